@@ -1,0 +1,1 @@
+"""The verifier: in this process, in another process, behind a wire."""

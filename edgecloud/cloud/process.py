@@ -1,0 +1,50 @@
+"""The cloud as a process of its own on this machine, or on its CUDA device."""
+
+from __future__ import annotations
+
+import time
+from multiprocessing.connection import Connection
+from typing import Any
+
+from edgecloud.errors import WireError
+
+__all__ = ["main"]
+
+
+def main(
+    control: Connection,
+    requests: Connection,
+    *,
+    name: str,
+    path: str,
+    device: str,
+    dtype: str,
+    seed: int,
+) -> None:
+    """Load the model, say ``("ready", facts)`` on ``control``, then answer ``requests``.
+
+    Ends when either end is closed.
+
+    Raises:
+        ModelError: the model cannot be loaded.
+    """
+    import torch  # here, so that the parent can import this module without it
+
+    from edgecloud.cloud.local import LocalCloud
+    from edgecloud.cloud.server import MessageServer
+    from edgecloud.models.loading import load
+
+    began = time.perf_counter()
+    torch.manual_seed(seed)
+    loaded = load(name, path, device=device, dtype=dtype)
+    server = MessageServer(LocalCloud(loaded.model, loaded.stopping()))
+    facts: dict[str, Any] = {**loaded.facts, "load_s": time.perf_counter() - began}
+    control.send(("ready", facts))
+    while True:
+        message = requests.recv_bytes()
+        try:
+            for answer in server.answer(message):
+                requests.send_bytes(answer)
+        except WireError as error:
+            # A message that cannot be read has nobody to be answered to: the edge is not ours.
+            raise WireError(f"the edge sent something unreadable: {error}") from error

@@ -1,0 +1,162 @@
+"""A cloud elsewhere, as a :class:`edgecloud.contracts.CloudModel`: the client's half of the protocol.
+
+What carries the messages is a :class:`Channel`: a pipe to another process here, HTTP between two
+machines. The first verification's message follows the ``open`` message at once, so that opening a
+session costs no round trip of its own.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn, Protocol
+
+from edgecloud import errors
+from edgecloud.cloud import wire
+from edgecloud.contracts import Acceptance, CloudChunk, CloudSession, Prompt, StopLimits, Verdict
+from edgecloud.errors import CloudError, CloudTimeout, CloudUnavailable, EdgeCloudError, WireError
+
+__all__ = ["Channel", "PipeChannel", "RemoteCloud"]
+
+
+class Channel(Protocol):
+    """Carries whole messages, in order."""
+
+    def send(self, message: bytes) -> None:
+        """Raises CloudUnavailable when the other side is gone."""
+        ...
+
+    def receive(self, timeout_s: float) -> bytes:
+        """The next message; raises CloudTimeout or CloudUnavailable."""
+        ...
+
+
+class PipeChannel:
+    """A channel over a ``multiprocessing`` connection."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def send(self, message: bytes) -> None:
+        try:
+            self._connection.send_bytes(message)
+        except OSError as error:
+            raise CloudUnavailable(f"the cloud process went away ({error})") from error
+
+    def receive(self, timeout_s: float) -> bytes:
+        try:
+            if not self._connection.poll(max(0.0, timeout_s)):
+                raise CloudTimeout(
+                    f"the cloud did not answer within {timeout_s:.1f} s; raise --deadline"
+                )
+            message: bytes = self._connection.recv_bytes()
+        except (EOFError, OSError) as error:
+            raise CloudUnavailable("the cloud process went away") from error
+        return message
+
+
+class RemoteCloud:
+    """``deadline_s`` bounds the waiting for the cloud in one session, all calls together."""
+
+    def __init__(self, channel: Channel, *, deadline_s: float) -> None:
+        self._channel = channel
+        self._deadline_s = deadline_s
+        self._ids = itertools.count(1)
+
+    def open(self, prompt: Prompt) -> CloudSession:
+        return _RemoteSession(
+            self._channel, prompt, next(self._ids).to_bytes(8, "little"), self._deadline_s
+        )
+
+
+class _RemoteSession:
+    def __init__(self, channel: Channel, prompt: Prompt, session: bytes, deadline_s: float) -> None:
+        self._channel = channel
+        self._prompt = prompt
+        self._session = session
+        self._left_s = deadline_s
+        self._seq = itertools.count()
+        self._known: list[int] = []
+        self._opened = False
+
+    def verify(
+        self, committed: Sequence[int], draft: Sequence[int], acceptance: Acceptance
+    ) -> Verdict:
+        seq, bytes_up = self._request(
+            "verify", committed, list(draft), acceptance.rule, acceptance.rank_threshold
+        )
+        values, bytes_down = self._answer(seq, "verdict")
+        verdict = wire.unpack_verdict(
+            values, drafted=len(draft), bytes_up=bytes_up, bytes_down=bytes_down
+        )
+        self._known = [*committed, *draft[: verdict.kept]]
+        return verdict
+
+    def generate(self, committed: Sequence[int], limits: StopLimits) -> Iterator[CloudChunk]:
+        seq, bytes_up = self._request(
+            "generate", committed, limits.max_new_tokens, limits.max_sentences
+        )
+        last = False
+        while not last:
+            values, bytes_down = self._answer(seq, "chunk")
+            chunk = wire.unpack_chunk(values, bytes_up=bytes_up, bytes_down=bytes_down)
+            last = chunk.last
+            self._known += chunk.tokens
+            bytes_up = 0
+            yield chunk
+
+    def close(self) -> None:
+        if self._opened:
+            self._opened = False
+            try:
+                self._channel.send(wire.pack(next(self._seq), "close", self._session))
+            except CloudUnavailable:
+                # Nothing is left to close; whoever needs the cloud next is told.
+                return
+
+    def _request(self, op: str, committed: Sequence[int], *arguments: Any) -> tuple[int, int]:
+        """Send one request, after ``open`` if it is the first. Returns its number and all bytes sent."""
+        sent = 0
+        if not self._opened:
+            message = wire.pack(
+                next(self._seq), "open", self._session, *wire.pack_prompt(self._prompt)
+            )
+            self._channel.send(message)
+            self._opened = True
+            sent += len(message)
+        shared = len(self._known)
+        if list(committed[:shared]) != self._known:
+            shared = 0
+        seq = next(self._seq)
+        message = wire.pack(seq, op, self._session, shared, list(committed[shared:]), *arguments)
+        self._channel.send(message)
+        self._known = list(committed)
+        return seq, sent + len(message)
+
+    def _answer(self, seq: int, kind: str) -> tuple[list[Any], int]:
+        """The answer to request ``seq``; late answers to requests given up earlier are dropped."""
+        while True:
+            began = time.monotonic()
+            message = self._channel.receive(self._left_s)
+            self._left_s -= time.monotonic() - began
+            answered, what, values = wire.unpack(message)
+            session = values.pop(0) if values else None
+            if session != self._session or answered < seq:
+                continue
+            if answered > seq:
+                raise WireError(f"answer to request {answered} while {seq} was waited for")
+            if what == "error":
+                _raise(values)
+            if what != kind:
+                raise WireError(f"a {kind} was waited for, a {what} came")
+            return values, len(message)
+
+
+def _raise(values: list[Any]) -> NoReturn:
+    """Raise what the cloud reported, as the same exception where it is one of ours."""
+    name, text = (str(value) for value in values[:2]) if len(values) == 2 else ("", "no reason")
+    kind = getattr(errors, name, None)
+    if isinstance(kind, type) and issubclass(kind, EdgeCloudError) and name in errors.__all__:
+        raise kind(text)
+    raise CloudError(f"the cloud failed: {name}: {text}")

@@ -1,0 +1,238 @@
+"""Messages between edge and cloud: msgpack, versioned, closed.
+
+Requests and answers are lists: short, and with no room for anything that is not foreseen here.
+
+====================  ==============================================================================
+request               ``[version, seq, op, session, *arguments]``; sessions are 8 bytes
+``open``              ``ids``: int32 little-endian bytes; ``[n_mels, T]``; features: float16
+                      little-endian, bytes of equal significance together, deflated
+``verify``            ``shared``: how many output tokens both sides know; ``new`` committed tokens
+                      after those; ``draft``; rule; rank threshold
+``generate``          ``shared``; ``new``; most new tokens; most sentences or nil
+``close``             (none); not answered
+answer                ``[version, seq, kind, session, *values]``
+``verdict``           kept; token or nil; ranks; top-1 probabilities (float32); cost
+``chunk``             tokens; cost; whether it is the last
+``error``             name of the exception; its text
+cost                  prefill, verified, ingested, generated tokens; busy seconds
+====================  ==============================================================================
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Sequence
+from typing import Any, cast
+
+import msgpack
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecloud.contracts import Acceptance, CloudChunk, CloudCost, Prompt, StopLimits, Verdict
+from edgecloud.errors import WireError
+
+__all__ = [
+    "VERSION",
+    "acceptance_of",
+    "limits_of",
+    "pack",
+    "pack_chunk",
+    "pack_cost",
+    "pack_prompt",
+    "pack_verdict",
+    "unpack",
+    "unpack_chunk",
+    "unpack_prompt",
+    "unpack_verdict",
+]
+
+VERSION = 1
+_MAX_FEATURE_BYTES = 128 * 30_000 * 2
+"""Five minutes of audio at 128 bands; a longer recording is refused before it is sent."""
+
+
+def pack(seq: int, what: str, *values: Any) -> bytes:
+    """One message as bytes."""
+    return cast(
+        "bytes",
+        msgpack.packb([VERSION, seq, what, *values], use_bin_type=True, use_single_float=False),
+    )
+
+
+def unpack(message: bytes) -> tuple[int, str, list[Any]]:
+    """``(seq, what, values)`` of a message.
+
+    Raises:
+        WireError: not a message, or of another version.
+    """
+    try:
+        content = msgpack.unpackb(message, raw=False, strict_map_key=True)
+    except (ValueError, msgpack.UnpackException) as error:
+        raise WireError(f"not a message of this protocol: {error}") from error
+    if not isinstance(content, list) or len(content) < 3:
+        raise WireError("not a message of this protocol")
+    version, seq, what, *values = content
+    if version != VERSION:
+        raise WireError(f"protocol version {version!r}; this side speaks {VERSION}")
+    if not isinstance(seq, int) or not isinstance(what, str):
+        raise WireError("not a message of this protocol")
+    return seq, what, values
+
+
+def pack_prompt(prompt: Prompt) -> tuple[bytes, list[int] | None, bytes | None]:
+    """``(ids, shape, features)`` of an ``open`` request."""
+    ids = np.asarray(prompt.token_ids, dtype="<i4").tobytes()
+    if prompt.features is None:
+        return ids, None, None
+    halves = np.ascontiguousarray(prompt.features, dtype="<f2").view(np.uint8).reshape(-1, 2)
+    return ids, list(prompt.features.shape), zlib.compress(halves.T.tobytes(), 1)
+
+
+def unpack_prompt(ids: Any, shape: Any, features: Any) -> Prompt:
+    """The prompt of an ``open`` request.
+
+    Raises:
+        WireError: sizes do not fit together or are over the limit.
+    """
+    if not isinstance(ids, bytes) or len(ids) % 4 or not ids:
+        raise WireError("open: prompt ids are not whole int32 values")
+    token_ids = tuple(np.frombuffer(ids, dtype="<i4").tolist())
+    if shape is None and features is None:
+        return Prompt(token_ids)
+    if not (
+        isinstance(shape, list)
+        and len(shape) == 2
+        and all(isinstance(size, int) and size > 0 for size in shape)
+        and isinstance(features, bytes)
+    ):
+        raise WireError("open: features need a shape [n_mels, T] and bytes")
+    size = shape[0] * shape[1] * 2
+    if size > _MAX_FEATURE_BYTES:
+        raise WireError(f"open: {size} bytes of features; at most {_MAX_FEATURE_BYTES}")
+    inflate = zlib.decompressobj()
+    try:
+        raw = inflate.decompress(features, size + 1)
+    except zlib.error as error:
+        raise WireError(f"open: features do not inflate: {error}") from error
+    if len(raw) != size:
+        raise WireError(f"open: features inflate to another size than their shape's {size} bytes")
+    halves = np.frombuffer(raw, dtype=np.uint8).reshape(2, -1)
+    values: NDArray[np.float16] = np.ascontiguousarray(halves.T).view("<f2").reshape(shape)
+    if not np.isfinite(values).all():
+        raise WireError("open: features hold values that are not finite numbers")
+    return Prompt(token_ids, values.astype(np.float16))
+
+
+def pack_cost(cost: CloudCost) -> list[Any]:
+    return [
+        cost.prefill_tokens,
+        cost.verified_tokens,
+        cost.ingested_tokens,
+        cost.generated_tokens,
+        cost.busy_s,
+    ]
+
+
+def _cost(values: Any, bytes_up: int, bytes_down: int) -> CloudCost:
+    if not (
+        isinstance(values, list)
+        and len(values) == 5
+        and all(isinstance(value, int) and value >= 0 for value in values[:4])
+        and isinstance(values[4], float)
+        and 0 <= values[4] < math.inf
+    ):
+        raise WireError("cost: four token counts and busy seconds were expected")
+    prefill, verified, ingested, generated, busy_s = values
+    return CloudCost(prefill, verified, ingested, generated, busy_s, bytes_up, bytes_down)
+
+
+def pack_verdict(seq: int, session: bytes, verdict: Verdict) -> bytes:
+    top_probs = np.asarray(verdict.top_probs, dtype="<f4").tobytes()
+    return pack(
+        seq,
+        "verdict",
+        session,
+        verdict.kept,
+        verdict.token,
+        list(verdict.ranks),
+        top_probs,
+        pack_cost(verdict.cost),
+    )
+
+
+def unpack_verdict(
+    values: Sequence[Any], *, drafted: int, bytes_up: int, bytes_down: int
+) -> Verdict:
+    """The verdict on ``drafted`` tokens.
+
+    Raises:
+        WireError: it does not fit a draft of that length.
+    """
+    if len(values) != 5:
+        raise WireError("verdict: wrong number of values")
+    kept, token, ranks, top_probs, cost = values
+    if not (
+        isinstance(kept, int)
+        and 0 <= kept <= drafted
+        and (token is None or (isinstance(token, int) and token >= 0))
+        and isinstance(ranks, list)
+        and len(ranks) == drafted
+        and all(isinstance(rank, int) and rank >= 0 for rank in ranks)
+        and isinstance(top_probs, bytes)
+        and len(top_probs) == 4 * drafted
+        and bool(np.isfinite(np.frombuffer(top_probs, dtype="<f4")).all())
+        and (token is not None or kept == drafted)
+    ):
+        raise WireError(f"verdict does not fit a draft of {drafted} tokens")
+    return Verdict(
+        kept=kept,
+        token=token,
+        ranks=tuple(ranks),
+        top_probs=tuple(np.frombuffer(top_probs, dtype="<f4").tolist()),
+        cost=_cost(cost, bytes_up, bytes_down),
+    )
+
+
+def pack_chunk(seq: int, session: bytes, chunk: CloudChunk) -> bytes:
+    return pack(seq, "chunk", session, list(chunk.tokens), pack_cost(chunk.cost), chunk.last)
+
+
+def unpack_chunk(values: Sequence[Any], *, bytes_up: int, bytes_down: int) -> CloudChunk:
+    """Tokens the cloud decoded by itself.
+
+    Raises:
+        WireError: not a chunk.
+    """
+    if not (
+        len(values) == 3
+        and isinstance(values[0], list)
+        and all(isinstance(token, int) and token >= 0 for token in values[0])
+        and isinstance(values[2], bool)
+    ):
+        raise WireError("chunk: tokens, cost and a flag were expected")
+    tokens, cost, last = values
+    return CloudChunk(tuple(tokens), _cost(cost, bytes_up, bytes_down), last)
+
+
+def limits_of(max_new_tokens: Any, max_sentences: Any) -> StopLimits:
+    """The limits of a ``generate`` request.
+
+    Raises:
+        WireError: not positive whole numbers.
+    """
+    for value in (max_new_tokens, 1 if max_sentences is None else max_sentences):
+        if not isinstance(value, int) or value < 1:
+            raise WireError("generate: limits are positive whole numbers")
+    return StopLimits(max_new_tokens, max_sentences)
+
+
+def acceptance_of(rule: Any, rank_threshold: Any) -> Acceptance:
+    """The acceptance rule of a ``verify`` request.
+
+    Raises:
+        WireError: not a rule's name and a positive threshold.
+    """
+    if not isinstance(rule, str) or not isinstance(rank_threshold, int) or rank_threshold < 1:
+        raise WireError("verify: a rule's name and a positive rank threshold were expected")
+    return Acceptance(rule, rank_threshold)

@@ -1,0 +1,7 @@
+"""One module a command: ``add(commands)`` makes its parser, the rest parses, calls and prints.
+
+To add a command, write its module and name it in :data:`MODULES`.
+"""
+
+MODULES = ("caption", "table", "report", "score", "rescore", "merge", "gate", "baseline", "data")
+"""In the order of ``edgecloud --help``."""

@@ -1,0 +1,223 @@
+"""One validated configuration: flag > preset > file > ``default.yaml``.
+
+A :class:`Config` is printed into every result. Its :meth:`Config.identity` is what makes two runs
+the same run: everything but the settings of group ``run`` and the number of samples.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import yaml
+
+from edgecloud.contracts import Acceptance, Language, PromptType
+from edgecloud.decoding.gates import Thresholds
+from edgecloud.errors import ConfigError
+from edgecloud.options import OPTIONS, PRESETS, Option
+
+__all__ = ["Config", "load_file", "resolve"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Every setting of a run; what each means is in :data:`edgecloud.options.OPTIONS`."""
+
+    dataset_type: str
+    dataset_path: str | None
+    caption_type: Literal["original", "audio_only"]
+    language: Language
+    prompt_type: PromptType
+    input_modality: Literal["audio_only", "audio_text"]
+    max_samples: int | None
+    max_audio_s: float
+    gate_type: str
+    entropy_threshold: float
+    margin_threshold: float
+    logprob_threshold: float
+    k: int
+    acceptance: str
+    rank_threshold: int
+    max_new_tokens: int
+    max_sentences: int | None
+    seed: int
+    edge_model: str | None
+    cloud_model: str | None
+    edge_device: str
+    cloud_device: str
+    edge_dtype: str
+    cloud_dtype: str
+    max_cpu_cores: int
+    max_memory_gb: float
+    clock: Literal["wall", "modelled"]
+    hardware_profile: str
+    bertscore_model_zh: str | None
+    bertscore_model_en: str | None
+    bertscore_layers: int | None
+    output_name: str | None
+    output_dir: str
+    warmup: int
+    deadline: float
+    start_deadline: float
+    probe_period: float
+    max_failures: int
+    interleave: bool
+    shard: str | None
+    workers: int
+    resume: bool
+
+    @property
+    def thresholds(self) -> Thresholds:
+        return Thresholds(
+            entropy=self.entropy_threshold,
+            margin=self.margin_threshold,
+            logprob=self.logprob_threshold,
+        )
+
+    @property
+    def acceptance_policy(self) -> Acceptance:
+        return Acceptance(rule=self.acceptance, rank_threshold=self.rank_threshold)
+
+    @property
+    def shard_slice(self) -> slice:
+        """Which of the run's samples this shard takes: every ``n``-th, from the ``i``-th on."""
+        if self.shard is None:
+            return slice(None)
+        part, count = _shard(self.shard)
+        return slice(part - 1, None, count)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that decide a sample's result, for journals and comparisons."""
+        return {
+            option.name: getattr(self, option.name)
+            for option in OPTIONS
+            if option.group != "run" and option.name != "max_samples"
+        }
+
+
+def _default_layer() -> dict[str, Any]:
+    text = resources.files("edgecloud").joinpath("default.yaml").read_text(encoding="utf-8")
+    return cast("dict[str, Any]", yaml.safe_load(text))
+
+
+def load_file(path: str | Path) -> dict[str, Any]:
+    """The settings in a YAML file.
+
+    Raises:
+        ConfigError: no such file, not YAML, or not a mapping.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"configuration file {path}: {error.strerror or error}; check --config"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"configuration file {path} is not valid YAML: {' '.join(str(error).split())}"
+        ) from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"configuration file {path} must hold `setting: value` lines")
+    return {str(key): value for key, value in content.items()}
+
+
+def resolve(
+    flags: Mapping[str, Any] | None = None,
+    *,
+    preset: str | None = None,
+    file: str | Path | None = None,
+) -> Config:
+    """Put the layers together and check the result.
+
+    ``flags`` holds what was given on the command line; ``None`` values mean "not given".
+
+    Raises:
+        ConfigError: lists every unknown key and every value of a wrong type or out of range.
+    """
+    if preset is not None and preset not in PRESETS:
+        raise ConfigError(f"unknown preset {preset!r}; choose one of {', '.join(PRESETS)}")
+    values = _default_layer()
+    problems: list[str] = []
+    layers: list[tuple[str, Mapping[str, Any]]] = [
+        (str(file), load_file(file) if file is not None else {}),
+        (f"preset {preset}", PRESETS[preset] if preset is not None else {}),
+        ("flag", {key: value for key, value in (flags or {}).items() if value is not None}),
+    ]
+    known = {option.name: option for option in OPTIONS}
+    for source, layer in layers:
+        for key, value in layer.items():
+            name = key.replace("-", "_")
+            if name not in known:
+                problems.append(f"{source}: unknown setting {key!r}")
+                continue
+            try:
+                values[name] = _convert(known[name], value)
+            except ValueError as error:
+                problems.append(f"{source}: {name}: {error}")
+    try:
+        if values["shard"] is not None:
+            _shard(values["shard"])
+    except ValueError as error:
+        problems.append(f"shard: {error}")
+    if problems:
+        raise ConfigError("\n  ".join(["settings are wrong:", *problems]))
+    return Config(**{field.name: values[field.name] for field in fields(Config)})
+
+
+def _shard(text: str) -> tuple[int, int]:
+    """``(i, n)`` of ``i/n``, counted from 1. Raises ValueError for anything else."""
+    found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise ValueError(f"{text!r} is not i/n with i from 1 to n, such as 1/4")
+    return int(found[1]), int(found[2])
+
+
+def _convert(option: Option, value: Any) -> Any:
+    """``value`` as the option's type, in its range. Text is read as the type; booleans are no numbers.
+
+    Raises:
+        ValueError: says what was expected.
+    """
+    if value is None or (option.nullable and value == "null"):
+        if option.nullable:
+            return None
+        raise ValueError("needs a value")
+    if option.kind is str:
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise ValueError(f"{value!r} is not text")
+        result: Any = str(value)
+        if option.choices and result not in option.choices:
+            raise ValueError(f"{result!r} is not one of {', '.join(option.choices)}")
+        if not result:
+            raise ValueError("must not be empty")
+        return result
+    if option.kind is bool:
+        if not isinstance(value, bool):
+            raise ValueError(f"{value!r} is not true or false")
+        return value
+    if isinstance(value, bool):
+        raise ValueError(f"{value!r} is not a number")
+    try:
+        result = option.kind(value)
+    except (OverflowError, TypeError, ValueError):
+        expected = "whole number" if option.kind is int else "number"
+        raise ValueError(f"{value!r} is not a {expected}") from None
+    if option.kind is int and isinstance(value, float) and value != result:
+        raise ValueError(f"{value!r} is not a whole number")
+    if option.kind is float and not math.isfinite(result):
+        raise ValueError(f"{value!r} is not a finite number")
+    if option.minimum is not None and result < option.minimum:
+        raise ValueError(f"{result} is below {option.minimum:g}")
+    if option.maximum is not None and result > option.maximum:
+        raise ValueError(f"{result} is above {option.maximum:g}")
+    return result

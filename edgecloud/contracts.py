@@ -1,0 +1,282 @@
+"""The vocabulary of the whole system: what is passed between its parts, and the seams.
+
+Data is in frozen dataclasses that know nothing of models, processes or files. The protocols at the
+end are the seams: a new model, cloud or clock is one class with these methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+__all__ = [
+    "Acceptance",
+    "Clock",
+    "CloudChunk",
+    "CloudCost",
+    "CloudModel",
+    "CloudSession",
+    "Commit",
+    "Event",
+    "EventKind",
+    "Language",
+    "Model",
+    "Origin",
+    "Prompt",
+    "PromptType",
+    "Sample",
+    "StopLimits",
+    "StopReason",
+    "TokenStats",
+    "Trace",
+    "Verdict",
+]
+
+Language = Literal["chinese", "english"]
+PromptType = Literal["concise", "default", "detailed"]
+Origin = Literal["edge", "verified", "corrected", "bonus", "cloud"]
+"""Who chose a token: the edge alone; the edge, then kept by the cloud; the cloud in place of a rejected
+draft; the cloud after a wholly kept block; the cloud decoding by itself."""
+StopReason = Literal["end_of_text", "token_limit", "sentence_limit"]
+EventKind = Literal["features", "prefill", "draft", "verify", "generate", "commit", "finish"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One entry of a manifest, validated.
+
+    ``references`` are captions in ``reference_language``; empty when the entry has none.
+    """
+
+    file_id: str
+    index: int
+    dataset: str
+    audio_path: Path
+    references: tuple[str, ...]
+    reference_language: Language
+    transcription: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What both models are given: token ids with the audio placeholders expanded, and the features.
+
+    ``features`` is log-mel, ``(n_mels, T) float16``, rounded once on the edge so that every side sees
+    the same numbers; ``None`` for a text-only prompt.
+    """
+
+    token_ids: tuple[int, ...]
+    features: NDArray[np.float16] | None = None
+
+    @property
+    def length(self) -> int:
+        return len(self.token_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenStats:
+    """What the edge knows about one token it drafted, over the tokenizer's real vocabulary.
+
+    ``entropy`` of the whole distribution in nats, ``margin`` between the two largest probabilities,
+    ``logprob`` of the drafted token in nats.
+    """
+
+    entropy: float
+    margin: float
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """Which drafted tokens the cloud keeps: the rule's name (see :mod:`edgecloud.decoding.acceptance`)
+    and its settings. Travels with every verification."""
+
+    rule: str = "rank"
+    rank_threshold: int = 20
+
+
+@dataclass(frozen=True, slots=True)
+class StopLimits:
+    """When a caption ends, other than by the model's end of text. ``None``: no sentence limit."""
+
+    max_new_tokens: int = 128
+    max_sentences: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CloudCost:
+    """What one answer of the cloud cost. Tokens, bytes on the wire, seconds the cloud was busy.
+
+    ``prefill_tokens`` prompt tokens computed for this answer (0 when the session's cache had them);
+    ``verified_tokens`` drafted tokens scored; ``ingested_tokens`` committed tokens the cloud had not
+    seen; ``generated_tokens`` tokens the cloud chose.
+    """
+
+    prefill_tokens: int = 0
+    verified_tokens: int = 0
+    ingested_tokens: int = 0
+    generated_tokens: int = 0
+    busy_s: float = 0.0
+    bytes_up: int = 0
+    bytes_down: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The cloud's answer to one draft of ``n`` tokens.
+
+    ``kept`` drafted tokens stay, from the first on. ``token`` follows them: the cloud's own choice, a
+    *correction* when ``kept < n`` and a *bonus* when the whole draft stays; ``None`` when the draft
+    ended the text and stays whole. ``ranks`` of the drafted tokens in the cloud's distribution
+    (0 = its first choice) and ``top_probs``, the probability of the cloud's first choice at each of
+    the ``n`` positions.
+    """
+
+    kept: int
+    token: int | None
+    ranks: tuple[int, ...] = ()
+    top_probs: tuple[float, ...] = ()
+    cost: CloudCost = field(default_factory=CloudCost)
+
+
+@dataclass(frozen=True, slots=True)
+class CloudChunk:
+    """Tokens the cloud chose by itself and sent on, what they cost since the last chunk, and whether
+    they are the ``last`` ones."""
+
+    tokens: tuple[int, ...]
+    cost: CloudCost = field(default_factory=CloudCost)
+    last: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Tokens added to the output that will not be taken back. ``at_s`` seconds after request start."""
+
+    tokens: tuple[int, ...]
+    origins: tuple[Origin, ...]
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened in a request, from ``start_s`` to ``end_s`` after its start.
+
+    ``data`` holds JSON values only; its keys for each kind are in the table of
+    :mod:`edgecloud.decoding.recorder`.
+    """
+
+    kind: EventKind
+    start_s: float
+    end_s: float
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """The timed list of what happened in one request, in order of ``start_s``; the only witness from
+    which latency, speculation and cost are computed. Request start is second 0."""
+
+    events: tuple[Event, ...]
+
+    def of(self, *kinds: EventKind) -> list[Event]:
+        """The events of these kinds, in order."""
+        return [event for event in self.events if event.kind in kinds]
+
+    def to_json(self) -> list[dict[str, Any]]:
+        return [
+            {"kind": e.kind, "start_s": e.start_s, "end_s": e.end_s, **e.data} for e in self.events
+        ]
+
+    @classmethod
+    def from_json(cls, rows: Sequence[Mapping[str, Any]]) -> Trace:
+        fixed = ("kind", "start_s", "end_s")
+        return cls(
+            tuple(
+                Event(
+                    row["kind"],
+                    row["start_s"],
+                    row["end_s"],
+                    {key: value for key, value in row.items() if key not in fixed},
+                )
+                for row in rows
+            )
+        )
+
+
+class Clock(Protocol):
+    """Seconds, rising. ``wall`` is ``time.perf_counter``; ``modelled`` is discrete-event time."""
+
+    @property
+    def name(self) -> str: ...
+
+    def now(self) -> float: ...
+
+
+class Model(Protocol):
+    """One sequence on one model, edge or cloud: a cache that grows, and can be cut back.
+
+    The sequence is the prompt, then generated tokens; ``length`` counts what the cache holds.
+    Logits are float32 over the tokenizer's real vocabulary ``V`` (not the padded one).
+    """
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    @property
+    def length(self) -> int: ...
+
+    def prefill(self, prompt: Prompt) -> Tensor:
+        """Start over with ``prompt``. Returns ``(V,)``: the logits of the first generated token."""
+        ...
+
+    def extend(self, tokens: Sequence[int]) -> Tensor:
+        """Append ``n >= 1`` tokens in one forward. Returns ``(n, V)``: row ``i`` follows token ``i``."""
+        ...
+
+    def rewind(self, length: int) -> None:
+        """Cut the cache back to its first ``length`` tokens; never into the prompt.
+
+        Raises ``ValueError`` when ``length`` is outside ``prompt length .. self.length``.
+        """
+        ...
+
+    def fresh(self) -> Model:
+        """Another, empty sequence on the same weights."""
+        ...
+
+
+class CloudSession(Protocol):
+    """One request's state on the cloud: the prompt and what is committed so far, in a cache that is
+    kept between calls, so that each call computes only what is new.
+
+    ``committed`` is always the whole output so far; a session finds out itself what it has not seen.
+    Raises :class:`~edgecloud.errors.CloudError` when no usable answer comes in time.
+    """
+
+    def verify(
+        self, committed: Sequence[int], draft: Sequence[int], acceptance: Acceptance
+    ) -> Verdict:
+        """Score ``1..`` drafted tokens in one forward and judge them."""
+        ...
+
+    def generate(self, committed: Sequence[int], limits: StopLimits) -> Iterator[CloudChunk]:
+        """Decode greedily after ``committed``, token by token, to the end of text or a limit."""
+        ...
+
+    def close(self) -> None:
+        """Drop the session's state. Safe to call twice."""
+        ...
+
+
+class CloudModel(Protocol):
+    """A large model somewhere. ``open`` hands it a prompt; the prefill may wait for the first call."""
+
+    def open(self, prompt: Prompt) -> CloudSession: ...

@@ -1,0 +1,1 @@
+"""From recordings and captions to validated samples."""

@@ -1,0 +1,232 @@
+"""The unified manifest: a JSON list of entries, validated into Samples.
+
+An entry holds ``file_id``, ``dataset``, ``audio_path`` (relative to the manifest's folder),
+``caption``, ``transcription``, ``chinese_caption``, ``english_caption``, ``chinese_transcription``,
+``english_transcription`` and ``index``. Only ``file_id`` and ``audio_path`` are required, other keys
+are ignored, and a caption may be a list of references.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from edgecloud.contracts import Language, Sample
+from edgecloud.errors import DataError, ManifestError
+from edgecloud.quality.language import detect_language
+
+__all__ = ["CaptionType", "data_hash", "embedded_manifest", "load_manifest"]
+
+CaptionType = Literal["original", "audio_only"]
+
+_CAPTIONS: Final = ("caption", "chinese_caption", "english_caption")
+_TEXTS: Final = ("dataset", "transcription", "chinese_transcription", "english_transcription")
+_CHUNK_BYTES: Final = 1 << 20
+
+
+def embedded_manifest(language: Language) -> Path:
+    """The manifest of the corpus that comes with the package, for one language."""
+    return Path(__file__).parent / "embedded" / f"{language}.json"
+
+
+def load_manifest(
+    path: Path | str, *, language: Language, caption_type: CaptionType
+) -> tuple[Sample, ...]:
+    """Every entry of a manifest, in its order.
+
+    ``original`` reads ``caption``, whose language is detected; where a list mixes languages, the
+    references in ``language`` are taken. ``audio_only`` reads ``chinese_caption`` or
+    ``english_caption``. References in another language than ``language`` are kept and say so: they
+    give no scores. Blank captions are no references.
+
+    Raises:
+        ManifestError: the file is missing, is not JSON or not a list, or entries are broken; lists
+            every problem with its entry and field.
+    """
+    path = Path(path)
+    entries = _read(path)
+    problems: list[str] = []
+    seen: dict[str, int] = {}
+    samples = []
+    for position, entry in enumerate(entries):
+        found = _problems(entry, position, path.parent, seen)
+        problems += found
+        if not found:
+            samples.append(_sample(entry, position, path.parent, language, caption_type))
+    if problems:
+        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+        raise ManifestError(f"dataset manifest {path} has {count}:", problems)
+    return tuple(samples)
+
+
+def data_hash(samples: Iterable[Sample]) -> str:
+    """SHA-256, in hex, over the samples' ids, references, transcriptions and audio content.
+
+    Two runs with one hash read the same data, wherever it lies. Raises
+    :class:`~edgecloud.errors.DataError` when a recording cannot be read.
+    """
+    digest = hashlib.sha256()
+    for sample in samples:
+        text = [sample.file_id, list(sample.references), sample.transcription]
+        digest.update(json.dumps(text, ensure_ascii=True).encode("ascii"))
+        audio = hashlib.sha256()
+        try:
+            with sample.audio_path.open("rb") as stream:
+                while chunk := stream.read(_CHUNK_BYTES):
+                    audio.update(chunk)
+        except OSError as error:
+            raise DataError(f"cannot read {sample.audio_path}: {error.strerror}") from error
+        digest.update(audio.digest())
+    return digest.hexdigest()
+
+
+def _read(path: Path) -> list[Any]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ManifestError(
+            f"dataset manifest {path} does not exist; check --dataset-path"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ManifestError(
+            f"dataset manifest {path} is not UTF-8 text (byte {error.start}); check --dataset-path"
+        ) from None
+    except OSError as error:
+        raise ManifestError(
+            f"dataset manifest {path} cannot be read ({error.strerror}); check --dataset-path"
+        ) from None
+    try:
+        entries = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ManifestError(
+            f"dataset manifest {path} is not JSON: line {error.lineno}, column {error.colno}: "
+            f"{error.msg}"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise ManifestError(f"dataset manifest {path} is not usable JSON: {error}") from None
+    if not isinstance(entries, list):
+        raise ManifestError(
+            f"dataset manifest {path} must be a JSON list of entries, not {_kind(entries)}"
+        )
+    if not entries:
+        raise ManifestError(f"dataset manifest {path} holds no entries")
+    return entries
+
+
+def _problems(entry: Any, position: int, folder: Path, seen: dict[str, int]) -> list[str]:
+    """What is wrong with one entry; ``seen`` holds the position of each id so far."""
+    if not isinstance(entry, dict):
+        return [f"entry {position}: must be an object, not {_kind(entry)}"]
+    file_id = entry.get("file_id")
+    where = f"entry {position}" + (f" ({file_id})" if isinstance(file_id, str) and file_id else "")
+    problems = [f"{where}: {problem}" for problem in _mistyped(entry)]
+    if isinstance(file_id, str) and file_id:
+        first = seen.setdefault(file_id, position)
+        if first != position:
+            problems.append(f"{where}: file_id is that of entry {first} as well")
+    audio_path = entry.get("audio_path")
+    if isinstance(audio_path, str) and audio_path.strip() and (bad := _missing(folder, audio_path)):
+        problems.append(f"{where}: audio_path {bad}")
+    return problems
+
+
+def _mistyped(entry: Mapping[str, Any]) -> list[str]:
+    problems = []
+    for field in ("file_id", "audio_path"):
+        if field not in entry:
+            problems.append(f"{field} is missing")
+        elif not isinstance(entry[field], str):
+            problems.append(f"{field} must be text, not {_kind(entry[field])}")
+        elif not entry[field].strip():
+            problems.append(f"{field} is empty")
+    problems += [
+        f"{field} must be text, not {_kind(entry[field])}"
+        for field in _TEXTS
+        if not isinstance(entry.get(field), str | None)
+    ]
+    for field in _CAPTIONS:
+        caption = entry.get(field)
+        if isinstance(caption, list):
+            problems += [
+                f"{field}[{i}] must be text, not {_kind(text)}"
+                for i, text in enumerate(caption)
+                if not isinstance(text, str)
+            ]
+        elif not isinstance(caption, str | None):
+            problems.append(f"{field} must be text or a list of texts, not {_kind(caption)}")
+    index = entry.get("index", 0)
+    if isinstance(index, bool) or not isinstance(index, int):
+        problems.append(f"index must be a whole number, not {_kind(index)}")
+    elif index < 0:
+        problems.append(f"index must not be negative, it is {index}")
+    return problems
+
+
+def _missing(folder: Path, audio_path: str) -> str | None:
+    """What is wrong with the recording's path, or ``None``."""
+    full = folder / audio_path
+    try:
+        if full.is_file():
+            return None
+        if full.exists():
+            return f"{full} is not a file"
+    except (OSError, ValueError) as error:  # too long, a NUL inside, or no right to look
+        return f"{audio_path!r} cannot be used: {error}"
+    return f"{full} does not exist"
+
+
+def _sample(
+    entry: Mapping[str, Any],
+    position: int,
+    folder: Path,
+    language: Language,
+    caption_type: CaptionType,
+) -> Sample:
+    if caption_type == "audio_only":
+        references = _texts(entry.get(f"{language}_caption"))
+        reference_language = language
+    else:
+        references, reference_language = _original(entry.get("caption"), language)
+    transcription = _texts(entry.get(f"{language}_transcription")) or _texts(
+        entry.get("transcription")
+    )
+    return Sample(
+        file_id=entry["file_id"],
+        index=entry.get("index", position),
+        dataset=entry.get("dataset") or "unified",
+        audio_path=folder / entry["audio_path"],
+        references=references,
+        reference_language=reference_language,
+        transcription=transcription[0] if transcription else None,
+    )
+
+
+def _original(
+    caption: str | list[str] | None, language: Language
+) -> tuple[tuple[str, ...], Language]:
+    references = _texts(caption)
+    # A text without a letter in it ("…") belongs to no language; it stays with the one asked for.
+    languages = [detect_language(text) or language for text in references]
+    if not references:
+        return (), language
+    chosen = language if language in languages else languages[0]
+    return (
+        tuple(text for text, its in zip(references, languages, strict=True) if its == chosen),
+        chosen,
+    )
+
+
+def _texts(caption: str | list[str] | None) -> tuple[str, ...]:
+    """The caption's texts that are not blank."""
+    texts = [caption] if isinstance(caption, str) else caption or []
+    return tuple(text.strip() for text in texts if text.strip())
+
+
+def _kind(value: Any) -> str:
+    """A JSON value's type in words."""
+    names = {dict: "an object", list: "a list", str: "text", bool: "true or false"}
+    names |= {int: "a number", float: "a number", type(None): "null"}
+    return names.get(type(value), type(value).__name__)

@@ -1,0 +1,207 @@
+"""SECap's own layout to a unified manifest.
+
+SECap (Xu et al., AAAI 2024) publishes 600 Mandarin utterances as a folder ``dataset`` with
+``wav/ID.wav`` (24 kHz; two files of 24 bits), ``text.txt`` (``ID transcription`` a line, separated
+by a TAB in 251 lines and by a space in 349) and ``fid2captions.json`` (caption by ID).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import soundfile
+
+from edgecloud.datasets.audio import SAMPLE_RATE_HZ, load_audio
+from edgecloud.errors import AudioError, ManifestError, OutputError
+
+__all__ = ["convert"]
+
+MAX_AUDIO_S: Final = 600.0
+_SEPARATOR: Final = re.compile(r"[\t \u3000]+")
+_UNSAFE: Final = re.compile(r"[\x00-\x1f/\\:*?\"<>|]")
+
+Progress = Callable[[int, int], None]
+"""Called with the number of recordings done and of all."""
+
+
+def convert(src: Path | str, dest: Path | str, *, progress: Progress | None = None) -> int:
+    """Write ``dest/manifest.json`` and ``dest/audio/ID.flac`` (16 kHz mono, 16 bits) from SECap's
+    folder ``src``, or from the repository around it. Returns the number of utterances.
+
+    Captions and transcriptions are taken verbatim, but for white space at their ends. The manifest
+    is written last and in one piece: while there is one, its recordings are there.
+
+    Raises:
+        ManifestError: a file is missing, or entries are broken; lists every problem.
+        OutputError: ``dest`` cannot be written.
+    """
+    source, target = _dataset_folder(Path(src)), Path(dest)
+    problems: list[str] = []
+    captions = _read_captions(source / "fid2captions.json", problems)
+    transcriptions = _read_transcriptions(source / "text.txt", problems)
+    problems += _mismatches(source / "wav", captions, transcriptions)
+    if not captions and not problems:
+        problems.append("fid2captions.json: holds no captions")
+    if problems:
+        raise ManifestError(f"{source} cannot be converted:", problems)
+    try:
+        (target / "audio").mkdir(parents=True, exist_ok=True)
+        for done, file_id in enumerate(captions):
+            _convert_audio(source / "wav", target / "audio", file_id, problems)
+            if progress is not None:
+                progress(done + 1, len(captions))
+        if problems:
+            raise ManifestError(f"{source} cannot be converted:", problems)
+        _write_manifest(target / "manifest.json", _entries(captions, transcriptions))
+    except (OSError, soundfile.SoundFileError) as error:
+        raise OutputError(
+            f"cannot write to {target}: {error}; give a folder that can be written"
+        ) from error
+    return len(captions)
+
+
+def _dataset_folder(src: Path) -> Path:
+    for folder in (src, src / "dataset"):
+        if (folder / "fid2captions.json").is_file():
+            return folder
+    what = (
+        "holds no fid2captions.json, nor does its folder dataset"
+        if src.is_dir()
+        else ("is not a folder" if src.exists() else "does not exist")
+    )
+    raise ManifestError(f"SECap folder {src} {what}; give SECap's folder dataset")
+
+
+def _read(path: Path, problems: list[str]) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        problems.append(f"{path.name}: does not exist")
+    except UnicodeDecodeError as error:
+        problems.append(f"{path.name}: is not UTF-8 text (byte {error.start})")
+    except OSError as error:
+        problems.append(f"{path.name}: cannot be read ({error.strerror})")
+    return None
+
+
+def _read_captions(path: Path, problems: list[str]) -> dict[str, list[str]]:
+    """Captions by id, in the file's order. A value may be one caption or a list of them."""
+    text = _read(path, problems)
+    if text is None:
+        return {}
+    try:
+        content = json.loads(text, object_pairs_hook=list)
+    except (ValueError, RecursionError) as error:
+        problems.append(f"{path.name}: is not JSON: {error}")
+        return {}
+    if not text.lstrip().startswith("{"):
+        problems.append(f"{path.name}: must be an object of captions by id")
+        return {}
+    captions: dict[str, list[str]] = {}
+    for file_id, value in content:
+        where = f"{path.name}: {file_id}"
+        texts = [value] if isinstance(value, str) else value
+        if file_id in captions:
+            problems.append(f"{where}: occurs twice")
+        if not file_id.strip() or _UNSAFE.search(file_id):
+            problems.append(f"{where}: is not an id that can name a file")
+        captions[file_id] = _checked(texts, where, problems)
+    return captions
+
+
+def _checked(texts: Any, where: str, problems: list[str]) -> list[str]:
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        problems.append(f"{where}: caption must be text or a list of texts")
+        return []
+    stripped = [text.strip() for text in texts if text.strip()]
+    if not stripped:
+        problems.append(f"{where}: caption is empty")
+    return stripped
+
+
+def _read_transcriptions(path: Path, problems: list[str]) -> dict[str, str]:
+    """Transcriptions by id; the first TAB or space of a line separates the two."""
+    text = _read(path, problems)
+    transcriptions: dict[str, str] = {}
+    for number, line in enumerate((text or "").split("\n"), start=1):
+        if not line.strip():
+            continue
+        file_id, _, transcription = _SEPARATOR.sub("\t", line.strip(), count=1).partition("\t")
+        if not transcription:
+            problems.append(f"{path.name} line {number}: no TAB or space after {file_id}")
+        elif file_id in transcriptions:
+            problems.append(f"{path.name} line {number}: {file_id} occurs twice")
+        transcriptions[file_id] = transcription
+    return transcriptions
+
+
+def _mismatches(
+    wav: Path, captions: dict[str, list[str]], transcriptions: dict[str, str]
+) -> Iterator[str]:
+    """Ids that one of the three holds and another does not."""
+    if not wav.is_dir():
+        yield "wav: is not a folder"
+        return
+    recordings = {path.stem for path in wav.glob("*.wav")}
+    for file_id in captions:
+        if file_id not in transcriptions:
+            yield f"text.txt: no line for {file_id}"
+        if file_id not in recordings:
+            yield f"wav/{file_id}.wav: does not exist"
+    for file_id in transcriptions:
+        if file_id not in captions:
+            yield f"fid2captions.json: no caption for {file_id} of text.txt"
+    for file_id in sorted(recordings - captions.keys() - transcriptions.keys()):
+        yield f"fid2captions.json: no caption for wav/{file_id}.wav"
+
+
+def _convert_audio(wav: Path, audio: Path, file_id: str, problems: list[str]) -> None:
+    try:
+        waveform = load_audio(wav / f"{file_id}.wav", max_audio_s=MAX_AUDIO_S)
+    except AudioError as error:
+        problems.append(str(error))
+        return
+    part = audio / f".{file_id}.part"
+    try:
+        soundfile.write(part, waveform, SAMPLE_RATE_HZ, format="FLAC", subtype="PCM_16")
+        part.replace(audio / f"{file_id}.flac")
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _entries(
+    captions: dict[str, list[str]], transcriptions: dict[str, str]
+) -> list[dict[str, object]]:
+    return [
+        {
+            "file_id": file_id,
+            "dataset": "secap",
+            "audio_path": f"audio/{file_id}.flac",
+            "caption": texts[0] if len(texts) == 1 else texts,
+            "transcription": transcriptions[file_id],
+            "chinese_caption": texts[0] if len(texts) == 1 else texts,
+            "english_caption": "",
+            "chinese_transcription": transcriptions[file_id],
+            "english_transcription": "",
+            "index": index,
+        }
+        for index, (file_id, texts) in enumerate(captions.items())
+    ]
+
+
+def _write_manifest(path: Path, entries: list[dict[str, object]]) -> None:
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("w", encoding="utf-8", newline="\n") as stream:
+            json.dump(entries, stream, ensure_ascii=False, indent=1)
+            stream.write("\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

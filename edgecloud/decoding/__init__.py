@@ -1,0 +1,1 @@
+"""The algorithm: gates, acceptance, stopping, and the loops. Pure: no models, processes or files."""

@@ -1,0 +1,81 @@
+"""Acceptance: which drafted tokens does the cloud keep?
+
+A rule is a pure function of how the cloud sees one drafted token. Tokens are kept from the first on,
+up to the first that fails. Add a rule with ``@rule("name")``; it appears in ``--acceptance``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from edgecloud.contracts import Acceptance
+from edgecloud.errors import WireError
+
+__all__ = ["RULES", "Judged", "Rule", "kept", "rule"]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One drafted token as the cloud sees it.
+
+    ``rank`` counts the tokens the cloud likes strictly better; ``is_top`` says whether it is the one
+    token greedy decoding would choose (of several equally likely ones, the one with the lowest id).
+    """
+
+    rank: int
+    is_top: bool
+
+
+Rule = Callable[[Judged, Acceptance], bool]
+"""``(token, settings) -> keep?``"""
+
+RULES: dict[str, Rule] = {}
+
+
+def rule(name: str) -> Callable[[Rule], Rule]:
+    """Register an acceptance rule under ``name``."""
+
+    def register(function: Rule) -> Rule:
+        RULES[name] = function
+        return function
+
+    return register
+
+
+@rule("rank")
+def rank(token: Judged, acceptance: Acceptance) -> bool:
+    """Keep a token that is among the cloud's top ``rank_threshold``, the run guide's rule.
+
+    With a threshold of 3, ranks 0, 1 and 2 stay.
+    """
+    return token.rank < acceptance.rank_threshold
+
+
+@rule("exact")
+def exact(token: Judged, acceptance: Acceptance) -> bool:
+    """Keep a token only if greedy decoding on the cloud would have chosen it.
+
+    With every block verified, the output is the cloud's own (Leviathan et al. 2023, greedy case).
+    """
+    return token.is_top
+
+
+def kept(draft: Sequence[Judged], acceptance: Acceptance) -> int:
+    """How many drafted tokens stay: all before the first that fails.
+
+    Ranks 0, 2, 25, 0 under ``rank`` with threshold 20 keep 2: what follows a rejected token is void.
+
+    Raises:
+        WireError: no rule has the name ``acceptance.rule``.
+    """
+    try:
+        keep = RULES[acceptance.rule]
+    except KeyError:
+        raise WireError(
+            f"unknown acceptance rule {acceptance.rule!r}; known: {', '.join(RULES)}"
+        ) from None
+    for count, token in enumerate(draft):
+        if not keep(token, acceptance):
+            return count
+    return len(draft)

@@ -1,0 +1,59 @@
+"""The two ends of the scale: the edge alone, and the cloud alone. The same stream of commits."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from edgecloud.contracts import CloudModel, Commit, Model, Prompt, StopReason
+from edgecloud.decoding.recorder import Recorder, by
+from edgecloud.decoding.stopping import Stopping
+
+__all__ = ["cloud_only", "edge_only"]
+
+
+def edge_only(
+    prompt: Prompt, *, edge: Model, stopping: Stopping, recorder: Recorder
+) -> Generator[Commit, None, StopReason]:
+    """Greedy decoding on the edge, one token a commit."""
+    start = recorder.now()
+    logits = edge.prefill(prompt)
+    recorder.add("prefill", start, side="edge", input_tokens=prompt.length)
+    output: list[int] = []
+    while True:
+        tokens, reason = stopping.cut(output, [int(logits.argmax())])
+        output += tokens
+        yield recorder.commit(tokens, by("edge", len(tokens)))
+        if reason is not None:
+            return reason
+        logits = edge.extend(tokens)[-1]
+
+
+def cloud_only(
+    prompt: Prompt, *, cloud: CloudModel, stopping: Stopping, recorder: Recorder
+) -> Generator[Commit, None, StopReason]:
+    """Greedy decoding on the cloud, which streams its tokens; each commit is one message."""
+    session = cloud.open(prompt)
+    output: list[int] = []
+    try:
+        start = recorder.now()
+        for chunk in session.generate(output, stopping.limits):
+            if not output:
+                # The first token comes from the prefill: what the cloud was busy with until then.
+                end = recorder.now()
+                recorder.add(
+                    "prefill",
+                    max(0.0, end - chunk.cost.busy_s),
+                    side="cloud",
+                    input_tokens=prompt.length,
+                )
+            recorder.generate(start, chunk)
+            tokens, reason = stopping.cut(output, chunk.tokens)
+            output += tokens
+            yield recorder.commit(tokens, by("cloud", len(tokens)))
+            if reason is not None:
+                return reason
+            start = recorder.now()
+    finally:
+        session.close()
+    # A cloud that ends its stream without an end of text, below the limit, has no more to say.
+    return "token_limit"

@@ -1,0 +1,78 @@
+"""Choosing a token, and what the edge knows about its choice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from edgecloud.contracts import Acceptance, Model, TokenStats, Verdict
+from edgecloud.decoding.acceptance import Judged, kept
+
+__all__ = ["choose", "draft_block", "judge"]
+
+
+def choose(logits: Tensor) -> tuple[int, TokenStats]:
+    """The greedy token of ``logits (V,) float32`` and its statistics, with one transfer to the host.
+
+    Four equally likely tokens have entropy ln 4 = 1.386 nats, margin 0 and logprob -1.386.
+    """
+    logprobs = torch.log_softmax(logits, dim=-1)
+    probs = logprobs.exp()
+    token = logits.argmax()
+    # -inf * 0 is NaN; a token of probability 0 adds nothing to the entropy.
+    entropy = -(probs * logprobs.clamp_min(torch.finfo(logits.dtype).min)).sum()
+    top = probs.topk(min(2, len(probs))).values
+    margin = top[0] - top[-1] if len(top) == 2 else top[0]
+    values = torch.stack((token.to(entropy.dtype), entropy, margin, logprobs[token])).tolist()
+    return int(values[0]), TokenStats(entropy=values[1], margin=values[2], logprob=values[3])
+
+
+def draft_block(
+    edge: Model, logits: Tensor, *, k: int, end_ids: frozenset[int]
+) -> tuple[list[int], list[TokenStats]]:
+    """Draft up to ``k`` tokens greedily after ``logits (V,)``; a drafted end of text ends the block.
+
+    The last drafted token is not fed to the edge: its cache then holds all of the block but that one.
+    """
+    tokens: list[int] = []
+    stats: list[TokenStats] = []
+    while True:
+        token, stat = choose(logits)
+        tokens.append(token)
+        stats.append(stat)
+        if len(tokens) == k or token in end_ids:
+            return tokens, stats
+        logits = edge.extend([token])[-1]
+
+
+def judge(
+    logits: Tensor, draft: Sequence[int], acceptance: Acceptance, *, end_ids: frozenset[int]
+) -> Verdict:
+    """The verdict on a draft of ``n`` tokens from the target's ``logits (n + 1, V)``.
+
+    Row ``i`` is the distribution at drafted token ``i``; the last row follows the whole draft and
+    yields the bonus token.
+    """
+    if logits.shape[0] != len(draft) + 1:
+        raise ValueError(f"{len(draft)} drafted tokens need {len(draft) + 1} rows of logits")
+    drafted = torch.tensor(draft, device=logits.device)
+    rows = logits[:-1]
+    ranks = (rows > rows.gather(1, drafted[:, None])).sum(dim=1).tolist()
+    tops = logits.argmax(dim=1).tolist()
+    top_probs = torch.softmax(rows, dim=1).amax(dim=1).tolist()
+    count = kept(
+        [
+            Judged(rank, is_top=token == top)
+            for rank, token, top in zip(ranks, draft, tops, strict=False)
+        ],
+        acceptance,
+    )
+    ended = count == len(draft) and draft[-1] in end_ids
+    return Verdict(
+        kept=count,
+        token=None if ended else tops[count],
+        ranks=tuple(ranks),
+        top_probs=tuple(top_probs),
+    )

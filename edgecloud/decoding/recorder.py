@@ -1,0 +1,99 @@
+"""The witness: writes down what happens in a request, with the clock's times.
+
+=========  ==========================================================================================
+kind       data
+=========  ==========================================================================================
+features   (none): waveform to log-mel, on the edge
+prefill    ``side`` edge or cloud, ``input_tokens``
+draft      ``tokens``, ``entropies``, ``margins``, ``logprobs`` of one block; ``escalated``
+verify     ``drafted``, ``kept``, ``token``, ``ranks``, ``top_probs``, cost
+generate   ``tokens`` the cloud decoded by itself, cost
+commit     ``tokens``, ``origins``; start = end = the time of the commit
+finish     ``stop``; from the last commit to the end of detokenisation
+=========  ==========================================================================================
+
+*cost* stands for the fields of :class:`edgecloud.contracts.CloudCost`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from edgecloud.contracts import (
+    Clock,
+    CloudChunk,
+    Commit,
+    Event,
+    EventKind,
+    Origin,
+    StopReason,
+    TokenStats,
+    Trace,
+    Verdict,
+)
+
+__all__ = ["Recorder", "by"]
+
+
+def by(origin: Origin, count: int) -> tuple[Origin, ...]:
+    """``count`` tokens of one origin."""
+    return (origin,) * count
+
+
+class Recorder:
+    """Records one request. Made at request start: that moment is second 0."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._origin = clock.now()
+        self._events: list[Event] = []
+
+    def now(self) -> float:
+        """Seconds since request start."""
+        return self._clock.now() - self._origin
+
+    def add(self, kind: EventKind, start_s: float, end_s: float | None = None, **data: Any) -> None:
+        """Write down what began at ``start_s`` and ends now, or ended at ``end_s``."""
+        self._events.append(Event(kind, start_s, self.now() if end_s is None else end_s, data))
+
+    def draft(
+        self, start_s: float, tokens: list[int], stats: list[TokenStats], *, escalated: bool
+    ) -> None:
+        self.add(
+            "draft",
+            start_s,
+            tokens=list(tokens),
+            entropies=[s.entropy for s in stats],
+            margins=[s.margin for s in stats],
+            logprobs=[s.logprob for s in stats],
+            escalated=escalated,
+        )
+
+    def verify(self, start_s: float, verdict: Verdict, *, drafted: int) -> None:
+        self.add(
+            "verify",
+            start_s,
+            drafted=drafted,
+            kept=verdict.kept,
+            token=verdict.token,
+            ranks=list(verdict.ranks),
+            top_probs=list(verdict.top_probs),
+            **asdict(verdict.cost),
+        )
+
+    def generate(self, start_s: float, chunk: CloudChunk) -> None:
+        self.add("generate", start_s, tokens=list(chunk.tokens), **asdict(chunk.cost))
+
+    def commit(self, tokens: tuple[int, ...], origins: tuple[Origin, ...]) -> Commit:
+        at_s = self.now()
+        self.add("commit", at_s, at_s, tokens=list(tokens), origins=list(origins))
+        return Commit(tokens, origins, at_s)
+
+    def finish(self, stop: StopReason) -> None:
+        """Call once the text is decoded."""
+        commits = [event.end_s for event in self._events if event.kind == "commit"]
+        self.add("finish", commits[-1] if commits else self.now(), stop=stop)
+
+    def trace(self) -> Trace:
+        return Trace(tuple(sorted(self._events, key=lambda event: event.start_s)))

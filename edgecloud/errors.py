@@ -1,0 +1,115 @@
+"""Everything that goes wrong on purpose.
+
+::
+
+    EdgeCloudError                 any failure this package reports; one clear line, says what to do
+    ├── ConfigError                a setting is unknown, mistyped, out of range, or its file is missing
+    ├── DataError                  input data cannot be used
+    │   ├── ManifestError          a manifest is missing or broken; lists every problem found
+    │   └── AudioError             a recording cannot be decoded or is outside the accepted range
+    ├── ModelError                 a model cannot be loaded or used
+    │   ├── CheckpointError        a checkpoint folder is missing, partial or of another family
+    │   └── OutOfMemoryError       a device ran out of memory; the sample fails, the run goes on
+    ├── CloudError                 the cloud did not give a usable answer
+    │   ├── CloudUnavailable       it cannot be reached, or went away
+    │   ├── CloudTimeout           it did not answer within the deadline
+    │   └── WireError              it answered something that is not a message of this version
+    ├── WorkerError                the edge or cloud process died or did not start; holds its last words
+    ├── JournalError               a journal belongs to another configuration or cannot be read
+    ├── OutputError                a result cannot be written where it should go
+    └── MetricError                text or settings that a metric cannot score
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = [
+    "AudioError",
+    "CheckpointError",
+    "CloudError",
+    "CloudTimeout",
+    "CloudUnavailable",
+    "ConfigError",
+    "DataError",
+    "EdgeCloudError",
+    "JournalError",
+    "ManifestError",
+    "MetricError",
+    "ModelError",
+    "OutOfMemoryError",
+    "OutputError",
+    "WireError",
+    "WorkerError",
+]
+
+
+class EdgeCloudError(Exception):
+    """Base of every failure this package reports. Its text says what is wrong and what to do."""
+
+
+class ConfigError(EdgeCloudError):
+    """A setting is unknown, mistyped, out of range, or its file is missing."""
+
+
+class DataError(EdgeCloudError):
+    """Input data cannot be used."""
+
+
+class ManifestError(DataError):
+    """A manifest is missing or broken.
+
+    ``problems`` lists every problem found, each naming entry and field; the message shows them all.
+    """
+
+    def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n  ".join([message, *self.problems]))
+
+
+class AudioError(DataError):
+    """A recording cannot be decoded, or is outside the accepted range."""
+
+
+class ModelError(EdgeCloudError):
+    """A model cannot be loaded or used."""
+
+
+class CheckpointError(ModelError):
+    """A checkpoint folder is missing, partial, or of a family that is not supported."""
+
+
+class OutOfMemoryError(ModelError):
+    """A device ran out of memory. The sample fails with this advice; the run goes on."""
+
+
+class CloudError(EdgeCloudError):
+    """The cloud did not give a usable answer."""
+
+
+class CloudUnavailable(CloudError):
+    """The cloud cannot be reached, or went away in the middle of a request."""
+
+
+class CloudTimeout(CloudError):
+    """The cloud did not answer within the deadline."""
+
+
+class WireError(CloudError):
+    """A message is not one of this version's, or its content is out of range."""
+
+
+class WorkerError(EdgeCloudError):
+    """The edge or cloud process did not start or died; the message holds its last words."""
+
+
+class JournalError(EdgeCloudError):
+    """A journal belongs to another configuration, or cannot be read."""
+
+
+class OutputError(EdgeCloudError):
+    """A result cannot be written where it should go."""
+
+
+class MetricError(EdgeCloudError):
+    """Text or settings that a metric cannot score."""

@@ -1,0 +1,1 @@
+"""What it runs on: clocks, profiles, caps and readings."""

@@ -1,0 +1,201 @@
+"""A cgroup of its own for one process: a quota of cores and a limit of memory, where permitted.
+
+The process keeps its place in every other hierarchy. With the memory limit in force it alone is
+killed when it goes over, not the harness that started it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+from edgecloud.hardware.limits import BYTES_PER_GB
+
+__all__ = ["CGROUP_ROOT", "CgroupCap"]
+
+CGROUP_ROOT = Path("/sys/fs/cgroup")
+_PERIOD_US = 100_000
+_REMOVE_WITHIN_S = 2.0
+
+Controller = Literal["cpu", "memory"]
+
+
+class CgroupCap:
+    """Context manager of the starting process: put ``pid`` into a group with limits, remove it after.
+
+    Enter it right after the start: memory that ``pid`` holds already stays on its old group's
+    account, and only processes ``pid`` starts later inherit the group. Nothing is raised when a
+    cgroup is not permitted: :attr:`in_force` says what took effect and its ``notes`` what did not.
+    0 leaves cores or memory uncapped. Cores and GB (10^9 bytes).
+    """
+
+    def __init__(
+        self,
+        pid: int,
+        *,
+        max_cpu_cores: int,
+        max_memory_gb: float,
+        root: Path = CGROUP_ROOT,
+        proc: Path = Path("/proc"),
+    ) -> None:
+        self._pid = pid
+        self._cores = max_cpu_cores
+        self._memory_bytes = int(max_memory_gb * BYTES_PER_GB)
+        self._root = root
+        self._proc = proc
+        self._name = f"edgecloud-{pid}-{uuid.uuid4().hex[:8]}"
+        self._groups: list[Path] = []
+        self._versions: dict[Controller, str | None] = {"cpu": None, "memory": None}
+        self._notes: list[str] = []
+
+    @property
+    def in_force(self) -> dict[str, Any]:
+        """``cpu`` and ``memory``, each ``"v1"``, ``"v2"`` or ``None``, and ``notes``."""
+        return {**{str(k): v for k, v in self._versions.items()}, "notes": list(self._notes)}
+
+    def __enter__(self) -> CgroupCap:
+        wanted: list[Controller] = []
+        if self._cores > 0:
+            wanted.append("cpu")
+        if self._memory_bytes > 0:
+            wanted.append("memory")
+        if wanted and sys.platform != "linux":
+            self._notes.append(f"No cgroup is in force: {sys.platform} has none.")
+            return self
+        if (self._root / "cgroup.controllers").is_file():
+            self._attempt(wanted, lambda: self._cap_v2(wanted))
+        else:
+            for controller in wanted:
+                self._attempt([controller], partial(self._cap_v1, controller))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Remove what was made, also when the process lives on (it moves up) or is dead."""
+        for group in self._groups:
+            self._remove(group)
+        self._groups.clear()
+
+    def _attempt(self, controllers: Sequence[Controller], cap: Callable[[], None]) -> None:
+        try:
+            cap()
+        except OSError as error:
+            what = " and ".join("cores" if name == "cpu" else name for name in controllers)
+            self._notes.append(
+                f"No cgroup caps the {what}: {error.strerror or error} ({error.filename})."
+            )
+
+    def _own(self, controller: str) -> str:
+        """The process's path in the hierarchy of ``controller`` (empty string: the unified one)."""
+        for line in (self._proc / str(self._pid) / "cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controller in controllers.split(","):
+                return path.lstrip("/")
+        return ""
+
+    def _cap_v1(self, controller: Controller) -> None:
+        hierarchy = self._root / controller
+        parent = hierarchy / self._own(controller)
+        if not parent.is_dir():  # in a container the path may be the host's
+            parent = hierarchy
+        group = self._make(parent)
+        if controller == "cpu":
+            _write(group / "cpu.cfs_period_us", _PERIOD_US)
+            _write(group / "cpu.cfs_quota_us", self._cores * _PERIOD_US)
+        else:
+            _write(group / "memory.limit_in_bytes", self._memory_bytes)
+            if (group / "memory.memsw.limit_in_bytes").exists():
+                _write(group / "memory.memsw.limit_in_bytes", self._memory_bytes)
+        _write(group / "cgroup.procs", self._pid)
+        self._versions[controller] = "v1"
+
+    def _cap_v2(self, wanted: Sequence[Controller]) -> None:
+        # One group for all: a process has one place in the unified hierarchy.
+        parent, available = self._parent_v2(wanted)
+        group = self._make(parent)
+        if "cpu" in available:
+            _write(group / "cpu.max", f"{self._cores * _PERIOD_US} {_PERIOD_US}")
+        if "memory" in available:
+            _write(group / "memory.max", self._memory_bytes)
+            if (group / "memory.swap.max").exists():
+                _write(group / "memory.swap.max", 0)
+        _write(group / "cgroup.procs", self._pid)
+        for controller in available:
+            self._versions[controller] = "v2"
+        for controller in set(wanted) - set(available):
+            self._notes.append(f"No cgroup caps the {controller}: {parent} does not hand it on.")
+
+    def _parent_v2(self, wanted: Sequence[Controller]) -> tuple[Path, list[Controller]]:
+        """The group above the process that hands most controllers on to its children; the nearest.
+
+        A group with processes in it cannot begin to (EBUSY), so the search goes on upwards.
+        """
+        best: tuple[Path, list[Controller]] | None = None
+        failure: OSError = FileNotFoundError(2, "no usable group", str(self._root))
+        for parent in self._upwards(self._root / self._own("")):
+            control = parent / "cgroup.subtree_control"
+            available: list[Controller] = []
+            for controller in wanted:
+                try:
+                    if controller not in control.read_text().split():
+                        _write(control, f"+{controller}")
+                    available.append(controller)
+                except OSError as error:
+                    failure = error
+            if available and (best is None or len(available) > len(best[1])):
+                best = parent, available
+        if best is None:
+            raise failure
+        return best
+
+    def _upwards(self, path: Path) -> Iterator[Path]:
+        if path.is_dir():
+            while path != self._root and self._root in path.parents:
+                yield path
+                path = path.parent
+        yield self._root
+
+    def _make(self, parent: Path) -> Path:
+        group = parent / self._name
+        group.mkdir()
+        self._groups.append(group)
+        return group
+
+    def _remove(self, group: Path) -> None:
+        deadline = time.monotonic() + _REMOVE_WITHIN_S
+        while True:
+            try:
+                # A group with a living process cannot be removed; a dying one leaves by itself.
+                for pid in (group / "cgroup.procs").read_text().split():
+                    _write(group.parent / "cgroup.procs", pid)
+                group.rmdir()
+                return
+            except FileNotFoundError:
+                return
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    self._notes.append(f"The cgroup {group} was left behind: {error.strerror}.")
+                    return
+                time.sleep(0.02)
+
+
+def _write(path: Path, value: object) -> None:
+    # Without O_CREAT: a control file the kernel does not offer is an error, never a new file.
+    handle = os.open(path, os.O_WRONLY)
+    try:
+        os.write(handle, str(value).encode())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    finally:
+        os.close(handle)

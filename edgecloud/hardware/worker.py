@@ -1,0 +1,118 @@
+"""A child process and the pipe to it. Every wait has a deadline; a death is told with its reason."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+from edgecloud.errors import EdgeCloudError, WorkerError
+
+__all__ = ["Worker", "pipe"]
+
+_STOP_WITHIN_S = 5.0
+
+
+def pipe() -> tuple[Connection, Connection]:
+    """Two connected ends, for processes made by :class:`Worker`."""
+    return multiprocessing.get_context("spawn").Pipe(duplex=True)
+
+
+class Worker:
+    """Runs ``entry(connection, *arguments)`` in a fresh interpreter and talks to it.
+
+    Messages are Python objects; only this process and its own child ever hold the pipe's ends. An
+    exception of our tree that ends the child's ``entry`` is raised by the next :meth:`receive`.
+    """
+
+    def __init__(self, name: str, entry: Callable[..., None], *arguments: Any) -> None:
+        self._name = name
+        self._connection, theirs = pipe()
+        self._process = multiprocessing.get_context("spawn").Process(
+            target=_run, args=(entry, theirs, *arguments), name=f"edgecloud-{name}", daemon=True
+        )
+        self._process.start()
+        # Only the child holds its end now, so that its death is seen as the end of the stream.
+        theirs.close()
+
+    @property
+    def pid(self) -> int:
+        if self._process.pid is None:
+            raise WorkerError(f"the {self._name} process was never started")
+        return self._process.pid
+
+    def send(self, message: Any) -> None:
+        """Raises WorkerError when the process is gone."""
+        try:
+            self._connection.send(message)
+        except OSError as error:
+            raise WorkerError(self._death()) from error
+
+    def receive(self, timeout_s: float) -> Any:
+        """The next message.
+
+        Raises:
+            WorkerError: the process died, or said nothing for ``timeout_s`` seconds.
+            EdgeCloudError: what the process ended with.
+        """
+        try:
+            if not self._connection.poll(timeout_s):
+                raise WorkerError(
+                    f"the {self._name} process said nothing for {timeout_s:.0f} s; raise --deadline "
+                    "(or --start-deadline while models load), or use a smaller model"
+                )
+            message = self._connection.recv()
+        except (EOFError, OSError) as error:
+            raise WorkerError(self._death()) from error
+        if isinstance(message, EdgeCloudError):
+            raise message
+        return message
+
+    def close(self) -> None:
+        """End the process: by closing its pipe, then by force. Safe to call twice."""
+        self._connection.close()
+        self._process.join(_STOP_WITHIN_S)
+        if self._process.is_alive():
+            self._process.terminate()
+            self._process.join(_STOP_WITHIN_S)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join(_STOP_WITHIN_S)
+
+    def _death(self) -> str:
+        self._process.join(_STOP_WITHIN_S)
+        code = self._process.exitcode
+        if code is None:
+            return f"the {self._name} process closed its pipe but still runs"
+        if code == -getattr(signal, "SIGKILL", 0):
+            return (
+                f"the {self._name} process was killed, most likely for want of memory; raise "
+                "--max-memory-gb or use a smaller model or precision"
+            )
+        return f"the {self._name} process died (exit code {code}); its last words are above"
+
+
+def _run(entry: Callable[..., None], connection: Connection, *arguments: Any) -> None:
+    # Ctrl-C reaches the whole group; the parent decides, and closes the pipe.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Edge and cloud take turns: a thread pool that spins while it waits takes the other's cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        entry(connection, *arguments)
+    except EdgeCloudError as error:
+        _last_words(connection, error)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return  # the other end was closed: the work is over
+    finally:
+        connection.close()
+
+
+def _last_words(connection: Connection, error: EdgeCloudError) -> None:
+    try:
+        connection.send(error)
+    except OSError:
+        print(error, file=sys.stderr)  # noqa: T201 - nobody is left to send it to

@@ -1,0 +1,265 @@
+"""One arm of an experiment: its processes, its journal, and the step from a sample to a record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from edgecloud.config import Config
+from edgecloud.contracts import Sample
+from edgecloud.datasets.manifest import data_hash, embedded_manifest, load_manifest
+from edgecloud.errors import ConfigError, ManifestError
+from edgecloud.hardware.edge_process import Captioned, CaptionRequest, Failed, Mode
+from edgecloud.hardware.probes import Readings, ResourceProbe, null_readings
+from edgecloud.harness.reporting import machine
+from edgecloud.harness.starting import Started
+from edgecloud.harness.system import System
+from edgecloud.measure.journal import Journal
+from edgecloud.measure.replay import facts
+
+__all__ = ["Arm", "Outcome", "journal_path", "load_corpus"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run gave. ``samples`` are this run's, ``corpus`` the whole manifest's; ``records`` are
+    the journal's, one per sample, in the manifest's order; ``setup`` says on what it ran (JSON)."""
+
+    mode: Mode
+    config: Config
+    samples: tuple[Sample, ...]
+    corpus: tuple[Sample, ...]
+    records: tuple[dict[str, Any], ...]
+    setup: dict[str, Any]
+
+
+def journal_path(mode: Mode, config: Config) -> Path:
+    return Path(config.output_dir) / "journals" / f"{config.output_name or f'{mode}_results'}.jsonl"
+
+
+def load_corpus(config: Config) -> tuple[tuple[Sample, ...], Path]:
+    """The manifest that ``config`` names, or the embedded corpus in its language, and its path.
+
+    Raises:
+        ManifestError: it is missing, broken or empty.
+    """
+    path = (
+        embedded_manifest(config.language)
+        if config.dataset_path is None
+        else Path(config.dataset_path)
+    )
+    corpus = load_manifest(path, language=config.language, caption_type=config.caption_type)
+    if not corpus:
+        raise ManifestError(f"dataset manifest {path} has no entries")
+    return corpus, path
+
+
+class Arm(Started):
+    """Context manager: starts the processes, opens the journal, warms up; ends them at exit.
+
+    ``records`` holds the journal's records by ``file_id``; those of a resumed run are there at once.
+
+    Raises, on entering:
+        EdgeCloudError: data or models cannot be used, or the journal is another run's.
+    """
+
+    def __init__(
+        self, mode: Mode, config: Config, *, floors: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__()
+        self._mode = mode
+        self._config = config
+        self._floors = floors
+        self._corpus, manifest = load_corpus(config)
+        self.samples = self._corpus[: config.max_samples][config.shard_slice]
+        if not self.samples:
+            raise ConfigError(
+                f"--shard {config.shard} holds none of the samples: take fewer shards"
+            )
+        self.records: dict[str, dict[str, Any]] = {}
+        self._data = {
+            "manifest": "embedded" if config.dataset_path is None else manifest.name,
+            "samples": len(self._corpus),
+            "sha256": data_hash(self._corpus),
+        }
+        self._setup: dict[str, Any] = {}
+
+    @property
+    def total(self) -> int:
+        return len(self.samples)
+
+    @property
+    def done(self) -> int:
+        return sum(sample.file_id in self.records for sample in self.samples)
+
+    def step(self, sample: Sample) -> dict[str, Any]:
+        """Caption one sample, journal it, and return its record."""
+        return self._keep(_record(self._systems[0], self._config, sample))
+
+    def run(self) -> Iterator[dict[str, Any]]:
+        """Caption every sample without a record, and yield each record as it is journalled.
+
+        With several workers that is in the order in which they end.
+        """
+        left = [sample for sample in self.samples if sample.file_id not in self.records]
+        if len(self._systems) == 1:
+            yield from map(self.step, left)
+            return
+        idle: SimpleQueue[System] = SimpleQueue()
+        for system in self._systems:
+            idle.put(system)
+
+        def caption(sample: Sample) -> dict[str, Any]:
+            system = idle.get()
+            try:
+                return _record(system, self._config, sample)
+            finally:
+                idle.put(system)
+
+        pool = ThreadPoolExecutor(len(self._systems))
+        try:
+            for done in as_completed([pool.submit(caption, sample) for sample in left]):
+                yield self._keep(done.result())
+        finally:
+            # Nothing is waited for: at a failure the processes end, and with them their requests.
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _keep(self, record: dict[str, Any]) -> dict[str, Any]:
+        self._journal.append(record)
+        self.records[record["file_id"]] = record
+        return record
+
+    def outcome(self) -> Outcome:
+        """What the arm gave, once every sample has its record."""
+        return Outcome(
+            mode=self._mode,
+            config=self._config,
+            samples=self.samples,
+            corpus=self._corpus,
+            records=tuple(self.records[sample.file_id] for sample in self.samples),
+            setup=self._setup,
+        )
+
+    def _start(self) -> None:
+        mode, config = self._mode, self._config
+        self._systems = self._start_systems()
+        system = self._systems[0]
+        models = system.facts["models"]
+        identity = {
+            "settings": config.identity(),
+            "data": self._data,
+            "models": {side: facts and facts["sha256"] for side, facts in models.items()},
+        }
+        self._journal = self._stack.enter_context(
+            Journal.open(
+                journal_path(mode, config), mode=mode, identity=identity, resume=config.resume
+            )
+        )
+        self.records = dict(self._journal.records)
+        left = [sample for sample in self.samples if sample.file_id not in self.records]
+        cold = _warm_up(system, mode, config, left or list(self.samples))
+        self._setup = {
+            **system.facts,
+            "cold": {"load_s": system.load_s, **cold},
+            "data": self._data,
+        }
+        self._journal.describe(
+            facts(
+                config=config,
+                corpus=self._corpus,
+                samples=self.samples,
+                setup=self._setup,
+                environment=machine(),
+                floors=self._floors,
+            )
+        )
+
+    def _start_systems(self) -> list[System]:
+        """One for each worker; they load side by side."""
+        cores, count = self._config.max_cpu_cores, self._config.workers
+        systems = [
+            System(self._mode, self._config, first_core=number * cores) for number in range(count)
+        ]
+        failure: BaseException | None = None
+        with ThreadPoolExecutor(count) as pool:
+            for started in [pool.submit(system.__enter__) for system in systems]:
+                failure = failure or started.exception()
+                if started.exception() is None:
+                    self._stack.push(started.result())
+        if failure is not None:
+            raise failure
+        return systems
+
+
+def _warm_up(system: System, mode: Mode, config: Config, samples: list[Sample]) -> dict[str, Any]:
+    """Discarded requests, so that samples are not timed on cold code; their own times are kept.
+
+    The cloud is asked always, so that it warms up too. Modelled time has nothing to warm up.
+    """
+    if config.clock == "modelled":
+        return {"total_time_s": None, "reason": "modelled time has no cold start"}
+    times: list[float | None] = []
+    for turn in range(config.warmup):
+        answer = system.caption(
+            _request(
+                config, samples[turn % len(samples)], gate="always" if mode == "spec" else None
+            )
+        )
+        times.append(answer.trace[-1]["end_s"] if isinstance(answer, Captioned) else None)
+    return {"total_time_s": times, "reason": None}
+
+
+def _request(config: Config, sample: Sample, *, gate: str | None = None) -> CaptionRequest:
+    return CaptionRequest(
+        audio_path=str(sample.audio_path),
+        transcription=sample.transcription if config.input_modality == "audio_text" else None,
+        gate=gate,
+    )
+
+
+def _record(system: System, config: Config, sample: Sample) -> dict[str, Any]:
+    """Caption one sample, with readings of CPU, memory and GPU around it: its journal record."""
+    request = _request(config, sample)
+    if config.clock == "modelled":
+        answer = system.caption(request)
+        readings = null_readings("the clock is modelled")
+    else:
+        probe = ResourceProbe(
+            system.edge_pid,
+            period_s=config.probe_period,
+            gpu_index=system.cloud_gpu,
+            memory_cap_gb=config.max_memory_gb,
+        )
+        probe.start()
+        try:
+            answer = system.caption(request)
+        finally:
+            readings = probe.stop()
+    return _journalled(sample, answer, readings)
+
+
+def _journalled(sample: Sample, answer: Captioned | Failed, readings: Readings) -> dict[str, Any]:
+    ok = answer if isinstance(answer, Captioned) else None
+    return {
+        "file_id": sample.file_id,
+        "index": sample.index,
+        "dataset": sample.dataset,
+        "status": "ok" if ok else "failed",
+        "error": (
+            {"type": answer.kind, "message": answer.message} if isinstance(answer, Failed) else None
+        ),
+        "audio_s": ok and ok.audio_s,
+        "input_tokens": ok and ok.input_tokens,
+        "tokens": list(ok.tokens) if ok else [],
+        "origins": list(ok.origins) if ok else [],
+        "text": ok and ok.text,
+        "stop": ok and ok.stop,
+        "trace": ok.trace if ok else [],
+        "references": list(sample.references),
+        "reference_language": sample.reference_language,
+        "resources": readings.to_json(),
+    }

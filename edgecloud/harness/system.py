@@ -1,0 +1,193 @@
+"""The running system: an edge process, a cloud process where one is needed, and their facts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from edgecloud.cloud import process as cloud_process
+from edgecloud.config import Config
+from edgecloud.errors import ModelError, WorkerError
+from edgecloud.hardware import edge_process
+from edgecloud.hardware.cgroups import CgroupCap
+from edgecloud.hardware.edge_process import (
+    Captioned,
+    CaptionRequest,
+    EdgeSetup,
+    Failed,
+    Mode,
+    Streamed,
+)
+from edgecloud.hardware.limits import LimitsReport
+from edgecloud.hardware.profiles import profile
+from edgecloud.hardware.worker import Worker, pipe
+from edgecloud.harness.starting import Started
+from edgecloud.models.reference import CLOUD_CHECKPOINT, EDGE_CHECKPOINT
+
+__all__ = ["System"]
+
+
+class System(Started):
+    """Context manager: starts what ``mode`` needs, ends it at exit.
+
+    Raises, on entering:
+        EdgeCloudError: a model cannot be loaded, the two do not fit together, a process died.
+    """
+
+    def __init__(self, mode: Mode, config: Config, *, first_core: int = 0) -> None:
+        super().__init__()
+        self._mode = mode
+        self._first_core = first_core
+        self._config = config
+        self._edge: Worker | None = None
+        self.facts: dict[str, Any] = {}
+        """JSON: ``limits``, ``models``, ``hardware_profile``."""
+        self.load_s: dict[str, float] = {}
+        """Seconds each side took to load its model."""
+        self.cloud_gpu: int | None = None
+        """CUDA index of the cloud's device, when it has one."""
+
+    @property
+    def edge_pid(self) -> int:
+        return self._running.pid
+
+    @property
+    def _running(self) -> Worker:
+        if self._edge is None:
+            raise WorkerError("the edge process is not running; enter the system first")
+        return self._edge
+
+    def caption(
+        self,
+        request: CaptionRequest,
+        on_commit: Callable[[Streamed], None] | None = None,
+    ) -> Captioned | Failed:
+        """Caption one recording. Waits at most twice the deadline: for the edge, and for the cloud.
+
+        Raises:
+            WorkerError: the edge process died or said nothing in time.
+        """
+        self._running.send(request)
+        while True:
+            message = self._running.receive(2 * self._config.deadline)
+            if isinstance(message, Streamed):
+                if on_commit is not None:
+                    on_commit(message)
+                continue
+            if isinstance(message, Captioned | Failed):
+                return message
+            raise WorkerError(f"the edge process said something unforeseen: {message!r:.200}")
+
+    def _start(self) -> None:
+        config, mode = self._config, self._mode
+        hardware = profile(config.hardware_profile) if config.clock == "modelled" else None
+        edge_name, edge_path = _model(config.edge_model, "edge")
+        cloud_name, cloud_path = _model(config.cloud_model, "cloud")
+        cloud: Worker | None = None
+        theirs = None
+        if mode != "edge":
+            theirs, ours = pipe()
+            # Only the two processes may hold the ends, so that each sees the other's death.
+            self._stack.callback(theirs.close)
+            cloud = Worker(
+                "cloud",
+                _serve_cloud,
+                ours,
+                {
+                    "name": cloud_name,
+                    "path": cloud_path,
+                    "device": config.cloud_device,
+                    "dtype": config.cloud_dtype,
+                    "seed": config.seed,
+                },
+            )
+            self._stack.callback(cloud.close)
+            ours.close()
+        setup = EdgeSetup(
+            mode=mode,
+            config=config,
+            model=cloud_name if mode == "cloud" else edge_name,
+            path=cloud_path if mode == "cloud" else edge_path,
+            cache_dir=_cache_dir(),
+            first_core=self._first_core,
+        )
+        self._edge = Worker("edge", edge_process.main, theirs, setup)
+        self._stack.callback(self._edge.close)
+        if theirs is not None:
+            theirs.close()
+        cap = self._stack.enter_context(
+            CgroupCap(
+                self._edge.pid,
+                max_cpu_cores=config.max_cpu_cores,
+                max_memory_gb=config.max_memory_gb,
+            )
+        )
+        edge_facts = self._ready(self._edge)
+        cloud_facts = self._ready(cloud) if cloud is not None else None
+        _check_pair(edge_facts, cloud_facts)
+        self._describe(edge_facts, cloud_facts, cap)
+        self.facts["hardware_profile"] = hardware.to_json() if hardware else None
+
+    def _ready(self, worker: Worker) -> dict[str, Any]:
+        word, facts = worker.receive(self._config.start_deadline)
+        if word != "ready" or not isinstance(facts, dict):
+            raise WorkerError(f"a process started with {word!r} instead of 'ready'")
+        return facts
+
+    def _describe(self, edge: dict[str, Any], cloud: dict[str, Any] | None, cap: CgroupCap) -> None:
+        config = self._config
+        limits = LimitsReport.of(
+            config.max_cpu_cores,
+            config.max_memory_gb,
+            child=edge["limits"],
+            cgroup=cap.in_force,
+            watched=config.clock == "wall",
+        )
+        models = {"edge": edge["model"], "cloud": cloud}
+        self.facts["limits"] = {**limits.to_json(), "summary": limits.summary()}
+        self.load_s = {
+            side: facts.pop("load_s") for side, facts in models.items() if facts is not None
+        }
+        self.facts["models"] = models
+        device = cloud["device"] if cloud else "cpu"
+        if device.startswith("cuda"):
+            self.cloud_gpu = int(device.partition(":")[2] or 0)
+
+
+def _serve_cloud(control: Any, requests: Any, settings: dict[str, Any]) -> None:
+    cloud_process.main(control, requests, **settings)
+
+
+def _model(path: str | None, side: str) -> tuple[str, str]:
+    """``(name, folder)`` of a model; the embedded miniature when no path is given."""
+    if path is None:
+        return f"embedded-{side}", str(EDGE_CHECKPOINT if side == "edge" else CLOUD_CHECKPOINT)
+    return Path(path).name or path, path
+
+
+def _check_pair(edge: dict[str, Any], cloud: dict[str, Any] | None) -> None:
+    """Both sides must speak the same tokens.
+
+    Raises:
+        ModelError: they do not.
+    """
+    if cloud is None or edge["tokenizer_sha256"] == cloud["tokenizer_sha256"]:
+        return
+    raise ModelError(
+        "edge and cloud have different tokenizers or chat templates; "
+        "give --edge-model and --cloud-model of one family"
+    )
+
+
+def _cache_dir() -> str | None:
+    """Where features are kept between modelled runs; nowhere when no such folder can be written."""
+    folder = Path(
+        os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "edgecloud", "features"
+    )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return str(folder) if os.access(folder, os.W_OK) else None

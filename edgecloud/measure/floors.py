@@ -1,0 +1,54 @@
+"""Quality floors: the least that a pair of models must reach, and when that is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["judge"]
+
+
+def judge(
+    floors: Mapping[str, Any],
+    *,
+    mode: str,
+    config: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    corpus_size: int,
+) -> dict[str, Any]:
+    """The ``quality_floors`` block of a result.
+
+    ``status`` is ``passed``, ``failed`` (then ``missed`` says what) or ``not asserted`` (then ``why``
+    says why). ``corpus_size`` is the number of samples in the whole manifest.
+    """
+    arm = f"spec-{config['acceptance']}" if mode == "spec" else mode
+    wanted = floors["floors"].get(config["language"], {}).get(arm, {})
+    reasons = _other_settings(floors, mode, config)
+    if metrics["num_samples"] < corpus_size:
+        reasons.append(f"{metrics['num_samples']} of the corpus's {corpus_size} samples were run")
+    if metrics["num_failed"]:
+        reasons.append(f"{metrics['num_failed']} samples failed")
+    if not wanted:
+        reasons.append(f"floors.toml names none for {config['language']} {arm}")
+    if reasons:
+        return {"status": "not asserted", "why": "; ".join(reasons)}
+    missed = [
+        f"{name} is {_number(metrics.get(name))}, the floor is {_number(least)}"
+        for name, least in wanted.items()
+        if metrics.get(name) is None or metrics[name] < least
+    ]
+    block = {"status": "failed" if missed else "passed", "floors": dict(wanted)}
+    return {**block, "missed": missed} if missed else block
+
+
+def _other_settings(floors: Mapping[str, Any], mode: str, config: Mapping[str, Any]) -> list[str]:
+    wanted = {**floors["settings"], **(floors["settings_spec"] if mode == "spec" else {})}
+    return [
+        f"{name} is {config[name]!r}"
+        for name, value in wanted.items()
+        if config[name] != (None if value == "" else value)
+    ]
+
+
+def _number(value: float | None) -> str:
+    return "null" if value is None else f"{value:.4g}"

@@ -1,0 +1,129 @@
+"""What the gate compares, whatever file it came from, and what it finds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+__all__ = [
+    "ASPECTS",
+    "FAILING",
+    "Benchmark",
+    "Check",
+    "Report",
+    "Scores",
+    "Series",
+    "Summary",
+    "Verdict",
+]
+
+ASPECTS = ("data", "models", "settings", "scorers", "hardware")
+"""What must be the same on both sides before times and scores mean anything together."""
+
+Verdict = Literal[
+    "same",
+    "better",
+    "regression",
+    "missing",
+    "failed",
+    "different",
+    "inconclusive",
+    "undecided",
+    "note",
+]
+FAILING: frozenset[str] = frozenset(
+    {"regression", "missing", "failed", "different", "inconclusive"}
+)
+"""``inconclusive`` fails: too much differs to call it a regression, or to call it none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Values of one quantity, one a sample. ``ids`` names the samples; without it they do not pair."""
+
+    values: tuple[float, ...]
+    ids: tuple[str, ...] | None = None
+
+    def by_id(self) -> dict[str, float]:
+        """Value by sample; empty without ids."""
+        return dict(zip(self.ids or (), self.values, strict=False)) if self.ids else {}
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What is left of a quantity when a file keeps no raw values: seconds, and how many there were."""
+
+    median: float
+    iqr: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """One quality score: of the corpus, and of each sample where the file has them."""
+
+    corpus: float | None
+    samples: Series | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """One benchmark: an experiment in one language, or one row of a pytest-benchmark file.
+
+    ``identity`` holds, by aspect (:data:`ASPECTS`), what must not differ; ``environment`` what may, and
+    may explain a difference. ``texts`` is a digest of the tokens of each sample and of who chose them.
+    """
+
+    name: str
+    kind: Literal["result", "pytest-benchmark"]
+    source: Path
+    modelled: bool
+    times: Mapping[str, Series | Summary]
+    scores: Mapping[str, Scores] = field(default_factory=dict)
+    samples: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+    problem: str | None = None
+    identity: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the gate's table. ``change`` and its interval are in words, times relative."""
+
+    benchmark: str
+    what: str
+    verdict: Verdict
+    message: str = ""
+    baseline: float | None = None
+    new: float | None = None
+    change: str = ""
+    interval: str = ""
+    n: int | None = None
+    source: Path | None = None
+
+    @property
+    def fails(self) -> bool:
+        return self.verdict in FAILING
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything the gate looked at."""
+
+    checks: tuple[Check, ...]
+    baseline: str
+    new: str
+    policy: str
+
+    @property
+    def failures(self) -> tuple[Check, ...]:
+        return tuple(check for check in self.checks if check.fails)
+
+    @property
+    def passed(self) -> bool:
+        return not self.failures

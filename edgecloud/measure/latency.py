@@ -1,0 +1,104 @@
+"""Latency of one request, from its trace alone. Seconds unless the name says otherwise.
+
+The definitions are in the table of ``reports/README.md``. Request start is second 0 of the trace.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+from edgecloud.contracts import Event, Trace
+
+__all__ = ["LATENCY_NAMES", "latency"]
+
+LATENCY_NAMES = ("ttft", "itps", "otps", "oet", "tpot", "total_time", "prefill_time", "rtf")
+"""The quantities that are one number per request and are summarised over samples."""
+
+
+def latency(
+    trace: Trace, *, audio_s: float | None = None, input_tokens: int | None = None
+) -> dict[str, Any]:
+    """Every latency of a request.
+
+    ``audio_s`` is the length of the recording in seconds, ``input_tokens`` the length of the prompt;
+    the prompt's length is read from the trace when it is not given. The result holds
+    :data:`LATENCY_NAMES`, ``input_tokens``, ``output_tokens``, the lists ``block_gap`` (seconds) and
+    ``tokens_per_block``, and ``reasons``: why a quantity is ``None``.
+
+    >>> trace = Trace((
+    ...     Event("prefill", 0.0, 0.5, {"side": "edge", "input_tokens": 50}),
+    ...     Event("commit", 1.0, 1.0, {"tokens": [7, 8, 9], "origins": ["edge"] * 3}),
+    ...     Event("commit", 2.0, 2.0, {"tokens": [4, 5], "origins": ["edge"] * 2}),
+    ...     Event("finish", 2.0, 2.1, {"stop": "end_of_text"}),
+    ... ))
+    >>> result = latency(trace)
+    >>> result["ttft"], result["oet"], result["tpot"], result["otps"], result["itps"]
+    (1.0, 1.0, 0.5, 2.5, 100.0)
+    """
+    values: dict[str, Any] = dict.fromkeys(LATENCY_NAMES)
+    reasons: dict[str, str] = {}
+    commits = trace.of("commit")
+    per_block = [len(event.data["tokens"]) for event in commits]
+    output_tokens = sum(per_block)
+
+    prefill_s, prompt_tokens = _prefill(trace)
+    tokens_in = input_tokens if input_tokens is not None else prompt_tokens
+    values["prefill_time"] = prefill_s
+    values["itps"] = _ratio(tokens_in, prefill_s)
+    if prefill_s is None:
+        reasons["prefill_time"] = "the trace holds no prefill"
+    if values["itps"] is None:
+        reasons["itps"] = "input tokens or a prefill time above zero are missing"
+
+    if commits:
+        first, last = commits[0].end_s, commits[-1].end_s
+        values["ttft"] = first
+        values["oet"] = last - first
+        values["otps"] = _ratio(output_tokens, last)
+        values["tpot"] = _ratio(last - first, output_tokens - per_block[0])
+    for name in ("ttft", "oet", "otps"):
+        if values[name] is None:
+            reasons[name] = "nothing was committed" if not commits else "the last commit is at 0 s"
+    if values["tpot"] is None:
+        reasons["tpot"] = "no token after the first commit"
+
+    finish = trace.of("finish")
+    values["total_time"] = finish[-1].end_s if finish else None
+    if not finish:
+        reasons["total_time"] = "the request did not finish"
+    values["rtf"] = _ratio(values["total_time"], audio_s)
+    if values["rtf"] is None:
+        reasons["rtf"] = "the audio's length or the total time is not known"
+
+    times = [event.end_s for event in commits]
+    values["input_tokens"] = tokens_in
+    if tokens_in is None:
+        reasons["input_tokens"] = "the prompt's length was not recorded"
+    values["output_tokens"] = output_tokens
+    values["block_gap"] = [after - before for before, after in pairwise(times)]
+    values["tokens_per_block"] = per_block
+    values["reasons"] = reasons
+    return values
+
+
+def _prefill(trace: Trace) -> tuple[float | None, int | None]:
+    """Seconds and tokens of the prefill: the edge's where it has one, else the cloud's."""
+    events = sorted(trace.of("prefill"), key=lambda event: event.data.get("side") != "edge")
+    if events:
+        return _seconds(events[0]), events[0].data.get("input_tokens")
+    for event in trace.of("generate"):
+        if event.data.get("prefill_s") is not None:
+            return event.data["prefill_s"], event.data.get("prefill_tokens")
+    return None, None
+
+
+def _seconds(event: Event) -> float:
+    return event.end_s - event.start_s
+
+
+def _ratio(numerator: float | None, denominator: float | None) -> float | None:
+    """``numerator / denominator``; ``None`` when either is missing or the denominator is not above 0."""
+    if numerator is None or denominator is None or denominator <= 0:
+        return None
+    return numerator / denominator

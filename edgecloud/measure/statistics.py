@@ -1,0 +1,177 @@
+"""Summaries over samples, and comparisons of two runs of the same samples.
+
+Every interval is a percentile bootstrap over samples: pairs are drawn together, so what makes one
+sample slow or hard in both runs cancels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "RESAMPLES",
+    "Interval",
+    "drift",
+    "gap_closed",
+    "mean_difference",
+    "median_log_ratio",
+    "percentile",
+    "summarise",
+]
+
+RESAMPLES = 2000
+_SMALLEST_FOR_P99 = 100
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An estimate with its bootstrap interval at ``level``, over ``n`` paired samples.
+
+    ``estimate`` is ``None`` when it is not defined, and ``reason`` says why; ``low`` and ``high`` are
+    ``None`` too when there is no interval.
+    """
+
+    estimate: float | None
+    low: float | None
+    high: float | None
+    n: int
+    level: float = 0.95
+    reason: str | None = None
+
+    @property
+    def includes_zero(self) -> bool:
+        """Whether a difference of nothing is inside; ``True`` when there is no interval."""
+        return self.low is None or self.high is None or self.low <= 0.0 <= self.high
+
+
+def percentile(values: Sequence[float], q: float) -> float:
+    """The ``q``-th percentile (0..100), interpolated linearly. ``values`` must not be empty.
+
+    >>> percentile([1.0, 2.0, 3.0, 4.0], 50)
+    2.5
+    """
+    return float(np.percentile(np.asarray(values, dtype=np.float64), q))
+
+
+def summarise(
+    values: Sequence[float | None], name: str
+) -> tuple[dict[str, float | None], dict[str, str]]:
+    """``name_mean``, ``_min``, ``_max``, ``_p50``, ``_p90``, ``_p99`` and why any of them is ``None``.
+
+    Missing values are left out. The 99th percentile needs 100 values.
+    """
+    known = [float(value) for value in values if value is not None]
+    keys = [f"{name}_{statistic}" for statistic in ("mean", "min", "max", "p50", "p90", "p99")]
+    if not known:
+        return dict.fromkeys(keys), dict.fromkeys(keys, "no sample has a value")
+    p99 = percentile(known, 99) if len(known) >= _SMALLEST_FOR_P99 else None
+    mean = min(max(float(np.mean(known)), min(known)), max(known))
+    numbers = (mean, min(known), max(known), percentile(known, 50), percentile(known, 90), p99)
+    reasons = {}
+    if p99 is None:
+        reasons[f"{name}_p99"] = f"needs {_SMALLEST_FOR_P99} samples, there are {len(known)}"
+    return dict(zip(keys, numbers, strict=True)), reasons
+
+
+def mean_difference(
+    values: Sequence[float], baseline: Sequence[float], *, seed: int = 0, level: float = 0.95
+) -> Interval:
+    """Mean of ``values[i] - baseline[i]``, in their unit."""
+    difference = _paired(values, baseline)[0] - _paired(values, baseline)[1]
+    return _bootstrap([difference], lambda rows: np.mean(rows[0], axis=-1), seed, level)
+
+
+def median_log_ratio(
+    values: Sequence[float], baseline: Sequence[float], *, seed: int = 0, level: float = 0.95
+) -> Interval:
+    """Median of ``log(values[i] / baseline[i])``; ``exp`` of it is the typical factor.
+
+    Of the tests tried on noisy times, this one raises no false alarms and misses no +20%.
+    """
+    a, b = _paired(values, baseline)
+    usable = (a > 0) & (b > 0)
+    if not usable.any():
+        return Interval(None, None, None, 0, level, "no pair of times above zero")
+    ratio = np.log(a[usable] / b[usable])
+    return _bootstrap([ratio], lambda rows: np.median(rows[0], axis=-1), seed, level)
+
+
+def gap_closed(
+    edge: Sequence[float],
+    spec: Sequence[float],
+    cloud: Sequence[float],
+    *,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """``(mean spec - mean edge) / (mean cloud - mean edge)`` of a quality, paired by sample.
+
+    1 is the cloud's quality, 0 the edge's. ``None`` with a reason when the denominator's own interval
+    includes 0: then there is no gap to close.
+    """
+    e, s = _paired(edge, spec)
+    c = np.asarray(cloud, dtype=np.float64)
+    _check_paired(e, c)
+    gap = mean_difference(list(c), list(e), seed=seed, level=level)
+    if gap.includes_zero:
+        reason = "cloud and edge do not differ beyond the paired interval"
+        return Interval(None, None, None, len(e), level, reason)
+
+    def ratio(rows: Sequence[Floats]) -> Floats:
+        above, below = np.mean(rows[0], axis=-1), np.mean(rows[1], axis=-1)
+        result: Floats = np.full_like(above, np.nan)
+        np.divide(above, below, out=result, where=below != 0)
+        return result
+
+    return _bootstrap([s - e, c - e], ratio, seed, level)
+
+
+def drift(values: Sequence[float]) -> dict[str, float | int | None]:
+    """Whether a run got slower or faster as it went: the median of the second half of ``values``
+    over that of the first, in the order they were measured; ``None`` under 8 values.
+
+    >>> drift([1.0, 1.0, 1.0, 1.0, 1.5, 1.5, 1.5, 1.5])
+    {'second_half_over_first': 1.5, 'n': 8}
+    """
+    half = len(values) // 2
+    if len(values) < 8:
+        return {"second_half_over_first": None, "n": len(values)}
+    ratio = percentile(values[half:], 50) / percentile(values[:half], 50)
+    return {"second_half_over_first": ratio, "n": len(values)}
+
+
+def _paired(a: Sequence[float], b: Sequence[float]) -> tuple[Floats, Floats]:
+    first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    _check_paired(first, second)
+    return first, second
+
+
+def _check_paired(a: Floats, b: Floats) -> None:
+    if a.shape != b.shape:
+        raise ValueError(f"paired values differ in number: {a.size} and {b.size}")
+
+
+def _bootstrap(
+    columns: Sequence[Floats],
+    statistic: Callable[[Sequence[Floats]], Floats],
+    seed: int,
+    level: float,
+) -> Interval:
+    """Percentile interval of ``statistic`` over columns ``(n,)`` whose rows are drawn together."""
+    n = columns[0].size
+    if n == 0:
+        return Interval(None, None, None, 0, level, "no paired samples")
+    estimate = float(statistic([column[np.newaxis] for column in columns])[0])
+    if n == 1:
+        return Interval(estimate, None, None, 1, level, "one sample gives no interval")
+    drawn = np.random.default_rng(seed).integers(0, n, size=(RESAMPLES, n))
+    resampled = statistic([column[drawn] for column in columns])
+    tail = (1.0 - level) / 2.0
+    low, high = np.nanquantile(resampled, [tail, 1.0 - tail])
+    return Interval(estimate, float(low), float(high), n, level)

@@ -1,0 +1,1 @@
+"""Models behind :class:`edgecloud.contracts.Model`, prompts and features."""

@@ -1,0 +1,268 @@
+"""The Qwen2.5-Omni thinker as a :class:`edgecloud.contracts.Model`.
+
+Built from the family's own submodules (audio tower, text model, output layer), without the wrapper
+that routes images and video: a decode step is then one call of the text model. Positions are passed
+explicitly, since the wrapper keeps state between requests; text and audio have three equal rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from torch import Tensor, nn
+from transformers import DynamicCache
+from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import (
+    Qwen2_5OmniTextConfig,
+    Qwen2_5OmniThinkerConfig,
+)
+from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import (
+    Qwen2_5OmniAudioEncoder,
+    Qwen2_5OmniThinkerTextModel,
+)
+
+from edgecloud.contracts import Prompt
+from edgecloud.errors import CheckpointError, ModelError, OutOfMemoryError
+from edgecloud.models.checkpoint import Checkpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["AudioLM", "Thinker", "pick_device", "pick_dtype"]
+
+
+class Thinker(nn.Module):
+    """Audio tower, text model and output layer of one checkpoint; weights only, no state."""
+
+    def __init__(self, config: Qwen2_5OmniThinkerConfig) -> None:
+        super().__init__()
+        text = _text_config(config)
+        # A precision named in the configuration would win over the one asked for.
+        dtype = torch.get_default_dtype()
+        self.audio_tower = Qwen2_5OmniAudioEncoder._from_config(config.audio_config, dtype=dtype)  # type: ignore[no-untyped-call]
+        self.model = Qwen2_5OmniThinkerTextModel._from_config(text, dtype=dtype)  # type: ignore[no-untyped-call]
+        self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
+        self.tied = bool(text.tie_word_embeddings and config.tie_word_embeddings)
+        if self.tied:
+            self.lm_head.weight = self.model.embed_tokens.weight
+        self.audio_token_id: int = config.audio_token_id
+
+    def embed(self, prompt: Prompt) -> Tensor:
+        """``(1, n, hidden)``: embedded token ids, with the audio in place of its placeholders."""
+        device = self.lm_head.weight.device
+        ids = torch.tensor([prompt.token_ids], device=device)
+        embedded: Tensor = self.model.embed_tokens(ids)
+        if prompt.features is None:
+            return embedded
+        if prompt.features.shape[0] != self.audio_tower.num_mel_bins:
+            raise ModelError(
+                f"the features have {prompt.features.shape[0]} bands, "
+                f"the audio tower takes {self.audio_tower.num_mel_bins}"
+            )
+        frames = torch.tensor([prompt.features.shape[1]], device=device)
+        after_cnn, _ = self.audio_tower._get_feat_extract_output_lengths(frames)
+        features = torch.from_numpy(prompt.features).to(device, embedded.dtype)
+        audio = self.audio_tower(
+            features, feature_lens=frames, aftercnn_lens=after_cnn
+        ).last_hidden_state
+        places = ids[0] == self.audio_token_id
+        if int(places.sum()) != audio.shape[0]:
+            raise ModelError(
+                f"the prompt has {int(places.sum())} audio placeholders, "
+                f"the audio tower gives {audio.shape[0]} embeddings"
+            )
+        embedded[0, places] = audio.to(embedded.dtype)
+        return embedded
+
+
+class AudioLM:
+    """One sequence on a thinker: the cache, and the three things that can be done to it.
+
+    ``vocab_size`` is the tokenizer's real length; logits beyond it (padding) are never seen.
+    """
+
+    def __init__(self, thinker: Thinker, *, vocab_size: int) -> None:
+        self._thinker = thinker
+        self._vocab_size = vocab_size
+        self._cache = DynamicCache(config=thinker.model.config)
+        self._prompt_length = 0
+        self._length = 0
+
+    @classmethod
+    def load(cls, checkpoint: Checkpoint, *, vocab_size: int, device: str, dtype: str) -> AudioLM:
+        """Load the thinker of ``checkpoint`` onto ``device``.
+
+        Raises:
+            CheckpointError: weights missing, broken or of other shapes.
+            ModelError: the device does not exist.
+            OutOfMemoryError: the weights do not fit on the device.
+        """
+        with _default_dtype(pick_dtype(dtype, device)):
+            thinker = _build(checkpoint)
+        ignore = ("lm_head.weight",) if thinker.tied else ()
+        checkpoint.load_into(thinker, "thinker.", ignore=ignore)
+        rows = thinker.lm_head.out_features
+        if vocab_size > rows:
+            raise ModelError(
+                f"model {checkpoint.path}: its tokenizer has {vocab_size} entries, "
+                f"its output layer only {rows}"
+            )
+        with _memory_advice(device):
+            thinker.to(device)
+        thinker.requires_grad_(requires_grad=False).eval()
+        return cls(thinker, vocab_size=vocab_size)
+
+    @property
+    def vocab_size(self) -> int:
+        return self._vocab_size
+
+    @property
+    def length(self) -> int:
+        return self._length
+
+    @property
+    def parameters(self) -> int:
+        """How many parameters are loaded."""
+        return sum(parameter.numel() for parameter in self._thinker.parameters())
+
+    @property
+    def device(self) -> str:
+        return str(self._thinker.lm_head.weight.device)
+
+    @property
+    def dtype(self) -> str:
+        return str(self._thinker.lm_head.weight.dtype).removeprefix("torch.")
+
+    def prefill(self, prompt: Prompt) -> Tensor:
+        if not prompt.token_ids:
+            raise ValueError("an empty prompt has no next token")
+        self._cache = DynamicCache(config=self._thinker.model.config)
+        self._length = 0
+        self._prompt_length = prompt.length
+        with torch.inference_mode(), _memory_advice(self.device):
+            return self._forward(self._thinker.embed(prompt), last=True)[-1]
+
+    def extend(self, tokens: Sequence[int]) -> Tensor:
+        if not tokens:
+            raise ValueError("extend needs at least one token")
+        if not self._length:
+            raise ValueError("prefill comes first")
+        if not all(0 <= token < self._vocab_size for token in tokens):
+            raise ModelError(
+                f"a token is outside the vocabulary of {self._vocab_size}; "
+                "edge and cloud must share a tokenizer"
+            )
+        with torch.inference_mode(), _memory_advice(self.device):
+            ids = torch.tensor([list(tokens)], device=self._thinker.lm_head.weight.device)
+            return self._forward(self._thinker.model.embed_tokens(ids), last=False)
+
+    def rewind(self, length: int) -> None:
+        if not self._prompt_length <= length <= self._length:
+            raise ValueError(
+                f"cannot rewind to {length}: the prompt has {self._prompt_length} tokens, "
+                f"the cache {self._length}"
+            )
+        # crop takes the number of tokens to remove, as a negative number.
+        self._cache.crop(length - self._length)
+        self._length = length
+
+    def fresh(self) -> AudioLM:
+        return AudioLM(self._thinker, vocab_size=self._vocab_size)
+
+    def _forward(self, embedded: Tensor, *, last: bool) -> Tensor:
+        """Run ``embedded (1, n, hidden)`` on top of the cache. Logits ``(n or 1, V) float32``."""
+        count = embedded.shape[1]
+        positions = torch.arange(self._length, self._length + count, device=embedded.device)
+        hidden = self._thinker.model(
+            inputs_embeds=embedded,
+            position_ids=positions.expand(3, 1, count),
+            past_key_values=self._cache,
+            use_cache=True,
+        ).last_hidden_state
+        self._length += count
+        logits: Tensor = self._thinker.lm_head(hidden[0, -1:] if last else hidden[0])
+        return logits[:, : self._vocab_size].float()
+
+
+def _build(checkpoint: Checkpoint) -> Thinker:
+    """The thinker that config.json describes, with weights still to be filled in.
+
+    Raises:
+        CheckpointError: it describes none; what the family's classes then raise is of many kinds.
+    """
+    try:
+        return Thinker(Qwen2_5OmniThinkerConfig(**checkpoint.config["thinker_config"]))
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RuntimeError,
+        StrictDataclassError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise CheckpointError(
+            f"model {checkpoint.path}: config.json does not describe a thinker "
+            f"({type(error).__name__}: {' '.join(str(error).split())})"
+        ) from error
+
+
+def _text_config(config: Qwen2_5OmniThinkerConfig) -> Qwen2_5OmniTextConfig:
+    if not isinstance(config.text_config, Qwen2_5OmniTextConfig):
+        raise ModelError("the configuration has no text_config")
+    return config.text_config
+
+
+def pick_device(name: str) -> str:
+    """``auto`` is CUDA when there is one.
+
+    Raises:
+        ModelError: CUDA was asked for by name and is not there.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ModelError(f"unknown device {name!r}; use cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and not (
+        torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()
+    ):
+        raise ModelError(f"device {name} is not available here; use cpu, or check the CUDA driver")
+    return name
+
+
+def pick_dtype(name: str, device: str) -> torch.dtype:
+    """``auto`` is float16 on CUDA and float32 on a CPU."""
+    if name == "auto":
+        name = "float16" if device.startswith("cuda") else "float32"
+    dtype = getattr(torch, name)
+    if not isinstance(dtype, torch.dtype):
+        raise ModelError(f"unknown precision {name!r}")
+    return dtype
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@contextmanager
+def _memory_advice(device: str) -> Iterator[None]:
+    """Turn CUDA's out-of-memory into one line of advice."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        torch.cuda.empty_cache()
+        raise OutOfMemoryError(
+            f"{device} is out of memory; use a smaller model or precision "
+            "(--cloud-dtype float16), a shorter recording, or --cloud-device cpu"
+        ) from error

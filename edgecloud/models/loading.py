@@ -1,0 +1,55 @@
+"""From a checkpoint folder to a model that runs, with what a result says about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from edgecloud.contracts import StopLimits
+from edgecloud.decoding.stopping import Stopping
+from edgecloud.models.audio_lm import AudioLM, pick_device
+from edgecloud.models.checkpoint import Checkpoint
+from edgecloud.models.processor import Processor
+
+__all__ = ["Loaded", "load"]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model, what surrounds it, and the facts a result holds about both."""
+
+    model: AudioLM
+    processor: Processor
+    facts: dict[str, Any]
+
+    def stopping(self) -> Stopping:
+        """What ends a text here; the limits are each request's own."""
+        return self.processor.stopping(StopLimits(max_sentences=1))
+
+
+def load(name: str, path: str, *, device: str, dtype: str) -> Loaded:
+    """Load the checkpoint at ``path``; ``name`` is what results call it.
+
+    Raises:
+        CheckpointError: the folder or its content is not usable.
+        ModelError: the device does not exist, or the vocabulary is larger than the output layer.
+        OutOfMemoryError: it does not fit on the device.
+    """
+    checkpoint = Checkpoint.open(path)
+    processor = Processor(checkpoint)
+    model = AudioLM.load(
+        checkpoint,
+        vocab_size=processor.vocab_size,
+        device=pick_device(device),
+        dtype=dtype,
+    )
+    facts = {
+        "name": name,
+        "parameters": model.parameters,
+        "dtype": model.dtype,
+        "device": model.device,
+        "sha256": checkpoint.fingerprint(),
+        "tokenizer_sha256": processor.fingerprint(),
+        "vocab_size": processor.vocab_size,
+    }
+    return Loaded(model, processor, facts)

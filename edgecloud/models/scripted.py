@@ -1,0 +1,122 @@
+"""Deterministic models without weights, for tests of everything above a model.
+
+A :class:`ScriptedModel` answers from a function of the sequence so far, so that two of them can agree
+and disagree wherever a test wants, and what speculative decoding must give is known by hand.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from edgecloud.contracts import Prompt
+
+__all__ = ["ScriptedModel", "follows", "hashed"]
+
+Script = Callable[[Sequence[int]], Sequence[float]]
+"""``(prompt and generated tokens so far) -> logits over the vocabulary``"""
+
+
+class ScriptedModel:
+    """A :class:`edgecloud.contracts.Model` that follows ``script``.
+
+    Counts what it was asked: ``forwards`` and ``ingested``, tokens over all calls of ``extend``.
+    """
+
+    def __init__(self, script: Script, *, vocab_size: int) -> None:
+        self._script = script
+        self._vocab_size = vocab_size
+        self._sequence: list[int] = []
+        self._prompt_length = 0
+        self.forwards = 0
+        self.ingested = 0
+
+    @property
+    def vocab_size(self) -> int:
+        return self._vocab_size
+
+    @property
+    def length(self) -> int:
+        return len(self._sequence)
+
+    @property
+    def sequence(self) -> tuple[int, ...]:
+        """What the cache holds."""
+        return tuple(self._sequence)
+
+    def prefill(self, prompt: Prompt) -> Tensor:
+        if not prompt.token_ids:
+            raise ValueError("an empty prompt has no next token")
+        self._sequence = list(prompt.token_ids)
+        self._prompt_length = prompt.length
+        self.forwards += 1
+        return self._logits()
+
+    def extend(self, tokens: Sequence[int]) -> Tensor:
+        if not tokens:
+            raise ValueError("extend needs at least one token")
+        if not self._sequence:
+            raise ValueError("prefill comes first")
+        self.forwards += 1
+        self.ingested += len(tokens)
+        rows = []
+        for token in tokens:
+            self._sequence.append(token)
+            rows.append(self._logits())
+        return torch.stack(rows)
+
+    def rewind(self, length: int) -> None:
+        if not self._prompt_length <= length <= len(self._sequence):
+            raise ValueError(
+                f"cannot rewind to {length}: the prompt has {self._prompt_length} tokens, "
+                f"the cache {len(self._sequence)}"
+            )
+        del self._sequence[length:]
+
+    def fresh(self) -> ScriptedModel:
+        return ScriptedModel(self._script, vocab_size=self._vocab_size)
+
+    def _logits(self) -> Tensor:
+        return torch.tensor(self._script(self._sequence), dtype=torch.float32)
+
+
+def follows(
+    text: Sequence[int], *, prompt_length: int, vocab_size: int, sure: float = 8.0
+) -> Script:
+    """A script that writes ``text`` whatever was generated before, then its last token for ever.
+
+    The next token has logit ``sure``, every other one 0.
+    """
+
+    def script(sequence: Sequence[int]) -> list[float]:
+        logits = [0.0] * vocab_size
+        logits[text[min(len(sequence) - prompt_length, len(text) - 1)]] = sure
+        return logits
+
+    return script
+
+
+def hashed(
+    seed: int, *, vocab_size: int, end_id: int, disagree_with: Script | None = None, every: int = 1
+) -> Script:
+    """Pseudo-random logits that depend on the whole sequence, through a hash.
+
+    With ``disagree_with``, the logits are that script's except after one sequence in ``every``. The
+    end of text comes in after about 16 tokens.
+    """
+
+    def script(sequence: Sequence[int]) -> Sequence[float]:
+        text = ",".join(map(str, (seed, *sequence)))
+        digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+        drawn = int.from_bytes(digest, "big")
+        if disagree_with is not None and drawn % every:
+            return disagree_with(sequence)
+        generator = torch.Generator().manual_seed(drawn >> 1)
+        logits = torch.randn(vocab_size, generator=generator) * 3
+        logits[end_id] += -1.0 if len(sequence) < 16 else 4.0
+        return [float(value) for value in logits]
+
+    return script

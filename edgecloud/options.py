@@ -1,0 +1,252 @@
+"""Every setting, once: its name, type, choices, range and meaning. Standard library only.
+
+The pytest options, the command line's flags, ``default.yaml`` and :class:`edgecloud.config.Config`
+are all made from, or tested against, this table. A flag is spelled ``--two-words`` or
+``--two_words``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from edgecloud.decoding.acceptance import RULES
+from edgecloud.decoding.gates import GATES
+
+__all__ = ["OPTIONS", "PRESETS", "Option", "add_options"]
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One setting. ``kind`` is the type of its value; ``group`` says what it belongs to:
+
+    ``what`` is decoded, ``how`` it is decoded, ``where`` it runs (these three make up a run's
+    identity), or ``run``: how this run is carried out, which changes no result.
+    """
+
+    name: str
+    kind: type[bool] | type[int] | type[float] | type[str]
+    group: str
+    help: str
+    choices: tuple[str, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+    nullable: bool = False
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """``--two-words`` and ``--two_words``; one flag where they are the same."""
+        dashed = "--" + self.name.replace("_", "-")
+        return tuple(dict.fromkeys((dashed, "--" + self.name)))
+
+
+_DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+OPTIONS: tuple[Option, ...] = (
+    Option("dataset_type", str, "what", "format of the dataset", choices=("unified",)),
+    Option(
+        "dataset_path",
+        str,
+        "what",
+        "manifest file; the embedded corpus when not given",
+        nullable=True,
+    ),
+    Option(
+        "caption_type",
+        str,
+        "what",
+        "reference: the entry's caption, or the language's own",
+        choices=("original", "audio_only"),
+    ),
+    Option("language", str, "what", "language to generate", choices=("chinese", "english")),
+    Option(
+        "prompt_type",
+        str,
+        "what",
+        "a phrase, a sentence, or two to three",
+        choices=("default", "detailed", "concise"),
+    ),
+    Option(
+        "input_modality",
+        str,
+        "what",
+        "audio alone, or audio and its transcription",
+        choices=("audio_only", "audio_text"),
+    ),
+    Option(
+        "max_samples",
+        int,
+        "what",
+        "most samples to run, from the first on",
+        minimum=1,
+        nullable=True,
+    ),
+    Option("max_audio_s", float, "what", "longest recording accepted, seconds", minimum=0.1),
+    Option("gate_type", str, "how", "when to ask the cloud", choices=tuple(GATES)),
+    Option(
+        "entropy_threshold",
+        float,
+        "how",
+        "entropy gate, nats: higher means fewer cloud calls",
+        minimum=0.0,
+    ),
+    Option(
+        "margin_threshold",
+        float,
+        "how",
+        "margin gate: ask when the top two probabilities are closer",
+        minimum=0.0,
+        maximum=1.0,
+    ),
+    Option(
+        "logprob_threshold",
+        float,
+        "how",
+        "logprob gate, nats: ask when a token is less likely",
+        maximum=0.0,
+    ),
+    Option("k", int, "how", "draft tokens per round", minimum=1, maximum=64),
+    Option("acceptance", str, "how", "which drafted tokens the cloud keeps", choices=tuple(RULES)),
+    Option(
+        "rank_threshold",
+        int,
+        "how",
+        "rank acceptance: keep what is among the cloud's top N",
+        minimum=1,
+    ),
+    Option("max_new_tokens", int, "how", "most tokens in a caption", minimum=1, maximum=4096),
+    Option("max_sentences", int, "how", "most sentences in a caption", minimum=1, nullable=True),
+    Option("seed", int, "how", "seed of everything drawn at random", minimum=0),
+    Option(
+        "edge_model",
+        str,
+        "where",
+        "edge checkpoint folder; the embedded miniature when not given",
+        nullable=True,
+    ),
+    Option(
+        "cloud_model",
+        str,
+        "where",
+        "cloud checkpoint folder; the embedded miniature when not given",
+        nullable=True,
+    ),
+    Option("edge_device", str, "where", "cpu, cuda or cuda:N"),
+    Option("cloud_device", str, "where", "auto (CUDA when there is one), cpu, cuda or cuda:N"),
+    Option("edge_dtype", str, "where", "precision of the edge; auto is float32", choices=_DTYPES),
+    Option(
+        "cloud_dtype",
+        str,
+        "where",
+        "precision of the cloud; auto is float16 on CUDA, float32 on a CPU",
+        choices=_DTYPES,
+    ),
+    Option("max_cpu_cores", int, "where", "cap of the edge process; 0 is uncapped", minimum=0),
+    Option("max_memory_gb", float, "where", "cap of the edge process; 0 is uncapped", minimum=0.0),
+    Option(
+        "clock",
+        str,
+        "where",
+        "measured time, or time computed from a hardware profile",
+        choices=("wall", "modelled"),
+    ),
+    Option("hardware_profile", str, "where", "constants of the modelled clock, by name"),
+    Option(
+        "bertscore_model_zh",
+        str,
+        "where",
+        "BERTScore's model for Chinese: a folder, or a hub id when online",
+        nullable=True,
+    ),
+    Option(
+        "bertscore_model_en",
+        str,
+        "where",
+        "BERTScore's model for English: a folder, or a hub id when online",
+        nullable=True,
+    ),
+    Option(
+        "bertscore_layers",
+        int,
+        "where",
+        "layer of the BERTScore model to read",
+        minimum=1,
+        nullable=True,
+    ),
+    Option("output_name", str, "run", "prefix of the result file", nullable=True),
+    Option("output_dir", str, "run", "folder of results and journals"),
+    Option("warmup", int, "run", "discarded requests per model first", minimum=2),
+    Option(
+        "deadline",
+        float,
+        "run",
+        "most seconds to wait for the edge or the cloud in one caption",
+        minimum=0.1,
+    ),
+    Option("start_deadline", float, "run", "most seconds to wait for a model to load", minimum=1.0),
+    Option(
+        "probe_period",
+        float,
+        "run",
+        "seconds between readings of CPU, memory and GPU",
+        minimum=0.005,
+    ),
+    Option(
+        "max_failures",
+        int,
+        "run",
+        "failed samples allowed before the run exits non-zero",
+        minimum=0,
+    ),
+    Option(
+        "interleave",
+        bool,
+        "run",
+        "run the collected suites together, taking turns sample by sample",
+    ),
+    Option(
+        "shard",
+        str,
+        "run",
+        "run the i-th of n equal parts of the samples alone, as i/n; see `edgecloud merge`",
+        nullable=True,
+    ),
+    Option(
+        "workers",
+        int,
+        "run",
+        "samples at a time, each by processes of its own; modelled time only",
+        minimum=1,
+        maximum=256,
+    ),
+    Option("resume", bool, "run", "go on with this run's journal instead of starting over"),
+)
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "recommended": {"entropy_threshold": 1.5, "k": 3},
+    "quick": {"entropy_threshold": 1.45, "k": 5},
+    "high-acceptance": {"entropy_threshold": 2.0, "k": 5},
+    "high-precision": {"entropy_threshold": 1.0, "k": 3},
+    "cpu-limited": {"entropy_threshold": 4.0, "k": 5, "max_cpu_cores": 2, "max_memory_gb": 16.0},
+}
+"""The run guide's presets: what each sets, below a flag and above a file."""
+
+
+def add_options(add: Callable[..., Any]) -> None:
+    """Add every option through ``add``, pytest's ``addoption`` or argparse's ``add_argument``.
+
+    Values arrive as text and defaults are ``None``: :func:`edgecloud.config.resolve` converts and
+    checks them, so that a flag, a file and a preset are judged alike and "not given" stays visible.
+    """
+    add("--config", dest="config", default=None, metavar="FILE", help="YAML file of settings")
+    add(
+        "--preset", dest="preset", default=None, metavar="NAME", help="one of " + ", ".join(PRESETS)
+    )
+    for option in OPTIONS:
+        extra: dict[str, Any] = {"dest": option.name, "default": None}
+        if option.kind is bool:
+            extra["action"] = "store_true"
+        else:
+            extra["metavar"] = "|".join(option.choices) or option.kind.__name__.upper()
+        add(*option.flags, help=option.help, **extra)

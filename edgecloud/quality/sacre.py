@@ -1,0 +1,59 @@
+"""chrF2 (Popović, 2015) and BLEU as sacreBLEU (Post, 2018) defines it; 0..100, higher is better.
+
+Both tokenise for themselves, so they need no segmentation, and their values compare across papers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from types import MappingProxyType
+from typing import Any, Final
+
+from edgecloud.contracts import Language
+from edgecloud.errors import MetricError
+from edgecloud.quality.result import MetricResult, finite
+from edgecloud.quality.tokenise import normalise
+
+__all__ = ["sacre_scores"]
+
+NAMES: Final = ("chrf", "sacrebleu")
+_TOKENISERS: Final[Mapping[Language, str]] = MappingProxyType({"chinese": "zh", "english": "13a"})
+
+
+def sacre_scores(
+    hypotheses: Sequence[str], references: Sequence[Sequence[str]], *, language: Language
+) -> MetricResult:
+    """``chrf`` and ``sacrebleu``; ``None``, with the reason, when sacrebleu is not installed.
+
+    The corpus values pool counts over samples. A sample's own BLEU uses the orders that its length
+    allows. Raises :class:`~edgecloud.errors.MetricError` when the lengths differ, there is nothing
+    to score, or a sample has no reference.
+    """
+    if not hypotheses or len(hypotheses) != len(references):
+        raise MetricError(f"{len(hypotheses)} hypotheses, {len(references)} lists of references")
+    texts = [normalise(hypothesis) for hypothesis in hypotheses]
+    targets = [[text for text in map(normalise, some) if text] for some in references]
+    if not all(targets):
+        raise MetricError("a sample has no reference; leave it out of the scores")
+    try:
+        library = import_module("sacrebleu.metrics")  # optional
+    except ImportError as error:
+        nothing: Mapping[str, float | None] = dict.fromkeys(NAMES)
+        reason = f"sacrebleu cannot be imported ({error}): pip install sacrebleu"
+        return MetricResult(nothing, (nothing,) * len(texts), dict.fromkeys(NAMES, reason))
+    tokeniser = _TOKENISERS[language]
+    # "force" only silences a warning about texts that look tokenised.
+    chrf, bleu = library.CHRF(), library.BLEU(tokenize=tokeniser, force=True)
+    short = library.BLEU(tokenize=tokeniser, force=True, effective_order=True)
+    whole: dict[str, Any] = {"chrf": chrf, "sacrebleu": bleu}
+    single: dict[str, Any] = {"chrf": chrf, "sacrebleu": short}
+    most = max(map(len, targets))
+    streams = [[some[i] if i < len(some) else None for some in targets] for i in range(most)]
+    return MetricResult(
+        {name: finite(metric.corpus_score(texts, streams).score) for name, metric in whole.items()},
+        tuple(
+            {name: finite(m.sentence_score(text, some).score) for name, m in single.items()}
+            for text, some in zip(texts, targets, strict=True)
+        ),
+    )

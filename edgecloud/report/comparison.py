@@ -1,0 +1,257 @@
+"""Results put side by side, as data: groups that compare, their arms, and rows of cells.
+
+The text table, the page, markdown and CSV are all drawn from this.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edgecloud.measure.statistics import Interval
+from edgecloud.report.paired import paired_rows
+
+__all__ = ["BLOCKS", "Block", "Cell", "Group", "Result", "Row", "arm_name", "clock_name", "groups"]
+
+Result = Mapping[str, Any]
+
+_ORDER = ("edge", "spec rank", "spec exact", "spec", "cloud")
+
+# Heading, then label, name in `metrics`, format.
+BLOCKS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
+    (
+        "Quality",
+        (
+            ("BLEU-1", "corpus_bleu_1", ".3f"),
+            ("BLEU-4", "corpus_bleu_4", ".3f"),
+            ("ROUGE-L", "rouge_l", ".3f"),
+            ("CIDEr", "avg_cider", ".3f"),
+            ("BERTScore F1", "avg_bertscore_f1", ".3f"),
+            ("METEOR", "meteor", ".3f"),
+            ("chrF", "chrf", ".1f"),
+            ("sacreBLEU", "sacrebleu", ".1f"),
+            ("emotion accuracy", "emotion_accuracy", ".3f"),
+            ("caption length (tokens)", "caption_length", ".1f"),
+        ),
+    ),
+    (
+        "Captions with defects",
+        (
+            ("any defect", "defects.any", "d"),
+            ("chat leakage", "defects.chat_leakage", "d"),
+            ("wrong language", "defects.wrong_language", "d"),
+            ("repetition loop", "defects.repetition_loop", "d"),
+            ("truncated by the token limit", "defects.truncated", "d"),
+            ("empty", "defects.empty", "d"),
+        ),
+    ),
+    (
+        "Latency",
+        (
+            ("TTFT mean (s)", "latency_metrics.ttft_mean", ".3f"),
+            ("TTFT p50 (s)", "latency_metrics.ttft_p50", ".3f"),
+            ("TPOT mean (s)", "latency_metrics.tpot_mean", ".4f"),
+            ("TPOT p50 (s)", "latency_metrics.tpot_p50", ".4f"),
+            ("OTPS mean (tokens/s)", "latency_metrics.otps_mean", ".2f"),
+            ("OTPS p50 (tokens/s)", "latency_metrics.otps_p50", ".2f"),
+            ("total time mean (s)", "latency_metrics.total_time_mean", ".3f"),
+            ("total time p50 (s)", "latency_metrics.total_time_p50", ".3f"),
+        ),
+    ),
+    (
+        "Speculation",
+        tuple(
+            (label, f"speculative_decoding_metrics.{name}", ".3f")
+            for label, name in (
+                ("cloud call rate", "cloud_call_rate"),
+                ("acceptance rate", "acceptance_rate"),
+                ("verified acceptance rate", "verified_acceptance_rate"),
+                ("correction rate", "correction_rate"),
+                ("useful call rate", "useful_call_rate"),
+                ("cloud token share", "cloud_token_share"),
+            )
+        ),
+    ),
+    (
+        "Cost per sample",
+        (
+            ("cloud busy (s)", "cost_metrics.cloud_busy_time_mean", ".3f"),
+            ("cloud prefill tokens", "cost_metrics.cloud_prefill_tokens_mean", ".1f"),
+            ("cloud verified tokens", "cost_metrics.cloud_verified_tokens_mean", ".1f"),
+            ("cloud generated tokens", "cost_metrics.cloud_generated_tokens_mean", ".1f"),
+            ("bytes up", "cost_metrics.bytes_up_mean", ".0f"),
+            ("bytes down", "cost_metrics.bytes_down_mean", ".0f"),
+        ),
+    ),
+    (
+        "Resources",
+        (
+            ("edge CPU (%, 100 = one core)", "latency_metrics.cpu_percent_mean", ".0f"),
+            ("edge RAM mean (GB)", "latency_metrics.ram_gb_mean", ".2f"),
+            ("edge RAM peak (GB)", "latency_metrics.ram_gb_peak_max", ".2f"),
+            ("samples over memory cap", "latency_metrics.memory_over_cap_total", "d"),
+            ("cloud GPU (%)", "latency_metrics.gpu_util_mean", ".0f"),
+            ("cloud GPU memory (GB)", "latency_metrics.gpu_memory_gb_mean", ".2f"),
+        ),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A value as it is in the result, as text, and what a reader should know of it: for a missing
+    value (``text`` is ``""``) the reason."""
+
+    value: Any
+    text: str
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """``name`` is the value's path in ``metrics`` of a result; ``cells`` are in the arms' order."""
+
+    label: str
+    name: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    heading: str
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Arms in one language, with one prompt, on one set of samples, by their column's name."""
+
+    language: str
+    prompt_type: str
+    arms: Mapping[str, Result]
+
+    @property
+    def edge(self) -> str | None:
+        """The name of the (first) arm that is the edge alone."""
+        return self._first("edge")
+
+    @property
+    def cloud(self) -> str | None:
+        return self._first("cloud")
+
+    @property
+    def specs(self) -> list[str]:
+        return [name for name, result in self.arms.items() if _mode(result) == "spec"]
+
+    def blocks(self) -> list[Block]:
+        """Every row of the side-by-side table."""
+        arms = list(self.arms.values())
+        found = [
+            Block(
+                heading,
+                tuple(
+                    Row(label, name, tuple(_cell(result, name, form) for result in arms))
+                    for label, name, form in lines
+                ),
+            )
+            for heading, lines in BLOCKS
+        ]
+        return [*found, Block("Run", tuple(_run_rows(arms)))]
+
+    def paired(self) -> tuple[list[str], list[tuple[str, list[Interval | None]]]]:
+        """Columns and rows of paired comparisons; empty unless the edge and another arm are there."""
+        if self.edge is None or len(self.arms) < 2:
+            return [], []
+        columns = [name for name in self.arms if name != self.edge]
+        return columns, paired_rows(self.arms, columns, edge=self.edge, cloud=self.cloud)
+
+    def limits(self) -> dict[str, list[str]]:
+        """The limits in force, in words, and the arms that each was in force for."""
+        found: dict[str, list[str]] = {}
+        for name, result in self.arms.items():
+            summary = result["limits"].get("summary") or "none recorded"
+            found.setdefault(str(summary), []).append(name)
+        return found
+
+    def _first(self, mode: str) -> str | None:
+        return next((name for name, result in self.arms.items() if _mode(result) == mode), None)
+
+
+def groups(results: Iterable[Result]) -> list[Group]:
+    """Results of one language, prompt and data set together; each with its arms in a fixed order:
+    edge, speculative by acceptance, cloud."""
+    found: dict[tuple[str, str, str], list[Result]] = {}
+    for result in results:
+        config = result["experiment_config"]
+        data = str(result["data"].get("sha256", ""))
+        found.setdefault((config["language"], config["prompt_type"], data), []).append(result)
+    return [Group(key[0], key[1], _arms(some)) for key, some in found.items()]
+
+
+def arm_name(result: Result) -> str:
+    """``edge``, ``cloud``, or ``spec`` with its acceptance."""
+    mode = _mode(result)
+    return f"spec {result['experiment_config']['acceptance']}" if mode == "spec" else mode
+
+
+def clock_name(result: Result) -> str:
+    config = result["experiment_config"]
+    modelled = config["clock"] == "modelled"
+    return f"modelled: {config['hardware_profile']}" if modelled else str(config["clock"])
+
+
+def _mode(result: Result) -> str:
+    return str(result["experiment_config"]["mode"])
+
+
+def _arms(results: Sequence[Result]) -> dict[str, Result]:
+    """Results by their column's name; where an arm occurs twice, the run's own name is added."""
+    names = [arm_name(result) for result in results]
+    counts = Counter(names)
+    labelled: dict[str, tuple[str, Result]] = {}
+    for name, result in zip(names, results, strict=True):
+        label = name
+        if counts[name] > 1:
+            label += f" ({result['run'].get('settings', {}).get('output_name')})"
+        while label in labelled:
+            label += "'"
+        labelled[label] = (name, result)
+    order = {name: position for position, name in enumerate(_ORDER)}
+    ordered = sorted(labelled.items(), key=lambda item: order.get(item[1][0], len(_ORDER) - 2))
+    return {label: result for label, (_, result) in ordered}
+
+
+def _cell(result: Result, name: str, form: str) -> Cell:
+    metrics = result["metrics"]
+    value: Any = metrics
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    note = metrics["notes"].get(name)
+    if value is None:
+        return Cell(None, "", note or "not in this result")
+    return Cell(value, format(value, form), note)
+
+
+def _run_rows(results: Sequence[Result]) -> list[Row]:
+    def row(label: str, name: str, values: Iterable[Any]) -> Row:
+        return Row(label, name, tuple(Cell(value, str(value)) for value in values))
+
+    return [
+        row("samples", "num_samples", (r["metrics"]["num_samples"] for r in results)),
+        row("failed", "num_failed", (r["metrics"]["num_failed"] for r in results)),
+        row("clock", "clock", (clock_name(r) for r in results)),
+        row("edge device", "models.edge.device", (_device(r, "edge") for r in results)),
+        row("cloud device", "models.cloud.device", (_device(r, "cloud") for r in results)),
+        row("quality floors", "quality_floors.status", (_floors(r) for r in results)),
+    ]
+
+
+def _floors(result: Result) -> Any:
+    return result["quality_floors"]["status"]
+
+
+def _device(result: Result, side: str) -> str:
+    model = result["models"].get(side)
+    return "–" if not model else str(model.get("device", "–"))

@@ -1,0 +1,123 @@
+"""What the sample explorer shows, as compact JSON for the page's script.
+
+``{"arms": [...], "groups": [{"language", "prompt", "arms", "samples"}]}``; a sample has ``id``, ``refs``,
+``audio`` (a number into the recordings), and for each arm of its group ``null`` or an entry::
+
+    s  status            p  pieces of text, one a token      q  CIDEr
+    d  degraded          o  origins, one letter a token      m  emotion right (1, 0, null)
+    e  error             h  entropies x 100 (-1: none)       t  total time (s)
+    w  whole caption, where its tokens have no texts         x  corrections: {token: [proposed, rank]}
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from edgecloud.report.comparison import Group
+from edgecloud.report.tokens import Doubt, doubts, pieces
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+__all__ = ["LETTERS", "group_data", "script_json"]
+
+LETTERS = {"edge": "e", "verified": "v", "corrected": "c", "bonus": "b", "cloud": "k"}
+
+Json = dict[str, Any]
+
+
+def group_data(
+    group: Group,
+    *,
+    records: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    tokenizers: Mapping[str, Tokenizer | None],
+    audio: Mapping[str, int],
+) -> tuple[Json, int]:
+    """A group's part of the explorer's data, and how many captions have no texts of tokens.
+
+    ``records`` holds journal records by arm and ``file_id``, ``tokenizers`` one for each arm,
+    ``audio`` the number of each sample's recording.
+    """
+    samples: dict[str, Json] = {}
+    whole = 0
+    for position, (arm, result) in enumerate(group.arms.items()):
+        for entry in result["detailed_results"]:
+            file_id = entry["file_id"]
+            sample = samples.setdefault(file_id, _sample(entry, len(group.arms), audio))
+            record = records.get(arm, {}).get(file_id, {})
+            its = _arm(entry, record, tokenizers.get(arm))
+            sample["a"][position] = its
+            whole += "w" in its
+    data = {
+        "language": group.language,
+        "prompt": group.prompt_type,
+        "arms": list(group.arms),
+        "samples": list(samples.values()),
+    }
+    return data, whole
+
+
+def script_json(value: Any) -> str:
+    """JSON that can stand in a ``<script>`` element: nothing in it ends the element."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for mark, code in (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026")):
+        text = text.replace(mark, code)
+    return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _sample(entry: Mapping[str, Any], arms: int, audio: Mapping[str, int]) -> Json:
+    return {
+        "id": entry["file_id"],
+        "refs": entry["reference_captions"],
+        "rl": _tag(entry.get("reference_language")),
+        "audio": audio.get(entry["file_id"]),
+        "dur": entry.get("audio_s"),
+        "a": [None] * arms,
+    }
+
+
+def _tag(language: Any) -> str:
+    return "en" if language == "english" else "zh"
+
+
+def _arm(entry: Mapping[str, Any], record: Mapping[str, Any], tokenizer: Tokenizer | None) -> Json:
+    if entry["status"] != "ok":
+        error = entry.get("error") or {}
+        return {"s": "failed", "e": f"{error.get('type', '')}: {error.get('message', '')}"}
+    found: Json = {
+        "o": "".join(LETTERS.get(origin, "e") for origin in entry["origins"]),
+        "q": _rounded(entry.get("cider")),
+        "m": entry.get("emotion_accuracy"),
+        "t": _rounded((entry.get("latency_metrics") or {}).get("total_time")),
+    }
+    if entry.get("degraded") or record.get("degraded"):
+        found["d"] = 1
+    texts = pieces(tokenizer, entry["tokens"], entry["generated_text"])
+    if texts is None:
+        found["w"] = entry["generated_text"] or ""
+        return found
+    found["p"] = texts
+    return found | _uncertainty(doubts(record.get("trace") or []), len(texts), tokenizer)
+
+
+def _uncertainty(known: Sequence[Doubt], count: int, tokenizer: Tokenizer | None) -> Json:
+    if len(known) != count or not any(doubt.entropy is not None for doubt in known):
+        return {}
+    found: Json = {
+        "h": [-1 if d.entropy is None else round(max(d.entropy, 0.0) * 100) for d in known]
+    }
+    proposed = {
+        str(position): [
+            tokenizer.decode([doubt.proposed], skip_special_tokens=False) if tokenizer else "",
+            doubt.rank,
+        ]
+        for position, doubt in enumerate(known)
+        if doubt.proposed is not None
+    }
+    return found | ({"x": proposed} if proposed else {})
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.4g}")

@@ -1,0 +1,276 @@
+"""The report as one HTML page that needs nothing else: no network, no other file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from edgecloud import __version__
+from edgecloud.measure.statistics import Interval
+from edgecloud.models.reference import EDGE_CHECKPOINT
+from edgecloud.report.comparison import Group, Result, groups
+from edgecloud.report.html import plots, tables, timeline
+from edgecloud.report.html.audio import Recordings, recordings
+from edgecloud.report.html.explorer import LETTERS, group_data, script_json
+from edgecloud.report.html.theme import DARK, LIGHT, role_of_arm
+from edgecloud.report.notices import group_name, notices
+from edgecloud.report.sources import Source
+from edgecloud.report.summary import Finding, decimals, number, percent, summarise
+from edgecloud.report.texts import Texts, UiLanguage
+from edgecloud.report.tokens import first_tokenizer
+
+__all__ = ["to_html"]
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_SECTIONS = (
+    "summary",
+    "warnings",
+    "comparison",
+    "figures",
+    "distributions",
+    "timeline",
+    "samples",
+    "environment",
+)
+Records = Mapping[str, Mapping[str, Mapping[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class _KeyFigure:
+    """``clear`` says that the interval excludes "no difference"."""
+
+    label: str
+    value: str
+    interval: str
+    clear: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """The key figures of one speculative arm."""
+
+    arm: str
+    role: str
+    figures: list[_KeyFigure]
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """What the template shows of a group."""
+
+    name: str
+    count: str
+    keys: list[_Key]
+    paragraphs: list[str]
+    headline: tables.Table
+    paired: tables.Table | None
+    metrics: tables.Table
+    essentials: tables.Table
+    environment: tables.Table
+    tradeoffs: list[plots.Figure]
+    distributions: list[plots.Figure]
+    timelines: list[plots.Figure]
+    timeline_absent: str
+
+
+def to_html(
+    sources: Sequence[Source],
+    *,
+    language: UiLanguage = "en",
+    embed_audio: bool = False,
+    tokenizer: Path | None = None,
+) -> str:
+    """The page, in English or Chinese.
+
+    Recordings of the embedded corpus are always inside, others with ``embed_audio``. ``tokenizer``
+    (a checkpoint folder or ``tokenizer.json``) goes before those that the results name.
+
+    Raises:
+        DataError: ``tokenizer`` holds none.
+    """
+    texts = Texts(language)
+    by_result = {id(source.result): source for source in sources}
+    audio: list[str] = []
+    views, data, said = [], [], []
+    for position, group in enumerate(groups(source.result for source in sources)):
+        its = {arm: by_result[id(result)] for arm, result in group.arms.items()}
+        found = recordings(group, texts, embed=embed_audio)
+        numbers = _numbers(found, audio)
+        view, part, notes = _group(
+            group, its, texts, prefix=f"g{position}", audio=numbers, tokenizer=tokenizer
+        )
+        views.append(view)
+        data.append(part)
+        said += [*notes, *_about_audio(found, group, texts)]
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    # Templates include the style and the script as they are: they hold no values of a result.
+    page = environment.get_template("page.html.jinja").render(
+        t=texts,
+        html_lang="en" if language == "en" else "zh-Hans",
+        version=__version__,
+        subtitle=_subtitle(sources, texts),
+        sections=[name for name in _SECTIONS if name != "warnings" or said],
+        groups=views,
+        notices=list(dict.fromkeys(said)),
+        origins=list(LETTERS.items()),
+        light=LIGHT,
+        dark=DARK,
+        texts_json=Markup(script_json(_script_texts(texts))),
+        light_json=Markup(script_json(LIGHT)),
+        data_json=Markup(script_json(data)),
+        audio_json=Markup(script_json(audio)),
+    )
+    return page + "\n"
+
+
+def _group(
+    group: Group,
+    sources: Mapping[str, Source],
+    texts: Texts,
+    *,
+    prefix: str,
+    audio: Mapping[str, int],
+    tokenizer: Path | None,
+) -> tuple[_View, dict[str, Any], list[str]]:
+    """What the template shows of a group, what the explorer does, and its warnings."""
+    records: Records = {arm: source.records for arm, source in sources.items() if source.records}
+    tokenizers = {
+        arm: first_tokenizer(_folders(result), required=tokenizer)
+        for arm, result in group.arms.items()
+    }
+    data, whole = group_data(group, records=records, tokenizers=tokenizers, audio=audio)
+    name = group_name(group, texts)
+    summary = summarise(group, texts)
+    data |= {
+        "name": name,
+        "lang": "en" if group.language == "english" else "zh",
+        "arms": [
+            {
+                "id": arm,
+                "name": texts.arm(arm),
+                "role": role_of_arm(arm, group.specs),
+                "mode": result["experiment_config"]["mode"],
+            }
+            for arm, result in group.arms.items()
+        ],
+    }
+    view = _View(
+        name=name,
+        count=texts("samples_count", n=len(data["samples"])),
+        keys=[_key(finding, group, texts) for finding in summary.findings],
+        paragraphs=summary.paragraphs(texts),
+        headline=tables.headline_table(group, texts, name=f"{prefix}-headline"),
+        paired=tables.paired_table(group, texts, name=f"{prefix}-paired"),
+        metrics=tables.metric_table(group, texts, name=f"{prefix}-metrics"),
+        essentials=tables.environment_table(
+            group, texts, name=f"{prefix}-essentials", essential=True
+        ),
+        environment=tables.environment_table(group, texts, name=f"{prefix}-environment"),
+        tradeoffs=plots.tradeoffs(group, texts, prefix=prefix),
+        distributions=plots.distributions(group, texts, prefix=prefix),
+        timelines=timeline.timelines(group, records, texts, prefix=prefix),
+        timeline_absent=_absent(sources, texts),
+    )
+    said = notices(group, texts)
+    if whole:
+        said.append(texts("warn_tokens", group=name))
+    return view, data, said
+
+
+def _key(finding: Finding, group: Group, texts: Texts) -> _Key:
+    figures = [
+        _figure(texts("key_gap"), finding.gap, null=0.0),
+        _figure(texts("key_factor"), finding.factor, null=1.0, factor=True),
+        _figure(texts("key_busy"), finding.busy, null=1.0),
+    ]
+    return _Key(texts.arm(finding.arm), role_of_arm(finding.arm, group.specs), figures)
+
+
+def _figure(
+    label: str, interval: Interval | None, *, null: float, factor: bool = False
+) -> _KeyFigure:
+    if interval is None or interval.estimate is None:
+        return _KeyFigure(label, "–", "", clear=False)
+    digits = decimals(interval)
+
+    def form(value: float) -> str:
+        return number(value) if factor else percent(value, digits)
+
+    value = ("× " if factor else "") + form(interval.estimate)
+    if interval.low is None or interval.high is None:
+        return _KeyFigure(label, value, "", clear=False)
+    clear = not interval.low <= null <= interval.high
+    return _KeyFigure(label, value, f"{form(interval.low)} – {form(interval.high)}", clear)
+
+
+def _absent(sources: Mapping[str, Source], texts: Texts) -> str:
+    missing = [source for source in sources.values() if source.missing is not None]
+    reasons = [
+        texts("journal_foreign" if s.foreign else "journal_missing", path=s.missing)
+        for s in missing
+    ]
+    return texts("timeline_absent", reason="; ".join(dict.fromkeys(reasons))) if missing else ""
+
+
+def _numbers(found: Recordings, audio: list[str]) -> dict[str, int]:
+    """The number of each sample's recording in ``audio``, which is added to; one that two groups
+    share is there once."""
+    number_of = {uri: position for position, uri in enumerate(audio)}
+    numbers = {}
+    for file_id, key in found.keys.items():
+        uri = found.files[key]
+        if uri not in number_of:
+            number_of[uri] = len(audio)
+            audio.append(uri)
+        numbers[file_id] = number_of[uri]
+    return numbers
+
+
+def _about_audio(found: Recordings, group: Group, texts: Texts) -> list[str]:
+    if found.reason is None:
+        return []
+    return [texts("warn_audio", group=group_name(group, texts), reason=found.reason)]
+
+
+def _folders(result: Result) -> list[Path]:
+    """Where the tokenizer of a result may lie: with its models, or with the embedded pair."""
+    config = result["experiment_config"]
+    named = [config.get("edge_model"), config.get("cloud_model")]
+    folders = [Path(name) for name in named if name]
+    return [folder for folder in folders if folder.is_dir()] or [EDGE_CHECKPOINT]
+
+
+def _subtitle(sources: Sequence[Source], texts: Texts) -> str:
+    """When the runs were, from the first day to the last, and how many."""
+    started = (str(source.result["run"].get("started_at") or "")[:10] for source in sources)
+    days = sorted({day for day in started if day})
+    period = [" – ".join(dict.fromkeys([days[0], days[-1]]))] if days else []
+    return " · ".join([*period, texts("results_count", n=len(sources))])
+
+
+def _script_texts(texts: Texts) -> dict[str, str]:
+    return texts.starting(
+        "origin_",
+        "tip_",
+        "emotion_",
+        "shown",
+        "none_found",
+        "references",
+        "no_",
+        "play",
+        "failed",
+        "degraded",
+        "tokens_unknown",
+        "caption_of",
+    )

@@ -1,0 +1,295 @@
+"""The page's figures of quality, latency and cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.ticker import FuncFormatter, NullLocator
+
+from edgecloud.measure.histogram import EDGES_S
+from edgecloud.report.comparison import Group
+from edgecloud.report.html import svg
+from edgecloud.report.html.svg import colour
+from edgecloud.report.html.theme import role_of_arm
+from edgecloud.report.summary import headline, number, per_sample
+from edgecloud.report.texts import Texts
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["Figure", "distributions", "tradeoffs"]
+
+_WIDTH, _HEIGHT = 3.9, 2.75
+_QUALITIES = (("CIDEr", "cider"), ("emotion accuracy", "emotion_accuracy"))
+_TIMES = ("total_time", "ttft", "tpot")
+_LINES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (4, 1.2, 1, 1.2)))
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A drawn figure: ``name`` is its id on the page and, with ``.svg``, its file."""
+
+    name: str
+    title: str
+    svg: str
+    note: str = ""
+
+
+def tradeoffs(group: Group, texts: Texts, *, prefix: str) -> list[Figure]:
+    """Quality against latency, the size of a mark being the cloud's busy time; one for each quality."""
+    found = []
+    for label, name in _QUALITIES:
+        title = f"{texts('fig_tradeoff')}: {texts.label(label)}".replace(
+            ": ", ": " if texts.language == "en" else "："
+        )
+        drawn = _tradeoff(group, texts, name=name, label=label, title=title, prefix=prefix)
+        if drawn is not None:
+            found.append(drawn)
+    return found
+
+
+def distributions(group: Group, texts: Texts, *, prefix: str) -> list[Figure]:
+    """For each latency a histogram over the fixed bins, arm under arm, and the ECDFs in one figure."""
+    found = []
+    for name in _TIMES:
+        columns = {arm: list(per_sample(r, name).values()) for arm, r in group.arms.items()}
+        columns = {arm: values for arm, values in columns.items() if values}
+        if columns:
+            found.append(_histogram(group, columns, texts, name=name, prefix=prefix))
+            found.append(_ecdf(group, columns, texts, name=name, prefix=prefix))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Point:
+    arm: str
+    ink: str
+    time: float
+    quality: float
+    times: tuple[float, float]
+    qualities: tuple[float, float]
+    busy: float
+
+
+def _point(group: Group, arm: str, name: str) -> _Point | None:
+    result = group.arms[arm]
+    time, quality = headline(result, "total_time"), headline(result, name)
+    if time.estimate is None or quality.estimate is None:
+        return None
+    busy = result["metrics"]["cost_metrics"].get("cloud_busy_time_mean") or 0.0
+    return _Point(
+        arm,
+        colour(role_of_arm(arm, group.specs)),
+        time.estimate,
+        quality.estimate,
+        (time.low or time.estimate, time.high or time.estimate),
+        (
+            quality.estimate if quality.low is None else quality.low,
+            quality.high or quality.estimate,
+        ),
+        busy,
+    )
+
+
+def _tradeoff(
+    group: Group, texts: Texts, *, name: str, label: str, title: str, prefix: str
+) -> Figure | None:
+    points = [point for arm in group.arms if (point := _point(group, arm, name)) is not None]
+    if not points:
+        return None
+    most = max(point.busy for point in points) or 1.0
+    with svg.style():
+        drawn = svg.figure(_WIDTH, _HEIGHT)
+        axes = drawn.add_subplot()
+        for point in points:
+            axes.vlines(point.time, *point.qualities, color=point.ink, linewidth=0.9)
+            axes.hlines(point.quality, *point.times, color=point.ink, linewidth=0.9)
+            at = ([point.time], [point.quality])
+            size = 28 + 420 * point.busy / most
+            axes.scatter(*at, s=size, color=point.ink, alpha=0.28, linewidths=0)
+            axes.scatter(*at, s=14, color=point.ink, linewidths=0)
+        # Time from 0, so that distances along it are ratios that one can see.
+        axes.set_xlim(0, max(point.times[1] for point in points) * 1.42)
+        axes.margins(y=0.22)
+        if name == "emotion_accuracy":  # a share: no room above 1
+            axes.set_ylim(top=min(axes.get_ylim()[1], 1.06))
+        _label(axes, points, texts)
+        axes.set_xlabel(texts("mean_total_time"))
+        axes.set_ylabel(texts("mean_quality", name=texts.label(label)))
+        description = "; ".join(
+            f"{texts.arm(point.arm)}: {number(point.time)} s, {number(point.quality)}, "
+            + _busy_text(point.busy, texts)
+            for point in points
+        )
+        figure_id = f"{prefix}-tradeoff-{name}"
+        text = svg.to_svg(drawn, name=figure_id, title=title, description=description)
+    return Figure(figure_id, title, text, texts("fig_tradeoff_note", level="95%"))
+
+
+_LABEL_WIDTH, _LABEL_HEIGHT = 0.27, 0.13  # of the axes, about what two short lines take
+_PLACES = ((1, 0), (-1, 0), (1, -1), (-1, -1), (1, 1), (-1, 1), (0, 1), (0, -1))
+
+
+def _label(axes: Axes, points: Sequence[_Point], texts: Texts) -> None:
+    """Name each mark where its name lies on as little as can be."""
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    width, height = right - left, high - low
+    marks = [((p.time - left) / width, (p.quality - low) / height) for p in points]
+    taken = [
+        box
+        for point, (x, y) in zip(points, marks, strict=True)
+        for box in _mark_boxes(x, y, *((end - low) / height for end in point.qualities))
+    ]
+    for point, (x, y) in zip(points, marks, strict=True):
+        found = [(_overlap(_box(x, y, place), taken), n) for n, place in enumerate(_PLACES)]
+        across, up = _PLACES[min(found)[1]]
+        taken.append(_box(x, y, (across, up)))
+        axes.text(
+            x + across * 0.055,
+            y + up * (0.12 if across == 0 else 0.09),
+            f"{texts.arm(point.arm)}\n{_busy_text(point.busy, texts)}",
+            transform=axes.transAxes,
+            ha={1: "left", -1: "right", 0: "center"}[across],
+            va="center",
+            color=point.ink,
+            linespacing=1.25,
+        )
+
+
+def _mark_boxes(
+    x: float, y: float, bottom: float, top: float
+) -> list[tuple[float, float, float, float]]:
+    """What a mark and its interval cover."""
+    return [(x - 0.03, y - 0.045, x + 0.03, y + 0.045), (x - 0.008, bottom, x + 0.008, top)]
+
+
+def _box(x: float, y: float, place: tuple[int, int]) -> tuple[float, float, float, float]:
+    """The corners, in shares of the axes, of a label at a place beside a mark."""
+    across, up = place
+    middle_x = x + across * (0.055 + _LABEL_WIDTH / 2)
+    middle_y = y + up * (0.12 if across == 0 else 0.09)
+    half_w, half_h = _LABEL_WIDTH / 2, _LABEL_HEIGHT / 2
+    return middle_x - half_w, middle_y - half_h, middle_x + half_w, middle_y + half_h
+
+
+def _overlap(
+    box: tuple[float, float, float, float], others: Sequence[tuple[float, float, float, float]]
+) -> float:
+    """The area that a label shares with others, and all that is outside the axes."""
+    x0, y0, x1, y1 = box
+    inside = max(0.0, min(x1, 1.0) - max(x0, 0.0)) * max(0.0, min(y1, 1.0) - max(y0, 0.0))
+    shared = (
+        max(0.0, min(x1, right) - max(x0, left)) * max(0.0, min(y1, top) - max(y0, bottom))
+        for left, bottom, right, top in others
+    )
+    return round((x1 - x0) * (y1 - y0) - inside + sum(shared), 6)
+
+
+def _busy_text(busy: float, texts: Texts) -> str:
+    return texts("busy_label", value=number(busy)) if busy else texts("busy_zero")
+
+
+def _bounds(columns: dict[str, list[float]]) -> tuple[float, float]:
+    """The fixed edges around all values, with one bin of air on each side."""
+    values = [value for column in columns.values() for value in column]
+    first = max(int(np.searchsorted(EDGES_S, min(values), side="right")) - 2, 0)
+    last = min(int(np.searchsorted(EDGES_S, max(values), side="right")) + 1, len(EDGES_S) - 1)
+    return EDGES_S[first], EDGES_S[last]
+
+
+def _histogram(
+    group: Group, columns: dict[str, list[float]], texts: Texts, *, name: str, prefix: str
+) -> Figure:
+    title = texts("fig_histogram", name=texts(name))
+    low, high = _bounds(columns)
+    edges = [edge for edge in EDGES_S if low <= edge <= high]
+    counts = {arm: np.histogram(values, bins=edges)[0] for arm, values in columns.items()}
+    most = max(int(count.max()) for count in counts.values())
+    with svg.style():
+        drawn = svg.figure(_WIDTH, max(_HEIGHT, 0.5 * len(columns) + 0.6))
+        rows = drawn.subplots(len(columns), 1, sharex=True, squeeze=False)[:, 0]
+        for axes, (arm, count) in zip(rows, counts.items(), strict=True):
+            ink = colour(role_of_arm(arm, group.specs))
+            axes.stairs(count, edges, fill=True, color=ink, alpha=0.35, linewidth=0)
+            axes.stairs(count, edges, color=ink, linewidth=1.1)
+            axes.set_ylim(0, most * 1.45)
+            axes.set_yticks([0, most])
+            axes.grid(visible=False)
+            middle = float(np.median(columns[arm]))
+            text = f"{texts.arm(arm)}  ·  p50 {number(middle)} s"
+            left = middle > (low * high) ** 0.5
+            axes.text(
+                0.01 if left else 0.99,
+                0.97,
+                text,
+                transform=axes.transAxes,
+                ha="left" if left else "right",
+                va="top",
+                color=ink,
+            )
+        _log_seconds(rows[-1], low, high)
+        rows[-1].set_xlabel(texts("seconds_log"))
+        drawn.supylabel(texts("axis_samples"), fontsize=svg.FONT_PT, color=colour("muted"))
+        figure_id = f"{prefix}-histogram-{name}"
+        text = svg.to_svg(drawn, name=figure_id, title=title, description=_medians(columns, texts))
+    return Figure(figure_id, title, text)
+
+
+def _ecdf(
+    group: Group, columns: dict[str, list[float]], texts: Texts, *, name: str, prefix: str
+) -> Figure:
+    title = texts("fig_ecdf", name=texts(name))
+    low, high = _bounds(columns)
+    with svg.style():
+        drawn = svg.figure(_WIDTH, max(_HEIGHT, 0.5 * len(columns) + 0.6))
+        axes = drawn.add_subplot()
+        for number_of_arm, (arm, values) in enumerate(columns.items()):
+            axes.ecdf(
+                values,
+                color=colour(role_of_arm(arm, group.specs)),
+                linewidth=1.5,
+                linestyle=_LINES[number_of_arm % len(_LINES)],
+                label=texts.arm(arm),
+            )
+        _log_seconds(axes, low, high)
+        axes.set_ylim(0, 1.02)
+        axes.set_xlabel(texts("seconds_log"))
+        axes.set_ylabel(texts("axis_ecdf"))
+        legend = drawn.legend(
+            loc="outside upper left",
+            ncols=len(columns) if len(columns) < 5 else 3,
+            frameon=False,
+            handlelength=2.4,
+            columnspacing=1.2,
+            borderaxespad=0.1,
+        )
+        for line in legend.get_texts():
+            line.set_color(colour("ink"))
+        figure_id = f"{prefix}-ecdf-{name}"
+        text = svg.to_svg(drawn, name=figure_id, title=title, description=_medians(columns, texts))
+    return Figure(figure_id, title, text)
+
+
+def _log_seconds(axes: Axes, low: float, high: float) -> None:
+    """A logarithmic axis with plain numbers at 1, 2 and 5 of each decade."""
+    axes.set_xscale("log")
+    axes.set_xlim(low, high)
+    decades = range(-5, 5)
+    ticks = [step * 10.0**decade for decade in decades for step in (1, 2, 5)]
+    inside = [tick for tick in ticks if low <= tick <= high]
+    if len(inside) > 7:
+        inside = [tick for tick in inside if np.isclose(np.log10(tick) % 1, 0) or len(inside) < 4]
+    axes.set_xticks(inside)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _medians(columns: dict[str, list[float]], texts: Texts) -> str:
+    return "; ".join(
+        f"{texts.arm(arm)}: p50 {number(float(np.median(values)))} s, "
+        f"p90 {number(float(np.percentile(values, 90)))} s, n {len(values)}"
+        for arm, values in columns.items()
+    )

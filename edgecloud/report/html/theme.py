@@ -1,0 +1,80 @@
+"""The page's colours, by role, in a light and a dark theme.
+
+Text colours reach a contrast of 4.5 on their ground, marks of 3 (WCAG 2.2 AA); a test computes both.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["ARM_ROLES", "DARK", "LIGHT", "ORIGINS", "contrast", "role_of_arm"]
+
+LIGHT: Final[dict[str, str]] = {
+    "ground": "#ffffff",
+    "panel": "#f6f7f9",
+    "ink": "#1b1d22",
+    "muted": "#5a606b",
+    "rule": "#d8dce3",
+    "control": "#858c99",
+    "accent": "#1d4fb8",
+    "warn": "#8a4b00",
+    "fail": "#b3261e",
+    "edge": "#b0580a",
+    "cloud": "#7a3fb5",
+    "spec-1": "#0b7a70",
+    "spec-2": "#1d5fd0",
+    "spec-3": "#a8246b",
+    "spec-4": "#566b00",
+    "spec-5": "#8a5a44",
+    "spec-6": "#50617a",
+    "verified": "#0b7a45",
+    "corrected": "#bb2a1f",
+    "bonus": "#1d5fd0",
+}
+DARK: Final[dict[str, str]] = {
+    "ground": "#14161a",
+    "panel": "#1d2026",
+    "ink": "#e7e9ed",
+    "muted": "#a3a9b5",
+    "rule": "#343943",
+    "control": "#747c8a",
+    "accent": "#8fb4ff",
+    "warn": "#eab267",
+    "fail": "#ff8f85",
+    "edge": "#eda04e",
+    "cloud": "#c99bf5",
+    "spec-1": "#45c2b4",
+    "spec-2": "#7fadff",
+    "spec-3": "#f08cbf",
+    "spec-4": "#b5cc4f",
+    "spec-5": "#d6a68f",
+    "spec-6": "#a5b6cf",
+    "verified": "#5cc78f",
+    "corrected": "#ff8a7e",
+    "bonus": "#7fadff",
+}
+ORIGINS: Final = ("edge", "verified", "corrected", "bonus", "cloud")
+ARM_ROLES: Final = ("edge", "cloud", *(f"spec-{number}" for number in range(1, 7)))
+
+
+def role_of_arm(name: str, specs: list[str]) -> str:
+    """The role that gives an arm its colour: the same arm has one colour all over the page."""
+    if name in specs:
+        return f"spec-{specs.index(name) % 6 + 1}"
+    return "cloud" if name.startswith("cloud") else "edge"
+
+
+def contrast(first: str, second: str) -> float:
+    """The contrast ratio of two ``#rrggbb`` colours as WCAG defines it, 1 to 21.
+
+    >>> round(contrast("#000000", "#ffffff"))
+    21
+    """
+    lighter, darker = sorted((_luminance(first), _luminance(second)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def _luminance(colour: str) -> float:
+    channels = (int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5))
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

@@ -1,0 +1,150 @@
+"""The timeline of one request: for each arm, lanes of edge, link and cloud."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.patches import Patch
+
+from edgecloud.report.comparison import Group
+from edgecloud.report.html import svg
+from edgecloud.report.html.plots import Figure
+from edgecloud.report.html.svg import colour
+from edgecloud.report.html.theme import role_of_arm
+from edgecloud.report.lanes import commits, spans
+from edgecloud.report.summary import per_sample
+from edgecloud.report.texts import Texts
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["timelines"]
+
+_WIDTH = 9.4
+_LANES = ("edge", "link", "cloud")
+_INKS = {"edge": "edge", "link": "muted", "cloud": "cloud"}
+# The waiting that comes before the first token is pale, the work token by token is full.
+_ALPHA = {"features": 0.22, "prefill": 0.45, "transfer": 0.75}
+
+Records = Mapping[str, Mapping[str, Mapping[str, Any]]]
+
+
+def timelines(group: Group, records: Records, texts: Texts, *, prefix: str) -> list[Figure]:
+    """Three requests, by the total time of the arm of interest: a typical one, the fastest, the
+    slowest. ``records`` holds journal records by arm and ``file_id``; arms without are left out.
+    """
+    arms = [arm for arm in group.arms if records.get(arm)]
+    if not arms:
+        return []
+    leading = next((arm for arm in reversed(group.specs) if arm in arms), arms[0])
+    times = per_sample(group.arms[leading], "total_time")
+    shared = [i for i in times if all(records[arm].get(i, {}).get("trace") for arm in arms)]
+    ordered = sorted(shared, key=lambda file_id: times[file_id])
+    if not ordered:
+        return []
+    chosen = {
+        "typical": ordered[len(ordered) // 2],
+        "fastest": ordered[0],
+        "slowest": ordered[-1],
+    }
+    return [
+        _timeline(
+            {arm: records[arm][file_id]["trace"] for arm in arms},
+            group,
+            texts,
+            title=f"{texts(f'timeline_{which}')} ({file_id})",
+            name=f"{prefix}-timeline-{which}",
+        )
+        for which, file_id in chosen.items()
+    ]
+
+
+def _timeline(
+    traces: Mapping[str, Sequence[Mapping[str, Any]]],
+    group: Group,
+    texts: Texts,
+    *,
+    title: str,
+    name: str,
+) -> Figure:
+    end = max(event["end_s"] for events in traces.values() for event in events)
+    with svg.style():
+        drawn = svg.figure(_WIDTH, 0.72 * len(traces) + 0.75)
+        rows = drawn.subplots(len(traces), 1, sharex=True, squeeze=False)[:, 0]
+        for axes, (arm, events) in zip(rows, traces.items(), strict=True):
+            _lanes(axes, events)
+            axes.set_yticks(range(3), [texts(f"lane_{lane}") for lane in _LANES])
+            axes.set_title(
+                texts.arm(arm),
+                loc="left",
+                color=colour(role_of_arm(arm, group.specs)),
+                fontweight="bold",
+                pad=2,
+            )
+        rows[-1].set_xlim(0, end * 1.005)
+        rows[-1].set_xlabel(texts("seconds"))
+        drawn.legend(
+            handles=_legend(traces, texts),
+            loc="outside lower left",
+            ncols=7,
+            frameon=False,
+            handlelength=1.2,
+            handleheight=0.9,
+            columnspacing=1.6,
+        )
+        text = svg.to_svg(drawn, name=name, title=title, description=_words(traces, texts))
+    return Figure(name, title, text, texts("timeline_note"))
+
+
+def _lanes(axes: Axes, events: Sequence[Mapping[str, Any]]) -> None:
+    for span in spans(events):
+        axes.barh(
+            _LANES.index(span.lane),
+            span.end_s - span.start_s,
+            left=span.start_s,
+            height=0.62,
+            color=colour(_INKS[span.lane]),
+            alpha=_ALPHA.get(span.kind, 0.9),
+            linewidth=0,
+        )
+    done = commits(events)
+    axes.vlines(done, 2.5, 2.85, color=colour("ink"), linewidth=0.7)
+    axes.set_ylim(2.9, -0.5)
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+
+
+def _legend(traces: Mapping[str, Sequence[Mapping[str, Any]]], texts: Texts) -> list[Any]:
+    """One patch for each kind of work that is drawn."""
+    found: dict[tuple[str, str], Patch] = {}
+    for events in traces.values():
+        for span in spans(events):
+            kind = "decode" if span.kind == "draft" else span.kind
+            label = texts(f"lane_{span.lane}")
+            if span.lane != "link":
+                label += f" · {texts(f'kind_{kind}')}"
+            found.setdefault(
+                (span.lane, kind),
+                Patch(
+                    facecolor=colour(_INKS[span.lane]),
+                    alpha=_ALPHA.get(span.kind, 0.9),
+                    linewidth=0,
+                    label=label,
+                ),
+            )
+    order = sorted(found, key=lambda key: _LANES.index(key[0]))
+    return [found[key] for key in order]
+
+
+def _words(traces: Mapping[str, Sequence[Mapping[str, Any]]], texts: Texts) -> str:
+    """Seconds that each lane was busy, for a screen reader."""
+    parts = []
+    for arm, events in traces.items():
+        busy = dict.fromkeys(_LANES, 0.0)
+        for span in spans(events):
+            busy[span.lane] += span.end_s - span.start_s
+        lanes = ", ".join(f"{texts(f'lane_{lane}')} {busy[lane]:.2f} s" for lane in _LANES)
+        parts.append(f"{texts.arm(arm)}: {lanes}")
+    return "; ".join(parts)

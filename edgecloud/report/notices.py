@@ -1,0 +1,202 @@
+"""What a reader should keep in mind: everything about the runs that weakens a conclusion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from edgecloud.report.comparison import Group, Result, clock_name
+from edgecloud.report.texts import Texts
+
+__all__ = ["ESSENTIAL", "environment", "group_name", "notices"]
+
+_FEW = 30
+_DRIFT = 1.1
+
+ESSENTIAL: dict[str, str] = {
+    "run.started_at": "started",
+    "run.host": "host",
+    "environment.cpu.model": "processor",
+    "environment.cpu.logical_cores": "cores",
+    "environment.memory_total_gb": "memory (GB)",
+    "environment.gpu": "GPU",
+    "run.cpu_governor": "CPU governor",
+    "run.load_average": "load average",
+    "limits": "limits in force",
+    "setting.clock": "clock",
+    "hardware_profile.name": "hardware profile",
+    "data.manifest": "data",
+    "data.sha256": "data, SHA-256",
+    "models.edge.name": "edge model",
+    "models.edge.parameters": "edge parameters",
+    "models.edge.device": "edge device",
+    "models.edge.sha256": "edge weights, SHA-256",
+    "models.cloud.name": "cloud model",
+    "models.cloud.parameters": "cloud parameters",
+    "models.cloud.device": "cloud device",
+    "models.cloud.sha256": "cloud weights, SHA-256",
+    "run.commit": "commit",
+    "run.dirty": "uncommitted changes",
+    "environment.versions.edgecloud": "edgecloud",
+    "environment.versions.python": "Python",
+    "environment.versions.torch": "torch",
+    "environment.versions.transformers": "transformers",
+    "quality_floors": "quality floors",
+}
+"""The facts that a reader looks for first, in this order, and what they are called."""
+_HASH_DIGITS = 12
+_HIDDEN = ("run_id", "settings", "reasons", "cold")
+
+
+def group_name(group: Group, texts: Texts) -> str:
+    language = texts(f"language_{group.language}")
+    return (
+        f"{language}, {texts(f'prompt_{group.prompt_type}')}"
+        if texts.language == "en"
+        else (f"{language}，{texts(f'prompt_{group.prompt_type}')}")
+    )
+
+
+def notices(group: Group, texts: Texts) -> list[str]:
+    """Warnings about a group of arms, as sentences; what is true of several arms is said once."""
+    name = group_name(group, texts)
+    about: dict[tuple[str, tuple[tuple[str, Any], ...]], list[str]] = {}
+    for arm, result in group.arms.items():
+        for key, values in _within(result, texts):
+            about.setdefault((key, tuple(values.items())), []).append(texts.arm(arm))
+    comma = ", " if texts.language == "en" else "、"
+    return [
+        *_between(group, name, texts),
+        *(
+            texts(key, group=name, arm=comma.join(arms), **dict(values))
+            for (key, values), arms in about.items()
+        ),
+    ]
+
+
+def environment(group: Group) -> list[tuple[str, list[str]]]:
+    """Facts about the runs, by name, one for each arm: versions, machine, models, data, limits."""
+    columns = [_facts(result) for result in group.arms.values()]
+    names = list(dict.fromkeys(name for column in columns for name in column))
+    return [(name, [column.get(name, "–") for column in columns]) for name in names]
+
+
+def _between(group: Group, name: str, texts: Texts) -> Iterator[str]:
+    results = list(group.arms.values())
+    least = min(result["metrics"]["num_completed"] for result in results)
+    if least < _FEW:
+        yield texts("warn_few", group=name, n=least)
+    commits = sorted({str(result["run"].get("commit"))[:10] for result in results})
+    if len(commits) > 1:
+        yield texts("warn_commits", group=name, commits=", ".join(commits))
+    clocks = sorted({clock_name(result) for result in results})
+    if len(clocks) > 1:
+        yield texts("warn_clocks", group=name, clocks=", ".join(clocks))
+    hosts = sorted({str(result["run"].get("host")) for result in results})
+    wall = any(result["experiment_config"]["clock"] == "wall" for result in results)
+    if len(hosts) > 1 and wall:
+        yield texts("warn_hosts", group=name, hosts=", ".join(hosts))
+    if wall and not all(_interleaved(result) for result in results) and len(results) > 1:
+        yield texts("warn_turns", group=name)
+    ids = [
+        {entry["file_id"] for entry in r["detailed_results"] if entry["status"] == "ok"}
+        for r in results
+    ]
+    shared = set.intersection(*ids)
+    if any(some != shared for some in ids):
+        yield texts("warn_ids", group=name, n=len(shared))
+    for side in ("edge", "cloud"):
+        models = {
+            (result["models"].get(side) or {}).get("sha256")
+            for result in results
+            if result["models"].get(side)
+        }
+        if len(models) > 1:
+            yield texts("warn_models", group=name, side=texts.label(side))
+
+
+def _interleaved(result: Result) -> bool:
+    return bool(result["run"].get("settings", {}).get("interleave"))
+
+
+def _within(result: Result, texts: Texts) -> Iterator[tuple[str, dict[str, Any]]]:
+    metrics, run = result["metrics"], result["run"]
+    if metrics["num_failed"]:
+        yield "warn_failed", {"n": metrics["num_failed"], "all": metrics["num_samples"]}
+    degraded = sum(bool(entry.get("degraded")) for entry in result["detailed_results"])
+    if degraded:
+        yield "warn_degraded", {"n": degraded}
+    if result["quality_floors"]["status"] == "failed":
+        yield "warn_floors", {}
+    if note := metrics["notes"].get("avg_cider"):
+        yield "warn_unstable", {"note": texts.note(note).rstrip(".")}
+    defects = {
+        texts.label(name.replace("_", " ")): n
+        for name, n in (metrics.get("defects") or {}).items()
+        if name != "any" and _positive(n)
+    }
+    if defects:
+        listed = ", ".join(f"{name} {n}" for name, n in defects.items())
+        yield "warn_defects", {"list": listed}
+    over = metrics["latency_metrics"].get("memory_over_cap_total")
+    if over:
+        yield "warn_memory", {"n": over}
+    if run.get("dirty"):
+        yield "warn_dirty", {}
+    if result["experiment_config"]["clock"] == "wall":
+        yield from _timing(result)
+
+
+def _timing(result: Result) -> Iterator[tuple[str, dict[str, Any]]]:
+    run = result["run"]
+    ratio = (run.get("drift") or {}).get("second_half_over_first")
+    if ratio is not None and not 1 / _DRIFT <= ratio <= _DRIFT:
+        yield "warn_drift", {"value": f"{ratio:.2f}"}
+    load = (run.get("load_average") or [None])[0]
+    cores = (result["environment"].get("cpu") or {}).get("logical_cores")
+    if load is not None and cores and load > cores:
+        yield "warn_load", {"load": f"{load:.1f}", "cores": cores}
+
+
+def _positive(value: Any) -> bool:
+    return isinstance(value, int | float) and value > 0
+
+
+def _facts(result: Result) -> dict[str, str]:
+    """Flat facts in the order that a reader looks for them."""
+    run = {name: value for name, value in result["run"].items() if name not in _HIDDEN}
+    settings = {
+        name: value for name, value in result["experiment_config"].items() if value is not None
+    }
+    parts: tuple[tuple[str, Any], ...] = (
+        ("run", run),
+        ("data", result["data"]),
+        ("models", {side: model for side, model in result["models"].items() if model}),
+        ("limits", result["limits"].get("summary")),
+        ("hardware_profile", result["hardware_profile"]),
+        ("setting", settings),
+        ("environment", {k: v for k, v in result["environment"].items() if k != "reasons" and v}),
+        ("quality_floors", result["quality_floors"].get("status")),
+    )
+    found: dict[str, str] = {}
+    for prefix, value in parts:
+        if value is not None:
+            _flatten(prefix, value, found)
+    return found
+
+
+def _flatten(prefix: str, value: Any, found: dict[str, str]) -> None:
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            _flatten(f"{prefix}.{name}", inner, found)
+    elif isinstance(value, list):
+        found[prefix] = ", ".join(_plain(item) for item in value)
+    elif value is not None:
+        short = prefix.endswith(("sha256", ".commit")) and isinstance(value, str)
+        found[prefix] = value[:_HASH_DIGITS] + "…" if short else _plain(value)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

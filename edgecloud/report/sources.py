@@ -1,0 +1,63 @@
+"""Result files with what lies beside them: the journals, which hold the traces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgecloud.errors import JournalError
+from edgecloud.measure import journal
+from edgecloud.report.loading import load_results
+
+__all__ = ["Source", "load_sources"]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One result, its file, and its journal's records by ``file_id``.
+
+    ``records`` is empty when there is no usable journal; then ``missing`` names the file and
+    ``foreign`` says whether it is there but of another run.
+    """
+
+    path: Path
+    result: dict[str, Any]
+    records: Mapping[str, Mapping[str, Any]]
+    missing: Path | None = None
+    foreign: bool = False
+
+
+def load_sources(paths: Iterable[str | Path], *, journals: Path | None = None) -> list[Source]:
+    """Results and journals. A folder stands for its ``*.json``; the journal of
+    ``results/NAME.json`` is ``journals/NAME.jsonl`` beside that folder, or in ``journals``.
+
+    Raises:
+        DataError: a result is missing or broken. A missing journal is no error.
+    """
+    files: list[Path] = []
+    for path in map(Path, paths):
+        files += sorted(path.glob("*.json")) if path.is_dir() else [path]
+    results = load_results(files)  # refuses an empty list, saying what to do
+    return [_source(file, result, journals) for file, result in zip(files, results, strict=True)]
+
+
+def _source(path: Path, result: dict[str, Any], journals: Path | None) -> Source:
+    folder = journals or path.resolve().parent.parent / "journals"
+    file = folder / f"{path.stem}.jsonl"
+    if not file.is_file():
+        return Source(path, result, {}, missing=file)
+    try:
+        header, rows = journal.read(file)
+    except JournalError:
+        return Source(path, result, {}, missing=file, foreign=True)
+    tokens = {entry["file_id"]: entry["tokens"] for entry in result["detailed_results"]}
+    records = {row["file_id"]: row for row in rows}
+    same = header.get("mode") == result["experiment_config"]["mode"] and all(
+        file_id in records and records[file_id].get("tokens") == its
+        for file_id, its in tokens.items()
+    )
+    if not same:
+        return Source(path, result, {}, missing=file, foreign=True)
+    return Source(path, result, records)

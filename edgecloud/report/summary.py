@@ -1,0 +1,258 @@
+"""What the arms of a group show, in numbers with their intervals and in plain sentences.
+
+A sentence claims what its interval supports and no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edgecloud.measure.statistics import Interval, gap_closed, mean_difference
+from edgecloud.report.comparison import Group, Result
+from edgecloud.report.texts import Texts
+
+__all__ = [
+    "HEADLINES",
+    "Finding",
+    "Summary",
+    "decimals",
+    "headline",
+    "number",
+    "per_sample",
+    "percent",
+    "summarise",
+]
+
+GAP = "CIDEr gap closed"
+EMOTION = "emotion accuracy gap closed"
+FACTOR = "total time over edge (factor)"
+EQUAL = "captions equal to the cloud's"
+
+HEADLINES: tuple[tuple[str, str, str, str], ...] = (
+    ("CIDEr", "cider", ".3f", "up"),
+    ("BLEU-4", "corpus_bleu_4", ".3f", "up"),
+    ("ROUGE-L", "rouge_l", ".3f", "up"),
+    ("emotion accuracy", "emotion_accuracy", ".3f", "up"),
+    ("TTFT (s)", "ttft", ".3f", "down"),
+    ("TPOT (s)", "tpot", ".4f", "down"),
+    ("total time (s)", "total_time", ".3f", "down"),
+    ("cloud busy (s)", "cloud_busy_time", ".3f", "down"),
+    ("cloud token share", "cloud_token_share", ".3f", ""),
+    ("bytes up", "bytes_up", ".0f", "down"),
+)
+"""Label, name of the per-sample value (or of a corpus score), format, which way is better."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One speculative arm against edge and cloud. An interval is ``None`` without its baseline."""
+
+    arm: str
+    gap: Interval | None
+    factor: Interval | None
+    busy: Interval | None
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """``context`` comes first: what is compared, on how many samples, by which clock."""
+
+    context: tuple[str, ...]
+    findings: tuple[Finding, ...]
+
+    def paragraphs(self, texts: Texts) -> list[str]:
+        """The context, then one paragraph for each finding."""
+        gap = " " if texts.language == "en" else ""
+        some = (self.context, *(finding.sentences for finding in self.findings))
+        return [gap.join(sentences) for sentences in some if sentences]
+
+
+def per_sample(result: Result, name: str) -> dict[str, float]:
+    """A quantity of each completed sample, by id; samples without it are left out."""
+    found: dict[str, float] = {}
+    for entry in result["detailed_results"]:
+        value = _find(entry, name) if entry["status"] == "ok" else None
+        if isinstance(value, int | float):
+            found[entry["file_id"]] = float(value)
+    return found
+
+
+def headline(result: Result, name: str) -> Interval:
+    """The mean of a per-sample value with its bootstrap interval; a corpus score has none."""
+    metrics = result["metrics"]
+    if name.startswith("corpus_"):
+        note = metrics["notes"].get(name, "a corpus score has no interval by sample")
+        return Interval(metrics.get(name), None, None, metrics["num_completed"], reason=note)
+    values = list(per_sample(result, name).values())
+    return mean_difference(values, [0.0] * len(values))
+
+
+def summarise(group: Group, texts: Texts) -> Summary:
+    """What a group's arms show, in the report's language."""
+    context = [*_context(group, texts), _clock(group, texts)]
+    columns, rows = group.paired()
+    cells = {label: dict(zip(columns, row, strict=True)) for label, row in rows}
+    if group.cloud in columns and (factor := cells[FACTOR][group.cloud]) is not None:
+        context.append(texts("cloud_sentence", factor=_factor_text(factor, texts)))
+    if rows:
+        context.append(texts("intervals_are", level="95%"))
+    findings = [_finding(group, arm, cells, texts) for arm in group.specs]
+    return Summary(tuple(context), tuple(findings))
+
+
+def percent(value: float, digits: int | None = None) -> str:
+    """A share as a percentage; without ``digits``, one decimal under 10% and none above."""
+    scaled = value * 100
+    if digits is None:
+        digits = 1 if abs(scaled) < 9.95 and scaled != round(scaled) else 0
+    rounded = round(scaled, digits) + 0.0  # no negative zero
+    return f"{rounded:.{digits}f}".replace("-", "−") + "%"
+
+
+def number(value: float) -> str:
+    """Three significant digits or so, for a sentence."""
+    text = (
+        f"{value:.0f}"
+        if abs(value) >= 100
+        else f"{value:.3g}"
+        if abs(value) < 1
+        else f"{value:.2f}"
+    )
+    return text.replace("-", "−")
+
+
+def _finding(
+    group: Group, arm: str, cells: Mapping[str, Mapping[str, Interval | None]], texts: Texts
+) -> Finding:
+    result = group.arms[arm]
+    gap = cells.get(GAP, {}).get(arm)
+    factor = cells.get(FACTOR, {}).get(arm)
+    busy = _busy(group, arm)
+    name = texts("spec_arm", rule=arm.removeprefix("spec").strip())
+    sentences = []
+    if gap is not None and factor is not None:
+        first, second = _gap_text(gap, texts), _factor_text(factor, texts)
+        sentences.append(texts("sentence", arm=name, first=first, second=second))
+    elif factor is not None:
+        sentences.append(
+            f"{name} {_factor_text(factor, texts)}{'.' if texts.language == 'en' else '。'}"
+        )
+    emotion = cells.get(EMOTION, {}).get(arm)
+    if emotion is not None and emotion.estimate is not None and emotion.low is not None:
+        value = percent(emotion.estimate, decimals(emotion))
+        sentences.append(texts("emotion_share", value=value, interval=_shares(emotion, texts)))
+    sentences += _cost_sentences(result, busy, texts)
+    equal = cells.get(EQUAL, {}).get(arm)
+    if equal is not None and equal.estimate is not None:
+        sentences.append(texts("equal_share", value=percent(equal.estimate)))
+    return Finding(arm, gap, factor, busy, tuple(sentences))
+
+
+def _cost_sentences(result: Result, busy: Interval | None, texts: Texts) -> list[str]:
+    found = []
+    own = result["metrics"]["cost_metrics"].get("cloud_busy_time_mean")
+    if own is not None and busy is not None and busy.estimate is not None and busy.low is not None:
+        share = percent(busy.estimate, decimals(busy))
+        found.append(
+            texts("busy_share", own=number(own), value=share, interval=_shares(busy, texts))
+        )
+    elif own is not None:
+        found.append(texts("busy_point", own=number(own)))
+    share_of_tokens = result["metrics"]["speculative_decoding_metrics"].get("cloud_token_share")
+    if share_of_tokens is not None:
+        found.append(texts("tokens_share", value=percent(share_of_tokens)))
+    return found
+
+
+def _busy(group: Group, arm: str) -> Interval | None:
+    """The arm's cloud busy time as a share of the cloud's own, over the samples both completed."""
+    if group.cloud is None:
+        return None
+    own = per_sample(group.arms[arm], "cloud_busy_time")
+    other = per_sample(group.arms[group.cloud], "cloud_busy_time")
+    shared = [file_id for file_id in own if file_id in other]
+    if not shared:
+        return None
+    zeros = [0.0] * len(shared)
+    return gap_closed(zeros, [own[i] for i in shared], [other[i] for i in shared])
+
+
+def _context(group: Group, texts: Texts) -> Sequence[str]:
+    if len(group.arms) == 1:
+        return [texts("nothing_to_compare")]
+    if group.edge is None or group.cloud is None:
+        return [texts("no_edge")] if group.edge is None else []
+    values = [per_sample(group.arms[name], "cider") for name in (group.edge, group.cloud)]
+    shared = [file_id for file_id in values[0] if file_id in values[1]]
+    if not shared:
+        return []
+    edge, cloud = (sum(some[i] for i in shared) / len(shared) for some in values)
+    return [texts("context", n=len(shared), cloud=number(cloud), edge=number(edge))]
+
+
+def _clock(group: Group, texts: Texts) -> str:
+    config = next(iter(group.arms.values()))["experiment_config"]
+    if config["clock"] == "modelled":
+        return texts("time_modelled", profile=config["hardware_profile"])
+    return texts("time_wall")
+
+
+def _gap_text(gap: Interval, texts: Texts) -> str:
+    if gap.estimate is None:
+        return texts("gap_undefined", reason=texts.note(gap.reason or ""))
+    value = percent(gap.estimate, decimals(gap))
+    if gap.low is None or gap.high is None:
+        return texts("gap_point", value=value)
+    if gap.high < 0:
+        key = "gap_below"
+    elif gap.low <= 0:
+        key = "gap_none"
+    elif gap.low > 1:
+        key = "gap_above"
+    else:
+        key = "gap_whole" if gap.high >= 1 else "gap_part"
+    return texts(key, value=value, interval=_shares(gap, texts))
+
+
+def _factor_text(factor: Interval, texts: Texts) -> str:
+    if factor.estimate is None:
+        return texts("factor_undefined", reason=texts.note(factor.reason or ""))
+    value = number(factor.estimate)
+    if factor.low is None or factor.high is None:
+        return texts("factor_point", value=value)
+    interval = texts("interval", low=number(factor.low), high=number(factor.high))
+    if factor.low <= 1 <= factor.high:
+        return texts("factor_equal", value=value, interval=interval)
+    if factor.estimate > 1:
+        return texts("factor_slower", value=value, interval=interval)
+    shares, digits = _shares(factor, texts), decimals(factor)
+    whole, gain = (percent(part, digits) for part in (factor.estimate, 1 - factor.estimate))
+    return texts("factor_faster", value=whole, gain=gain, interval=shares)
+
+
+def _shares(interval: Interval, texts: Texts) -> str:
+    digits = decimals(interval)
+    low, high = (percent(end or 0.0, digits) for end in (interval.low, interval.high))
+    return texts("interval", low=low, high=high)
+
+
+def decimals(interval: Interval) -> int:
+    """Decimals of a percentage that its interval's width leaves some meaning."""
+    if interval.low is None or interval.high is None:
+        return 0
+    return 1 if 1e-9 < interval.high - interval.low < 0.03 else 0
+
+
+def _find(entry: Mapping[str, Any], name: str) -> Any:
+    for holder in (
+        entry,
+        entry["latency_metrics"],
+        entry["cost_metrics"],
+        entry["speculative_decoding_metrics"],
+    ):
+        if holder and name in holder:
+            return holder[name]
+    return None

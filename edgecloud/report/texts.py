@@ -1,0 +1,53 @@
+"""What reports say, in English and Chinese."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, Literal, get_args
+
+from edgecloud.report.words.interface import INTERFACE
+from edgecloud.report.words.labels import LABELS, NOTES
+from edgecloud.report.words.sentences import SENTENCES
+
+__all__ = ["REPORT_LANGUAGES", "Texts", "UiLanguage"]
+
+UiLanguage = Literal["en", "zh"]
+REPORT_LANGUAGES: Final[tuple[str, ...]] = get_args(UiLanguage)
+_TEXTS: Final = {**INTERFACE, **SENTENCES}
+
+
+class Texts:
+    """The words of one report language: ``texts("key", n=3)``; ``en`` or ``zh``."""
+
+    def __init__(self, language: UiLanguage) -> None:
+        self.language = language
+        self._index = REPORT_LANGUAGES.index(language)
+
+    def __call__(self, key: str, **values: object) -> str:
+        """The text of a key, with its placeholders filled. Raises ``KeyError`` for an unknown key."""
+        return _TEXTS[key][self._index].format(**values)
+
+    def label(self, label: str) -> str:
+        """The name of a row, block or arm; English ones stand for themselves."""
+        return label if self.language == "en" else LABELS.get(label, label)
+
+    def arm(self, name: str) -> str:
+        """The name of an arm, which may carry its run's name in brackets."""
+        if self.language == "en":
+            return name
+        if name.startswith("spec"):
+            return "投机" + name.removeprefix("spec")
+        head, space, rest = name.partition(" ")
+        return LABELS.get(head, head) + space + rest
+
+    def note(self, note: str) -> str:
+        """A reason that a result gives. Results speak English; common reasons are translated."""
+        if self.language == "zh":
+            for pattern, translation in NOTES:
+                if found := re.fullmatch(pattern, note):
+                    return found.expand(translation)
+        return note
+
+    def starting(self, *prefixes: str) -> dict[str, str]:
+        """All texts whose keys begin so, unfilled: what the page's script says."""
+        return {key: both[self._index] for key, both in _TEXTS.items() if key.startswith(prefixes)}

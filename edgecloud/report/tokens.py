@@ -1,0 +1,129 @@
+"""Output tokens with their texts, who chose them, and how unsure the edge was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgecloud.errors import DataError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+__all__ = ["Doubt", "doubts", "first_tokenizer", "pieces"]
+
+_DRAFTED = ("edge", "verified")
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """What the trace knows about one output token: the edge's ``entropy`` in nats where it drafted,
+    the draft's ``rank`` at the cloud, and ``proposed``, the token that a correction replaced."""
+
+    entropy: float | None = None
+    rank: int | None = None
+    proposed: int | None = None
+
+
+def doubts(events: Sequence[Mapping[str, Any]]) -> list[Doubt]:
+    """One for each output token, in order, from a trace's JSON.
+
+    >>> draft = {"kind": "draft", "tokens": [5, 6], "entropies": [0.1, 2.0]}
+    >>> call = {"kind": "verify", "kept": 1, "ranks": [0, 31]}
+    >>> done = {"kind": "commit", "tokens": [5, 9], "origins": ["verified", "corrected"]}
+    >>> [(doubt.entropy, doubt.rank, doubt.proposed) for doubt in doubts([draft, call, done])]
+    [(0.1, 0, None), (2.0, 31, 6)]
+    """
+    found: list[Doubt] = []
+    draft: Mapping[str, Any] = {}
+    call: Mapping[str, Any] = {}
+    for event in events:
+        if event["kind"] == "draft":
+            draft, call = event, {}
+        elif event["kind"] == "verify":
+            call = event
+        elif event["kind"] == "commit":
+            found += [
+                _doubt(draft, call, position, token, origin)
+                for position, (token, origin) in enumerate(
+                    zip(event["tokens"], event["origins"], strict=True)
+                )
+            ]
+            draft, call = {}, {}
+    return found
+
+
+def _doubt(
+    draft: Mapping[str, Any], call: Mapping[str, Any], position: int, token: int, origin: str
+) -> Doubt:
+    drafted, entropies = draft.get("tokens", []), draft.get("entropies", [])
+    if position >= len(drafted) or position >= len(entropies):
+        return Doubt()
+    ranks = call.get("ranks") or []
+    rank = ranks[position] if position < len(ranks) else None
+    if origin in _DRAFTED and drafted[position] == token:
+        return Doubt(entropies[position], rank)
+    if origin == "corrected":
+        return Doubt(entropies[position], rank, drafted[position])
+    return Doubt()
+
+
+def first_tokenizer(folders: Iterable[Path], *, required: Path | None = None) -> Tokenizer | None:
+    """The tokenizer of the first of ``folders`` that has one.
+
+    ``required``, a checkpoint folder or a ``tokenizer.json``, goes before them.
+
+    Raises:
+        DataError: ``required`` holds no tokenizer.
+    """
+    from tokenizers import Tokenizer
+
+    if required is not None:
+        file = required / "tokenizer.json" if required.is_dir() else required
+        if not file.is_file():
+            raise DataError(f"--tokenizer {required}: there is no tokenizer.json")
+        return _open(file)
+    for folder in folders:
+        file = folder / "tokenizer.json"
+        if file.is_file():
+            return Tokenizer.from_str(file.read_text(encoding="utf-8"))
+    return None
+
+
+def _open(file: Path) -> Tokenizer:
+    from tokenizers import Tokenizer
+
+    text = file.read_text(encoding="utf-8", errors="replace")
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise DataError(f"--tokenizer {file} is not JSON: {error}") from error
+    if not isinstance(content, dict) or "model" not in content:
+        raise DataError(f"--tokenizer {file} is not a tokenizer of the tokenizers library")
+    return Tokenizer.from_str(text)
+
+
+def pieces(
+    tokenizer: Tokenizer | None, tokens: Sequence[int], text: str | None
+) -> list[str] | None:
+    """The text of each token; together they are ``text``. A character spread over several tokens
+    stands with the last of them, and a special token is empty.
+
+    ``None`` when there is no tokenizer, or it gives another text: then it is not the run's own.
+    """
+    if tokenizer is None or text is None:
+        return None
+    found: list[str] = []
+    pending: list[int] = []
+    for token in tokens:
+        pending.append(token)
+        piece = tokenizer.decode(pending, skip_special_tokens=True)
+        if piece.endswith("\ufffd"):
+            found.append("")
+            continue
+        found.append(piece)
+        pending = []
+    return found if "".join(found).strip() == text.strip() else None

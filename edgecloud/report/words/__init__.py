@@ -1,0 +1,1 @@
+"""The words of reports, English first, Chinese second, by key. Data only."""

@@ -1,0 +1,187 @@
+"""What a summary says, and what a reader is warned of."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["SENTENCES"]
+
+SENTENCES: Final[dict[str, tuple[str, str]]] = {
+    # Findings
+    "key_gap": ("of the CIDEr gap closed", "CIDEr 差距已弥合"),
+    "key_factor": ("time, edge alone = 1", "用时（端侧 = 1）"),
+    "key_busy": ("of the cloud’s busy time", "云端占用（相对纯云端）"),
+    "interval": ("{low} to {high}", "{low} 至 {high}"),
+    "intervals_are": ("Brackets hold {level} intervals.", "括号内为 {level} 置信区间。"),
+    "context": (
+        "On {n} samples, the cloud alone reaches a CIDEr of {cloud} and the edge alone {edge}.",
+        "在 {n} 个样本上，纯云端的 CIDEr 为 {cloud}，纯端侧为 {edge}。",
+    ),
+    "gap_whole": (
+        "closed {value} of the CIDEr gap between edge and cloud ({interval}), which is not "
+        "distinguishable from the whole gap",
+        "弥合了端云之间 CIDEr 差距的 {value}（{interval}），与完全弥合没有可分辨的差别",
+    ),
+    "gap_part": (
+        "closed {value} of the CIDEr gap between edge and cloud ({interval})",
+        "弥合了端云之间 CIDEr 差距的 {value}（{interval}）",
+    ),
+    "gap_above": (
+        "scored above the cloud: {value} of the CIDEr gap ({interval})",
+        "得分高于云端：达到 CIDEr 差距的 {value}（{interval}）",
+    ),
+    "gap_none": (
+        "did not measurably close the CIDEr gap between edge and cloud ({value}; {interval})",
+        "没有可测地弥合端云之间的 CIDEr 差距（{value}；{interval}）",
+    ),
+    "gap_below": (
+        "scored below the edge: {value} of the CIDEr gap ({interval})",
+        "得分低于端侧：CIDEr 差距的 {value}（{interval}）",
+    ),
+    "gap_point": (
+        "closed {value} of the CIDEr gap, without an interval",
+        "弥合了 CIDEr 差距的 {value}，无置信区间",
+    ),
+    "gap_undefined": (
+        "has no CIDEr gap to close ({reason})",
+        "没有可弥合的 CIDEr 差距（{reason}）",
+    ),
+    "factor_slower": (
+        "took {value} times as long as the edge alone ({interval})",
+        "用时为纯端侧的 {value} 倍（{interval}）",
+    ),
+    "factor_faster": (
+        "needed {value} ({interval}) of the edge’s time, {gain} less",
+        "只用端侧时间的 {value}（{interval}），缩短 {gain}",
+    ),
+    "factor_equal": (
+        "took as long as the edge alone, as far as can be told ({value} times; {interval})",
+        "与纯端侧用时没有可分辨的差别（{value} 倍；{interval}）",
+    ),
+    "factor_point": (
+        "took {value} times as long as the edge, without an interval",
+        "用时为端侧的 {value} 倍，无置信区间",
+    ),
+    "factor_undefined": (
+        "cannot be compared with the edge in time ({reason})",
+        "无法与端侧比较用时（{reason}）",
+    ),
+    "busy_share": (
+        "It kept the cloud busy for {own} s a sample, {value} of what the cloud alone needs "
+        "({interval}).",
+        "每个样本占用云端 {own} 秒，为纯云端的 {value}（{interval}）。",
+    ),
+    "busy_point": (
+        "It kept the cloud busy for {own} s a sample.",
+        "每个样本占用云端 {own} 秒。",
+    ),
+    "emotion_share": (
+        "Of the gap in emotion accuracy it closed {value} ({interval}).",
+        "情绪准确率的差距弥合了 {value}（{interval}）。",
+    ),
+    "tokens_share": (
+        "{value} of its tokens were the cloud’s choice.",
+        "{value} 的词元由云端选定。",
+    ),
+    "equal_share": (
+        "{value} of its captions are the cloud’s own, token for token.",
+        "{value} 的描述与云端逐词元相同。",
+    ),
+    "sentence": ("{arm} {first}, and {second}.", "{arm}{first}，{second}。"),
+    "cloud_sentence": (
+        "The cloud alone {factor}.",
+        "纯云端{factor}。",
+    ),
+    "spec_arm": ("Speculative decoding with {rule} acceptance", "采用 {rule} 接受规则的投机解码"),
+    "nothing_to_compare": (
+        "There is one arm only in this group; nothing is compared.",
+        "这一组只有一个方案，没有可比较的对象。",
+    ),
+    "no_edge": (
+        "There is no edge-alone arm in this group, so nothing is compared with it.",
+        "这一组没有纯端侧方案，无法与之比较。",
+    ),
+    "time_modelled": (
+        "Times are computed from the hardware profile “{profile}”, not measured.",
+        "时间由硬件配置“{profile}”推算得出，并非实测。",
+    ),
+    "time_wall": (
+        "Times are wall-clock measurements on the machine described below.",
+        "时间为在下述机器上的实测墙钟时间。",
+    ),
+    # Warnings
+    "warn_few": (
+        "{group}: only {n} samples; intervals are wide.",
+        "{group}：只有 {n} 个样本，区间较宽。",
+    ),
+    "warn_failed": (
+        "{group}, {arm}: {n} of {all} samples failed; they are not scored.",
+        "{group}，{arm}：{all} 个样本中有 {n} 个失败，未计分。",
+    ),
+    "warn_degraded": (
+        "{group}, {arm}: {n} samples were degraded to the edge.",
+        "{group}，{arm}：{n} 个样本降级为端侧解码。",
+    ),
+    "warn_clocks": (
+        "{group}: arms were timed by different clocks ({clocks}); do not compare their times.",
+        "{group}：各方案使用了不同的时钟（{clocks}），不可比较时间。",
+    ),
+    "warn_commits": (
+        "{group}: arms were run with different commits ({commits}).",
+        "{group}：各方案运行于不同的提交（{commits}）。",
+    ),
+    "warn_hosts": (
+        "{group}: arms ran on different machines ({hosts}).",
+        "{group}：各方案在不同机器上运行（{hosts}）。",
+    ),
+    "warn_turns": (
+        "{group}: arms were timed one after the other, so that a change of the machine’s load in "
+        "between is part of their ratio; --interleave lets them take turns.",
+        "{group}：各方案先后计时，其间机器负载的变化会混入用时之比；--interleave 可让它们逐样本交替运行。",
+    ),
+    "warn_ids": (
+        "{group}: arms cover different samples; paired figures use the {n} they share.",
+        "{group}：各方案覆盖的样本不同，配对比较使用共有的 {n} 个。",
+    ),
+    "warn_models": (
+        "{group}: the {side} model differs between arms.",
+        "{group}：各方案的{side}模型不同。",
+    ),
+    "warn_dirty": (
+        "{group}, {arm}: the code had uncommitted changes.",
+        "{group}，{arm}：代码有未提交的修改。",
+    ),
+    "warn_floors": (
+        "{group}, {arm}: quality floors failed.",
+        "{group}，{arm}：未达到质量下限。",
+    ),
+    "warn_drift": (
+        "{group}, {arm}: the second half of the run took {value} times as long as the first.",
+        "{group}，{arm}：后半程用时为前半程的 {value} 倍。",
+    ),
+    "warn_load": (
+        "{group}, {arm}: the machine was busy (load {load} on {cores} cores).",
+        "{group}，{arm}：机器繁忙（{cores} 核，负载 {load}）。",
+    ),
+    "warn_memory": (
+        "{group}, {arm}: {n} samples went over the memory cap.",
+        "{group}，{arm}：{n} 个样本超出内存上限。",
+    ),
+    "warn_defects": (
+        "{group}, {arm}: defects in captions: {list}.",
+        "{group}，{arm}：描述中的缺陷：{list}。",
+    ),
+    "warn_unstable": ("{group}, {arm}: CIDEr: {note}.", "{group}，{arm}：CIDEr：{note}。"),
+    "warn_tokens": (
+        "{group}: captions are shown whole where their tokens could not be turned back into text; "
+        "give --tokenizer.",
+        "{group}：无法把词元还原为文本的描述整段显示；可用 --tokenizer 指定分词器。",
+    ),
+    "warn_audio": (
+        "{group}: recordings are not embedded: {reason}.",
+        "{group}：未嵌入录音：{reason}。",
+    ),
+    "audio_not_asked": ("--embed-audio was not given", "未指定 --embed-audio"),
+    "journal_missing": ("there is no {path}", "{path} 不存在"),
+    "journal_foreign": ("{path} is of another run", "{path} 属于另一次运行"),
+}
