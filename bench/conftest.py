@@ -1,0 +1,121 @@
+"""How pytest runs the experiments: which files, under which settings, with which ids."""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bench.preflight import check_benchmark_file, check_plugins, check_run, settings
+from bench.progress import Progress
+
+if TYPE_CHECKING:
+    from bench.recorder import Recorder
+    from edgecloud.config import Config
+
+_FOLDER = Path(__file__).parent
+_SUITES = {"test_edge.py": "edge", "test_cloud.py": "cloud", "test_spec.py": "spec"}
+
+CONFIG = pytest.StashKey["Config"]()
+MODES = pytest.StashKey[tuple[str, ...]]()
+WRITTEN = pytest.StashKey[list[Path]]()
+TOGETHER = pytest.StashKey[dict[str, Any]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Check plugins and settings before anything is collected."""
+    check_plugins(config)
+    config.stash[CONFIG] = settings(config)
+    config.stash[WRITTEN] = []
+    config.stash[TOGETHER] = {}
+    # A run that ends before its first sample has said why; it saves nothing, of course.
+    warnings.filterwarnings("ignore", message="Not saving anything")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """``pytest bench`` collects the three experiments; heavier files run when they are named."""
+    if collection_path.parent != _FOLDER or not collection_path.name.startswith("test_"):
+        return None
+    if collection_path.name in _SUITES:
+        return None
+    named = {(config.invocation_params.dir / arg.split("::")[0]).resolve() for arg in config.args}
+    return None if collection_path.resolve() in named else True
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give the test its slice: these ids are the keys of comparison, and frozen."""
+    if "arm" not in metafunc.fixturenames:
+        return
+    config = metafunc.config.stash[CONFIG]
+    name = f"{config.language}-{config.prompt_type}"
+    if _SUITES.get(Path(metafunc.module.__file__).name) == "spec":
+        name += f"-{config.acceptance}"
+    metafunc.parametrize("arm", [name], ids=[name])
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Find out which experiments will run, and check data, models and output for them."""
+    found = dict.fromkeys(_SUITES.get(item.path.name) for item in items if _is_suite(item))
+    modes = tuple(mode for mode in found if mode is not None)
+    config.stash[MODES] = modes
+    if modes and not config.option.collectonly:
+        check_run(config.stash[CONFIG], modes)
+        check_benchmark_file(config.getoption("benchmark_json"))
+
+
+def _is_suite(item: pytest.Item) -> bool:
+    return item.path.parent == _FOLDER and "recorder" in getattr(item, "fixturenames", ())
+
+
+def _output_name(config: Config, mode: str, modes: tuple[str, ...]) -> str:
+    """``NAME``; ``NAME-edge`` when several suites run; ``edge_results`` when no name is given. A shard
+    has a name of its own, ``NAME-1of4``, so that several can write into one folder."""
+    name = f"{mode}_results"
+    if config.output_name is not None:
+        name = f"{config.output_name}-{mode}" if len(modes) > 1 else config.output_name
+    return name if config.shard is None else f"{name}-{config.shard.replace('/', 'of')}"
+
+
+@pytest.fixture
+def recorder(request: pytest.FixtureRequest, benchmark: Any, arm: str) -> Recorder:
+    """The one recorder, set up for the experiment of the test's file."""
+    from bench.recorder import Recorder
+
+    pytest_config = request.config
+    mode = _SUITES[request.node.path.name]
+    config = pytest_config.stash[CONFIG]
+    reporter = pytest_config.pluginmanager.getplugin("terminalreporter")
+    capture = pytest_config.pluginmanager.getplugin("capturemanager")
+
+    def uncaptured() -> AbstractContextManager[Any]:
+        return capture.global_and_fixture_disabled() if capture is not None else nullcontext()
+
+    modes = pytest_config.stash[MODES]
+    named = {m: replace(config, output_name=_output_name(config, m, modes)) for m in modes}
+    label = " + ".join(modes) if config.interleave else mode
+    return Recorder(
+        config=named[mode],
+        pytest_config=pytest_config,
+        benchmark=benchmark,
+        progress=Progress(
+            reporter,
+            f"{label} {arm}",
+            verbose=pytest_config.option.verbose > 0,
+            uncaptured=uncaptured,
+        ),
+        written=pytest_config.stash[WRITTEN],
+        arms=list(named.items()),
+        together=pytest_config.stash[TOGETHER],
+    )
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    for path in config.stash[WRITTEN]:
+        terminalreporter.write_line(f"result: {path}")

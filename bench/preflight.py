@@ -1,0 +1,84 @@
+"""What can be known to be wrong before a model is loaded, said in one line."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from edgecloud.config import Config, resolve
+from edgecloud.datasets.manifest import embedded_manifest, load_manifest
+from edgecloud.errors import CheckpointError, EdgeCloudError, OutputError
+from edgecloud.options import OPTIONS
+
+__all__ = ["check_benchmark_file", "check_plugins", "check_run", "settings"]
+
+_SIDES = {"edge": ("edge",), "cloud": ("cloud",), "spec": ("edge", "cloud")}
+
+
+def settings(config: pytest.Config) -> Config:
+    """The configuration from pytest's options. Raises ``pytest.UsageError``."""
+    flags = {option.name: config.getoption(option.name) for option in OPTIONS}
+    # A flag that only switches on is "not given" when it is off.
+    flags = {name: None if value is False else value for name, value in flags.items()}
+    try:
+        return resolve(flags, preset=config.getoption("preset"), file=config.getoption("config"))
+    except EdgeCloudError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def check_plugins(config: pytest.Config) -> None:
+    """Refuse the ways of calling pytest under which a run would leave no benchmark file behind."""
+    if not config.pluginmanager.hasplugin("benchmark"):
+        raise pytest.UsageError("bench needs pytest-benchmark: run without -p no:benchmark")
+    if config.getoption("dist", "no") != "no" or os.environ.get("PYTEST_XDIST_WORKER"):
+        raise pytest.UsageError(
+            "bench measures one request at a time and writes nothing under pytest-xdist: "
+            "run without -n"
+        )
+    if config.getoption("benchmark_disable") and not config.getoption("benchmark_enable"):
+        raise pytest.UsageError("bench has nothing to do under --benchmark-disable")
+
+
+def check_run(config: Config, modes: Iterable[str]) -> None:
+    """Data, models and output of a run. Raises ``pytest.UsageError``."""
+    try:
+        manifest = config.dataset_path or embedded_manifest(config.language)
+        load_manifest(manifest, language=config.language, caption_type=config.caption_type)
+        for side in dict.fromkeys(side for mode in modes for side in _SIDES[mode]):
+            _check_model(side, getattr(config, f"{side}_model"))
+        for folder in ("results", "journals"):
+            _check_writable(Path(config.output_dir) / folder, "--output-dir")
+    except EdgeCloudError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def check_benchmark_file(path: Path | None) -> None:
+    """The folder of pytest-benchmark's file, which is written only when everything has run."""
+    try:
+        if path is not None:
+            _check_writable(path.parent, "--benchmark-json")
+    except EdgeCloudError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def _check_model(side: str, folder: str | None) -> None:
+    if folder is not None and not (Path(folder) / "config.json").is_file():
+        raise CheckpointError(
+            f"{side} model {folder} is not a checkpoint folder (it holds no config.json); "
+            f"check --{side}-model"
+        )
+
+
+def _check_writable(folder: Path, flag: str) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"cannot write into {folder}: {error.strerror or error}; choose another {flag}"
+        ) from error

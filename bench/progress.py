@@ -1,0 +1,105 @@
+"""One line on the terminal that says how far a run is and how long it will still take."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
+
+__all__ = ["Progress", "duration"]
+
+
+class Reporter(Protocol):
+    """What is used of pytest's terminal reporter."""
+
+    isatty: bool
+
+    def ensure_newline(self) -> None: ...
+    def write_line(self, line: str) -> None: ...
+    def rewrite(self, line: str, *, erase: bool) -> None: ...
+
+
+class Progress:
+    """Call it as ``progress(done, total, record)`` when a run starts (``record`` is ``None``) and after
+    each sample.
+
+    On a terminal one line is written over and over; elsewhere a line comes out every ``every_s``
+    seconds. ``verbose`` adds a line per sample. ``uncaptured`` opens a way past pytest's capture.
+    """
+
+    def __init__(
+        self,
+        reporter: Reporter,
+        label: str,
+        *,
+        verbose: bool = False,
+        uncaptured: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        now: Callable[[], float] = time.monotonic,
+        every_s: float = 10.0,
+    ) -> None:
+        self._reporter = reporter
+        self._label = label
+        self._verbose = verbose
+        self._uncaptured = uncaptured
+        self._now = now
+        self._every_s = every_s
+        self._started: tuple[float, int] | None = None
+        self._last_line = float("-inf")
+
+    def __call__(self, done: int, total: int, record: Mapping[str, Any] | None = None) -> None:
+        now = self._now()
+        first = self._started is None
+        if self._started is None:
+            # The samples that a resumed run found in its journal took no time now.
+            self._started = (now, done if record is None else done - 1)
+        with self._uncaptured():
+            if first:
+                self._reporter.ensure_newline()
+            if self._verbose and record is not None:
+                self._line(_sample_line(record))
+            line = self._text(done, total, now)
+            if self._reporter.isatty:
+                self._reporter.rewrite(line, erase=True)
+                if done >= total:
+                    self._reporter.ensure_newline()
+            elif first or done >= total or now - self._last_line >= self._every_s:
+                self._reporter.write_line(line)
+                self._last_line = now
+
+    def _line(self, text: str) -> None:
+        if self._reporter.isatty:
+            self._reporter.rewrite("", erase=True)
+        self._reporter.write_line(text)
+
+    def _text(self, done: int, total: int, now: float) -> str:
+        started, before = self._started or (now, done)
+        text = f"{self._label}: {done}/{total} samples"
+        if done > before:
+            each = (now - started) / (done - before)
+            text += f", {each:.2f} s each"
+            text += f", about {duration(each * (total - done))} left" if done < total else ""
+        return text
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people.
+
+    >>> duration(8.2), duration(130), duration(7300)
+    ('8 s', '2 min 10 s', '2 h 2 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _sample_line(record: Mapping[str, Any]) -> str:
+    if record["status"] != "ok":
+        error = record.get("error") or {}
+        return f"  {record['file_id']}: failed: {error.get('type')}: {error.get('message')}"
+    ends = [event["end_s"] for event in record["trace"]]
+    seconds = f"{max(ends):.3f} s, " if ends else ""
+    return f"  {record['file_id']}: {seconds}{len(record['tokens'])} tokens: {record['text']}"

@@ -1,0 +1,155 @@
+"""From an experiment's outcome to everything that is kept of it: result file, benchmark rows, verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bench import floors
+from bench.progress import Progress
+from bench.rows import add_no_row, add_rows
+from edgecloud.config import Config
+from edgecloud.errors import EdgeCloudError
+from edgecloud.measure import environment
+from edgecloud.measure.aggregate import RESOURCE_NAMES
+from edgecloud.measure.results import write_result
+
+if TYPE_CHECKING:
+    from pytest_benchmark.fixture import BenchmarkFixture
+
+    from edgecloud.harness.experiment import Outcome
+
+__all__ = ["Recorder"]
+
+_RESOURCES = (*RESOURCE_NAMES, "memory_over_cap")
+_SHARED = ("environment", "limits", "models", "data", "quality_floors")
+
+
+class OneLine:
+    """Within it, a failure that this package reports fails the test with its text alone."""
+
+    def __init__(self, benchmark: BenchmarkFixture) -> None:
+        self._benchmark = benchmark
+
+    def __enter__(self) -> None:
+        """Nothing to set up."""
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, Exception):
+            add_no_row(self._benchmark)
+        if isinstance(error, EdgeCloudError):
+            failure = pytest.fail.Exception(str(error), pytrace=False)
+            failure.__suppress_context__ = True
+            raise failure
+
+
+@dataclass(frozen=True)
+class Recorder:
+    """Runs one experiment, or takes its part of interleaved ones, and keeps what it found. ``written`` collects the paths of result files."""
+
+    config: Config
+    pytest_config: pytest.Config
+    benchmark: BenchmarkFixture
+    progress: Progress
+    written: list[Path]
+    arms: list[tuple[Any, Config]]
+    """Every suite of this run, for ``--interleave``."""
+    together: dict[str, Outcome]
+    """What the suites gave, once they ran interleaved."""
+
+    def run(self, mode: Any) -> Outcome:
+        """Run the experiment; a failure of the run as a whole fails the test with its one line."""
+        from edgecloud.harness import experiment  # the models load only when a suite runs
+
+        with OneLine(self.benchmark):
+            if not self.config.interleave:
+                return experiment.run(
+                    mode, self.config, on_progress=self.progress, floors=floors.load()
+                )
+            if not self.together:
+                outcomes = experiment.run_interleaved(
+                    self.arms, on_progress=self.progress, floors=floors.load()
+                )
+                self.together.update({outcome.mode: outcome for outcome in outcomes})
+            return self.together[mode]
+
+    def record(self, outcome: Outcome) -> None:
+        """Score, write the result file, add the rows; then fail the test when quality is below its
+        floor or more samples failed than ``--max-failures`` allows."""
+        name = self.config.output_name
+        # Not above: the scorers load when there is something to score.
+        from edgecloud.harness.reporting import machine, result_of
+
+        with OneLine(self.benchmark):
+            result = result_of(
+                outcome,
+                environment=machine(),
+                run_block=environment.run_block(),
+                floors=floors.load(),
+            )
+            path = write_result(Path(self.config.output_dir) / "results" / f"{name}.json", result)
+        self.written.append(path)
+        problems = _problems(result, self.config.max_failures)
+        tag = "failed: " + "; ".join(problems) if problems else "passed"
+        details = [entry for entry in result["detailed_results"] if entry["status"] == "ok"]
+        add_rows(
+            self.benchmark,
+            self.pytest_config,
+            total_times=[entry["latency_metrics"]["total_time"] for entry in details],
+            others={name: _known(details, name) for name in ("ttft", "tpot")},
+            extra_info=_extra_info(result, tag),
+        )
+        if problems:
+            pytest.fail("\n".join(problems), pytrace=False)
+
+
+def _problems(result: dict[str, Any], max_failures: int) -> list[str]:
+    problems = []
+    failed = [entry for entry in result["detailed_results"] if entry["status"] != "ok"]
+    if len(failed) > max_failures:
+        shown = ", ".join(f"{e['file_id']} ({e['error']['message']})" for e in failed[:3])
+        more = f" and {len(failed) - 3} more" if len(failed) > 3 else ""
+        problems.append(
+            f"{len(failed)} of {len(result['detailed_results'])} samples failed, "
+            f"--max-failures allows {max_failures}: {shown}{more}"
+        )
+    problems += [f"quality: {missed}" for missed in result["quality_floors"].get("missed", [])]
+    return problems
+
+
+def _known(details: list[dict[str, Any]], name: str) -> tuple[list[str], list[float]]:
+    """The samples that have this latency, and its values."""
+    pairs = [
+        (entry["file_id"], value)
+        for entry in details
+        if (value := entry["latency_metrics"][name]) is not None
+    ]
+    return [sample for sample, _ in pairs], [value for _, value in pairs]
+
+
+def _extra_info(result: dict[str, Any], outcome: str) -> dict[str, Any]:
+    """What a comparison of two benchmark files may want besides the times."""
+    metrics = result["metrics"]
+    blocks = ("latency_metrics", "speculative_decoding_metrics", "cost_metrics", "notes")
+    latency = metrics["latency_metrics"]
+    entries = result["detailed_results"]
+    return {
+        "outcome": outcome,
+        "mode": result["experiment_config"]["mode"],
+        "language": result["experiment_config"]["language"],
+        "sample_ids": [entry["file_id"] for entry in entries if entry["status"] == "ok"],
+        "failed_ids": [entry["file_id"] for entry in entries if entry["status"] != "ok"],
+        "experiment_config": result["experiment_config"],
+        "latency_histograms": latency["histograms"],
+        "speculation": metrics["speculative_decoding_metrics"],
+        "cost": metrics["cost_metrics"],
+        "resources": {
+            key: value for key, value in latency.items() if key.rpartition("_")[0] in _RESOURCES
+        },
+        "quality": {key: value for key, value in metrics.items() if key not in blocks},
+        "notes": metrics["notes"],
+        **{key: result[key] for key in _SHARED},
+    }
