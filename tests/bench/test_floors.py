@@ -1,0 +1,67 @@
+"""Quality floors: asserted under the settings they were set for, and only there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bench import floors
+from edgecloud.config import resolve
+
+FILE: dict[str, Any] = {
+    "settings": {"dataset_path": "", "prompt_type": "default"},
+    "settings_spec": {"k": 3},
+    "floors": {"chinese": {"edge": {"avg_cider": 1.0}, "spec-exact": {"avg_cider": 2.0}}},
+}
+
+
+def judged(mode: str = "edge", *, cider: float | None = 1.5, n: int = 10, **flags: Any) -> Any:
+    metrics = {"avg_cider": cider, "num_samples": n, "num_failed": flags.pop("failed", 0)}
+    config = {"mode": mode, **resolve(flags).identity()}
+    return floors.judge(FILE, mode=mode, config=config, metrics=metrics, corpus_size=10)
+
+
+def test_quality_above_its_floor_passes() -> None:
+    assert judged()["status"] == "passed"
+
+
+@pytest.mark.parametrize("cider", [0.5, None])
+def test_quality_below_its_floor_or_missing_fails(cider: float | None) -> None:
+    found = judged(cider=cider)
+    assert found["status"] == "failed"
+    assert "the floor is 1" in found["missed"][0]
+
+
+@pytest.mark.parametrize(
+    "changes, why",
+    [
+        ({"prompt_type": "concise"}, "prompt_type is 'concise'"),
+        ({"dataset_path": "x.json"}, "dataset_path is 'x.json'"),
+        ({"n": 3}, "3 of the corpus's 10 samples"),
+        ({"failed": 1}, "1 samples failed"),
+        ({"language": "english"}, "names none for english edge"),
+    ],
+)
+def test_other_circumstances_are_not_asserted_and_say_why(
+    changes: dict[str, Any], why: str
+) -> None:
+    found = judged(**changes)
+    assert found["status"] == "not asserted"
+    assert why in found["why"]
+
+
+def test_the_settings_of_speculation_bind_speculation_alone() -> None:
+    assert judged(k=5)["status"] == "passed"
+    assert "k is 5" in judged("spec", acceptance="exact", k=5, cider=2.5)["why"]
+    assert judged("spec", acceptance="exact", cider=2.5)["status"] == "passed"
+
+
+def test_the_shipped_file_names_settings_that_exist_with_their_defaults() -> None:
+    config = resolve({})
+    shipped = floors.load()
+    for name, value in {**shipped["settings"], **shipped["settings_spec"]}.items():
+        assert getattr(config, name) == (None if value == "" else value)
+    assert set(shipped["floors"]) == {"chinese", "english"}
+    for arms in shipped["floors"].values():
+        assert set(arms) == {"edge", "cloud", "spec-rank", "spec-exact"}

@@ -1,0 +1,178 @@
+"""The suites from the outside: what a call of pytest writes, says and returns. The runner is a fake."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+Call = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    (tmp_path / "a.wav").write_bytes(b"x")
+    fixed = {"dataset": "d", "audio_path": "a.wav", "caption": "a calm voice"}
+    entries = [{"file_id": f"s{index:03d}", "index": index, **fixed} for index in range(6)]
+    path = tmp_path / "manifest.json"
+    path.write_text(json.dumps(entries))
+    return path
+
+
+@pytest.fixture
+def call(tmp_path: Path, manifest: Path) -> Call:
+    """Run ``pytest bench`` with the fake runner in a process of its own."""
+
+    def run(*args: str, suites: tuple[str, ...] = ("bench",), **environment: str) -> Any:
+        base = ["-p", "tests.bench.fake_runner", "-p", "no:cacheprovider"]
+        base += ["--language", "english", "--dataset_path", str(manifest)]
+        base += ["--output-dir", str(tmp_path / "out")]
+        return subprocess.run(
+            [sys.executable, "-m", "pytest", *suites, *base, *args],
+            cwd=ROOT,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+
+    return run
+
+
+def _result(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_three_suites_write_three_results_and_nine_rows(call: Call, tmp_path: Path) -> None:
+    file = tmp_path / "benchmarks" / "out.json"
+    done = call("--benchmark-json", str(file), "--output-name", "mine")
+    assert done.returncode == 0, done.stdout
+    for mode in ("edge", "cloud", "spec"):
+        path = tmp_path / "out" / "results" / f"mine-{mode}.json"
+        assert f"result: {path}" in done.stdout
+        assert _result(path)["experiment_config"]["mode"] == mode
+    assert "6/6 samples" in done.stdout
+    rows = {row["fullname"]: row for row in _result(file)["benchmarks"]}
+    assert set(rows) == {
+        f"bench/test_{mode}.py::test_{mode}{quantity}[{slice_}]"
+        for mode, slice_ in (
+            ("edge", "english-default"),
+            ("cloud", "english-default"),
+            ("spec", "english-default-rank"),
+        )
+        for quantity in ("", "_ttft", "_tpot")
+    }
+
+
+def test_each_value_of_a_row_is_its_samples_own(call: Call, tmp_path: Path) -> None:
+    file = tmp_path / "out.json"
+    call("--benchmark-json", str(file), "--acceptance", "exact", suites=("bench/test_spec.py",))
+    result = _result(tmp_path / "out" / "results" / "spec_results.json")
+    rows = {row["name"]: row for row in _result(file)["benchmarks"]}
+    total = rows["test_spec[english-default-exact]"]
+    ids = [entry["file_id"] for entry in result["detailed_results"]]
+    assert total["extra_info"]["sample_ids"] == ids
+    for row, name in (
+        (total, "total_time"),
+        (rows["test_spec_ttft[english-default-exact]"], "ttft"),
+        (rows["test_spec_tpot[english-default-exact]"], "tpot"),
+    ):
+        expected = [entry["latency_metrics"][name] for entry in result["detailed_results"]]
+        assert row["stats"]["data"] == expected
+    for key in ("latency_histograms", "speculation", "cost", "resources", "quality"):
+        assert total["extra_info"][key]
+    assert total["extra_info"]["outcome"] == "passed"
+    assert "UNSERIALIZABLE" not in file.read_text()
+
+
+def test_two_benchmark_files_compare(call: Call, tmp_path: Path) -> None:
+    files = [tmp_path / "one.json", tmp_path / "two.json"]
+    for file in files:
+        call("--benchmark-json", str(file), suites=("bench/test_edge.py",))
+    done = subprocess.run(
+        [Path(sys.executable).with_name("pytest-benchmark"), "compare", *files],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("test_edge_ttft[english-default]") == 2
+
+
+def test_failed_samples_are_written_and_then_fail_the_run(call: Call, tmp_path: Path) -> None:
+    file = tmp_path / "out.json"
+    options = ("--benchmark-json", str(file), "-v")
+    done = call(*options, suites=("bench/test_edge.py",), FAKE_BAD="1 4")
+    assert done.returncode == 1
+    assert "2 of 6 samples failed, --max-failures allows 0: s001" in done.stdout
+    assert "s001: failed: AudioError" in done.stdout
+    result = _result(tmp_path / "out" / "results" / "edge_results.json")
+    assert result["metrics"]["num_failed"] == 2
+    row = _result(file)["benchmarks"][0]
+    assert row["extra_info"]["outcome"].startswith("failed: 2 of 6")
+    assert row["extra_info"]["failed_ids"] == ["s001", "s004"]
+    assert len(row["stats"]["data"]) == 4
+
+
+def test_allowed_failures_pass_even_when_nothing_is_left(call: Call) -> None:
+    done = call("--max-failures", "6", suites=("bench/test_edge.py",), FAKE_BAD="0 1 2 3 4 5")
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_failure_of_the_run_is_one_line_without_a_traceback(call: Call) -> None:
+    done = call(suites=("bench/test_edge.py",), FAKE_ERROR="checkpoint x has no weights")
+    assert done.returncode == 1
+    assert "checkpoint x has no weights" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "recorder.py" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    "args, message",
+    [
+        (("--dataset-path", "/none.json"), "/none.json does not exist; check --dataset-path"),
+        (("--config", "/none.yaml"), "/none.yaml: No such file or directory; check --config"),
+        (("--k", "nine"), "'nine' is not a whole number"),
+        (("--cloud-model", "/none"), "cloud model /none is not a checkpoint folder"),
+        (("--output-dir", "/dev/null/x"), "cannot write into /dev/null/x/results"),
+        (("--benchmark-json", "/dev/null/x/y.json"), "choose another --benchmark-json"),
+        (("--benchmark-disable",), "bench has nothing to do under --benchmark-disable"),
+        (("-p", "no:benchmark"), "bench needs pytest-benchmark"),
+    ],
+)
+def test_what_is_wrong_beforehand_is_one_line(
+    call: Call, args: tuple[str, ...], message: str
+) -> None:
+    done = call(*args)
+    assert done.returncode == 4
+    assert message in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_workers_of_xdist_are_refused(call: Call) -> None:
+    done = call(PYTEST_XDIST_WORKER="gw0")
+    assert done.returncode == 4
+    assert "run without -n" in done.stderr
+
+
+def test_the_folder_collects_the_three_experiments_and_other_files_when_named(call: Call) -> None:
+    extra = ROOT / "bench" / "test_zz_heavy_for_this_test.py"
+    extra.write_text("def test_heavy():\n    pass\n")
+    try:
+        folder = call("--collect-only", "-q").stdout
+        named = call("--collect-only", "-q", suites=(f"bench/{extra.name}",)).stdout
+    finally:
+        extra.unlink()
+    assert "3 tests collected" in folder
+    assert "test_heavy" not in folder
+    assert "test_heavy" in named

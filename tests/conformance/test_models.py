@@ -1,0 +1,61 @@
+"""Every model of this project under the same laws."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edgecloud.contracts import Model, Prompt
+from edgecloud.hardware.clock import ModelledClock, TimedModel
+from edgecloud.hardware.profiles import profile
+from edgecloud.models.audio_lm import AudioLM
+from edgecloud.models.processor import Processor
+from edgecloud.models.scripted import ScriptedModel, hashed
+from tests.conformance.model_conformance import ModelConformance
+
+
+class TestScriptedModel(ModelConformance):
+    tolerance = 0.0
+
+    @pytest.fixture
+    def model(self) -> Model:
+        return ScriptedModel(hashed(5, vocab_size=11, end_id=0), vocab_size=11)
+
+    @pytest.fixture
+    def prompt(self) -> Prompt:
+        return Prompt((7, 8, 9))
+
+
+class TestTimedModel(ModelConformance):
+    tolerance = 0.0
+
+    @pytest.fixture
+    def model(self) -> Model:
+        scripted = ScriptedModel(hashed(5, vocab_size=11, end_id=0), vocab_size=11)
+        return TimedModel(scripted, ModelledClock(), profile("paper").edge)
+
+    @pytest.fixture
+    def prompt(self) -> Prompt:
+        return Prompt((7, 8, 9))
+
+
+class TestThinkerWithText(ModelConformance):
+    @pytest.fixture
+    def model(self, tiny_model: AudioLM) -> Model:
+        return tiny_model.fresh()
+
+    @pytest.fixture
+    def prompt(self) -> Prompt:
+        return Prompt((10, 20, 30, 40))
+
+
+class TestThinkerWithAudio(ModelConformance):
+    @pytest.fixture
+    def model(self, tiny_model: AudioLM) -> Model:
+        return tiny_model.fresh()
+
+    @pytest.fixture
+    def prompt(self, tiny_processor: Processor, tone: NDArray[np.float32]) -> Prompt:
+        features = tiny_processor.features(tone)
+        return tiny_processor.prompt(features, language="chinese", prompt_type="concise")

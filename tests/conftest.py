@@ -1,0 +1,113 @@
+"""What several folders of tests share: a checkpoint of the published layout with a few thousand weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+from numpy.typing import NDArray
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    normalizers,
+    pre_tokenizers,
+    trainers,
+)
+from tokenizers import models as token_models
+
+from edgecloud.models.audio_lm import AudioLM
+from edgecloud.models.checkpoint import Checkpoint
+from edgecloud.models.processor import Processor
+from edgecloud.models.reference import tokenizer as tok
+from edgecloud.models.reference.layout import Size, save_weights, write_settings
+from edgecloud.models.reference.miniature import Miniature
+
+# Cores are few and shared: how long an example takes says nothing about the rule it tests.
+settings.register_profile(
+    "edgecloud", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+)
+settings.load_profile("edgecloud")
+
+TINY = Size(
+    hidden=32,
+    layers=2,
+    heads=2,
+    key_value_heads=1,
+    feed_forward=48,
+    audio_width=32,
+    audio_layers=1,
+    audio_heads=2,
+    audio_feed_forward=32,
+)
+
+
+def _byte_tokenizer() -> Tokenizer:
+    """All bytes, a few merges (full stops of both languages among them) and the special tokens."""
+    tokenizer = Tokenizer(token_models.BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(r"\p{L}+|[^\p{L}]"), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=280,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(["。！？. ! ? 的 the voice"] * 4, trainer)
+    tokenizer.add_special_tokens(
+        [AddedToken(token, special=True, normalized=False) for token in tok.SPECIAL_TOKENS]
+    )
+    return tokenizer
+
+
+def make_checkpoint(folder: Path, *, seed: int, size: Size = TINY) -> Path:
+    """A checkpoint with random weights, spread widely enough that its choices are clear."""
+    write_settings(folder, size=size, tokenizer=_byte_tokenizer())
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = Miniature(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.ndim > 1:
+                    parameter.normal_(std=0.3)
+    save_weights(folder, audio_tower=model.audio_tower, language_model=model.language_model)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Read it, do not change it: the whole session shares it."""
+    return make_checkpoint(tmp_path_factory.mktemp("tiny"), seed=1)
+
+
+@pytest.fixture(scope="session")
+def tiny_processor(tiny_checkpoint: Path) -> Processor:
+    return Processor(Checkpoint.open(tiny_checkpoint))
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_checkpoint: Path, tiny_processor: Processor) -> AudioLM:
+    """Take ``tiny_model.fresh()``: the weights are shared, a sequence is a test's own."""
+    return AudioLM.load(
+        Checkpoint.open(tiny_checkpoint),
+        vocab_size=tiny_processor.vocab_size,
+        device="cpu",
+        dtype="float32",
+    )
+
+
+@pytest.fixture(scope="session")
+def tone() -> NDArray[np.float32]:
+    """0.8 s of a tone that rises, 16 kHz."""
+    time_s = np.arange(12_800) / 16_000
+    return (0.3 * np.sin(2 * np.pi * (200 + 300 * time_s) * time_s)).astype(np.float32)

@@ -1,0 +1,86 @@
+"""Which drafted tokens the cloud keeps: worked examples, and what the rules obey."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgecloud.contracts import Acceptance
+from edgecloud.decoding.acceptance import RULES, Judged, kept
+from edgecloud.errors import WireError
+
+# A token that greedy decoding would choose has rank 0; a token of rank 0 may lose a tie.
+judged = st.integers(0, 60).flatmap(
+    lambda rank: st.builds(
+        Judged, rank=st.just(rank), is_top=st.booleans() if rank == 0 else st.just(False)
+    )
+)
+drafts = st.lists(judged, max_size=8)
+thresholds = st.integers(1, 70)
+policies = st.builds(Acceptance, rule=st.sampled_from(sorted(RULES)), rank_threshold=thresholds)
+
+
+def of_ranks(*ranks: int) -> list[Judged]:
+    return [Judged(rank, is_top=rank == 0) for rank in ranks]
+
+
+def test_what_follows_a_rejected_token_is_void() -> None:
+    assert kept(of_ranks(0, 2, 25, 0), Acceptance("rank", 20)) == 2
+
+
+@pytest.mark.parametrize("threshold, count", [(1, 1), (2, 1), (3, 3), (4, 4)])
+def test_rank_keeps_what_is_among_the_top_n(threshold: int, count: int) -> None:
+    assert kept(of_ranks(0, 2, 1, 3), Acceptance("rank", threshold)) == count
+
+
+def test_exact_keeps_only_the_greedy_choice_even_among_ties() -> None:
+    draft = [Judged(0, is_top=True), Judged(0, is_top=False)]
+    assert kept(draft, Acceptance("exact")) == 1
+    assert kept(draft, Acceptance("rank", 1)) == 2
+
+
+def test_exact_ignores_the_rank_threshold() -> None:
+    assert kept(of_ranks(0, 1), Acceptance("exact", 50)) == 1
+
+
+def test_an_unknown_rule_is_named_with_those_that_exist() -> None:
+    with pytest.raises(WireError, match=r"'fuzzy'; known: rank, exact"):
+        kept(of_ranks(0), Acceptance("fuzzy"))
+
+
+@given(drafts, policies)
+def test_a_prefix_is_kept_and_the_first_that_fails_ends_it(
+    draft: list[Judged], acceptance: Acceptance
+) -> None:
+    count = kept(draft, acceptance)
+    keep = RULES[acceptance.rule]
+    assert 0 <= count <= len(draft)
+    assert all(keep(token, acceptance) for token in draft[:count])
+    if count < len(draft):
+        assert not keep(draft[count], acceptance)
+
+
+@given(drafts, thresholds, thresholds)
+def test_a_wider_rank_never_keeps_less(draft: list[Judged], one: int, other: int) -> None:
+    low, high = sorted((one, other))
+    assert kept(draft, Acceptance("rank", low)) <= kept(draft, Acceptance("rank", high))
+
+
+@given(drafts, thresholds)
+def test_exact_never_keeps_more_than_any_rank(draft: list[Judged], threshold: int) -> None:
+    assert kept(draft, Acceptance("exact")) <= kept(draft, Acceptance("rank", threshold))
+
+
+@given(st.lists(st.integers(0, 60), max_size=8))
+def test_without_ties_exact_is_rank_one(ranks: list[int]) -> None:
+    draft = of_ranks(*ranks)
+    assert kept(draft, Acceptance("exact")) == kept(draft, Acceptance("rank", 1))
+
+
+@given(drafts, judged, policies)
+def test_more_draft_never_shortens_what_is_kept(
+    draft: list[Judged], more: Judged, acceptance: Acceptance
+) -> None:
+    before, after = kept(draft, acceptance), kept([*draft, more], acceptance)
+    assert before <= after <= before + 1

@@ -1,0 +1,235 @@
+"""Caps: that a capped child really is capped, alone, and that the report says what is in force."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgecloud.hardware.cgroups import CGROUP_ROOT, CgroupCap
+from edgecloud.hardware.limits import LimitsReport
+
+BUSY = """
+import hashlib, json, os, sys, threading, time
+from edgecloud.hardware.limits import apply_in_child
+facts = apply_in_child(int(sys.argv[1]), 0.0)
+print("ready", flush=True); sys.stdin.readline()
+stop = time.perf_counter() + 0.6
+def spin():  # hashing large blocks lets go of the interpreter lock
+    while time.perf_counter() < stop:
+        hashlib.sha256(bytes(1 << 20)).digest()
+start, used = time.perf_counter(), sum(os.times()[:2])
+threads = [threading.Thread(target=spin) for _ in range(4)]
+[t.start() for t in threads]; [t.join() for t in threads]
+facts["cores_used"] = (sum(os.times()[:2]) - used) / (time.perf_counter() - start)
+facts["variables"] = {k: v for k, v in os.environ.items() if k.endswith("_NUM_THREADS")}
+print(json.dumps(facts))
+"""
+
+HUNGRY = """
+import sys
+print("ready", flush=True); sys.stdin.readline()
+held = [bytearray(b"x" * 10_000_000) for _ in range(40)]
+print("survived")
+"""
+
+
+def start(code: str, *arguments: str) -> subprocess.Popen[str]:
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "ready\n"
+    return child
+
+
+def finish(child: subprocess.Popen[str]) -> str:
+    return child.communicate("go\n", timeout=20)[0]
+
+
+def cgroup_permitted(controller: str) -> bool:
+    child = start(HUNGRY)
+    with CgroupCap(child.pid, max_cpu_cores=1, max_memory_gb=1.0) as cap:
+        permitted = cap.in_force[controller] is not None
+    child.kill()
+    child.communicate()
+    return permitted
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="core affinity is Linux's")
+def test_a_capped_child_uses_no_more_than_its_cores() -> None:
+    facts = json.loads(finish(start(BUSY, "1")))
+    assert len(facts["affinity"]) == 1
+    assert facts["cores_used"] <= 1.1
+
+
+def test_the_thread_variables_of_a_capped_child_hold_the_cap() -> None:
+    facts = json.loads(finish(start(BUSY, "1")))
+    assert facts["threads"] == 1
+    assert facts["variables"]["OMP_NUM_THREADS"] == "1"
+
+
+def test_zero_cores_leave_the_child_uncapped() -> None:
+    facts = json.loads(finish(start(BUSY, "0")))
+    assert facts["affinity"] is None
+    assert facts["threads"] is None
+    assert facts["notes"] == []
+
+
+def test_a_child_in_a_cpu_cgroup_is_held_by_the_quota_alone() -> None:
+    if not cgroup_permitted("cpu"):
+        pytest.skip("a cpu cgroup is not permitted here")
+    child = start(BUSY, "0")
+    with CgroupCap(child.pid, max_cpu_cores=1, max_memory_gb=0.0) as cap:
+        facts = json.loads(finish(child))
+    assert cap.in_force["memory"] is None
+    assert facts["cores_used"] <= 1.25  # a quota is dealt out in tenths of a second
+
+
+def test_a_child_over_its_memory_cgroup_dies_alone() -> None:
+    if not cgroup_permitted("memory"):
+        pytest.skip("a memory cgroup is not permitted here")
+    child = start(HUNGRY)
+    with CgroupCap(child.pid, max_cpu_cores=0, max_memory_gb=0.1) as cap:
+        assert finish(child) == ""
+        groups = list(CGROUP_ROOT.rglob(f"edgecloud-{child.pid}-*"))
+        assert groups
+    assert child.returncode == -9
+    assert not any(group.exists() for group in groups)
+    assert cap.in_force["notes"] == []
+
+
+def test_the_group_is_removed_although_the_child_lives_on() -> None:
+    if not cgroup_permitted("memory"):
+        pytest.skip("a memory cgroup is not permitted here")
+    child = start(HUNGRY)
+    with CgroupCap(child.pid, max_cpu_cores=2, max_memory_gb=0.1) as cap:
+        pass
+    assert list(CGROUP_ROOT.rglob(f"edgecloud-{child.pid}-*")) == []
+    assert cap.in_force["notes"] == []
+    assert finish(child) == "survived\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="cgroups are Linux's")
+def test_where_there_is_no_cgroup_the_report_says_so(tmp_path: Path) -> None:
+    child = start(HUNGRY)
+    with CgroupCap(child.pid, max_cpu_cores=2, max_memory_gb=16.0, root=tmp_path) as cap:
+        assert finish(child) == "survived\n"
+    report = LimitsReport.of(
+        2, 16.0, child={"affinity": [0, 1], "threads": 2}, cgroup=cap.in_force, watched=True
+    )
+    assert report.summary() == "2 cores (affinity, threads), 16 GB (watched)"
+    assert report.to_json()["in_force"]["memory"] == {"enforced_by": None, "watched": True}
+    assert [note.split(":")[0] for note in report.notes] == [
+        "No cgroup caps the cores",
+        "No cgroup caps the memory",
+        "Memory is watched, not enforced",
+    ]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="cgroups are Linux's")
+def test_a_child_that_died_before_it_could_be_capped_is_a_note(tmp_path: Path) -> None:
+    child = start(HUNGRY)
+    finish(child)
+    with CgroupCap(child.pid, max_cpu_cores=2, max_memory_gb=1.0) as cap:
+        pass
+    assert cap.in_force["cpu"] is None
+    assert cap.in_force["memory"] is None
+    assert len(cap.in_force["notes"]) >= 1
+
+
+@pytest.fixture
+def unified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cgroup v2 tree of plain files; as in the kernel's, a new group has its control files."""
+    proc = tmp_path / "proc" / "7"
+    proc.mkdir(parents=True)
+    (proc / "cgroup").write_text("0::/user/app\n")
+    root = tmp_path / "cgroup"
+    mkdir = Path.mkdir
+
+    def make_group(path: Path, *arguments: object, **options: object) -> None:
+        mkdir(path)
+        for name in ("cpu.max", "memory.max", "memory.swap.max", "cgroup.procs"):
+            (path / name).write_text("")
+
+    monkeypatch.setattr(Path, "mkdir", make_group)
+    for group, handed_on in ((root, "cpu memory"), (root / "user", "cpu"), (root / "user/app", "")):
+        make_group(group)
+        (group / "cgroup.controllers").write_text(handed_on)
+        if handed_on:
+            (group / "cgroup.subtree_control").write_text(handed_on)
+    return tmp_path
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="cgroups are Linux's")
+def test_in_the_unified_hierarchy_one_group_serves_cores_and_memory(
+    unified: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: dict[str, str] = {}
+    monkeypatch.setattr(
+        "edgecloud.hardware.cgroups._write",
+        lambda path, value: opened.__setitem__(path.relative_to(unified).as_posix(), str(value)),
+    )
+    root = unified / "cgroup"
+    (root / "user" / "cgroup.subtree_control").unlink()
+    cap = CgroupCap(7, max_cpu_cores=2, max_memory_gb=16.0, root=root, proc=unified / "proc")
+    cap.__enter__()
+    (group,) = {Path(name).parent.name for name in opened}
+    assert opened == {
+        f"cgroup/{group}/cpu.max": "200000 100000",
+        f"cgroup/{group}/memory.max": "16000000000",
+        f"cgroup/{group}/memory.swap.max": "0",
+        f"cgroup/{group}/cgroup.procs": "7",
+    }
+    assert cap.in_force == {"cpu": "v2", "memory": "v2", "notes": []}
+
+
+def test_the_report_survives_json() -> None:
+    report = LimitsReport.of(
+        2,
+        16.0,
+        child={"affinity": [0, 1], "threads": 2, "notes": ["one"]},
+        cgroup={"cpu": "v1", "memory": "v1", "notes": []},
+        watched=True,
+    )
+    assert report.summary() == "2 cores (affinity, threads, cgroup v1), 16 GB (cgroup v1)"
+    assert LimitsReport.from_json(json.loads(json.dumps(report.to_json()))) == report
+
+
+@pytest.mark.parametrize(
+    "report, expected",
+    [
+        (LimitsReport.of(0, 0.0), "cores uncapped, memory uncapped"),
+        (LimitsReport.of(1, 0.5), "1 core (not in force), 0.5 GB (not in force)"),
+        (
+            LimitsReport.of(2, 16.0, child={"threads": 2}, watched=True),
+            "2 cores (threads), 16 GB (watched)",
+        ),
+    ],
+)
+def test_the_summary_says_only_what_is_in_force(report: LimitsReport, expected: str) -> None:
+    assert report.summary() == expected
+
+
+def test_other_systems_are_told_that_affinity_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgecloud.hardware import limits
+
+    notes: list[str] = []
+    monkeypatch.setattr(limits.sys, "platform", "darwin")
+    assert limits._set_affinity(2, notes) is None
+    assert notes == ["Core affinity is not in force: darwin has no call for it."]
+
+
+def test_torch_uses_the_threads_of_the_cap() -> None:
+    code = (
+        "from edgecloud.hardware.limits import apply_torch_threads as a; import torch;"
+        "print(a(1), torch.get_num_interop_threads())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1", "1"]

@@ -1,0 +1,119 @@
+"""The journal: on disk at once, resumed after a kill, never mixed with another run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgecloud.errors import JournalError, OutputError
+from edgecloud.measure.journal import Journal, read
+
+IDENTITY: dict[str, Any] = {"settings": {"k": 3, "language": "english"}, "data": "abc"}
+
+
+def row(file_id: str, status: str = "ok", **more: Any) -> dict[str, Any]:
+    return {"file_id": file_id, "status": status, **more}
+
+
+def opened(path: Path, *, resume: bool = False, **changes: Any) -> Journal:
+    return Journal.open(path, mode="spec", identity={**IDENTITY, **changes}, resume=resume)
+
+
+def test_a_record_is_readable_before_the_journal_is_closed(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "run.jsonl"
+    with opened(path) as journal:
+        journal.append(row("a", text="平静"))
+        header, records = read(path)
+    assert header["mode"] == "spec"
+    assert records == [row("a", text="平静")]
+
+
+def test_resuming_brings_back_completed_samples_and_retries_failed_ones(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    with opened(path) as journal:
+        journal.append(row("a"))
+        journal.append(row("b", "failed"))
+    with opened(path, resume=True) as journal:
+        assert list(journal.records) == ["a"]
+        journal.append(row("b"))
+        assert list(journal.records) == ["a", "b"]
+    assert read(path)[1] == [row("a"), row("b")]
+
+
+@pytest.mark.parametrize("torn", [b'{"file_id": "b", "sta', b'{"file_id": "b"}', b"\xff\xfe\n"])
+def test_a_torn_last_line_is_cut_away(tmp_path: Path, torn: bytes) -> None:
+    path = tmp_path / "run.jsonl"
+    with opened(path) as journal:
+        journal.append(row("a"))
+    with path.open("ab") as handle:
+        handle.write(torn)
+    with opened(path, resume=True) as journal:
+        assert list(journal.records) == ["a"]
+        journal.append(row("b"))
+    assert [json.loads(line)["file_id"] for line in path.read_text().splitlines()[1:]] == ["a", "b"]
+
+
+def test_every_cut_of_a_journal_can_be_resumed(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    with opened(path) as journal:
+        journal.append(row("a"))
+        journal.append(row("b"))
+    whole = path.read_bytes()
+    for length in range(len(whole) + 1):
+        path.write_bytes(whole[:length])
+        with opened(path, resume=True) as journal:
+            assert set(journal.records) <= {"a", "b"}
+            journal.append(row("c"))
+        assert read(path)[1][-1] == row("c")
+
+
+def test_a_journal_of_another_run_is_refused_with_the_difference(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    opened(path).close()
+    with pytest.raises(JournalError, match=r"settings\.k: 3 in the journal, 5 now"):
+        opened(path, resume=True, settings={"k": 5, "language": "english"})
+    with pytest.raises(JournalError, match="mode"):
+        Journal.open(path, mode="edge", identity=IDENTITY, resume=True)
+
+
+def test_tuples_in_the_identity_are_the_lists_they_become(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    opened(path, extra=(1, 2)).close()
+    opened(path, resume=True, extra=(1, 2)).close()
+
+
+def test_without_resume_an_old_journal_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    with opened(path) as journal:
+        journal.append(row("a"))
+    with opened(path, data="other") as journal:
+        assert journal.records == {}
+    assert read(path)[1] == []
+    assert [child.name for child in tmp_path.iterdir()] == ["run.jsonl"]
+
+
+def test_damage_in_the_middle_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    with opened(path) as journal:
+        journal.append(row("a"))
+    path.write_bytes(path.read_bytes().replace(b'"a"', b'"a') + b'{"file_id": "b"}\n')
+    with pytest.raises(JournalError, match="line 2"):
+        opened(path, resume=True)
+
+
+def test_an_unwritable_place_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="--output-dir") as caught:
+        opened(tmp_path / "file" / "run.jsonl")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_or_empty_journal_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(JournalError, match="cannot read"):
+        read(tmp_path / "none.jsonl")
+    (tmp_path / "empty.jsonl").write_text("")
+    with pytest.raises(JournalError, match="is empty"):
+        read(tmp_path / "empty.jsonl")

@@ -1,0 +1,68 @@
+"""The weights and the corpus that are in the repository."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import soundfile as sf
+from safetensors import safe_open
+
+from edgecloud.datasets import embedded
+from edgecloud.models.reference import CLOUD_CHECKPOINT, EDGE_CHECKPOINT, grammar
+from edgecloud.models.reference.card import CARD_NAME
+from edgecloud.models.reference.sentences import split_of
+
+
+def parameters(checkpoint: Path) -> int:
+    total = 0
+    with safe_open(checkpoint / "model.safetensors", framework="pt") as weights:
+        for name in weights.keys():  # noqa: SIM118 - it is no mapping
+            tensor = weights.get_tensor(name)
+            assert str(tensor.dtype) == "torch.float16"
+            total += tensor.numel()
+    return total
+
+
+def test_the_pair_has_the_sizes_it_should() -> None:
+    edge, cloud = parameters(EDGE_CHECKPOINT), parameters(CLOUD_CHECKPOINT)
+    assert edge <= 500_000
+    assert cloud >= 5 * edge
+    stored = list(EDGE_CHECKPOINT.parent.glob("*/model.safetensors"))
+    assert sum(path.stat().st_size for path in stored) <= 16 * 2**20
+
+
+def test_the_pair_shares_one_tokenizer() -> None:
+    edge, cloud = (
+        (folder / "tokenizer.json").read_bytes() for folder in (EDGE_CHECKPOINT, CLOUD_CHECKPOINT)
+    )
+    assert edge == cloud
+
+
+def test_the_card_has_the_hash_of_every_file() -> None:
+    card = (EDGE_CHECKPOINT.parent / CARD_NAME).read_text(encoding="utf-8")
+    for folder in (EDGE_CHECKPOINT, CLOUD_CHECKPOINT):
+        for path in folder.iterdir():
+            assert hashlib.sha256(path.read_bytes()).hexdigest() in card, path
+
+
+@pytest.mark.parametrize("manifest", embedded.MANIFESTS.values(), ids=embedded.MANIFESTS.keys())
+def test_the_corpus_is_held_out_and_of_the_size_it_should_be(manifest: Path) -> None:
+    entries = json.loads(manifest.read_text(encoding="utf-8"))
+    assert len(entries) >= 120
+    attributes: Mapping[str, Mapping[str, str]] = json.loads(
+        embedded.ATTRIBUTES.read_text(encoding="utf-8")
+    )
+    size = 0
+    for entry in entries:
+        assert split_of(entry["transcription"]) == "test"
+        for language in ("chinese", "english"):
+            named = {grammar.emotion_of(text, language) for text in entry[f"{language}_caption"]}
+            assert named == {attributes[entry["file_id"]]["emotion"]}
+        audio = manifest.parent / entry["audio_path"]
+        assert 1.0 <= sf.info(audio).duration <= 8.0
+        size += audio.stat().st_size
+    assert size <= 8 * 2**20

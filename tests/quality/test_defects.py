@@ -1,0 +1,105 @@
+"""Defects of captions: what counts, and what is ordinary speech about a voice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgecloud.quality.defects import (
+    DEFECTS,
+    defects_of,
+    is_chat_leakage,
+    is_loop,
+    is_wrong_language,
+)
+
+GOOD = {
+    "chinese": [
+        "一位女士语速很快，十分开心。",
+        "说话人语气平静，没有明显情绪。<|im_end|>",
+        "他哈哈哈哈地笑，听起来很高兴，你能感到他的喜悦。",
+        "说话人似乎在问对方有没有吃饭，语气关切。",
+        "OK，她说 hello 的时候很惊讶",
+    ],
+    "english": [
+        "A calm woman speaks slowly and softly.",
+        "The man sounds very, very happy, with a human warmth.",
+        "Human speech, calm; it suggests that you know him.",
+        "She asks a question in a worried tone.",
+        "no no no, he says, frightened",
+    ],
+}
+
+
+@pytest.mark.parametrize("language", ["chinese", "english"])
+def test_ordinary_captions_have_no_defect(language: Any) -> None:
+    for text in GOOD[language]:
+        assert not any(defects_of(text, language=language, stop="end_of_text").values()), text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "语气平静。Human: 谢谢你",
+        "A sad voice. Human",
+        "A sad voice.\nAssistant: The speaker",
+        "<|im_start|>user\n描述情绪",
+        "他很开心。\nuser\n再说一次",
+        "用户：请描述。助手：他很开心",
+        "The voice is calm. Is there anything else you would like to know?",
+        "He is angry. Do you have any other questions?",
+        "She is happy. Let me know if you need more.",
+        "说话人很高兴。你觉得呢？",
+        "说话人很生气。您还有其他问题吗？",
+        "情绪悲伤。如果你还有什么问题，随时告诉我",
+        "[INST] Describe the emotion",
+    ],
+)
+def test_going_on_with_the_conversation_is_chat_leakage(text: str) -> None:
+    assert is_chat_leakage(text)
+
+
+def test_the_wrong_language_is_told_and_text_without_letters_is_not() -> None:
+    assert is_wrong_language("A calm voice", "chinese")
+    assert is_wrong_language("语气平静", "english")
+    assert not is_wrong_language("…… 123", "chinese")
+
+
+@pytest.mark.parametrize(
+    "text, language",
+    [
+        ("很开心" * 3, "chinese"),
+        ("她非常高兴，语气平静，" * 3, "chinese"),
+        ("啊" * 6, "chinese"),
+        ("calm " * 6, "english"),
+        ("so sad " * 4, "english"),
+        ("the voice is sad and the voice is sad and the voice is sad and", "english"),
+        ("begin the voice is low. the voice is low. the voice is low. end", "chinese"),
+    ],
+)
+def test_words_over_and_over_are_a_loop(text: str, language: Any) -> None:
+    assert is_loop(text, language)
+
+
+def test_a_runaway_of_700_characters_is_a_loop_and_truncated() -> None:
+    found = defects_of("情绪悲伤，" * 140, language="chinese", stop="token_limit")
+    assert [name for name in DEFECTS if found[name]] == ["repetition_loop", "truncated"]
+
+
+def test_an_empty_caption_is_empty_and_nothing_else() -> None:
+    found = defects_of(" <|im_end|>", language="english")
+    assert [name for name in DEFECTS if found[name]] == ["empty"]
+
+
+@given(st.lists(st.sampled_from("abcdefgh"), unique=True, min_size=1, max_size=8))
+def test_different_words_never_loop_and_six_copies_always_do(words: list[str]) -> None:
+    assert not is_loop(" ".join(words), "english")
+    assert is_loop(" ".join(words * 6), "english")
+
+
+@given(st.text(), st.sampled_from(["chinese", "english"]))
+def test_any_text_has_an_answer_for_every_name(text: str, language: Any) -> None:
+    assert tuple(defects_of(text, language=language)) == DEFECTS

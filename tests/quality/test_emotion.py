@@ -1,0 +1,100 @@
+"""Which emotion a caption names."""
+
+from __future__ import annotations
+
+import random
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from edgecloud.errors import MetricError
+from edgecloud.quality.emotion import (
+    LEXICON,
+    emotion_accuracy,
+    named_emotion,
+    reference_emotion,
+)
+
+
+@pytest.mark.parametrize(
+    "text, emotion",
+    [
+        ("心里感到很是惊讶和惊喜", "surprised"),
+        ("语气不开心", "sad"),
+        ("并不是很高兴，有点疲惫", "tired"),
+        ("他没有生气，语气平静", "neutral"),
+        ("心生不满，厌恶。", "angry"),
+        ("语速很快，声音洪亮", None),
+        ("", None),
+    ],
+)
+def test_chinese_emotions(text: str, emotion: str | None) -> None:
+    assert named_emotion(text, "chinese") == emotion
+
+
+@pytest.mark.parametrize(
+    "text, emotion",
+    [
+        ("She sounds Happy.", "happy"),
+        ("unhappy and quiet", "sad"),
+        ("He isn't angry, just tired", "tired"),
+        ("without fear, calm", "neutral"),
+        ("She is madly fast", None),
+    ],
+)
+def test_english_emotions(text: str, emotion: str | None) -> None:
+    assert named_emotion(text, "english") == emotion
+
+
+@pytest.mark.parametrize("language", ["chinese", "english"])
+def test_each_word_names_its_own_emotion_and_no_other(language: Any) -> None:
+    words = sorted((word, emotion) for emotion, some in LEXICON[language].items() for word in some)
+    assert all(first[0] != second[0] for first, second in pairwise(words))
+    for word, emotion in words:
+        assert named_emotion(f" {word} ", language) == emotion
+
+
+def test_references_vote_and_the_first_named_breaks_a_tie() -> None:
+    assert reference_emotion(["很开心", "很生气", "很气愤"], "chinese") == "angry"
+    assert reference_emotion(["很开心", "很生气"], "chinese") == "happy"
+    assert reference_emotion(["语速很快"], "chinese") is None
+
+
+def test_accuracy_is_over_samples_whose_references_name_an_emotion() -> None:
+    result = emotion_accuracy(
+        ["很高兴", "很生气", "语速快", "很高兴"],
+        [["很开心"], ["很开心"], ["很开心"], ["语速快"]],
+        language="chinese",
+    )
+    assert [row["emotion_accuracy"] for row in result.per_sample] == [1.0, 0.0, 0.0, None]
+    assert result.corpus["emotion_accuracy"] == pytest.approx(1 / 3)
+    assert "1 of 4 samples name no emotion" in result.notes["emotion_accuracy"]
+
+
+def test_without_any_emotion_there_is_no_accuracy() -> None:
+    result = emotion_accuracy(["很高兴"], [["语速快"]], language="chinese")
+    assert result.corpus == {"emotion_accuracy": None}
+    with pytest.raises(MetricError):
+        emotion_accuracy(["很高兴"], [], language="chinese")
+
+
+@pytest.mark.parametrize("language", ["chinese", "english"])
+def test_captions_of_the_embedded_corpus_name_their_emotion(language: Any) -> None:
+    grammar = pytest.importorskip("edgecloud.models.reference.grammar")
+    for emotion, words in grammar.EMOTION_WORDS[language].items():
+        for word in words:
+            assert named_emotion(word, language) == emotion, word
+    rng = random.Random(0)
+    for emotion in grammar.EMOTIONS:
+        for prompt_type in ("concise", "default", "detailed"):
+            for _ in range(60):
+                attributes = grammar.Attributes(
+                    voice=rng.choice(grammar.VOICES),
+                    pitch=rng.choice(grammar.PITCHES),
+                    rate=rng.choice(grammar.RATES),
+                    loudness=rng.choice(grammar.LOUDNESSES),
+                    emotion=emotion,
+                )
+                caption = grammar.caption(attributes, language, prompt_type, rng)
+                assert named_emotion(caption, language) == emotion, caption

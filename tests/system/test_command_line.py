@@ -1,0 +1,252 @@
+"""`edgecloud` and `pytest bench`, run as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import librosa
+import numpy as np
+import pytest
+import soundfile
+
+from edgecloud.datasets.manifest import embedded_manifest
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT_S = 300
+
+
+def run(*arguments: str, **extra: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+        **extra,
+    )
+
+
+def bench(suite: str, out: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return run(
+        "pytest",
+        f"bench/test_{suite}.py",
+        f"--output-dir={out}",
+        "-p",
+        "no:cacheprovider",
+        *options,
+    )
+
+
+def result(out: Path, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "results" / f"{name}.json").read_text("utf-8"))
+    return found
+
+
+def one_line(finished: subprocess.CompletedProcess[str], *words: str) -> None:
+    """It failed, and said why in one line without a traceback."""
+    text = finished.stdout + finished.stderr
+    assert finished.returncode != 0, text
+    assert "Traceback" not in text
+    assert any(all(word in line for word in words) for line in text.splitlines()), text
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """One embedded utterance as FLAC, as MP3 and as a stereo WAV at 48 kHz."""
+    folder = tmp_path_factory.mktemp("recordings")
+    manifest = embedded_manifest("chinese")
+    flac = manifest.parent / json.loads(manifest.read_text("utf-8"))[0]["audio_path"]
+    waveform, rate = soundfile.read(flac)
+    high = librosa.resample(waveform, orig_sr=rate, target_sr=48_000)
+    mp3, wav = folder / "speech.mp3", folder / "speech.wav"
+    soundfile.write(mp3, high, 48_000)
+    soundfile.write(wav, np.stack([high, 0.5 * high], axis=1), 48_000)
+    return [flac, mp3, wav]
+
+
+@pytest.mark.parametrize("mode", ["edge", "cloud", "spec"])
+def test_caption_streams_a_caption_for_each_kind_of_file(recordings: list[Path], mode: str) -> None:
+    finished = run("edgecloud", "caption", *map(str, recordings), "--mode", mode)
+    assert finished.returncode == 0, finished.stderr
+    lines = finished.stdout.splitlines()
+    assert len(lines) == 3 * len(recordings)
+    for path, caption, timings in zip(lines[0::3], lines[1::3], lines[2::3], strict=True):
+        assert Path(path) in recordings
+        assert caption.endswith("。")
+        assert "first token" in timings
+
+
+def test_caption_goes_on_after_a_file_it_cannot_read(recordings: list[Path]) -> None:
+    finished = run("edgecloud", "caption", "absent.wav", str(recordings[0]), "--mode", "edge")
+    assert finished.returncode == 1
+    assert "absent.wav" in finished.stderr
+    assert "first token" in finished.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--dataset-path", "absent.json"], ["absent.json", "--dataset-path"]),
+        (["--config", "absent.yaml"], ["absent.yaml", "--config"]),
+        (["--edge-model", "absent"], ["absent", "--edge-model"]),
+        (["--entropy-threshold", "high"], ["entropy_threshold", "high"]),
+        (["--output-dir", "/proc/absent"], ["/proc/absent"]),
+    ],
+)
+def test_what_is_missing_or_wrong_is_said_in_one_line(
+    tmp_path: Path, options: list[str], words: list[str]
+) -> None:
+    one_line(bench("edge", tmp_path, "--max-samples=1", *options), *words)
+
+
+def test_a_broken_manifest_is_refused_with_every_problem(tmp_path: Path) -> None:
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text(json.dumps([{"file_id": "a"}, {"audio_path": 3}]))
+    finished = bench("edge", tmp_path, "--dataset-path", str(manifest))
+    one_line(finished, "audio_path")
+    one_line(finished, "file_id")
+
+
+def test_a_bad_sample_fails_alone_and_the_run_says_so(
+    tmp_path: Path, recordings: list[Path]
+) -> None:
+    (tmp_path / "noise.wav").write_bytes(b"not audio")
+    manifest = tmp_path / "manifest.json"
+    entries = [
+        {"file_id": "good", "audio_path": str(recordings[0]), "caption": "说话人很高兴。"},
+        {"file_id": "bad", "audio_path": "noise.wav", "caption": "说话人很悲伤。"},
+    ]
+    manifest.write_text(json.dumps(entries))
+    options = ("--dataset-path", str(manifest), "--output-name=bad")
+    finished = bench("edge", tmp_path, *options)
+    assert finished.returncode != 0
+    found = result(tmp_path, "bad")
+    assert found["metrics"]["num_failed"] == 1
+    good, bad = found["detailed_results"]
+    assert good["status"] == "ok"
+    assert good["generated_text"]
+    assert bad["status"] == "failed"
+    assert bad["error"]["type"] == "AudioError"
+    assert bad["generated_text"] is None
+    assert bench("edge", tmp_path, *options, "--max-failures=1").returncode == 0
+
+
+def test_a_killed_run_resumes_to_the_same_texts_and_scores(tmp_path: Path) -> None:
+    options = ("--max-samples=8", "--output-name=run", "--clock=modelled")
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert bench("spec", whole, *options).returncode == 0
+    journal = broken / "journals" / "run.jsonl"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pytest", "bench/test_spec.py", f"--output-dir={broken}", *options],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + TIMEOUT_S
+    while not journal.exists() or len(journal.read_bytes().splitlines()) < 3:
+        assert time.monotonic() < deadline
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait(timeout=TIMEOUT_S)
+    kept = len(journal.read_bytes().splitlines()) - 1
+    assert kept < 8
+    assert bench("spec", broken, *options, "--resume").returncode == 0
+    resumed, unbroken = result(broken, "run"), result(whole, "run")
+    for found in (resumed, unbroken):
+        found.pop("run")
+    assert resumed == unbroken
+
+
+def test_two_modelled_runs_differ_in_their_run_block_only(tmp_path: Path) -> None:
+    texts = []
+    for turn in ("a", "b"):
+        options = (
+            "--clock=modelled",
+            "--max-samples=3",
+            "--output-name=same",
+            "--acceptance=exact",
+        )
+        assert bench("spec", tmp_path / turn, *options).returncode == 0
+        found = result(tmp_path / turn, "same")
+        assert found["detailed_results"][0]["resources"]["cpu_percent"] is None
+        found.pop("run")
+        texts.append(json.dumps(found))
+    assert texts[0] == texts[1]
+
+
+def test_all_three_suites_write_one_benchmark_file_that_compares(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    finished = run(
+        "pytest",
+        "bench",
+        f"--output-dir={tmp_path}",
+        "--output-name=three",
+        "--max-samples=3",
+        f"--benchmark-json={out}",
+    )
+    assert finished.returncode == 0, finished.stdout
+    rows = {row["name"]: row for row in json.loads(out.read_text())["benchmarks"]}
+    for suite in ("edge[chinese-default]", "cloud[chinese-default]", "spec[chinese-default-rank]"):
+        name = f"test_{suite}"
+        assert len(rows[name]["stats"]["data"]) == 3
+        details = result(tmp_path, f"three-{suite.partition('[')[0]}")["detailed_results"]
+        times = [entry["latency_metrics"]["total_time"] for entry in details]
+        assert rows[name]["stats"]["data"] == pytest.approx(times)
+        for latency in ("ttft", "tpot"):
+            assert f"test_{suite}".replace("[", f"_{latency}[") in rows
+    again = tmp_path / "again.json"
+    shutil.copy(out, again)
+    compared = subprocess.run(
+        ["pytest-benchmark", "compare", str(out), str(again)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert compared.returncode == 0, compared.stderr
+    assert "test_spec[chinese-default-rank]" in compared.stdout
+
+
+def test_interleaved_suites_give_the_texts_they_give_alone(tmp_path: Path) -> None:
+    options = ("--max-samples=3", "--clock=modelled", "--output-name=arms")
+    for folder, extra in (("alone", []), ("turns", ["--interleave"])):
+        finished = run("pytest", "bench", f"--output-dir={tmp_path / folder}", *options, *extra)
+        assert finished.returncode == 0, finished.stdout
+    for mode in ("edge", "cloud", "spec"):
+        alone, turns = (result(tmp_path / name, f"arms-{mode}") for name in ("alone", "turns"))
+        alone.pop("run")
+        turns.pop("run")
+        assert alone == turns
+
+
+def test_the_three_experiments_complete_on_real_recordings(tmp_path: Path) -> None:
+    data = os.environ.get("EDGECLOUD_TEST_DATA")
+    if not data or not Path(data, "secap", "manifest.json").exists():
+        pytest.skip("EDGECLOUD_TEST_DATA names no folder with secap/manifest.json")
+    finished = run(
+        "pytest",
+        "bench",
+        f"--output-dir={tmp_path}",
+        "--output-name=secap",
+        f"--dataset-path={Path(data, 'secap', 'manifest.json')}",
+        "--caption-type=audio_only",
+        "--language=chinese",
+        "--max-samples=5",
+    )
+    assert finished.returncode == 0, finished.stdout
+    for mode in ("edge", "cloud", "spec"):
+        found = result(tmp_path, f"secap-{mode}")
+        assert found["metrics"]["num_completed"] == 5
+        assert found["metrics"]["avg_cider"] is not None

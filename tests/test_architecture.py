@@ -1,0 +1,184 @@
+"""The directions of imports and a few habits, read from the syntax trees.
+
+``contracts, errors`` (and the settings made of them) are below ``decoding, quality, measure``, those
+below ``models, cloud, hardware, datasets``, those below ``harness, report, cli`` and ``bench``.
+Nothing points back.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "edgecloud"
+
+VOCABULARY = {"contracts", "errors", "__init__"}
+SETTINGS = {"options", "config"}
+RULES = {"edgecloud.decoding.gates", "edgecloud.decoding.acceptance"}
+"""What settings may know of the algorithm: the names of its rules."""
+CORE = {"decoding", "quality", "measure"}
+ADAPTERS = {"models", "cloud", "hardware", "datasets"}
+TOP = {"harness", "report", "cli", "commands", "__main__"}
+
+MAY_IMPORT: dict[str, set[str]] = {
+    **dict.fromkeys(VOCABULARY, VOCABULARY),
+    **dict.fromkeys(SETTINGS, VOCABULARY | SETTINGS),
+    "decoding": VOCABULARY | {"decoding"},
+    "quality": VOCABULARY | SETTINGS | {"quality"},
+    "measure": VOCABULARY | SETTINGS | {"measure"},
+    # Adapters never measure: readings and times are judged by the harness.
+    **dict.fromkeys(ADAPTERS, VOCABULARY | SETTINGS | ADAPTERS | {"decoding", "quality"}),
+    **dict.fromkeys(TOP, VOCABULARY | SETTINGS | CORE | ADAPTERS | TOP),
+}
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+BENCH = sorted((ROOT / "bench").rglob("*.py"))
+CONFTEST = ROOT / "conftest.py"
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def run_time_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those under ``if TYPE_CHECKING``."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            for other in child.orelse:
+                yield other
+                yield from run_time_nodes(other)
+            continue
+        yield child
+        yield from run_time_nodes(child)
+
+
+def imports(path: Path) -> set[str]:
+    """Full names of the modules that ``path`` imports at run time, inside functions too."""
+    found: set[str] = set()
+    for node in run_time_nodes(tree(path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: imports are absolute here"
+            module = node.module or ""
+            if module == "edgecloud" or module.startswith("edgecloud."):
+                found |= {f"{module}.{alias.name}" for alias in node.names}
+            found.add(module)
+    return found
+
+
+def part(path: Path) -> str:
+    """The part of the package a file belongs to: ``decoding``, ``config``, …"""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def third_party(names: set[str]) -> set[str]:
+    tops = {name.split(".")[0] for name in names}
+    return {top for top in tops if top not in sys.stdlib_module_names and top != "edgecloud"}
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_point_downwards(path: Path) -> None:
+    allowed = MAY_IMPORT[part(path)]
+    wrong = set()
+    for name in imports(path):
+        words = name.split(".")
+        if words[0] != "edgecloud" or len(words) == 1:
+            continue
+        inside = (PACKAGE / words[1]).is_dir() or (PACKAGE / f"{words[1]}.py").is_file()
+        if not inside or words[1] in allowed:
+            continue  # a name of edgecloud/__init__.py, or the right direction
+        if part(path) in SETTINGS and (name in RULES or name.rpartition(".")[0] in RULES):
+            continue
+        if part(path) in SETTINGS and name == "edgecloud.decoding":
+            continue
+        wrong.add(name)
+    assert not wrong
+
+
+def test_every_part_of_the_package_has_a_level() -> None:
+    assert {part(path) for path in MODULES} <= set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "decoding").glob("*.py")), ids=name_of)
+def test_decoding_is_pure(path: Path) -> None:
+    names = imports(path)
+    assert third_party(names) <= {"torch"}
+    assert not {name.split(".")[0] for name in names} & {
+        "http", "io", "os", "pathlib", "socket", "subprocess", "urllib"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["contracts.py", "errors.py", "options.py", "decoding/gates.py", "decoding/acceptance.py"],
+)
+def test_the_vocabulary_and_the_rules_need_nothing_third_party(name: str) -> None:
+    assert third_party(imports(PACKAGE / name)) == set()
+
+
+def test_settings_import_no_torch() -> None:
+    code = (
+        "import sys; import edgecloud, edgecloud.options, edgecloud.config;"
+        "print([name for name in ('torch', 'transformers', 'numpy') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_root_conftest_is_light() -> None:
+    names = imports(CONFTEST)
+    assert third_party(names) <= {"pytest", "pytest_benchmark"}
+    ours = {name for name in names if name.split(".")[0] == "edgecloud"}
+    assert all(name.startswith("edgecloud.options") for name in ours)
+
+
+def test_only_the_root_conftest_and_bench_know_pytest_benchmark() -> None:
+    for path in MODULES:
+        assert "pytest_benchmark" not in third_party(imports(path)), path
+
+
+def test_nothing_in_the_package_imports_bench_or_tests() -> None:
+    for path in MODULES:
+        assert not third_party(imports(path)) & {"bench", "tests", "conftest"}, path
+
+
+@pytest.mark.parametrize("path", [*MODULES, *BENCH, CONFTEST], ids=name_of)
+def test_no_handler_is_broad_unless_it_cleans_up_and_raises_again(path: Path) -> None:
+    for node in ast.walk(tree(path)):
+        if not isinstance(node, ast.ExceptHandler):
+            continue
+        last = node.body[-1]
+        if isinstance(last, ast.Raise) and last.exc is None:
+            continue
+        where = f"{name_of(path)}:{node.lineno}"
+        assert node.type is not None, where
+        caught = {ast.unparse(kind) for kind in getattr(node.type, "elts", [node.type])}
+        assert not caught & {"Exception", "BaseException"}, where
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_module_is_short(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 350
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in MODULES if part(path) not in {"cli", "commands", "report"}], ids=name_of
+)
+def test_only_the_command_line_and_reports_print_to_standard_output(path: Path) -> None:
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "print":
+            target = {word.arg: ast.unparse(word.value) for word in node.keywords}.get("file")
+            assert target == "sys.stderr", f"{name_of(path)}:{node.lineno}"
