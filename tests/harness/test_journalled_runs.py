@@ -15,8 +15,7 @@ from edgecloud.cli import main
 from edgecloud.config import Config, resolve
 from edgecloud.errors import ConfigError, JournalError, WorkerError
 from edgecloud.harness import arm, experiment
-from edgecloud.harness.reporting import result_of
-from edgecloud.measure.environment import environment
+from edgecloud.harness.reporting import machine, result_of
 from edgecloud.measure.journal import read
 from tests.harness.scripted import ScriptedSystem, config, manifest
 
@@ -42,7 +41,7 @@ def data(tmp_path: Path) -> Path:
 def run(settings: Config, mode: Any = "spec") -> tuple[dict[str, Any], Path]:
     """The run's result without what may vary, and its journal."""
     outcome = experiment.run(mode, settings, floors=FLOORS)
-    result = result_of(outcome, environment=environment(), run_block={}, floors=FLOORS)
+    result = result_of(outcome, environment=machine(), run_block={}, floors=FLOORS)
     return still(result), experiment.journal_path(mode, settings)
 
 
