@@ -175,7 +175,9 @@ def test_a_module_is_short(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [path for path in MODULES if part(path) not in {"cli", "commands", "report"}], ids=name_of
+    "path",
+    [path for path in MODULES if part(path) not in {"cli", "commands", "report"}],
+    ids=name_of,
 )
 def test_only_the_command_line_and_reports_print_to_standard_output(path: Path) -> None:
     for node in ast.walk(tree(path)):
