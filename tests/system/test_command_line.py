@@ -140,26 +140,36 @@ def test_a_bad_sample_fails_alone_and_the_run_says_so(
     assert bench("edge", tmp_path, *options, "--max-failures=1").returncode == 0
 
 
-def test_a_killed_run_resumes_to_the_same_texts_and_scores(tmp_path: Path) -> None:
-    options = ("--max-samples=8", "--output-name=run", "--clock=modelled")
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert bench("spec", whole, *options).returncode == 0
-    journal = broken / "journals" / "run.jsonl"
+def stopped(out: Path, by: signal.Signals, *options: str) -> tuple[str, int]:
+    """What a speculative run stopped after two samples said, and the samples in its journal ``run``."""
+    journal = out / "journals" / "run.jsonl"
     process = subprocess.Popen(
-        [sys.executable, "-m", "pytest", "bench/test_spec.py", f"--output-dir={broken}", *options],
+        [sys.executable, "-m", "pytest", "bench/test_spec.py", f"--output-dir={out}", *options],
         cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
         start_new_session=True,
     )
     deadline = time.monotonic() + TIMEOUT_S
     while not journal.exists() or len(journal.read_bytes().splitlines()) < 3:
         assert time.monotonic() < deadline
-        assert process.poll() is None, "the run ended before it could be killed"
+        assert process.poll() is None, "the run ended before it could be stopped"
         time.sleep(0.005)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait(timeout=TIMEOUT_S)
-    kept = len(journal.read_bytes().splitlines()) - 1
+    os.killpg(process.pid, by)
+    said, _ = process.communicate(timeout=TIMEOUT_S)
+    return said, len(journal.read_bytes().splitlines()) - 1
+
+
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
+def test_a_stopped_run_resumes_to_the_same_texts_and_scores(
+    tmp_path: Path, by: signal.Signals
+) -> None:
+    options = ("--max-samples=8", "--output-name=run", "--clock=modelled")
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert bench("spec", whole, *options).returncode == 0
+    said, kept = stopped(broken, by, *options)
+    assert "Traceback" not in said
     assert kept < 8
     assert bench("spec", broken, *options, "--resume").returncode == 0
     resumed, unbroken = result(broken, "run"), result(whole, "run")
