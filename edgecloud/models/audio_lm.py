@@ -1,8 +1,8 @@
 """The Qwen2.5-Omni thinker as a :class:`edgecloud.contracts.Model`.
 
 Built from the family's own submodules (audio tower, text model, output layer), without the wrapper
-that routes images and video: a decode step is then one call of the text model. Positions are passed
-explicitly, since the wrapper keeps state between requests; text and audio have three equal rows.
+that routes images and video and keeps state between requests; :mod:`edgecloud.models.decoder` runs
+the text model's layers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
-from transformers import DynamicCache
 from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import (
     Qwen2_5OmniTextConfig,
     Qwen2_5OmniThinkerConfig,
@@ -27,11 +26,12 @@ from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import (
 from edgecloud.contracts import Prompt
 from edgecloud.errors import CheckpointError, ModelError, OutOfMemoryError
 from edgecloud.models.checkpoint import Checkpoint
+from edgecloud.models.decoder import Decoder, KVCache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["AudioLM", "Thinker", "pick_device", "pick_dtype"]
+__all__ = ["AudioLM", "Thinker", "extend_many", "pick_device", "pick_dtype"]
 
 
 class Thinker(nn.Module):
@@ -84,12 +84,12 @@ class AudioLM:
     ``vocab_size`` is the tokenizer's real length; logits beyond it (padding) are never seen.
     """
 
-    def __init__(self, thinker: Thinker, *, vocab_size: int) -> None:
+    def __init__(self, thinker: Thinker, decoder: Decoder, *, vocab_size: int) -> None:
         self._thinker = thinker
+        self._decoder = decoder
         self._vocab_size = vocab_size
-        self._cache = DynamicCache(config=thinker.model.config)
+        self._cache = KVCache()
         self._prompt_length = 0
-        self._length = 0
 
     @classmethod
     def load(cls, checkpoint: Checkpoint, *, vocab_size: int, device: str, dtype: str) -> AudioLM:
@@ -113,7 +113,7 @@ class AudioLM:
         with _memory_advice(device):
             thinker.to(device)
         thinker.requires_grad_(requires_grad=False).eval()
-        return cls(thinker, vocab_size=vocab_size)
+        return cls(thinker, Decoder(thinker.model), vocab_size=vocab_size)
 
     @property
     def vocab_size(self) -> int:
@@ -121,7 +121,7 @@ class AudioLM:
 
     @property
     def length(self) -> int:
-        return self._length
+        return self._cache.length
 
     @property
     def parameters(self) -> int:
@@ -139,52 +139,65 @@ class AudioLM:
     def prefill(self, prompt: Prompt) -> Tensor:
         if not prompt.token_ids:
             raise ValueError("an empty prompt has no next token")
-        self._cache = DynamicCache(config=self._thinker.model.config)
-        self._length = 0
+        self._cache = KVCache()
         self._prompt_length = prompt.length
         with torch.inference_mode(), _memory_advice(self.device):
-            return self._forward(self._thinker.embed(prompt), last=True)[-1]
+            hidden = self._decoder(self._thinker.embed(prompt)[0], [(self._cache, prompt.length)])
+            return self._logits(hidden[-1])
 
     def extend(self, tokens: Sequence[int]) -> Tensor:
+        return extend_many([self], [tokens])[0]
+
+    def rewind(self, length: int) -> None:
+        if not self._prompt_length <= length <= self.length:
+            raise ValueError(
+                f"cannot rewind to {length}: the prompt has {self._prompt_length} tokens, "
+                f"the cache {self.length}"
+            )
+        self._cache.length = length
+
+    def fresh(self) -> AudioLM:
+        return AudioLM(self._thinker, self._decoder, vocab_size=self._vocab_size)
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        """``(…, V) float32`` from ``hidden (…, hidden size)``."""
+        logits: Tensor = self._thinker.lm_head(hidden)
+        return logits[..., : self._vocab_size].float()
+
+    def _check(self, tokens: Sequence[int]) -> None:
         if not tokens:
             raise ValueError("extend needs at least one token")
-        if not self._length:
+        if not self.length:
             raise ValueError("prefill comes first")
         if not all(0 <= token < self._vocab_size for token in tokens):
             raise ModelError(
                 f"a token is outside the vocabulary of {self._vocab_size}; "
                 "edge and cloud must share a tokenizer"
             )
-        with torch.inference_mode(), _memory_advice(self.device):
-            ids = torch.tensor([list(tokens)], device=self._thinker.lm_head.weight.device)
-            return self._forward(self._thinker.model.embed_tokens(ids), last=False)
 
-    def rewind(self, length: int) -> None:
-        if not self._prompt_length <= length <= self._length:
-            raise ValueError(
-                f"cannot rewind to {length}: the prompt has {self._prompt_length} tokens, "
-                f"the cache {self._length}"
-            )
-        # crop takes the number of tokens to remove, as a negative number.
-        self._cache.crop(length - self._length)
-        self._length = length
 
-    def fresh(self) -> AudioLM:
-        return AudioLM(self._thinker, vocab_size=self._vocab_size)
+def extend_many(models: Sequence[AudioLM], tokens: Sequence[Sequence[int]]) -> list[Tensor]:
+    """:meth:`AudioLM.extend` of several sequences on the same weights, in one forward.
 
-    def _forward(self, embedded: Tensor, *, last: bool) -> Tensor:
-        """Run ``embedded (1, n, hidden)`` on top of the cache. Logits ``(n or 1, V) float32``."""
-        count = embedded.shape[1]
-        positions = torch.arange(self._length, self._length + count, device=embedded.device)
-        hidden = self._thinker.model(
-            inputs_embeds=embedded,
-            position_ids=positions.expand(3, 1, count),
-            past_key_values=self._cache,
-            use_cache=True,
-        ).last_hidden_state
-        self._length += count
-        logits: Tensor = self._thinker.lm_head(hidden[0, -1:] if last else hidden[0])
-        return logits[:, : self._vocab_size].float()
+    Returns each sequence's ``(n, V)``, equal to its own ``extend`` up to rounding. Nothing has
+    changed in any of them when it raises.
+
+    Raises:
+        ValueError: no tokens for a sequence, or one without a prompt.
+        ModelError: a token outside the vocabulary.
+        OutOfMemoryError: the device has no room for the caches.
+    """
+    for model, new in zip(models, tokens, strict=True):
+        model._check(new)
+    first = models[0]
+    counts = [len(new) for new in tokens]
+    with torch.inference_mode(), _memory_advice(first.device):
+        ids = torch.tensor([token for new in tokens for token in new], device=first.device)
+        hidden = first._decoder(
+            first._thinker.model.embed_tokens(ids),
+            [(model._cache, count) for model, count in zip(models, counts, strict=True)],
+        )
+        return list(torch.split(first._logits(hidden), counts))
 
 
 def _build(checkpoint: Checkpoint) -> Thinker:

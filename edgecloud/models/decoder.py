@@ -1,0 +1,207 @@
+"""The text model's forward, for several sequences at once, on caches that are set aside ahead.
+
+The weights are the family's own modules'. What is written here is the way through them: tokens of all
+sequences lie in one row of ``N``, so that each matrix product is done once for all, and attention
+looks into each sequence's own cache. Nothing is padded, nothing that grows is copied, and a sequence's
+result does not depend on which others share the forward, rounding apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import (
+    Qwen2_5OmniDecoderLayer,
+    Qwen2_5OmniThinkerTextModel,
+)
+
+from edgecloud.errors import ModelError
+
+__all__ = ["Decoder", "KVCache"]
+
+_ROOM = 256
+"""Tokens set aside after a prompt; a longer answer doubles what there is."""
+
+
+class KVCache:
+    """Keys and values of one sequence, ``(layers, 2, kv heads, capacity, head dim)``.
+
+    Appending writes behind the last token; :attr:`length` is a mark that can be set back.
+    """
+
+    def __init__(self) -> None:
+        self.length = 0
+        self._memory: Tensor | None = None
+
+    def append(self, layer: int, keys_values: Tensor) -> Tensor:
+        """Write ``(n, 2, kv heads, head dim)`` behind the first ``length`` tokens of ``layer``.
+
+        Returns all of the layer, ``(2, kv heads, length + n, head dim)``. :meth:`reserve` comes first.
+        """
+        if self._memory is None:
+            raise ValueError("reserve comes before append")
+        end = self.length + keys_values.shape[0]
+        held = self._memory[layer]
+        held[:, :, self.length : end] = keys_values.permute(1, 2, 0, 3)
+        return held[:, :, :end]
+
+    def reserve(self, count: int, *, like: Tensor, shape: tuple[int, int, int]) -> None:
+        """Make room for ``count`` more tokens; ``shape`` is (layers, kv heads, head dim)."""
+        needed = self.length + count
+        layers, heads, dim = shape
+        held = self._memory
+        if held is not None and needed <= held.shape[3]:
+            return
+        capacity = needed + _ROOM if held is None else max(needed, 2 * held.shape[3])
+        self._memory = like.new_empty((layers, 2, heads, capacity, dim))
+        if held is not None:
+            self._memory[:, :, :, : self.length] = held[:, :, :, : self.length]
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """One layer's weights; what is multiplied with the same input lies together."""
+
+    attention_norm: Tensor
+    qkv: Tensor
+    qkv_bias: Tensor
+    out: Tensor
+    mlp_norm: Tensor
+    gate_up: Tensor
+    down: Tensor
+
+
+class Decoder:
+    """The layers of a text model, without its embeddings and its output layer.
+
+    Raises:
+        ModelError: the model has layers that this forward does not know (sliding windows).
+    """
+
+    def __init__(self, model: Qwen2_5OmniThinkerTextModel) -> None:
+        config = model.config
+        if model.has_sliding_layers or config.hidden_act != "silu":
+            raise ModelError(
+                "the text model has sliding-window attention or another activation than silu; "
+                "only the family's published layout can be run"
+            )
+        layers = [cast("Qwen2_5OmniDecoderLayer", layer) for layer in model.layers]
+        attention = layers[0].self_attn
+        self._heads: int = attention.num_heads
+        self._kv_heads: int = attention.num_key_value_heads
+        self._head_dim: int = attention.head_dim
+        self._eps: float = config.rms_norm_eps
+        self._layers = [_fused(layer) for layer in layers]
+        self._norm: Tensor = model.norm.weight
+        self._rotary = model.rotary_emb
+        self._turns: Tensor = self._norm.new_empty((0, 2, 1, self._head_dim))
+        """Cosines and sines by position, ``(positions, 2, 1, head dim)``; grows as needed."""
+
+    def __call__(self, embedded: Tensor, spans: Sequence[tuple[KVCache, int]]) -> Tensor:
+        """Run ``embedded (N, hidden)``: for each ``(cache, n)`` the next ``n`` tokens of a sequence.
+
+        Returns ``(N, hidden)``, ready for the output layer; every cache holds its tokens afterwards.
+        """
+        shape = (len(self._layers), self._kv_heads, self._head_dim)
+        for cache, count in spans:
+            cache.reserve(count, like=embedded, shape=shape)
+        turns = self._turns_of(spans)
+        masks = [_mask(cache.length, count, embedded.device) for cache, count in spans]
+        hidden = embedded
+        for number, layer in enumerate(self._layers):
+            normed = functional.rms_norm(hidden, hidden.shape[-1:], layer.attention_norm, self._eps)
+            mixed = self._attend(number, layer, normed, spans, turns, masks)
+            hidden = hidden + functional.linear(mixed, layer.out)
+            normed = functional.rms_norm(hidden, hidden.shape[-1:], layer.mlp_norm, self._eps)
+            gate, up = functional.linear(normed, layer.gate_up).chunk(2, dim=-1)
+            hidden = hidden + functional.linear(functional.silu(gate) * up, layer.down)
+        for cache, count in spans:
+            cache.length += count
+        return functional.rms_norm(hidden, hidden.shape[-1:], self._norm, self._eps)
+
+    def _attend(
+        self,
+        number: int,
+        layer: _Layer,
+        normed: Tensor,
+        spans: Sequence[tuple[KVCache, int]],
+        turns: Tensor,
+        masks: Sequence[Tensor | None],
+    ) -> Tensor:
+        """Attention of every sequence to its own past, ``(N, heads * head dim)``."""
+        rows = functional.linear(normed, layer.qkv, layer.qkv_bias)
+        rows = rows.view(len(rows), self._heads + 2 * self._kv_heads, self._head_dim)
+        turned = self._heads + self._kv_heads
+        first, second = rows[:, :turned].chunk(2, dim=-1)
+        rows[:, :turned] = (
+            rows[:, :turned] * turns[:, 0] + torch.cat((-second, first), -1) * turns[:, 1]
+        )
+        keys_values = rows[:, self._heads :].view(len(rows), 2, self._kv_heads, self._head_dim)
+        mixed = []
+        begin = 0
+        for (cache, count), mask in zip(spans, masks, strict=True):
+            end = begin + count
+            keys, values = cache.append(number, keys_values[begin:end])
+            queries = rows[begin:end, : self._heads].transpose(0, 1)
+            mixed.append(
+                functional.scaled_dot_product_attention(
+                    queries[None],
+                    keys[None],
+                    values[None],
+                    attn_mask=mask,
+                    is_causal=mask is None and count > 1,
+                    enable_gqa=self._kv_heads != self._heads,
+                )[0].transpose(0, 1)
+            )
+            begin = end
+        together = mixed[0] if len(mixed) == 1 else torch.cat(mixed)
+        return together.reshape(len(rows), -1)
+
+    def _turns_of(self, spans: Sequence[tuple[KVCache, int]]) -> Tensor:
+        """The rotation of every token in ``spans``, ``(N, 2, 1, head dim)``."""
+        furthest = max(cache.length + count for cache, count in spans)
+        if furthest > len(self._turns):
+            positions = torch.arange(max(furthest, 2 * len(self._turns)), device=self._norm.device)
+            # Text and audio have three equal rows of positions.
+            tables = self._rotary(self._norm, positions.expand(3, 1, -1))
+            self._turns = torch.stack([table[0] for table in tables], dim=1)[:, :, None]
+        parts = [self._turns[cache.length : cache.length + count] for cache, count in spans]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _mask(past: int, count: int, device: torch.device) -> Tensor | None:
+    """Which tokens each of ``count`` new ones may look at; None where all, or where causal says it."""
+    if count == 1 or past == 0:
+        return None
+    return torch.ones(count, past + count, dtype=torch.bool, device=device).tril(past)
+
+
+def _fused(layer: Qwen2_5OmniDecoderLayer) -> _Layer:
+    """The layer's weights. Projections of one input are laid into one matrix, and the modules' own
+    parameters become views of it, so that nothing is in memory twice."""
+    attention, mlp = layer.self_attn, layer.mlp
+    projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+    return _Layer(
+        attention_norm=layer.input_layernorm.weight,
+        qkv=_together([module.weight for module in projections]),
+        qkv_bias=_together([module.bias for module in projections]),
+        out=attention.o_proj.weight,
+        mlp_norm=layer.post_attention_layernorm.weight,
+        gate_up=_together([mlp.gate_proj.weight, mlp.up_proj.weight]),
+        down=mlp.down_proj.weight,
+    )
+
+
+def _together(parameters: Sequence[Tensor]) -> Tensor:
+    joined = torch.cat([parameter.data for parameter in parameters])
+    begin = 0
+    for parameter in parameters:
+        end = begin + len(parameter)
+        parameter.data = joined[begin:end]
+        begin = end
+    return joined

@@ -1,0 +1,87 @@
+"""The text model's forward on caches of our own: alone, together, and beyond what was set aside."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgecloud.contracts import Prompt
+from edgecloud.errors import ModelError
+from edgecloud.models.audio_lm import AudioLM, extend_many
+from edgecloud.models.decoder import Decoder, KVCache
+
+TOLERANCE = 1e-4
+TOKENS = st.lists(st.integers(0, 270), min_size=1, max_size=5)
+
+
+@pytest.fixture
+def model(tiny_model: AudioLM) -> AudioLM:
+    return tiny_model
+
+
+@settings(max_examples=25, deadline=None)
+@given(sequences=st.lists(st.tuples(TOKENS, TOKENS, TOKENS), min_size=1, max_size=5))
+def test_sequences_that_share_a_forward_get_what_they_get_alone(
+    tiny_model: AudioLM, sequences: list[tuple[list[int], list[int], list[int]]]
+) -> None:
+    alone = [tiny_model.fresh() for _ in sequences]
+    together = [tiny_model.fresh() for _ in sequences]
+    for one, other, (prompt, _, _) in zip(alone, together, sequences, strict=True):
+        one.prefill(Prompt(tuple(prompt)))
+        other.prefill(Prompt(tuple(prompt)))
+    for turn in (1, 2):
+        tokens = [sequence[turn] for sequence in sequences]
+        found = extend_many(together, tokens)
+        for one, new, logits in zip(alone, tokens, found, strict=True):
+            torch.testing.assert_close(logits, one.extend(new), rtol=TOLERANCE, atol=TOLERANCE)
+    assert [one.length for one in alone] == [other.length for other in together]
+
+
+def test_an_answer_longer_than_what_was_set_aside_goes_on(model: AudioLM) -> None:
+    long, whole = model.fresh(), model.fresh()
+    tokens = [(7 * number) % 270 for number in range(700)]
+    long.prefill(Prompt((1, 2, 3)))
+    rows = torch.cat([long.extend([token]) for token in tokens])
+    whole.prefill(Prompt((1, 2, 3)))
+    torch.testing.assert_close(rows, whole.extend(tokens), rtol=TOLERANCE, atol=1e-3)
+
+
+def test_a_refused_sequence_changes_none_of_those_beside_it(model: AudioLM) -> None:
+    one, other = model.fresh(), model.fresh()
+    one.prefill(Prompt((1, 2)))
+    other.prefill(Prompt((3,)))
+    with pytest.raises(ModelError, match="outside the vocabulary"):
+        extend_many([one, other], [[4], [10_000]])
+    with pytest.raises(ValueError, match="at least one token"):
+        extend_many([one, other], [[4], []])
+    assert (one.length, other.length) == (2, 1)
+
+
+def test_weights_are_in_memory_once(model: AudioLM) -> None:
+    attention = model._thinker.model.layers[0].self_attn
+    query, key = attention.q_proj.weight, attention.k_proj.weight
+    assert query.untyped_storage().data_ptr() == key.untyped_storage().data_ptr()
+
+
+def test_appending_copies_nothing_that_was_there() -> None:
+    cache = KVCache()
+    with pytest.raises(ValueError, match="reserve comes before"):
+        cache.append(0, torch.zeros(1, 2, 1, 4))
+    cache.reserve(3, like=torch.zeros(1), shape=(1, 1, 4))
+    first = cache.append(0, torch.ones(3, 2, 1, 4))
+    cache.length = 3
+    cache.reserve(1, like=torch.zeros(1), shape=(1, 1, 4))
+    second = cache.append(0, torch.zeros(1, 2, 1, 4))
+    assert second.shape == (2, 1, 4, 4)
+    assert second.data_ptr() == first.data_ptr()
+
+
+def test_a_model_with_sliding_windows_is_refused(
+    model: AudioLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = model._thinker.model
+    monkeypatch.setattr(text, "has_sliding_layers", True)
+    with pytest.raises(ModelError, match="sliding-window"):
+        Decoder(text)
