@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -13,7 +14,6 @@ from edgecloud.contracts import (
     Acceptance,
     CloudChunk,
     CloudCost,
-    CloudSession,
     Model,
     Prompt,
     StopLimits,
@@ -23,7 +23,7 @@ from edgecloud.decoding.greedy import judge
 from edgecloud.decoding.stopping import Stopping
 from edgecloud.errors import WireError
 
-__all__ = ["LocalCloud", "LocalSession"]
+__all__ = ["Forward", "LocalCloud", "LocalSession", "Steps", "alone", "timed"]
 
 
 class LocalCloud:
@@ -37,8 +37,31 @@ class LocalCloud:
         self._model = model
         self._stopping = stopping
 
-    def open(self, prompt: Prompt) -> CloudSession:
+    def open(self, prompt: Prompt) -> LocalSession:
         return LocalSession(self._model.fresh(), prompt, self._stopping)
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """A forward that a session is waiting for: the prefill of ``prompt``, or ``tokens`` appended to
+    what ``model`` holds. It is answered with the logits that ``prefill`` or ``extend`` returns."""
+
+    model: Model
+    prompt: Prompt | None = None
+    tokens: tuple[int, ...] = ()
+
+    def run(self) -> Tensor:
+        return (
+            self.model.extend(self.tokens)
+            if self.prompt is None
+            else self.model.prefill(self.prompt)
+        )
+
+
+Steps = Generator[Forward | CloudChunk, "Tensor | None", "Verdict | None"]
+"""A request, step by step: yields the forwards it needs, and chunks as they are there; returns the
+verdict of a verification. So whoever drives it decides what shares a forward
+(:mod:`edgecloud.cloud.engine`)."""
 
 
 class LocalSession:
@@ -53,67 +76,81 @@ class LocalSession:
         self._first: Tensor | None = None
         """Logits ``(V,)`` after the prompt, once it is prefilled."""
         self._next: Tensor | None = None
-        """Logits ``(V,)`` after the last token in the cache."""
+        """Logits ``(V,)`` after the last token in the cache, where they are at hand."""
 
     def verify(
         self, committed: Sequence[int], draft: Sequence[int], acceptance: Acceptance
     ) -> Verdict:
+        for answer in alone(self.verifying(committed, draft, acceptance)):
+            if isinstance(answer, Verdict):
+                return answer
+        raise WireError("the verification ended without a verdict")
+
+    def generate(self, committed: Sequence[int], limits: StopLimits) -> Iterator[CloudChunk]:
+        for answer in alone(self.generating(committed, limits)):
+            if isinstance(answer, CloudChunk):
+                yield answer
+
+    def verifying(
+        self, committed: Sequence[int], draft: Sequence[int], acceptance: Acceptance
+    ) -> Steps:
+        """:meth:`verify`, step by step."""
         if not draft:
             raise WireError("a verification needs at least one drafted token")
-        began = time.perf_counter()
-        logits, cost = self._extend(committed, draft)
+        logits, cost = yield from self._extend(committed, draft)
         verdict = judge(logits, draft, acceptance, end_ids=self._stopping.end_ids)
         self._keep(len(committed) + verdict.kept, logits[verdict.kept])
         chosen = 0 if verdict.token is None else 1
-        busy = time.perf_counter() - began
         return replace(
-            verdict,
-            cost=replace(cost, verified_tokens=len(draft), generated_tokens=chosen, busy_s=busy),
+            verdict, cost=replace(cost, verified_tokens=len(draft), generated_tokens=chosen)
         )
 
-    def generate(self, committed: Sequence[int], limits: StopLimits) -> Iterator[CloudChunk]:
+    def generating(self, committed: Sequence[int], limits: StopLimits) -> Steps:
+        """:meth:`generate`, step by step."""
         stopping = replace(self._stopping, limits=limits)
         if stopping.room(committed) < 1:
             raise WireError("generate: the token limit leaves no room for a token")
         output = list(committed)
         reason = None
         while reason is None:
-            began = time.perf_counter()
-            logits, cost = self._extend(output, ())
+            logits, cost = yield from self._extend(output, ())
             tokens, reason = stopping.cut(output, [int(logits[-1].argmax())])
             output += tokens
-            busy = time.perf_counter() - began
             # Its own last token is a step of decoding, not the ingestion of something unseen.
             ingested = cost.ingested_tokens if len(output) == len(committed) + 1 else 0
-            cost = replace(
-                cost, ingested_tokens=ingested, generated_tokens=len(tokens), busy_s=busy
-            )
+            cost = replace(cost, ingested_tokens=ingested, generated_tokens=len(tokens))
             yield CloudChunk(tokens, cost, last=reason is not None)
+        return None
 
     def close(self) -> None:
         self._first = self._next = None
         self._known = []
         self._model = self._model.fresh()
 
-    def _extend(self, committed: Sequence[int], draft: Sequence[int]) -> tuple[Tensor, CloudCost]:
+    def _extend(
+        self, committed: Sequence[int], draft: Sequence[int]
+    ) -> Generator[Forward | CloudChunk, Tensor | None, tuple[Tensor, CloudCost]]:
         """Bring the cache to ``committed + draft``; logits ``(len(draft) + 1, V)`` from the last
         committed token on."""
         self._check(committed)
         self._check(draft)
         prefilled = 0
-        if self._first is None or self._next is None:
+        if self._first is None:
             self._check(self._prompt.token_ids)
-            self._first = self._next = self._model.prefill(self._prompt)
+            self._first = self._next = _logits((yield Forward(self._model, self._prompt)))
             prefilled = self._prompt.length
         shared = _common_prefix(self._known, committed)
-        if shared < len(self._known):
+        if shared < len(self._known) or self._next is None:
             # The logits after the last shared token are gone: compute that token again.
             shared = max(0, shared - 1)
-            self._keep(shared, self._first)
+            self._keep(shared, None if shared else self._first)
         new = [*committed[shared:], *draft]
-        rows = self._next[None]
+        # Without the logits in front, the first row is none that is asked for.
+        rows = (self._first if self._next is None else self._next)[None]
         if new:
-            rows = torch.cat((rows, self._model.extend(new)))
+            self._next = None  # should the forward fail
+            following = _logits((yield Forward(self._model, tokens=tuple(new))))
+            rows = torch.cat((rows, following))
         self._known = [*committed, *draft]
         self._next = rows[-1]
         cost = CloudCost(prefill_tokens=prefilled, ingested_tokens=len(committed) - shared)
@@ -124,11 +161,45 @@ class LocalSession:
         if not all(0 <= token < size for token in tokens):
             raise WireError(f"a token is outside the vocabulary of {size}")
 
-    def _keep(self, count: int, following: Tensor) -> None:
-        """Cut the cache back to the first ``count`` output tokens; ``following`` are the logits there."""
+    def _keep(self, count: int, following: Tensor | None) -> None:
+        """Cut the cache back to the first ``count`` output tokens; ``following`` are the logits there,
+        where they are at hand."""
         self._model.rewind(self._prompt.length + count)
         del self._known[count:]
         self._next = following
+
+
+def alone(steps: Steps) -> Iterator[CloudChunk | Verdict]:
+    """Drive one request by itself: its chunks, or its verdict. ``busy_s`` is all the time it took."""
+    logits: Tensor | None = None
+    began = time.perf_counter()
+    while True:
+        try:
+            step = steps.send(logits)
+        except StopIteration as end:
+            if end.value is not None:
+                yield timed(end.value, time.perf_counter() - began)
+            return
+        if isinstance(step, Forward):
+            logits = step.run()
+            continue
+        logits = None
+        yield timed(step, time.perf_counter() - began)
+        began = time.perf_counter()
+
+
+Answer = TypeVar("Answer", CloudChunk, Verdict)
+
+
+def timed(answer: Answer, busy_s: float) -> Answer:
+    """The answer with the seconds the cloud was busy for it."""
+    return replace(answer, cost=replace(answer.cost, busy_s=busy_s))
+
+
+def _logits(answer: Tensor | None) -> Tensor:
+    if answer is None:
+        raise ValueError("a forward is answered with its logits")
+    return answer
 
 
 def _common_prefix(one: Sequence[int], other: Sequence[int]) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
+
 import pytest
 import torch
 from hypothesis import given
@@ -10,7 +13,7 @@ from hypothesis import strategies as st
 from edgecloud.cloud.local import LocalCloud, LocalSession
 from edgecloud.contracts import Acceptance, CloudSession, Prompt, StopLimits
 from edgecloud.decoding.stopping import Stopping
-from edgecloud.errors import WireError
+from edgecloud.errors import OutOfMemoryError, WireError
 from edgecloud.models.audio_lm import AudioLM
 from edgecloud.models.scripted import ScriptedModel, follows, hashed
 
@@ -179,3 +182,36 @@ def test_closing_twice_is_safe_and_drops_the_state() -> None:
     ours.close()
     assert ours._model is not on
     assert ours._model.length == 0
+
+
+class Failing(ScriptedModel):
+    """Fails its next ``fail`` forwards, as a device that ran out of memory."""
+
+    fail = 0
+
+    def extend(self, tokens: Sequence[int]) -> torch.Tensor:
+        if self.fail:
+            self.fail -= 1
+            raise OutOfMemoryError("cuda is out of memory")
+        return super().extend(tokens)
+
+
+@given(calls, st.integers(0, 5))
+def test_a_session_is_right_again_after_a_forward_that_failed(
+    requests: list[tuple[list[int], list[int], int]], at: int
+) -> None:
+    on = Failing(hashed(3, vocab_size=VOCAB, end_id=0), vocab_size=VOCAB)
+    tried = LocalSession(on, PROMPT, STOPPING)
+    for number, (committed, draft, _) in enumerate(requests):
+        if number == at and number:
+            on.fail = 1
+            with suppress(OutOfMemoryError):
+                tried.verify(committed, draft, EXACT)
+            on.fail = 0
+        found = tried.verify(committed, draft, EXACT)
+        expected = session().verify(committed, draft, EXACT)
+        assert (found.kept, found.token, found.ranks) == (
+            expected.kept,
+            expected.token,
+            expected.ranks,
+        )
