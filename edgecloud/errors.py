@@ -13,6 +13,7 @@
     ├── CloudError                 the cloud did not give a usable answer
     │   ├── CloudUnavailable       it cannot be reached, or went away
     │   ├── CloudTimeout           it did not answer within the deadline
+    │   ├── SessionLost            it no longer knows the session: expired, or it was started again
     │   └── WireError              it answered something that is not a message of this version
     ├── WorkerError                the edge or cloud process died or did not start; holds its last words
     ├── JournalError               a journal belongs to another configuration or cannot be read
@@ -39,6 +40,7 @@ __all__ = [
     "ModelError",
     "OutOfMemoryError",
     "OutputError",
+    "SessionLost",
     "WireError",
     "WorkerError",
 ]
@@ -93,6 +95,10 @@ class CloudUnavailable(CloudError):
 
 class CloudTimeout(CloudError):
     """The cloud did not answer within the deadline."""
+
+
+class SessionLost(CloudError):
+    """The cloud does not know the session: it expired, was closed, or the cloud was started again."""
 
 
 class WireError(CloudError):

@@ -8,6 +8,7 @@ session costs no round trip of its own.
 from __future__ import annotations
 
 import itertools
+import secrets
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn, Protocol
@@ -15,7 +16,14 @@ from typing import Any, NoReturn, Protocol
 from edgecloud import errors
 from edgecloud.cloud import wire
 from edgecloud.contracts import Acceptance, CloudChunk, CloudSession, Prompt, StopLimits, Verdict
-from edgecloud.errors import CloudError, CloudTimeout, CloudUnavailable, EdgeCloudError, WireError
+from edgecloud.errors import (
+    CloudError,
+    CloudTimeout,
+    CloudUnavailable,
+    EdgeCloudError,
+    SessionLost,
+    WireError,
+)
 
 __all__ = ["Channel", "PipeChannel", "RemoteCloud"]
 
@@ -62,31 +70,32 @@ class RemoteCloud:
     def __init__(self, channel: Channel, *, deadline_s: float) -> None:
         self._channel = channel
         self._deadline_s = deadline_s
-        self._ids = itertools.count(1)
 
     def open(self, prompt: Prompt) -> CloudSession:
-        return _RemoteSession(
-            self._channel, prompt, next(self._ids).to_bytes(8, "little"), self._deadline_s
-        )
+        return _RemoteSession(self._channel, prompt, self._deadline_s)
 
 
 class _RemoteSession:
-    def __init__(self, channel: Channel, prompt: Prompt, session: bytes, deadline_s: float) -> None:
+    """Opened by its first request; opened again, whole, where the cloud no longer knows it."""
+
+    def __init__(self, channel: Channel, prompt: Prompt, deadline_s: float) -> None:
         self._channel = channel
         self._prompt = prompt
-        self._session = session
+        self._session = b""
         self._left_s = deadline_s
         self._seq = itertools.count()
         self._known: list[int] = []
-        self._opened = False
 
     def verify(
         self, committed: Sequence[int], draft: Sequence[int], acceptance: Acceptance
     ) -> Verdict:
-        seq, bytes_up = self._request(
-            "verify", committed, list(draft), acceptance.rule, acceptance.rank_threshold
-        )
-        values, bytes_down = self._answer(seq, "verdict")
+        arguments = (list(draft), acceptance.rule, acceptance.rank_threshold)
+        seq, bytes_up = self._request("verify", committed, *arguments)
+        try:
+            values, bytes_down = self._answer(seq, "verdict")
+        except SessionLost:
+            seq, bytes_up = self._again(bytes_up, "verify", committed, *arguments)
+            values, bytes_down = self._answer(seq, "verdict")
         verdict = wire.unpack_verdict(
             values, drafted=len(draft), bytes_up=bytes_up, bytes_down=bytes_down
         )
@@ -94,23 +103,29 @@ class _RemoteSession:
         return verdict
 
     def generate(self, committed: Sequence[int], limits: StopLimits) -> Iterator[CloudChunk]:
-        seq, bytes_up = self._request(
-            "generate", committed, limits.max_new_tokens, limits.max_sentences
-        )
+        output = list(committed)
+        arguments = (limits.max_new_tokens, limits.max_sentences)
+        seq, bytes_up = self._request("generate", output, *arguments)
         last = False
         while not last:
-            values, bytes_down = self._answer(seq, "chunk")
+            try:
+                values, bytes_down = self._answer(seq, "chunk")
+            except SessionLost:
+                seq, bytes_up = self._again(bytes_up, "generate", output, *arguments)
+                values, bytes_down = self._answer(seq, "chunk")
             chunk = wire.unpack_chunk(values, bytes_up=bytes_up, bytes_down=bytes_down)
             last = chunk.last
-            self._known += chunk.tokens
+            output += chunk.tokens
+            self._known = list(output)
             bytes_up = 0
             yield chunk
 
     def close(self) -> None:
-        if self._opened:
-            self._opened = False
+        if self._session:
+            message = wire.pack(next(self._seq), "close", self._session)
+            self._session = b""
             try:
-                self._channel.send(wire.pack(next(self._seq), "close", self._session))
+                self._channel.send(message)
             except CloudUnavailable:
                 # Nothing is left to close; whoever needs the cloud next is told.
                 return
@@ -118,12 +133,12 @@ class _RemoteSession:
     def _request(self, op: str, committed: Sequence[int], *arguments: Any) -> tuple[int, int]:
         """Send one request, after ``open`` if it is the first. Returns its number and all bytes sent."""
         sent = 0
-        if not self._opened:
+        if not self._session:
+            self._session = secrets.token_bytes(16)
             message = wire.pack(
                 next(self._seq), "open", self._session, *wire.pack_prompt(self._prompt)
             )
             self._channel.send(message)
-            self._opened = True
             sent += len(message)
         shared = len(self._known)
         if list(committed[:shared]) != self._known:
@@ -133,6 +148,14 @@ class _RemoteSession:
         self._channel.send(message)
         self._known = list(committed)
         return seq, sent + len(message)
+
+    def _again(
+        self, bytes_up: int, op: str, committed: Sequence[int], *arguments: Any
+    ) -> tuple[int, int]:
+        """The same request on a new session: what the lost one knew is sent with it."""
+        self._session, self._known = b"", []
+        seq, more = self._request(op, committed, *arguments)
+        return seq, bytes_up + more
 
     def _answer(self, seq: int, kind: str) -> tuple[list[Any], int]:
         """The answer to request ``seq``; late answers to requests given up earlier are dropped."""

@@ -3,7 +3,7 @@
 Requests and answers are lists: short, and with no room for anything that is not foreseen here.
 
 ====================  ==============================================================================
-request               ``[version, seq, op, session, *arguments]``; sessions are 8 bytes
+request               ``[version, seq, op, session, *arguments]``; sessions are 16 random bytes
 ``open``              ``ids``: int32 little-endian bytes; ``[n_mels, T]``; features: float16
                       little-endian, bytes of equal significance together, deflated
 ``verify``            ``shared``: how many output tokens both sides know; ``new`` committed tokens
@@ -30,19 +30,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecloud.contracts import Acceptance, CloudChunk, CloudCost, Prompt, StopLimits, Verdict
-from edgecloud.errors import WireError
+from edgecloud.errors import EdgeCloudError, WireError
 
 __all__ = [
     "VERSION",
     "acceptance_of",
+    "counted",
     "limits_of",
     "pack",
     "pack_chunk",
     "pack_cost",
+    "pack_error",
+    "pack_frames",
     "pack_prompt",
     "pack_verdict",
     "unpack",
     "unpack_chunk",
+    "unpack_frames",
     "unpack_prompt",
     "unpack_verdict",
 ]
@@ -213,6 +217,33 @@ def unpack_chunk(values: Sequence[Any], *, bytes_up: int, bytes_down: int) -> Cl
         raise WireError("chunk: tokens, cost and a flag were expected")
     tokens, cost, last = values
     return CloudChunk(tuple(tokens), _cost(cost, bytes_up, bytes_down), last)
+
+
+def pack_error(seq: int, session: bytes, error: EdgeCloudError) -> bytes:
+    return pack(seq, "error", session, type(error).__name__, str(error))
+
+
+def pack_frames(messages: Sequence[bytes]) -> bytes:
+    """Several messages in one body, each behind its length (uint32, little-endian)."""
+    return b"".join(len(message).to_bytes(4, "little") + message for message in messages)
+
+
+def unpack_frames(body: bytes) -> tuple[list[bytes], bytes]:
+    """The whole messages at the start of ``body``, and what is left of one that is not whole yet."""
+    messages = []
+    begin = 0
+    while len(body) - begin >= 4:
+        end = begin + 4 + int.from_bytes(body[begin : begin + 4], "little")
+        if end > len(body):
+            break
+        messages.append(body[begin + 4 : end])
+        begin = end
+    return messages, body[begin:]
+
+
+def counted(value: Any) -> bool:
+    """Whether ``value`` is a whole number from 0 on that a token or a count may be."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 31
 
 
 def limits_of(max_new_tokens: Any, max_sentences: Any) -> StopLimits:

@@ -17,7 +17,7 @@ class MemoryChannel:
     def __init__(
         self, server: MessageServer, change: Callable[[bytes], list[bytes]] | None = None
     ) -> None:
-        self._server = server
+        self.server = server
         self._change = change
         self._arrived: deque[bytes] = deque()
         self.sent: list[bytes] = []
@@ -26,7 +26,7 @@ class MemoryChannel:
 
     def send(self, message: bytes) -> None:
         self.sent.append(message)
-        for answer in self._server.answer(message):
+        for answer in self.server.answer(message):
             self._arrived += self._change(answer) if self._change else [answer]
 
     def receive(self, timeout_s: float) -> bytes:

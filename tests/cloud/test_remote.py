@@ -302,7 +302,7 @@ def test_a_request_that_makes_no_sense_is_answered_with_its_reason(
     behind = server()
     list(behind.answer(wire.pack(0, "open", b"a", *wire.pack_prompt(PROMPT))))
     ((name, text),) = errors_of(behind, wire.pack(1, *request_))
-    assert name == "WireError"
+    assert name == ("SessionLost" if says == "no such session" else "WireError")
     assert says in text
 
 
@@ -380,3 +380,20 @@ def test_a_pipe_carries_the_same_verdicts() -> None:
         verdict = session.verify([], [2, 3], EXACT)
         assert (verdict.kept, verdict.token) == (2, 4)
         assert verdict.cost != CloudCost()
+
+
+@pytest.mark.parametrize("ask", ["verify", "generate"])
+def test_a_cloud_that_forgot_the_session_is_told_everything_again(ask: str) -> None:
+    channel = MemoryChannel(server())
+    session = RemoteCloud(channel, deadline_s=5).open(PROMPT)
+    first = session.verify([], [2, 3], EXACT)
+    assert (first.kept, first.token) == (2, 4)
+    channel.server = server()
+    if ask == "verify":
+        second = session.verify([2, 3, 4], [5], EXACT)
+        assert (second.kept, second.token) == (1, 6)
+        assert second.cost.prefill_tokens == PROMPT.length
+        assert second.cost.bytes_up == sum(map(len, channel.sent[2:]))
+    else:
+        tokens = [t for chunk in session.generate([2, 3], StopLimits(5)) for t in chunk.tokens]
+        assert tokens == TEXT[2:5]

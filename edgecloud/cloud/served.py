@@ -1,0 +1,87 @@
+"""One session as its server sees it: what both sides know of the output, and what a request asks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from edgecloud.cloud import wire
+from edgecloud.contracts import Acceptance, CloudChunk, CloudSession, StopLimits, Verdict
+from edgecloud.errors import EdgeCloudError, WireError
+
+__all__ = ["Generate", "Served", "Verify"]
+
+Session = TypeVar("Session", bound=CloudSession)
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """A ``verify`` request, brought up to date."""
+
+    committed: list[int]
+    draft: list[int]
+    acceptance: Acceptance
+
+
+@dataclass(frozen=True, slots=True)
+class Generate:
+    """A ``generate`` request, brought up to date."""
+
+    committed: list[int]
+    limits: StopLimits
+
+
+class Served(Generic[Session]):
+    """A session and the output tokens that both sides know."""
+
+    def __init__(self, name: bytes, session: Session) -> None:
+        self.name = name
+        self.session = session
+        self._output: list[int] = []
+
+    def asked(self, op: str, values: Sequence[Any]) -> Verify | Generate:
+        """What a request asks. The output is what it says it is from here on, also when the request
+        fails later: the edge counts on it.
+
+        Raises:
+            WireError: not a request of this version, or it does not follow what is known.
+        """
+        if op == "verify":
+            if len(values) != 5:
+                raise WireError("verify: shared, new, draft, rule and threshold were expected")
+            shared, new, draft, rule, threshold = values
+            committed = self._committed(op, shared, new)
+            if not _tokens(draft) or not draft:
+                raise WireError("verify: a draft is a list of tokens, one at least")
+            return Verify(committed, draft, wire.acceptance_of(rule, threshold))
+        if op == "generate":
+            if len(values) != 4:
+                raise WireError("generate: shared, new and two limits were expected")
+            shared, new, max_new_tokens, max_sentences = values
+            committed = self._committed(op, shared, new)
+            return Generate(committed, wire.limits_of(max_new_tokens, max_sentences))
+        raise WireError(f"unknown request {op!r}")
+
+    def packed(self, seq: int, asked: Verify | Generate, answer: Verdict | CloudChunk) -> bytes:
+        """The message that carries ``answer``; the output grows by what it holds."""
+        if isinstance(answer, CloudChunk):
+            self._output = [*self._output, *answer.tokens]
+            return wire.pack_chunk(seq, self.name, answer)
+        if isinstance(asked, Verify):
+            self._output = [*asked.committed, *asked.draft[: answer.kept]]
+        return wire.pack_verdict(seq, self.name, answer)
+
+    def failed(self, seq: int, error: EdgeCloudError) -> bytes:
+        """The message that says why there is no answer."""
+        return wire.pack_error(seq, self.name, error)
+
+    def _committed(self, op: str, shared: Any, new: Any) -> list[int]:
+        if not wire.counted(shared) or shared > len(self._output) or not _tokens(new):
+            raise WireError(f"{op}: the committed tokens do not follow what is known")
+        self._output = [*self._output[:shared], *new]
+        return list(self._output)
+
+
+def _tokens(value: Any) -> bool:
+    return isinstance(value, list) and all(wire.counted(token) for token in value)
