@@ -233,6 +233,11 @@ class Model(Protocol):
     @property
     def length(self) -> int: ...
 
+    @property
+    def cache_bytes(self) -> int:
+        """What the cache takes in memory, with what is set aside."""
+        ...
+
     def prefill(self, prompt: Prompt) -> Tensor:
         """Start over with ``prompt``. Returns ``(V,)``: the logits of the first generated token."""
         ...

@@ -78,6 +78,12 @@ class LocalSession:
         self._next: Tensor | None = None
         """Logits ``(V,)`` after the last token in the cache, where they are at hand."""
 
+    @property
+    def memory_bytes(self) -> int:
+        """What the prompt's features and the cache take."""
+        features = self._prompt.features
+        return self._model.cache_bytes + (0 if features is None else features.nbytes)
+
     def verify(
         self, committed: Sequence[int], draft: Sequence[int], acceptance: Acceptance
     ) -> Verdict:

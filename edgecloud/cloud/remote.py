@@ -31,8 +31,10 @@ __all__ = ["Channel", "PipeChannel", "RemoteCloud"]
 class Channel(Protocol):
     """Carries whole messages, in order."""
 
-    def send(self, message: bytes) -> None:
-        """Raises CloudUnavailable when the other side is gone."""
+    def send(self, message: bytes, *, answered: bool) -> None:
+        """``answered``: whether answers will come, and be received.
+
+        Raises CloudUnavailable when the other side is gone."""
         ...
 
     def receive(self, timeout_s: float) -> bytes:
@@ -46,7 +48,7 @@ class PipeChannel:
     def __init__(self, connection: Any) -> None:
         self._connection = connection
 
-    def send(self, message: bytes) -> None:
+    def send(self, message: bytes, *, answered: bool) -> None:
         try:
             self._connection.send_bytes(message)
         except OSError as error:
@@ -125,7 +127,7 @@ class _RemoteSession:
             message = wire.pack(next(self._seq), "close", self._session)
             self._session = b""
             try:
-                self._channel.send(message)
+                self._channel.send(message, answered=False)
             except CloudUnavailable:
                 # Nothing is left to close; whoever needs the cloud next is told.
                 return
@@ -138,14 +140,14 @@ class _RemoteSession:
             message = wire.pack(
                 next(self._seq), "open", self._session, *wire.pack_prompt(self._prompt)
             )
-            self._channel.send(message)
+            self._channel.send(message, answered=False)
             sent += len(message)
         shared = len(self._known)
         if list(committed[:shared]) != self._known:
             shared = 0
         seq = next(self._seq)
         message = wire.pack(seq, op, self._session, shared, list(committed[shared:]), *arguments)
-        self._channel.send(message)
+        self._channel.send(message, answered=True)
         self._known = list(committed)
         return seq, sent + len(message)
 

@@ -33,8 +33,10 @@ from edgecloud.contracts import Acceptance, CloudChunk, CloudCost, Prompt, StopL
 from edgecloud.errors import EdgeCloudError, WireError
 
 __all__ = [
+    "OPERATIONS",
     "VERSION",
     "acceptance_of",
+    "cost_of",
     "counted",
     "limits_of",
     "pack",
@@ -52,6 +54,7 @@ __all__ = [
 ]
 
 VERSION = 1
+OPERATIONS = ("open", "verify", "generate", "close")
 _MAX_FEATURE_BYTES = 128 * 30_000 * 2
 """Five minutes of audio at 128 bands; a longer recording is refused before it is sent."""
 
@@ -217,6 +220,12 @@ def unpack_chunk(values: Sequence[Any], *, bytes_up: int, bytes_down: int) -> Cl
         raise WireError("chunk: tokens, cost and a flag were expected")
     tokens, cost, last = values
     return CloudChunk(tuple(tokens), _cost(cost, bytes_up, bytes_down), last)
+
+
+def cost_of(answer: bytes) -> CloudCost:
+    """What an answer of ours cost, without its bytes."""
+    _, kind, values = unpack(answer)
+    return _cost(values[-1 if kind == "verdict" else -2], 0, 0)
 
 
 def pack_error(seq: int, session: bytes, error: EdgeCloudError) -> bytes:

@@ -3,5 +3,16 @@
 To add a command, write its module and name it in :data:`MODULES`.
 """
 
-MODULES = ("caption", "table", "report", "score", "rescore", "merge", "gate", "baseline", "data")
+MODULES = (
+    "caption",
+    "serve",
+    "table",
+    "report",
+    "score",
+    "rescore",
+    "merge",
+    "gate",
+    "baseline",
+    "data",
+)
 """In the order of ``edgecloud --help``."""

@@ -81,6 +81,10 @@ class TimedModel:
     def length(self) -> int:
         return self._model.length
 
+    @property
+    def cache_bytes(self) -> int:
+        return self._model.cache_bytes
+
     def prefill(self, prompt: Prompt) -> Tensor:
         self._clock.spend(self._costs.prefill(prompt.length))
         return self._model.prefill(prompt)

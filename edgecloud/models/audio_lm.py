@@ -124,6 +124,10 @@ class AudioLM:
         return self._cache.length
 
     @property
+    def cache_bytes(self) -> int:
+        return self._cache.nbytes
+
+    @property
     def parameters(self) -> int:
         """How many parameters are loaded."""
         return sum(parameter.numel() for parameter in self._thinker.parameters())

@@ -38,6 +38,11 @@ class KVCache:
         self.length = 0
         self._memory: Tensor | None = None
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes set aside."""
+        return 0 if self._memory is None else self._memory.nbytes
+
     def append(self, layer: int, keys_values: Tensor) -> Tensor:
         """Write ``(n, 2, kv heads, head dim)`` behind the first ``length`` tokens of ``layer``.
 

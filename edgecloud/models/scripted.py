@@ -43,6 +43,10 @@ class ScriptedModel:
         return len(self._sequence)
 
     @property
+    def cache_bytes(self) -> int:
+        return 8 * len(self._sequence)
+
+    @property
     def sequence(self) -> tuple[int, ...]:
         """What the cache holds."""
         return tuple(self._sequence)

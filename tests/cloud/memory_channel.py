@@ -24,7 +24,7 @@ class MemoryChannel:
         self.received: list[bytes] = []
         self.timeouts: list[float] = []
 
-    def send(self, message: bytes) -> None:
+    def send(self, message: bytes, *, answered: bool) -> None:
         self.sent.append(message)
         for answer in self.server.answer(message):
             self._arrived += self._change(answer) if self._change else [answer]

@@ -75,7 +75,7 @@ class ScriptedSystem:
     def caption(
         self,
         request: CaptionRequest,
-        on_commit: Callable[[Any], None] | None = None,  # noqa: ARG002
+        on_commit: Callable[[Any], None] | None = None,
     ) -> Captioned | Failed:
         name = Path(request.audio_path).stem
         time.sleep(self.delay_s)

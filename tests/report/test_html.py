@@ -34,7 +34,7 @@ class Page(HTMLParser):
         self.elements.append((tag, dict(attrs)))
         self._script = dict(attrs).get("id") if tag == "script" else None
 
-    def handle_endtag(self, tag: str) -> None:  # noqa: ARG002 - the parser's signature
+    def handle_endtag(self, tag: str) -> None:
         self._script = None
 
     def handle_data(self, data: str) -> None:

@@ -1,0 +1,257 @@
+"""The verifier behind HTTP. docs/protocol.md describes what passes.
+
+One event loop keeps the sessions, one thread owns the model (:mod:`edgecloud.cloud.engine`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from edgecloud.cloud import wire
+from edgecloud.cloud.engine import Engine, ExtendMany, extend_each
+from edgecloud.cloud.local import LocalCloud
+from edgecloud.cloud.registry import Answers, Bounds, Overloaded, Registry
+from edgecloud.cloud.telemetry import Telemetry
+from edgecloud.errors import (
+    CloudTimeout,
+    CloudUnavailable,
+    EdgeCloudError,
+    ModelError,
+    OutOfMemoryError,
+    SessionLost,
+    WireError,
+)
+
+__all__ = ["MEDIA_TYPE", "ServiceSettings", "service"]
+
+MEDIA_TYPE = "application/vnd.edgecloud.messages"
+_MAX_MESSAGES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSettings:
+    """``token``: what a client must bear; ``None`` asks for none. ``read_s`` bounds the reading of a
+    request, ``answer_s`` the time to its answer."""
+
+    token: str | None = None
+    bounds: Bounds = field(default_factory=Bounds)
+    max_batch: int = 16
+    window_s: float = 0.0
+    max_body_bytes: int = 8 << 20
+    read_s: float = 30.0
+    answer_s: float = 60.0
+
+
+def service(
+    cloud: LocalCloud,
+    facts: dict[str, Any],
+    settings: ServiceSettings,
+    *,
+    extend_many: ExtendMany = extend_each,
+) -> Starlette:
+    """The application. ``facts`` is what ``/v1/model`` says of the model."""
+    return _Service(cloud, facts, settings, extend_many).app
+
+
+class _Service:
+    def __init__(
+        self,
+        cloud: LocalCloud,
+        facts: dict[str, Any],
+        settings: ServiceSettings,
+        extend_many: ExtendMany,
+    ) -> None:
+        self._facts = {**facts, "protocol": wire.VERSION}
+        self._settings = settings
+        self._engine = Engine(
+            extend_many,
+            max_batch=settings.max_batch,
+            window_s=settings.window_s,
+            on_batch=lambda size: self._telemetry.batch(size),
+        )
+        self._registry = Registry(cloud, self._engine, settings.bounds)
+        self._telemetry = Telemetry(
+            sessions=lambda: self._registry.count,
+            memory_bytes=lambda: self._registry.memory_bytes,
+            waiting=lambda: self._engine.waiting,
+        )
+        self.app = Starlette(
+            routes=[
+                Route("/healthz", self._health),
+                Route("/readyz", self._ready),
+                Route("/metrics", self._guarded(self._metrics)),
+                Route("/v1/model", self._guarded(self._model)),
+                Route("/v1/messages", self._guarded(self._messages), methods=["POST"]),
+            ],
+            lifespan=self._lifespan,
+        )
+
+    @asynccontextmanager
+    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        sweeper = asyncio.create_task(self._sweep())
+        yield
+        sweeper.cancel()
+        with suppress(asyncio.CancelledError):
+            await sweeper
+        await asyncio.to_thread(self._engine.close)
+
+    async def _sweep(self) -> None:
+        """Expire idle sessions, also while nobody opens one."""
+        while True:
+            await asyncio.sleep(min(1.0, self._settings.bounds.idle_s / 2))
+            self._registry.expire()
+
+    def _guarded(
+        self, answer: Callable[[Request], Awaitable[Response]]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """``answer``, for whoever bears the token."""
+        expected = self._settings.token and f"Bearer {self._settings.token}".encode()
+
+        async def guarded(request: Request) -> Response:
+            borne = request.headers.get("authorization", "").encode("utf-8", "replace")
+            if expected and not hmac.compare_digest(borne, expected):
+                return _refusal(401, "a bearer token is needed", {"WWW-Authenticate": "Bearer"})
+            return await answer(request)
+
+        return guarded
+
+    async def _health(self, _: Request) -> Response:
+        return JSONResponse({"status": "alive"})
+
+    async def _ready(self, _: Request) -> Response:
+        ready = self._engine.alive
+        return JSONResponse({"ready": ready}, status_code=200 if ready else 503)
+
+    async def _metrics(self, _: Request) -> Response:
+        return Response(self._telemetry.page(), media_type="text/plain; version=0.0.4")
+
+    async def _model(self, _: Request) -> Response:
+        return JSONResponse(self._facts)
+
+    async def _messages(self, request: Request) -> Response:
+        """Sessions to close or open, then at most one request that is answered."""
+        op, size, began = "unread", 0, time.monotonic()
+        try:
+            body = await self._body(request)
+            size, began = len(body), time.monotonic()
+            messages, rest = wire.unpack_frames(body)
+            if rest or not 1 <= len(messages) <= _MAX_MESSAGES:
+                raise WireError(f"1 to {_MAX_MESSAGES} whole messages were expected")
+            answers: Answers | None = None
+            for message in messages:
+                if answers is not None:
+                    raise WireError("nothing may follow a request that is answered")
+                seq, op, values = wire.unpack(message)
+                answers = await self._handle(seq, op, values)
+            response = await self._response(answers, op, began, size)
+        except EdgeCloudError as error:
+            response = _failure(error)
+        except (ClientDisconnect, HTTPException) as error:
+            status = error.status_code if isinstance(error, HTTPException) else 400
+            response = _refusal(status, "the request could not be read")
+        if not isinstance(response, StreamingResponse):
+            self._told(op, response.status_code, began, size)
+        return response
+
+    async def _body(self, request: Request) -> bytes:
+        """The whole request, within its bounds of size and time."""
+        limit = self._settings.max_body_bytes
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._settings.read_s):
+                async for part in request.stream():
+                    body += part
+                    if len(body) > limit:
+                        raise HTTPException(413)
+        except TimeoutError:
+            raise HTTPException(408) from None
+        return bytes(body)
+
+    async def _handle(self, seq: int, op: str, values: list[Any]) -> Answers | None:
+        name = values.pop(0) if values else None
+        if not isinstance(name, bytes) or len(name) != 16 or not wire.counted(seq):
+            raise WireError(
+                f"{op!r:.40}: a session of 16 bytes and a number from 0 on were expected"
+            )
+        if op == "close":
+            self._registry.close(name)
+            return None
+        if op == "open":
+            if len(values) != 3:
+                raise WireError("open: ids, shape and features were expected")
+            self._registry.open(name, wire.unpack_prompt(*values))
+            return None
+        return await self._registry.get(name).ask(seq, op, values)
+
+    async def _response(
+        self, answers: Answers | None, op: str, began: float, size: int
+    ) -> Response:
+        """The answers as they come. Their first decides the status."""
+        if answers is None:
+            return Response(status_code=204)
+        stream = answers.stream()
+        try:
+            async with asyncio.timeout(self._settings.answer_s):
+                first = await anext(stream)
+        except TimeoutError:
+            raise CloudTimeout("the model is too busy to answer in time") from None
+        self._telemetry.spent(wire.cost_of(first))
+
+        async def body() -> AsyncIterator[bytes]:
+            yield wire.pack_frames([first])
+            try:
+                async with asyncio.timeout(self._settings.answer_s):
+                    async for message in stream:
+                        self._telemetry.spent(wire.cost_of(message))
+                        yield wire.pack_frames([message])
+            except (EdgeCloudError, TimeoutError) as error:
+                # The status has been said: the client sees an answer that ends too soon.
+                self._told(op, 500, began, size, error=type(error).__name__)
+                return
+            self._told(op, 200, began, size)
+
+        if answers.done and len(answers.messages) == 1:
+            self._told(op, 200, began, size)
+            whole = wire.pack_frames([first])
+            return Response(whole, media_type=MEDIA_TYPE)
+        return StreamingResponse(body(), media_type=MEDIA_TYPE)
+
+    def _told(self, op: str, status: int, began: float, size: int, **facts: Any) -> None:
+        known = op if op in wire.OPERATIONS else "other"
+        self._telemetry.answered(known, status, time.monotonic() - began, bytes_up=size, **facts)
+
+
+def _failure(error: EdgeCloudError) -> Response:
+    """What went wrong: as a status for HTTP, and as name and text for the client."""
+    headers = None
+    if isinstance(error, SessionLost):
+        status = 404
+    elif isinstance(error, WireError):
+        status = 400
+    elif isinstance(error, CloudUnavailable | CloudTimeout | OutOfMemoryError):
+        status = 503
+        retry_s = error.retry_after_s if isinstance(error, Overloaded) else 1
+        headers = {"Retry-After": str(retry_s)}
+    elif isinstance(error, ModelError):
+        status = 422
+    else:
+        status = 500
+    return _refusal(status, str(error), headers, name=type(error).__name__)
+
+
+def _refusal(
+    status: int, text: str, headers: dict[str, str] | None = None, *, name: str = "WireError"
+) -> Response:
+    return JSONResponse({"error": name, "text": text}, status_code=status, headers=headers)
