@@ -59,6 +59,7 @@ class Config:
     bertscore_model_zh: str | None
     bertscore_model_en: str | None
     bertscore_layers: int | None
+    cloud_url: str
     output_name: str | None
     output_dir: str
     warmup: int

@@ -45,7 +45,9 @@ Origin = Literal["edge", "verified", "corrected", "bonus", "cloud"]
 """Who chose a token: the edge alone; the edge, then kept by the cloud; the cloud in place of a rejected
 draft; the cloud after a wholly kept block; the cloud decoding by itself."""
 StopReason = Literal["end_of_text", "token_limit", "sentence_limit"]
-EventKind = Literal["features", "prefill", "draft", "verify", "generate", "commit", "finish"]
+EventKind = Literal[
+    "features", "prefill", "draft", "verify", "generate", "degrade", "commit", "finish"
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -174,6 +174,12 @@ OPTIONS: tuple[Option, ...] = (
         minimum=1,
         nullable=True,
     ),
+    Option(
+        "cloud_url",
+        str,
+        "run",
+        "where `edgecloud serve` answers (its token in EDGECLOUD_TOKEN); local: on this machine, without HTTP",
+    ),
     Option("output_name", str, "run", "prefix of the result file", nullable=True),
     Option("output_dir", str, "run", "folder of results and journals"),
     Option("warmup", int, "run", "discarded requests per model first", minimum=2),

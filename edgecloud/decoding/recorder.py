@@ -8,6 +8,7 @@ prefill    ``side`` edge or cloud, ``input_tokens``
 draft      ``tokens``, ``entropies``, ``margins``, ``logprobs`` of one block; ``escalated``
 verify     ``drafted``, ``kept``, ``token``, ``ranks``, ``top_probs``, cost
 generate   ``tokens`` the cloud decoded by itself, cost
+degrade    ``error``, ``reason``: the cloud was waited for in vain; from here on the edge is alone
 commit     ``tokens``, ``origins``; start = end = the time of the commit
 finish     ``stop``; from the last commit to the end of detokenisation
 =========  ==========================================================================================
@@ -32,6 +33,7 @@ from edgecloud.contracts import (
     Trace,
     Verdict,
 )
+from edgecloud.errors import CloudError
 
 __all__ = ["Recorder", "by"]
 
@@ -84,6 +86,9 @@ class Recorder:
 
     def generate(self, start_s: float, chunk: CloudChunk) -> None:
         self.add("generate", start_s, tokens=list(chunk.tokens), **asdict(chunk.cost))
+
+    def degrade(self, start_s: float, error: CloudError) -> None:
+        self.add("degrade", start_s, error=type(error).__name__, reason=str(error))
 
     def commit(self, tokens: tuple[int, ...], origins: tuple[Origin, ...]) -> Commit:
         at_s = self.now()

@@ -24,6 +24,7 @@ from edgecloud.decoding.gates import GATES, Thresholds
 from edgecloud.decoding.greedy import draft_block
 from edgecloud.decoding.recorder import Recorder, by
 from edgecloud.decoding.stopping import Stopping
+from edgecloud.errors import CloudError
 
 __all__ = ["Speculation", "speculative"]
 
@@ -53,11 +54,10 @@ def speculative(
     prefix of it and adds one token of its own. The cloud is first opened at the first escalation, so
     a caption the edge is sure of costs no network and no cloud at all.
 
+    When the cloud gives no usable answer, the edge finishes alone, and the trace says when and why.
+
     With the ``always`` gate and ``exact`` acceptance the output is the cloud's own greedy output
     (Leviathan et al. 2023); see "Exactness" in the definitions for ties.
-
-    Raises:
-        CloudError: the cloud gave no usable answer.
     """
     escalate = GATES[settings.gate]
     start = recorder.now()
@@ -65,6 +65,7 @@ def speculative(
     recorder.add("prefill", start, side="edge", input_tokens=prompt.length)
     output: list[int] = []
     session: CloudSession | None = None
+    lost = False
     try:
         while True:
             start = recorder.now()
@@ -72,13 +73,18 @@ def speculative(
                 logits = edge.extend(unseen)[-1]
             k = min(settings.k, stopping.room(output))
             draft, stats = draft_block(edge, logits, k=k, end_ids=stopping.end_ids)
-            asked = escalate(stats, settings.thresholds)
+            asked = not lost and escalate(stats, settings.thresholds)
             recorder.draft(start, draft, stats, escalated=asked)
 
             new, kept, origins = draft, len(draft), by("edge", len(draft))
             if asked:
-                session = session or cloud.open(prompt)
-                new, kept, origins = _verified(session, output, draft, settings, recorder)
+                start = recorder.now()
+                try:
+                    session = session or cloud.open(prompt)
+                    new, kept, origins = _verified(session, output, draft, settings, recorder)
+                except CloudError as error:
+                    recorder.degrade(start, error)
+                    lost = True
             tokens, reason = stopping.cut(output, new)
             edge.rewind(min(edge.length, prompt.length + len(output) + min(kept, len(tokens))))
             output += tokens

@@ -6,6 +6,7 @@ it. The harness sends it a :class:`CaptionRequest` and gets a :class:`Captioned`
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -85,6 +86,8 @@ class Failed:
 def main(control: Connection, cloud: Connection | None, setup: EdgeSetup) -> None:
     """Cap this process, load, say ``("ready", facts)`` on ``control``, then serve requests.
 
+    ``cloud`` leads to the cloud's process; ``None``: it is asked over HTTP, or not at all.
+
     Raises:
         EdgeCloudError: the model cannot be loaded.
     """
@@ -125,7 +128,8 @@ class _Edge:
         model: Model | None,
         cloud: Connection | None,
     ) -> None:
-        from edgecloud.cloud.remote import PipeChannel, RemoteCloud
+        from edgecloud.cloud.client import HttpChannel
+        from edgecloud.cloud.remote import Channel, PipeChannel, RemoteCloud
         from edgecloud.contracts import StopLimits
         from edgecloud.datasets.audio import FeatureCache
         from edgecloud.hardware.clock import ModelledClock, TimedCloud, TimedModel, WallClock
@@ -136,8 +140,13 @@ class _Edge:
         self._processor = processor
         self._model = model
         self._cloud: CloudModel | None = None
-        if cloud is not None:
-            self._cloud = RemoteCloud(PipeChannel(cloud), deadline_s=config.deadline)
+        if setup.mode != "edge":
+            channel: Channel = (
+                HttpChannel(config.cloud_url, token=os.environ.get("EDGECLOUD_TOKEN"))
+                if cloud is None
+                else PipeChannel(cloud)
+            )
+            self._cloud = RemoteCloud(channel, deadline_s=config.deadline)
         self._stopping: Stopping = processor.stopping(
             StopLimits(config.max_new_tokens, config.max_sentences)
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecloud.cloud import process as cloud_process
+from edgecloud.cloud.client import describe
 from edgecloud.config import Config
 from edgecloud.errors import ModelError, WorkerError
 from edgecloud.hardware import edge_process
@@ -87,7 +88,9 @@ class System(Started):
         cloud_name, cloud_path = _model(config.cloud_model, "cloud")
         cloud: Worker | None = None
         theirs = None
-        if mode != "edge":
+        remote = mode != "edge" and config.cloud_url != "local"
+        cloud_facts = _remote_facts(config) if remote else None
+        if mode != "edge" and not remote:
             theirs, ours = pipe()
             # Only the two processes may hold the ends, so that each sees the other's death.
             self._stack.callback(theirs.close)
@@ -125,7 +128,8 @@ class System(Started):
             )
         )
         edge_facts = self._ready(self._edge)
-        cloud_facts = self._ready(cloud) if cloud is not None else None
+        if cloud is not None:
+            cloud_facts = self._ready(cloud)
         _check_pair(edge_facts, cloud_facts)
         self._describe(edge_facts, cloud_facts, cap)
         self.facts["hardware_profile"] = hardware.to_json() if hardware else None
@@ -148,10 +152,12 @@ class System(Started):
         models = {"edge": edge["model"], "cloud": cloud}
         self.facts["limits"] = {**limits.to_json(), "summary": limits.summary()}
         self.load_s = {
-            side: facts.pop("load_s") for side, facts in models.items() if facts is not None
+            side: facts.pop("load_s")
+            for side, facts in models.items()
+            if facts is not None and "load_s" in facts
         }
         self.facts["models"] = models
-        device = cloud["device"] if cloud else "cpu"
+        device = cloud["device"] if cloud and config.cloud_url == "local" else "cpu"
         if device.startswith("cuda"):
             self.cloud_gpu = int(device.partition(":")[2] or 0)
 
@@ -165,6 +171,17 @@ def _model(path: str | None, side: str) -> tuple[str, str]:
     if path is None:
         return f"embedded-{side}", str(EDGE_CHECKPOINT if side == "edge" else CLOUD_CHECKPOINT)
     return Path(path).name or path, path
+
+
+def _remote_facts(config: Config) -> dict[str, Any]:
+    """What the service says of its model, with a word on how it is reached.
+
+    Raises:
+        CloudError: it does not answer, or is none.
+    """
+    token = os.environ.get("EDGECLOUD_TOKEN")
+    found = describe(config.cloud_url, token=token, timeout_s=config.start_deadline)
+    return {**found, "transport": "http"}
 
 
 def _check_pair(edge: dict[str, Any], cloud: dict[str, Any] | None) -> None:

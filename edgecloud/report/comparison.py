@@ -241,6 +241,11 @@ def _run_rows(results: Sequence[Result]) -> list[Row]:
     return [
         row("samples", "num_samples", (r["metrics"]["num_samples"] for r in results)),
         row("failed", "num_failed", (r["metrics"]["num_failed"] for r in results)),
+        row(
+            "degraded to the edge",
+            "num_degraded",
+            (r["metrics"].get("num_degraded", 0) for r in results),
+        ),
         row("clock", "clock", (clock_name(r) for r in results)),
         row("edge device", "models.edge.device", (_device(r, "edge") for r in results)),
         row("cloud device", "models.cloud.device", (_device(r, "cloud") for r in results)),

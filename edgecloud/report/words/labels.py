@@ -54,6 +54,7 @@ LABELS: Final[dict[str, str]] = {
     "cloud GPU memory (GB)": "云端 GPU 显存（GB）",
     "samples": "样本",
     "failed": "失败",
+    "degraded to the edge": "降级为端侧",
     "clock": "时钟",
     "edge device": "端侧设备",
     "cloud device": "云端设备",
