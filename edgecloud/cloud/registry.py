@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from edgecloud.cloud.engine import Engine, Outcome
 from edgecloud.cloud.local import LocalCloud, LocalSession
 from edgecloud.cloud.served import Generate, Served, Verify
-from edgecloud.contracts import CloudChunk, Prompt, Verdict
+from edgecloud.contracts import CloudChunk, CloudCost, Prompt, Verdict
 from edgecloud.errors import CloudUnavailable, EdgeCloudError, SessionLost, WireError
 
 __all__ = ["Answers", "Bounds", "Overloaded", "Registry", "Session"]
@@ -77,7 +77,14 @@ class Answers:
 class Session:
     """One session of the service, with the answers to its last request."""
 
-    def __init__(self, name: bytes, session: LocalSession, engine: Engine) -> None:
+    def __init__(
+        self,
+        name: bytes,
+        session: LocalSession,
+        engine: Engine,
+        on_cost: Callable[[CloudCost], None],
+    ) -> None:
+        self._on_cost = on_cost
         self._served = Served(name, session)
         self._engine = engine
         self._last = Answers(-1, done=True)
@@ -131,6 +138,7 @@ class Session:
         if isinstance(outcome, Verdict | CloudChunk):
             message = self._served.packed(answers.seq, asked, outcome)
             last = isinstance(outcome, Verdict) or outcome.last
+            self._on_cost(outcome.cost)
             await answers.add(message, None, done=last)
         else:
             await answers.add(None, outcome, done=True)
@@ -140,7 +148,7 @@ class Session:
 
 
 class Registry:
-    """Sessions by name. Used from one event loop."""
+    """Sessions by name. Used from one event loop. ``on_cost`` is told what each answer cost."""
 
     def __init__(
         self,
@@ -148,11 +156,13 @@ class Registry:
         engine: Engine,
         bounds: Bounds,
         *,
+        on_cost: Callable[[CloudCost], None],
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._cloud = cloud
         self._engine = engine
         self._bounds = bounds
+        self._on_cost = on_cost
         self._now = now
         self._sessions: dict[bytes, Session] = {}
 
@@ -178,7 +188,7 @@ class Registry:
             raise Overloaded(
                 f"the cloud has no room for another session ({self.count} are open); try again later"
             )
-        self._sessions[name] = Session(name, self._cloud.open(prompt), self._engine)
+        self._sessions[name] = Session(name, self._cloud.open(prompt), self._engine, self._on_cost)
 
     def get(self, name: bytes) -> Session:
         """Raises SessionLost."""

@@ -81,7 +81,12 @@ class _Service:
             window_s=settings.window_s,
             on_batch=lambda size: self._telemetry.batch(size),
         )
-        self._registry = Registry(cloud, self._engine, settings.bounds)
+        self._registry = Registry(
+            cloud,
+            self._engine,
+            settings.bounds,
+            on_cost=lambda cost: self._telemetry.spent(cost),
+        )
         self._telemetry = Telemetry(
             sessions=lambda: self._registry.count,
             memory_bytes=lambda: self._registry.memory_bytes,
@@ -207,14 +212,12 @@ class _Service:
                 first = await anext(stream)
         except TimeoutError:
             raise CloudTimeout("the model is too busy to answer in time") from None
-        self._telemetry.spent(wire.cost_of(first))
 
         async def body() -> AsyncIterator[bytes]:
             yield wire.pack_frames([first])
             try:
                 async with asyncio.timeout(self._settings.answer_s):
                     async for message in stream:
-                        self._telemetry.spent(wire.cost_of(message))
                         yield wire.pack_frames([message])
             except (EdgeCloudError, TimeoutError) as error:
                 # The status has been said: the client sees an answer that ends too soon.
@@ -223,9 +226,7 @@ class _Service:
             self._told(op, 200, began, size)
 
         if answers.done and len(answers.messages) == 1:
-            self._told(op, 200, began, size)
-            whole = wire.pack_frames([first])
-            return Response(whole, media_type=MEDIA_TYPE)
+            return Response(wire.pack_frames([first]), media_type=MEDIA_TYPE)
         return StreamingResponse(body(), media_type=MEDIA_TYPE)
 
     def _told(self, op: str, status: int, began: float, size: int, **facts: Any) -> None:

@@ -36,7 +36,6 @@ __all__ = [
     "OPERATIONS",
     "VERSION",
     "acceptance_of",
-    "cost_of",
     "counted",
     "limits_of",
     "pack",
@@ -220,12 +219,6 @@ def unpack_chunk(values: Sequence[Any], *, bytes_up: int, bytes_down: int) -> Cl
         raise WireError("chunk: tokens, cost and a flag were expected")
     tokens, cost, last = values
     return CloudChunk(tuple(tokens), _cost(cost, bytes_up, bytes_down), last)
-
-
-def cost_of(answer: bytes) -> CloudCost:
-    """What an answer of ours cost, without its bytes."""
-    _, kind, values = unpack(answer)
-    return _cost(values[-1 if kind == "verdict" else -2], 0, 0)
 
 
 def pack_error(seq: int, session: bytes, error: EdgeCloudError) -> bytes:
