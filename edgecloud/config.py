@@ -56,6 +56,7 @@ class Config:
     max_memory_gb: float
     clock: Literal["wall", "modelled"]
     hardware_profile: str
+    link: str | None
     bertscore_model_zh: str | None
     bertscore_model_en: str | None
     bertscore_layers: int | None

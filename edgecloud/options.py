@@ -153,6 +153,14 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("hardware_profile", str, "where", "constants of the modelled clock, by name"),
     Option(
+        "link",
+        str,
+        "where",
+        "the link to the cloud: lan, wifi, lte, 3g, satellite, or a trace file; the profile's own "
+        "(modelled time) or the real one when not given",
+        nullable=True,
+    ),
+    Option(
         "bertscore_model_zh",
         str,
         "where",

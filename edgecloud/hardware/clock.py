@@ -8,6 +8,8 @@ there. It is exact and repeatable.
 
 from __future__ import annotations
 
+import hashlib
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -25,6 +27,8 @@ from edgecloud.contracts import (
     StopLimits,
     Verdict,
 )
+from edgecloud.errors import CloudTimeout
+from edgecloud.hardware.link import Link, LinkTimes
 from edgecloud.hardware.profiles import EdgeCosts, HardwareProfile
 
 __all__ = ["ModelledClock", "TimedCloud", "TimedModel", "WallClock"]
@@ -103,22 +107,48 @@ class TimedModel:
 class TimedCloud:
     """A cloud whose answers arrive when link and cloud of the profile would deliver them."""
 
-    def __init__(self, cloud: CloudModel, clock: ModelledClock, hardware: HardwareProfile) -> None:
+    def __init__(
+        self,
+        cloud: CloudModel,
+        clock: ModelledClock,
+        hardware: HardwareProfile,
+        *,
+        link: Link | None = None,
+        seed: int = 0,
+        deadline_s: float = math.inf,
+    ) -> None:
         self._cloud = cloud
         self._clock = clock
         self._hardware = hardware
+        self._link = link or Link("the profile's", hardware.link)
+        self._seed = seed
+        self._deadline_s = deadline_s
 
     def open(self, prompt: Prompt) -> CloudSession:
-        return _TimedSession(self._cloud.open(prompt), self._clock, self._hardware)
+        # The link's chances are the sample's own, whatever was captioned before it.
+        content = hashlib.blake2b(repr(prompt.token_ids).encode(), digest_size=8)
+        if prompt.features is not None:
+            content.update(prompt.features.tobytes())
+        times = LinkTimes(self._link, f"{self._seed}/{content.hexdigest()}")
+        return _TimedSession(
+            self._cloud.open(prompt), self._clock, self._hardware, times, self._deadline_s
+        )
 
 
 class _TimedSession:
     def __init__(
-        self, session: CloudSession, clock: ModelledClock, hardware: HardwareProfile
+        self,
+        session: CloudSession,
+        clock: ModelledClock,
+        hardware: HardwareProfile,
+        link: LinkTimes,
+        deadline_s: float,
     ) -> None:
         self._session = session
         self._clock = clock
         self._hardware = hardware
+        self._link = link
+        self._left_s = deadline_s
 
     def verify(
         self, committed: Sequence[int], draft: Sequence[int], acceptance: Acceptance
@@ -126,8 +156,8 @@ class _TimedSession:
         sent_s = self._clock.now()
         verdict = self._session.verify(committed, draft, acceptance)
         cost = self._busy(verdict.cost, self._hardware.cloud.verify_s)
-        done_s = self._run(sent_s + self._hardware.link.up(cost.bytes_up), cost.busy_s)
-        self._clock.wait_until(done_s + self._hardware.link.down(cost.bytes_down))
+        done_s = self._run(self._link.arrival("up", sent_s, cost.bytes_up), cost.busy_s)
+        self._wait(self._link.arrival("down", done_s, cost.bytes_down))
         return replace(verdict, cost=cost)
 
     def generate(self, committed: Sequence[int], limits: StopLimits) -> Iterator[CloudChunk]:
@@ -137,9 +167,10 @@ class _TimedSession:
             # A prefill's logits give the first token for nothing; every other one is a step.
             step_s = 0.0 if chunk.cost.prefill_tokens else self._hardware.cloud.step_s
             cost = self._busy(chunk.cost, step_s)
-            up_s = self._hardware.link.up(cost.bytes_up) if first else 0.0
-            ready_s = self._run(ready_s + up_s, cost.busy_s)
-            self._clock.wait_until(ready_s + self._hardware.link.down(cost.bytes_down))
+            if first:
+                ready_s = self._link.arrival("up", ready_s, cost.bytes_up)
+            ready_s = self._run(ready_s, cost.busy_s)
+            self._wait(self._link.arrival("down", ready_s, cost.bytes_down))
             first = False
             yield replace(chunk, cost=cost)
 
@@ -149,6 +180,18 @@ class _TimedSession:
     def _busy(self, cost: CloudCost, work_s: float) -> CloudCost:
         prefill_s = self._hardware.cloud.prefill_s if cost.prefill_tokens else 0.0
         return replace(cost, busy_s=prefill_s + work_s)
+
+    def _wait(self, until_s: float) -> None:
+        """The edge waits for an answer, as long as the session's deadline lets it.
+
+        Raises:
+            CloudTimeout: it would have waited longer; it has waited that long.
+        """
+        began_s = self._clock.now()
+        self._clock.wait_until(min(until_s, began_s + self._left_s))
+        if until_s > began_s + self._left_s:
+            raise CloudTimeout("the cloud did not answer in time; raise --deadline")
+        self._left_s -= self._clock.now() - began_s
 
     def _run(self, arrived_s: float, busy_s: float) -> float:
         """The cloud works on what arrived; returns when it is done."""

@@ -133,6 +133,7 @@ class _Edge:
         from edgecloud.contracts import StopLimits
         from edgecloud.datasets.audio import FeatureCache
         from edgecloud.hardware.clock import ModelledClock, TimedCloud, TimedModel, WallClock
+        from edgecloud.hardware.link import link
         from edgecloud.hardware.profiles import profile
 
         config = setup.config
@@ -157,7 +158,14 @@ class _Edge:
             if self._model is not None:
                 self._model = TimedModel(self._model, self._modelled, hardware.edge)
             if self._cloud is not None:
-                self._cloud = TimedCloud(self._cloud, self._modelled, hardware)
+                self._cloud = TimedCloud(
+                    self._cloud,
+                    self._modelled,
+                    hardware,
+                    link=link(config.link) if config.link else None,
+                    seed=config.seed,
+                    deadline_s=config.deadline,
+                )
             if setup.cache_dir is not None:
                 self._cache = FeatureCache(setup.cache_dir)
         self._clock: Clock = self._modelled or WallClock()

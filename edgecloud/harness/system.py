@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from edgecloud.cloud import process as cloud_process
 from edgecloud.cloud.client import describe
 from edgecloud.config import Config
-from edgecloud.errors import ModelError, WorkerError
+from edgecloud.errors import ConfigError, ModelError, WorkerError
 from edgecloud.hardware import edge_process
 from edgecloud.hardware.cgroups import CgroupCap
 from edgecloud.hardware.edge_process import (
@@ -22,7 +24,9 @@ from edgecloud.hardware.edge_process import (
     Streamed,
 )
 from edgecloud.hardware.limits import LimitsReport
+from edgecloud.hardware.link import link
 from edgecloud.hardware.profiles import profile
+from edgecloud.hardware.shaping import ShapingProxy
 from edgecloud.hardware.worker import Worker, pipe
 from edgecloud.harness.starting import Started
 from edgecloud.models.reference import CLOUD_CHECKPOINT, EDGE_CHECKPOINT
@@ -90,6 +94,11 @@ class System(Started):
         theirs = None
         remote = mode != "edge" and config.cloud_url != "local"
         cloud_facts = _remote_facts(config) if remote else None
+        if config.link is not None and config.clock == "wall" and mode != "edge" and not remote:
+            raise ConfigError(
+                "in measured time --link lies between the edge and --cloud-url; give both, "
+                "or --clock modelled"
+            )
         if mode != "edge" and not remote:
             theirs, ours = pipe()
             # Only the two processes may hold the ends, so that each sees the other's death.
@@ -110,7 +119,7 @@ class System(Started):
             ours.close()
         setup = EdgeSetup(
             mode=mode,
-            config=config,
+            config=self._shaped() if remote else config,
             model=cloud_name if mode == "cloud" else edge_name,
             path=cloud_path if mode == "cloud" else edge_path,
             cache_dir=_cache_dir(),
@@ -133,6 +142,26 @@ class System(Started):
         _check_pair(edge_facts, cloud_facts)
         self._describe(edge_facts, cloud_facts, cap)
         self.facts["hardware_profile"] = hardware.to_json() if hardware else None
+        if config.link is not None:
+            self.facts["link"] = link(config.link).to_json()
+
+    def _shaped(self) -> Config:
+        """The configuration for an edge behind the link that was asked for, in measured time.
+
+        Raises:
+            ConfigError: a link cannot be put in front of this cloud.
+        """
+        config = self._config
+        if config.link is None or config.clock == "modelled":
+            return config
+        address = urlsplit(config.cloud_url)
+        if address.scheme != "http" or address.hostname is None:
+            raise ConfigError("--link shapes plain HTTP; give --cloud-url http://HOST:PORT")
+        over = ShapingProxy(
+            address.hostname, address.port or 80, link(config.link), seed=config.seed
+        )
+        port = self._stack.enter_context(over).port
+        return replace(config, cloud_url=f"http://127.0.0.1:{port}")
 
     def _ready(self, worker: Worker) -> dict[str, Any]:
         word, facts = worker.receive(self._config.start_deadline)
