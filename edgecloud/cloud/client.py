@@ -162,6 +162,7 @@ class HttpChannel:
     def _drop(self) -> None:
         """Leave an exchange that is over, or that is given up: then its connection goes with it."""
         if self._exchange is not None and not self._exchange.over.is_set():
+            self._exchange.abandon()
             self._client = self._fresh_client()
         self._exchange = None
 
@@ -189,6 +190,7 @@ class _Exchange:
     ) -> None:
         self.answers: SimpleQueue[bytes | CloudError | ModelError] = SimpleQueue()
         self.over = threading.Event()
+        self._abandoned = False
         self._client = client
         self._request = client.build_request(
             "POST", url, content=body, headers=headers, timeout=max(0.001, timeout_s)
@@ -207,6 +209,14 @@ class _Exchange:
             )
         self.answers.put(ended)
         self.over.set()
+        if self._abandoned:
+            self._client.close()
+
+    def abandon(self) -> None:
+        """Nobody listens any more; the connection is closed when the exchange ends."""
+        self._abandoned = True
+        if self.over.is_set():
+            self._client.close()
 
     def _exchanged(self) -> CloudError | ModelError:
         response = self._client.send(self._request, stream=True)

@@ -65,6 +65,9 @@ class PipeChannel:
             raise CloudUnavailable("the cloud process went away") from error
         return message
 
+    def close(self) -> None:
+        self._connection.close()
+
 
 class RemoteCloud:
     """``deadline_s`` bounds the waiting for the cloud in one session, all calls together."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, Literal
@@ -112,12 +113,13 @@ def main(control: Connection, cloud: Connection | None, setup: EdgeSetup) -> Non
     control.send(
         ("ready", {"limits": limits, "model": facts, "tokenizer_sha256": processor.fingerprint()})
     )
-    while True:
-        request: CaptionRequest = control.recv()
-        try:
-            control.send(edge.caption(request, control))
-        except (DataError, CloudError, OutOfMemoryError, ModelError) as error:
-            control.send(Failed(type(error).__name__, str(error)))
+    with closing(edge):
+        while True:
+            request: CaptionRequest = control.recv()
+            try:
+                control.send(edge.caption(request, control))
+            except (DataError, CloudError, OutOfMemoryError, ModelError) as error:
+                control.send(Failed(type(error).__name__, str(error)))
 
 
 class _Edge:
@@ -129,7 +131,7 @@ class _Edge:
         cloud: Connection | None,
     ) -> None:
         from edgecloud.cloud.client import HttpChannel
-        from edgecloud.cloud.remote import Channel, PipeChannel, RemoteCloud
+        from edgecloud.cloud.remote import PipeChannel, RemoteCloud
         from edgecloud.contracts import StopLimits
         from edgecloud.datasets.audio import FeatureCache
         from edgecloud.hardware.clock import ModelledClock, TimedCloud, TimedModel, WallClock
@@ -141,13 +143,13 @@ class _Edge:
         self._processor = processor
         self._model = model
         self._cloud: CloudModel | None = None
+        self._channel: HttpChannel | PipeChannel | None = None
         if setup.mode != "edge":
-            channel: Channel = (
-                HttpChannel(config.cloud_url, token=os.environ.get("EDGECLOUD_TOKEN"))
-                if cloud is None
-                else PipeChannel(cloud)
+            token = os.environ.get("EDGECLOUD_TOKEN")
+            self._channel = (
+                HttpChannel(config.cloud_url, token=token) if cloud is None else PipeChannel(cloud)
             )
-            self._cloud = RemoteCloud(channel, deadline_s=config.deadline)
+            self._cloud = RemoteCloud(self._channel, deadline_s=config.deadline)
         self._stopping: Stopping = processor.stopping(
             StopLimits(config.max_new_tokens, config.max_sentences)
         )
@@ -169,6 +171,10 @@ class _Edge:
             if setup.cache_dir is not None:
                 self._cache = FeatureCache(setup.cache_dir)
         self._clock: Clock = self._modelled or WallClock()
+
+    def close(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
 
     def caption(self, request: CaptionRequest, control: Connection) -> Captioned:
         """Caption one recording; request start is when its decoded waveform is at hand."""

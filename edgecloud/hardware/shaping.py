@@ -70,11 +70,13 @@ class ShapingProxy:
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        this = asyncio.current_task()
-        if this is not None:
-            self._pipes.add(this)
-            this.add_done_callback(self._pipes.discard)
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        pipe = self._loop.create_task(self._joined(reader, writer))
+        self._pipes.add(pipe)
+        pipe.add_done_callback(self._pipes.discard)
+
+    async def _joined(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, passed on until both of its sides are over."""
         try:
             there, theirs = await asyncio.open_connection(*self._target)
         except OSError:

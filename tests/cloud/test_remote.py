@@ -357,7 +357,7 @@ def test_a_cloud_that_dies_before_it_answers_is_unavailable_at_once() -> None:
     ours, theirs = multiprocessing.Pipe()
     channel = PipeChannel(ours)
     with ours:
-        channel.send(b"request")
+        channel.send(b"request", answered=True)
         assert theirs.recv_bytes() == b"request"
         theirs.close()
         with pytest.raises(CloudUnavailable):

@@ -1,0 +1,43 @@
+"""A service on a free port of loopback, in a thread of the tests."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from edgecloud.cloud.local import LocalCloud
+from edgecloud.cloud.service import ServiceSettings, service
+
+__all__ = ["running"]
+
+_WITHIN_S = 20
+
+
+@contextmanager
+def running(
+    cloud: LocalCloud, settings: ServiceSettings | None = None, *, port: int = 0
+) -> Iterator[str]:
+    """The address of a service on ``cloud`` while the context lasts."""
+    listener = socket.create_server(("127.0.0.1", port))
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    app = service(cloud, {"name": "scripted"}, settings or ServiceSettings())
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1)
+    )
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + _WITHIN_S
+    while not server.started:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(_WITHIN_S)
+        listener.close()
