@@ -11,6 +11,7 @@ from edgecloud.cloud.local import LocalSession
 from edgecloud.contracts import (
     Acceptance,
     CloudChunk,
+    CloudModel,
     CloudSession,
     Commit,
     Prompt,
@@ -136,7 +137,7 @@ def _follow(
             run.edge_caches.append(edge.sequence)
 
 
-def run_speculative(case: Case, edge: ScriptedModel, cloud: CountingCloud) -> Run:
+def run_speculative(case: Case, edge: ScriptedModel, cloud: CloudModel) -> Run:
     recorder = Recorder(WallClock())
     commits = speculative(
         PROMPT,

@@ -1,0 +1,291 @@
+"""Everything that can go wrong between edge and cloud: every caption is completed, in time, and says
+truthfully whether the cloud was lost.
+
+With EDGECLOUD_FAULTS=full (``tox -e faults``) stalls last 10 s and the outage a minute.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from random import Random
+from urllib.parse import urlsplit
+
+import pytest
+
+from edgecloud.cloud import wire
+from edgecloud.cloud.client import Breaker, HttpChannel
+from edgecloud.cloud.local import LocalCloud
+from edgecloud.cloud.remote import RemoteCloud
+from edgecloud.contracts import Acceptance, Trace
+from edgecloud.decoding.speculative import Speculation
+from edgecloud.hardware.link import Link
+from edgecloud.hardware.profiles import LinkCosts
+from edgecloud.hardware.shaping import ShapingProxy
+from tests.properties.loop import Case, run_speculative
+from tests.system.gateway import Exchange, Fault, Gateway
+
+pytest.importorskip("uvicorn", reason="the extra serve is not installed")
+from tests.cloud.running import running
+
+FULL = os.environ.get("EDGECLOUD_FAULTS") == "full"
+DEADLINE_S = 5.0 if FULL else 0.6
+STALL_S = 10.0 if FULL else 1.5
+OUTAGE_S = 60.0 if FULL else 1.5
+REST_S = 2.0 if FULL else 0.3
+MARGIN_S = 1.0
+"""What the edge alone takes here, on a machine that is busy with other things."""
+SAMPLES = 20
+CASES = [
+    Case(every=1 + n % 5, settings=Speculation(gate="always", acceptance=Acceptance("exact")))
+    for n in range(SAMPLES)
+]
+"""One cloud, and edges that agree with it now and then."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What one caption came to."""
+
+    tokens: list[int]
+    trace: Trace
+    took_s: float
+
+    @property
+    def degraded(self) -> str | None:
+        events = self.trace.of("degrade")
+        assert len(events) <= 1
+        return events[0].data["reason"] if events else None
+
+
+def captions(url: str, *, between: Callable[[int], None] | None = None) -> list[Told]:
+    """Twenty captions over ``url``, one after the other, each checked."""
+    found = []
+    with closing(HttpChannel(url, breaker=Breaker(rest_s=REST_S))) as channel:
+        cloud = RemoteCloud(channel, deadline_s=DEADLINE_S)
+        for number, case in enumerate(CASES):
+            if between is not None:
+                between(number)
+            began = time.monotonic()
+            run = run_speculative(case, case.edge(), cloud)
+            told = Told(run.tokens, run.trace, time.monotonic() - began)
+            check(case, told)
+            found.append(told)
+    assert len(found) == SAMPLES
+    return found
+
+
+def check(case: Case, told: Told) -> None:
+    """In time; the cloud's own text, unless and until the trace says that the cloud was lost."""
+    assert told.took_s < DEADLINE_S + MARGIN_S
+    expected = run_speculative(case, case.edge(), case.cloud()).tokens
+    if told.degraded is None:
+        assert told.tokens == expected
+        return
+    (lost,) = told.trace.of("degrade")
+    before = [
+        token
+        for event in told.trace.of("commit")
+        if event.end_s < lost.end_s
+        for token in event.data["tokens"]
+    ]
+    assert before == expected[: len(before)]
+    after = [event for event in told.trace.of("commit") if event.end_s >= lost.end_s]
+    assert {origin for event in after for origin in event.data["origins"]} == {"edge"}
+    assert told.tokens
+
+
+def plain() -> LocalCloud:
+    case = CASES[0]
+    return LocalCloud(case.cloud().model, case.stopping)
+
+
+@contextmanager
+def behind(fault: Fault) -> Iterator[str]:
+    with running(plain()) as service, Gateway(service, fault) as gateway:
+        yield gateway.url
+
+
+def test_refused() -> None:
+    with running(plain()) as url:
+        gone = url
+    found = captions(gone)
+    assert all(
+        "cannot be reached" in str(told.degraded) or "in a row" in str(told.degraded)
+        for told in found
+    )
+
+
+def test_reset_in_the_middle_of_an_answer() -> None:
+    def fault(exchange: Exchange) -> None:
+        if exchange.number % 6:
+            exchange.relay()
+            return
+        body = exchange.ask().content
+        exchange.answer(200, body[:7], claim=len(body))
+        exchange.reset()
+
+    with behind(fault) as url:
+        # Each is asked again and gets the answer that was lost on the way.
+        assert [told.degraded for told in captions(url)] == [None] * SAMPLES
+
+
+def test_500s() -> None:
+    with behind(lambda exchange: exchange.answer(500, b"oops")) as url:
+        assert all(told.degraded for told in captions(url))
+
+
+def test_some_500s() -> None:
+    def fault(exchange: Exchange) -> None:
+        if exchange.number % 6:
+            exchange.relay()
+        else:
+            exchange.answer(500, b"oops")
+
+    with behind(fault) as url:
+        assert [told.degraded for told in captions(url)] == [None] * SAMPLES
+
+
+def test_stalls() -> None:
+    def fault(exchange: Exchange) -> None:
+        if exchange.number % 40 == 5:
+            time.sleep(STALL_S)
+        exchange.relay()
+
+    with behind(fault) as url:
+        found = captions(url)
+    lost = [told for told in found if told.degraded]
+    assert lost
+    assert len(lost) < SAMPLES
+    assert all("in time" in str(told.degraded) for told in lost)
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"\x00\xff" * 40, b"HTTP/1.1 200 OK\r\n\r\n\x07garbage", b"HTTP/9.9 hello\r\n\r\n"],
+    ids=["no-http", "no-frames", "no-status"],
+)
+def test_garbage_bytes(garbage: bytes) -> None:
+    with behind(lambda exchange: exchange.raw(garbage)) as url:
+        assert all(told.degraded for told in captions(url))
+
+
+def test_garbage_in_a_sound_frame() -> None:
+    def fault(exchange: Exchange) -> None:
+        exchange.answer(200, wire.pack_frames([b"\xc1\xc1 garbage"]))
+
+    with behind(fault) as url:
+        assert all("not a message" in str(told.degraded) for told in captions(url))
+
+
+def test_truncated_bodies() -> None:
+    def fault(exchange: Exchange) -> None:
+        body = exchange.ask().content
+        if exchange.number % 6:
+            exchange.answer(200, body)
+        else:
+            exchange.answer(200, body[: len(body) // 2], claim=len(body))
+
+    with behind(fault) as url:
+        assert [told.degraded for told in captions(url)] == [None] * SAMPLES
+
+
+def test_another_version() -> None:
+    def fault(exchange: Exchange) -> None:
+        (message,), _ = wire.unpack_frames(exchange.ask().content)
+        assert message[1] == wire.VERSION
+        exchange.answer(200, wire.pack_frames([message[:1] + bytes([99]) + message[2:]]))
+
+    with behind(fault) as url:
+        assert all("protocol version 99" in str(told.degraded) for told in captions(url))
+
+
+def test_the_cloud_is_killed_and_started_again() -> None:
+    with running(plain()) as url:
+        port = urlsplit(url).port
+    assert port is not None
+
+    def between(number: int) -> None:
+        nonlocal service
+        if number == 7:
+            service.__exit__(None, None, None)
+        if number == 12:
+            service = running(plain(), port=port)
+            service.__enter__()
+            time.sleep(REST_S)
+
+    service = running(plain(), port=port)
+    service.__enter__()
+    try:
+        found = captions(url, between=between)
+    finally:
+        service.__exit__(None, None, None)
+    lost = [bool(told.degraded) for told in found]
+    assert lost == [False] * 7 + [True] * 5 + [False] * 8
+
+
+def test_sessions_that_expire() -> None:
+    def fault(exchange: Exchange) -> None:
+        if exchange.number % 6 == 2:
+            (message, *_), _ = wire.unpack_frames(exchange.body)
+            name = wire.unpack(message)[2][0]
+            exchange.ask(wire.pack_frames([wire.pack(0, "close", name)]))
+        exchange.relay()
+
+    with behind(fault) as url:
+        assert [told.degraded for told in captions(url)] == [None] * SAMPLES
+
+
+def test_answers_doubled_and_out_of_order() -> None:
+    earlier: list[bytes] = []
+
+    def fault(exchange: Exchange) -> None:
+        body = exchange.ask().content
+        exchange.answer(200, b"".join([*earlier[-2:], body, body]))
+        earlier.append(body)
+
+    with behind(fault) as url:
+        assert [told.degraded for told in captions(url)] == [None] * SAMPLES
+
+
+def test_a_third_of_everything_is_lost() -> None:
+    chance = Random(5)
+
+    def fault(exchange: Exchange) -> None:
+        if chance.random() < 0.3:
+            exchange.reset()  # the request is lost
+            return
+        body = exchange.ask().content
+        if chance.random() < 0.3:
+            exchange.reset()  # the answer is lost
+            return
+        exchange.answer(200, body)
+
+    with behind(fault) as url:
+        found = captions(url)
+    # Four attempts of which half come through: most captions never notice.
+    assert sum(told.degraded is None for told in found) >= SAMPLES // 4
+
+
+def test_packets_are_lost() -> None:
+    over = Link("lossy", LinkCosts(0.002), loss=0.3)
+    with running(plain()) as url, ShapingProxy("127.0.0.1", urlsplit(url).port or 0, over) as proxy:
+        captions(f"http://127.0.0.1:{proxy.port}")
+
+
+def test_an_outage() -> None:
+    over = Link("broken", LinkCosts(0.002), outages=((0.4, 0.4 + OUTAGE_S),))
+    with running(plain()) as url, ShapingProxy("127.0.0.1", urlsplit(url).port or 0, over) as proxy:
+
+        def between(number: int) -> None:
+            if number >= 1:
+                time.sleep(0.5 if number == 1 else OUTAGE_S / 15)
+
+        found = captions(f"http://127.0.0.1:{proxy.port}", between=between)
+    assert found[0].degraded is None
+    assert found[1].degraded
+    # The cloud is back, and used again.
+    assert found[-1].degraded is None
