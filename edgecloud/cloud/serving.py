@@ -58,6 +58,7 @@ def serve(
     dtype: str,
     listening: Listening,
     settings: ServiceSettings,
+    log_level: str = "info",
     on_ready: Callable[[str], None],
 ) -> None:
     """Answer until SIGTERM or Ctrl-C. ``on_ready`` is told the address once it is listened on.
@@ -82,7 +83,7 @@ def serve(
         log.setFormatter(JsonLines())
         for source in ("edgecloud.service", "uvicorn.error"):
             logging.getLogger(source).addHandler(log)
-            logging.getLogger(source).setLevel(logging.INFO)
+            logging.getLogger(source).setLevel(log_level.upper())
             logging.getLogger(source).propagate = False
         server = uvicorn.Server(
             uvicorn.Config(

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
-from edgecloud.errors import ConfigError
+from edgecloud.errors import CloudUnavailable, ConfigError
 
 __all__ = ["add"]
+
+_STARTS_WITHIN_S = 600.0
+_ENDS_WITHIN_S = 15.0
 
 
 def add(commands: Any) -> None:
@@ -43,10 +49,21 @@ def add(commands: Any) -> None:
     serve.add_argument("--max-body-mb", type=_positive, default=8.0)
     serve.add_argument("--answer-s", type=_positive, default=60.0, help="most time to an answer")
     serve.add_argument("--drain-s", type=_positive, default=10.0, help="for requests at the end")
+    serve.add_argument("--log-level", choices=("info", "warning"), default="info")
+    serve.add_argument(
+        "run",
+        nargs="*",
+        metavar="COMMAND",
+        help="after --: run this, with {url} replaced by the service's address, and end with it",
+    )
     serve.set_defaults(command=_serve)
 
 
 def _serve(parsed: argparse.Namespace) -> int:
+    # Edges on the same machine take turns with the model: its threads must not spin while they wait.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if parsed.run:
+        return _beside(parsed.run)
     try:
         from edgecloud.cloud.registry import Bounds
         from edgecloud.cloud.service import ServiceSettings
@@ -75,9 +92,55 @@ def _serve(parsed: argparse.Namespace) -> int:
             parsed.host, parsed.port, parsed.tls_cert, parsed.tls_key, parsed.drain_s
         ),
         settings=settings,
+        log_level=parsed.log_level,
         on_ready=lambda address: print(f"edgecloud: {name} at {address}", flush=True),
     )
     return 0
+
+
+def _beside(command: list[str]) -> int:
+    """Run ``command`` beside a service of its own; returns its status."""
+    if "--" not in sys.argv:
+        raise ConfigError(f"put -- before the command: edgecloud serve … -- {command[0]}")
+    own = sys.argv[1 : sys.argv.index("--")]
+    service = subprocess.Popen(
+        [sys.executable, "-m", "edgecloud", *own, "--log-level", "warning"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        url = _address(service)
+        return subprocess.run(
+            [part.replace("{url}", url) for part in command], check=False
+        ).returncode
+    except OSError as error:
+        raise ConfigError(f"cannot run {command[0]} ({error.strerror})") from error
+    finally:
+        service.terminate()
+        try:
+            service.wait(_ENDS_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            service.kill()
+            service.wait()
+
+
+def _address(service: subprocess.Popen[str]) -> str:
+    """What the service says it can be reached at, once it does.
+
+    Raises:
+        CloudUnavailable: it ended, or did not say so in time.
+    """
+    if service.stdout is None:
+        raise CloudUnavailable("the service has no output to read its address from")
+    giving_up = threading.Timer(_STARTS_WITHIN_S, service.kill)
+    giving_up.start()
+    try:
+        line = service.stdout.readline()
+    finally:
+        giving_up.cancel()
+    if not line:
+        raise CloudUnavailable("the service did not start; its last words are above")
+    return line.split()[-1]
 
 
 def _token(file: str | None) -> str | None:
