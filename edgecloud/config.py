@@ -16,10 +16,11 @@ from typing import Any, Literal, cast
 
 import yaml
 
-from edgecloud.contracts import Acceptance, Language, PromptType
-from edgecloud.decoding.gates import Thresholds
+from edgecloud.contracts import Language, PromptType
+from edgecloud.decoding.pace import Budget
 from edgecloud.errors import ConfigError
-from edgecloud.options import OPTIONS, PRESETS, Option
+from edgecloud.options import OPTIONS, Option
+from edgecloud.presets import PRESETS
 
 __all__ = ["Config", "load_file", "resolve"]
 
@@ -40,9 +41,24 @@ class Config:
     entropy_threshold: float
     margin_threshold: float
     logprob_threshold: float
+    calibrated_threshold: float
+    calibration: str | None
+    gate_scope: Literal["block", "token"]
     k: int
+    adaptive_k: bool
+    verify_scope: Literal["block", "since-last-call"]
+    final_check: bool
     acceptance: str
     rank_threshold: int
+    probability_ratio: float
+    regret_budget: float | None
+    continuation: int
+    cloud_seed_tokens: int
+    parallel_prefill: bool
+    draft_ahead: bool
+    hand_off: bool
+    expected_tokens: int
+    cloud_budget: str | None
     max_new_tokens: int
     max_sentences: int | None
     seed: int
@@ -72,18 +88,6 @@ class Config:
     shard: str | None
     workers: int
     resume: bool
-
-    @property
-    def thresholds(self) -> Thresholds:
-        return Thresholds(
-            entropy=self.entropy_threshold,
-            margin=self.margin_threshold,
-            logprob=self.logprob_threshold,
-        )
-
-    @property
-    def acceptance_policy(self) -> Acceptance:
-        return Acceptance(rule=self.acceptance, rank_threshold=self.rank_threshold)
 
     @property
     def shard_slice(self) -> slice:
@@ -166,11 +170,12 @@ def resolve(
                 values[name] = _convert(known[name], value)
             except ValueError as error:
                 problems.append(f"{source}: {name}: {error}")
-    try:
-        if values["shard"] is not None:
-            _shard(values["shard"])
-    except ValueError as error:
-        problems.append(f"shard: {error}")
+    for name, checked in (("shard", _shard), ("cloud_budget", Budget.parse)):
+        try:
+            if values[name] is not None:
+                checked(values[name])
+        except ValueError as error:
+            problems.append(f"{name}: {error}")
     if problems:
         raise ConfigError("\n  ".join(["settings are wrong:", *problems]))
     return Config(**{field.name: values[field.name] for field in fields(Config)})

@@ -6,10 +6,11 @@ end are the seams: a new model, cloud or clock is one class with these methods.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,6 +30,7 @@ __all__ = [
     "Language",
     "Model",
     "Origin",
+    "Pending",
     "Prompt",
     "PromptType",
     "Sample",
@@ -87,21 +89,30 @@ class TokenStats:
     """What the edge knows about one token it drafted, over the tokenizer's real vocabulary.
 
     ``entropy`` of the whole distribution in nats, ``margin`` between the two largest probabilities,
-    ``logprob`` of the drafted token in nats.
+    ``logprob`` of the drafted token in nats; ``position`` in the output, from 0 on, and
+    ``recent_corrections``, how many of the eight output tokens before it the cloud corrected.
     """
 
     entropy: float
     margin: float
     logprob: float
+    position: int = 0
+    recent_corrections: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
     """Which drafted tokens the cloud keeps: the rule's name (see :mod:`edgecloud.decoding.acceptance`)
-    and its settings. Travels with every verification."""
+    and its settings. Travels with every verification.
+
+    ``probability_ratio`` and ``regret_nats`` are the bounded rule's: at least that share of the top
+    probability, and at most that much log probability given away, in the rest of the caption.
+    """
 
     rule: str = "rank"
     rank_threshold: int = 20
+    probability_ratio: float = 0.3
+    regret_nats: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,14 +149,23 @@ class Verdict:
     *correction* when ``kept < n`` and a *bonus* when the whole draft stays; ``None`` when the draft
     ended the text and stays whole. ``ranks`` of the drafted tokens in the cloud's distribution
     (0 = its first choice) and ``top_probs``, the probability of the cloud's first choice at each of
-    the ``n`` positions.
+    the ``n`` positions. ``continuation``: what the cloud went on with after ``token``, as far as it
+    was asked to. ``regret`` in nats: the log probability that the kept tokens give away against the
+    cloud's first choices.
     """
 
     kept: int
     token: int | None
     ranks: tuple[int, ...] = ()
     top_probs: tuple[float, ...] = ()
+    continuation: tuple[int, ...] = ()
+    regret: float = 0.0
     cost: CloudCost = field(default_factory=CloudCost)
+
+    def output(self, draft: Sequence[int]) -> list[int]:
+        """What the verdict makes of the draft: what it keeps, and what the cloud added."""
+        own = [] if self.token is None else [self.token]
+        return [*draft[: self.kept], *own, *self.continuation]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +176,27 @@ class CloudChunk:
     tokens: tuple[int, ...]
     cost: CloudCost = field(default_factory=CloudCost)
     last: bool = False
+
+    @classmethod
+    def merged(cls, chunks: Iterable[CloudChunk]) -> CloudChunk:
+        """One chunk for several: their tokens, and what they cost together."""
+        parts = list(chunks)
+        tokens = tuple(token for part in parts for token in part.tokens)
+        names = [entry.name for entry in fields(CloudCost)]
+        cost = {name: sum(getattr(part.cost, name) for part in parts) for name in names}
+        return cls(tokens, CloudCost(**cost), last=True)
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Pending(Generic[T]):
+    """What is under way elsewhere. ``result()`` waits for it, once; ``ready()`` says whether that
+    would return at once."""
+
+    result: Callable[[], T]
+    ready: Callable[[], bool] = lambda: True
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,16 +240,12 @@ class Trace:
 
     @classmethod
     def from_json(cls, rows: Sequence[Mapping[str, Any]]) -> Trace:
-        fixed = ("kind", "start_s", "end_s")
+        times = ("kind", "start_s", "end_s")
+        data = [{key: row[key] for key in row if key not in times} for row in rows]
         return cls(
             tuple(
-                Event(
-                    row["kind"],
-                    row["start_s"],
-                    row["end_s"],
-                    {key: value for key, value in row.items() if key not in fixed},
-                )
-                for row in rows
+                Event(row["kind"], row["start_s"], row["end_s"], rest)
+                for row, rest in zip(rows, data, strict=True)
             )
         )
 
@@ -220,6 +257,10 @@ class Clock(Protocol):
     def name(self) -> str: ...
 
     def now(self) -> float: ...
+
+    def beside(self, work: Callable[[], T]) -> Pending[T]:
+        """Let the edge do ``work`` while the caller goes on; its errors come with the result."""
+        ...
 
 
 class Model(Protocol):
@@ -268,11 +309,30 @@ class CloudSession(Protocol):
     Raises :class:`~edgecloud.errors.CloudError` when no usable answer comes in time.
     """
 
-    def verify(
-        self, committed: Sequence[int], draft: Sequence[int], acceptance: Acceptance
-    ) -> Verdict:
-        """Score ``1..`` drafted tokens in one forward and judge them."""
+    def start(self, count: int) -> Pending[CloudChunk]:
+        """Prefill now, and decode the first ``count`` tokens of the output; 0: prefill alone."""
         ...
+
+    def submit(
+        self,
+        committed: Sequence[int],
+        draft: Sequence[int],
+        acceptance: Acceptance,
+        continuation: int = 0,
+    ) -> Pending[Verdict]:
+        """Score ``1..`` drafted tokens in one forward and judge them, then go on alone for up to
+        ``continuation`` tokens. One request is under way at a time."""
+        ...
+
+    def verify(
+        self,
+        committed: Sequence[int],
+        draft: Sequence[int],
+        acceptance: Acceptance,
+        continuation: int = 0,
+    ) -> Verdict:
+        """:meth:`submit`, and wait for the verdict."""
+        return self.submit(committed, draft, acceptance, continuation).result()
 
     def generate(self, committed: Sequence[int], limits: StopLimits) -> Iterator[CloudChunk]:
         """Decode greedily after ``committed``, token by token, to the end of text or a limit."""

@@ -13,8 +13,9 @@ from typing import Any
 
 from edgecloud.decoding.acceptance import RULES
 from edgecloud.decoding.gates import GATES
+from edgecloud.presets import PRESETS
 
-__all__ = ["OPTIONS", "PRESETS", "Option", "add_options"]
+__all__ = ["OPTIONS", "Option", "add_options"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,43 @@ OPTIONS: tuple[Option, ...] = (
         "logprob gate, nats: ask when a token is less likely",
         maximum=0.0,
     ),
+    Option(
+        "calibrated_threshold",
+        float,
+        "how",
+        "calibrated gate: ask when the cloud is likelier than this to disagree",
+        minimum=0.0,
+        maximum=1.0,
+    ),
+    Option(
+        "calibration",
+        str,
+        "how",
+        "calibrated gate: a file of `edgecloud calibrate`; the embedded pair's own when not given",
+        nullable=True,
+    ),
+    Option(
+        "gate_scope",
+        str,
+        "how",
+        "ask the gate about the whole block, or at each token, drafting on while it is sure",
+        choices=("block", "token"),
+    ),
     Option("k", int, "how", "draft tokens per round", minimum=1, maximum=64),
+    Option(
+        "adaptive_k",
+        bool,
+        "how",
+        "draft as many tokens, up to k, as pay by the caption's own acceptance and times",
+    ),
+    Option(
+        "verify_scope",
+        str,
+        "how",
+        "verify the block, or all that was accepted locally since the last call",
+        choices=("block", "since-last-call"),
+    ),
+    Option("final_check", bool, "how", "verify what is unverified at the end of the caption, too"),
     Option("acceptance", str, "how", "which drafted tokens the cloud keeps", choices=tuple(RULES)),
     Option(
         "rank_threshold",
@@ -114,6 +151,60 @@ OPTIONS: tuple[Option, ...] = (
         "how",
         "rank acceptance: keep what is among the cloud's top N",
         minimum=1,
+    ),
+    Option(
+        "probability_ratio",
+        float,
+        "how",
+        "bounded acceptance: at least this share of the cloud's top probability",
+        minimum=0.001,
+        maximum=1.0,
+    ),
+    Option(
+        "regret_budget",
+        float,
+        "how",
+        "bounded acceptance: most log probability given away in a caption, nats",
+        minimum=0.0,
+        nullable=True,
+    ),
+    Option(
+        "continuation",
+        int,
+        "how",
+        "tokens the cloud goes on for after each verification",
+        minimum=0,
+        maximum=4096,
+    ),
+    Option(
+        "cloud_seed_tokens",
+        int,
+        "how",
+        "first tokens of the caption that the cloud writes while the edge prefills",
+        minimum=0,
+        maximum=4096,
+    ),
+    Option("parallel_prefill", bool, "how", "let the cloud prefill while the edge does"),
+    Option("draft_ahead", bool, "how", "let the edge draft on while it waits for a verdict"),
+    Option(
+        "hand_off",
+        bool,
+        "how",
+        "let the cloud finish the caption when that is faster and within --cloud-budget",
+    ),
+    Option(
+        "expected_tokens",
+        int,
+        "how",
+        "length of a caption that --hand-off reckons with",
+        minimum=1,
+    ),
+    Option(
+        "cloud_budget",
+        str,
+        "how",
+        "most that a caption may take of the cloud: busy seconds (0.8s) or its own tokens (12t)",
+        nullable=True,
     ),
     Option("max_new_tokens", int, "how", "most tokens in a caption", minimum=1, maximum=4096),
     Option("max_sentences", int, "how", "most sentences in a caption", minimum=1, nullable=True),
@@ -236,15 +327,6 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("resume", bool, "run", "go on with this run's journal instead of starting over"),
 )
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "recommended": {"entropy_threshold": 1.5, "k": 3},
-    "quick": {"entropy_threshold": 1.45, "k": 5},
-    "high-acceptance": {"entropy_threshold": 2.0, "k": 5},
-    "high-precision": {"entropy_threshold": 1.0, "k": 3},
-    "cpu-limited": {"entropy_threshold": 4.0, "k": 5, "max_cpu_cores": 2, "max_memory_gb": 16.0},
-}
-"""The run guide's presets: what each sets, below a flag and above a file."""
 
 
 def add_options(add: Callable[..., Any]) -> None:

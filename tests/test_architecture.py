@@ -20,9 +20,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "edgecloud"
 
 VOCABULARY = {"contracts", "errors", "__init__"}
-SETTINGS = {"options", "config"}
-RULES = {"edgecloud.decoding.gates", "edgecloud.decoding.acceptance"}
-"""What settings may know of the algorithm: the names of its rules."""
+SETTINGS = {"options", "presets", "config"}
+RULES = {"edgecloud.decoding.gates", "edgecloud.decoding.acceptance", "edgecloud.decoding.pace"}
+"""What settings may know of the algorithm: the names of its rules, and how a budget is written."""
 CORE = {"decoding", "quality", "measure"}
 ADAPTERS = {"models", "cloud", "hardware", "datasets"}
 TOP = {"harness", "report", "cli", "commands", "__main__"}

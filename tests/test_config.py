@@ -13,10 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecloud.config import Config, load_file, resolve
-from edgecloud.contracts import Acceptance
-from edgecloud.decoding.gates import Thresholds
 from edgecloud.errors import ConfigError
-from edgecloud.options import OPTIONS, PRESETS
+from edgecloud.options import OPTIONS
+from edgecloud.presets import PRESETS
 
 NAMES = [option.name for option in OPTIONS]
 
@@ -39,8 +38,20 @@ def problems(flags: dict[str, Any], **layers: Any) -> list[str]:
 def test_nothing_given_is_the_defaults() -> None:
     config = resolve()
     assert (config.k, config.entropy_threshold, config.dataset_path) == (3, 1.5, None)
-    assert config.thresholds == Thresholds(entropy=1.5, margin=0.1, logprob=-2.0)
-    assert config.acceptance_policy == Acceptance("rank", 20)
+    assert (config.acceptance, config.rank_threshold) == ("rank", 20)
+    # The defaults are the run guide's loop: every idea beyond it is off.
+    assert (config.gate_scope, config.verify_scope, config.continuation) == ("block", "block", 0)
+
+
+@pytest.mark.parametrize("text", ["0.8s", "12t", "3s", "0t"])
+def test_a_budget_is_in_seconds_or_tokens(text: str) -> None:
+    assert resolve({"cloud_budget": text}).cloud_budget == text
+
+
+@pytest.mark.parametrize("text", ["0.8", "12 t", "t", "-1s", "1.5t", "fast"])
+def test_another_budget_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"cloud_budget.*neither busy seconds"):
+        resolve({"cloud_budget": text})
 
 
 def test_a_flag_wins_over_a_preset_over_a_file_over_the_default(tmp_path: Path) -> None:
@@ -118,7 +129,7 @@ def test_everything_wrong_is_listed_at_once_with_its_source(tmp_path: Path) -> N
         ("edge_device", True),
         ("dataset_path", False),
         ("gate_type", "sometimes"),
-        ("acceptance", "bounded"),
+        ("acceptance", "fuzzy"),
         ("dataset_type", "secap"),
         ("clock", "sundial"),
         ("edge_dtype", "int8"),

@@ -15,7 +15,8 @@ from edgecloud import contracts
 from edgecloud.config import Config, resolve
 from edgecloud.decoding.acceptance import RULES
 from edgecloud.decoding.gates import GATES
-from edgecloud.options import OPTIONS, PRESETS, Option, add_options
+from edgecloud.options import OPTIONS, Option, add_options
+from edgecloud.presets import PRESETS
 
 TYPES = typing.get_type_hints(Config)
 TEXT = resources.files("edgecloud").joinpath("default.yaml").read_text(encoding="utf-8")

@@ -67,10 +67,15 @@ class Breaker:
         self._failures = 0
         self._until_s = 0.0
 
+    @property
+    def resting(self) -> bool:
+        """Whether the cloud is left alone now."""
+        return self._failures >= self._limit and self._until_s > self._now()
+
     def check(self) -> None:
         """Raises CloudUnavailable while the cloud is left alone."""
-        left_s = self._until_s - self._now()
-        if self._failures >= self._limit and left_s > 0:
+        if self.resting:
+            left_s = self._until_s - self._now()
             raise CloudUnavailable(
                 f"the cloud failed {self._failures} times in a row; it is asked again in {left_s:.1f} s"
             )
@@ -111,6 +116,13 @@ class HttpChannel:
             self._exchange.over.wait(_END_WITHIN_S)
         self._drop()
 
+    def start(self, timeout_s: float) -> None:
+        if self._exchange is None and not self._breaker.resting:
+            self._exchange = self._begun(timeout_s)
+
+    def ready(self) -> bool:
+        return self._exchange is None or not self._exchange.answers.empty()
+
     def receive(self, timeout_s: float) -> bytes:
         began = time.monotonic()
         self._breaker.check()
@@ -145,9 +157,7 @@ class HttpChannel:
         """The next answer; on a new exchange where there is none under way."""
         left_s = deadline_s - time.monotonic()
         if self._exchange is None:
-            self._exchange = _Exchange(
-                self._client, self._messages, self._body, self._headers, left_s, self._received
-            )
+            self._exchange = self._begun(left_s)
         try:
             found = self._exchange.answers.get(timeout=max(0.0, left_s))
         except Empty:
@@ -158,6 +168,11 @@ class HttpChannel:
             return found
         self._drop()
         raise found
+
+    def _begun(self, timeout_s: float) -> _Exchange:
+        return _Exchange(
+            self._client, self._messages, self._body, self._headers, timeout_s, self._received
+        )
 
     def _drop(self) -> None:
         """Leave an exchange that is over, or that is given up: then its connection goes with it."""

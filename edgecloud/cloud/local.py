@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -14,11 +14,14 @@ from edgecloud.contracts import (
     Acceptance,
     CloudChunk,
     CloudCost,
+    CloudSession,
     Model,
+    Pending,
     Prompt,
     StopLimits,
     Verdict,
 )
+from edgecloud.decoding.drafting import common_prefix
 from edgecloud.decoding.greedy import judge
 from edgecloud.decoding.stopping import Stopping
 from edgecloud.errors import WireError
@@ -64,7 +67,7 @@ verdict of a verification. So whoever drives it decides what shares a forward
 (:mod:`edgecloud.cloud.engine`)."""
 
 
-class LocalSession:
+class LocalSession(CloudSession):
     """One request. The prompt is prefilled at the first call; later calls compute only the suffix."""
 
     def __init__(self, model: Model, prompt: Prompt, stopping: Stopping) -> None:
@@ -84,13 +87,18 @@ class LocalSession:
         features = self._prompt.features
         return self._model.cache_bytes + (0 if features is None else features.nbytes)
 
-    def verify(
-        self, committed: Sequence[int], draft: Sequence[int], acceptance: Acceptance
-    ) -> Verdict:
-        for answer in alone(self.verifying(committed, draft, acceptance)):
-            if isinstance(answer, Verdict):
-                return answer
-        raise WireError("the verification ended without a verdict")
+    def start(self, count: int) -> Pending[CloudChunk]:
+        return Pending(lambda: CloudChunk.merged(self.generate((), StopLimits(count))))
+
+    def submit(
+        self,
+        committed: Sequence[int],
+        draft: Sequence[int],
+        acceptance: Acceptance,
+        continuation: int = 0,
+    ) -> Pending[Verdict]:
+        steps = self.verifying(committed, draft, acceptance, continuation)
+        return Pending(lambda: _verdict(alone(steps)))
 
     def generate(self, committed: Sequence[int], limits: StopLimits) -> Iterator[CloudChunk]:
         for answer in alone(self.generating(committed, limits)):
@@ -98,25 +106,41 @@ class LocalSession:
                 yield answer
 
     def verifying(
-        self, committed: Sequence[int], draft: Sequence[int], acceptance: Acceptance
+        self,
+        committed: Sequence[int],
+        draft: Sequence[int],
+        acceptance: Acceptance,
+        continuation: int = 0,
     ) -> Steps:
-        """:meth:`verify`, step by step."""
+        """:meth:`submit`, step by step."""
         if not draft:
             raise WireError("a verification needs at least one drafted token")
         logits, cost = yield from self._extend(committed, draft)
         verdict = judge(logits, draft, acceptance, end_ids=self._stopping.end_ids)
         self._keep(len(committed) + verdict.kept, logits[verdict.kept])
-        chosen = 0 if verdict.token is None else 1
+        chosen = [] if verdict.token is None else [verdict.token]
+        output = [*committed, *draft[: verdict.kept], *chosen]
+        while chosen and len(chosen) <= continuation and output[-1] not in self._stopping.end_ids:
+            logits, _ = yield from self._extend(output, ())
+            chosen.append(int(logits[-1].argmax()))
+            output.append(chosen[-1])
         return replace(
-            verdict, cost=replace(cost, verified_tokens=len(draft), generated_tokens=chosen)
+            verdict,
+            continuation=tuple(chosen[1:]),
+            cost=replace(cost, verified_tokens=len(draft), generated_tokens=len(chosen)),
         )
 
     def generating(self, committed: Sequence[int], limits: StopLimits) -> Steps:
         """:meth:`generate`, step by step."""
         stopping = replace(self._stopping, limits=limits)
+        output = list(committed)
+        if not limits.max_new_tokens and not output:
+            # A start without tokens: the prompt is prefilled, so that nobody has to wait for it later.
+            _, cost = yield from self._extend((), ())
+            yield CloudChunk((), cost, last=True)
+            return None
         if stopping.room(committed) < 1:
             raise WireError("generate: the token limit leaves no room for a token")
-        output = list(committed)
         reason = None
         while reason is None:
             logits, cost = yield from self._extend(output, ())
@@ -145,7 +169,7 @@ class LocalSession:
             self._check(self._prompt.token_ids)
             self._first = self._next = _logits((yield Forward(self._model, self._prompt)))
             prefilled = self._prompt.length
-        shared = _common_prefix(self._known, committed)
+        shared = common_prefix(self._known, committed)
         if shared < len(self._known) or self._next is None:
             # The logits after the last shared token are gone: compute that token again.
             shared = max(0, shared - 1)
@@ -194,6 +218,13 @@ def alone(steps: Steps) -> Iterator[CloudChunk | Verdict]:
         began = time.perf_counter()
 
 
+def _verdict(answers: Iterable[CloudChunk | Verdict]) -> Verdict:
+    for answer in answers:
+        if isinstance(answer, Verdict):
+            return answer
+    raise WireError("the verification ended without a verdict")
+
+
 Answer = TypeVar("Answer", CloudChunk, Verdict)
 
 
@@ -206,10 +237,3 @@ def _logits(answer: Tensor | None) -> Tensor:
     if answer is None:
         raise ValueError("a forward is answered with its logits")
     return answer
-
-
-def _common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
-    for index, (a, b) in enumerate(zip(one, other, strict=False)):
-        if a != b:
-            return index
-    return min(len(one), len(other))

@@ -121,7 +121,7 @@ class Session:
         answers = Answers(seq)
         session = self._served.session
         steps = (
-            session.verifying(asked.committed, asked.draft, asked.acceptance)
+            session.verifying(asked.committed, asked.draft, asked.acceptance, asked.continuation)
             if isinstance(asked, Verify)
             else session.generating(asked.committed, asked.limits)
         )

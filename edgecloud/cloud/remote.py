@@ -15,7 +15,15 @@ from typing import Any, NoReturn, Protocol
 
 from edgecloud import errors
 from edgecloud.cloud import wire
-from edgecloud.contracts import Acceptance, CloudChunk, CloudSession, Prompt, StopLimits, Verdict
+from edgecloud.contracts import (
+    Acceptance,
+    CloudChunk,
+    CloudSession,
+    Pending,
+    Prompt,
+    StopLimits,
+    Verdict,
+)
 from edgecloud.errors import (
     CloudError,
     CloudTimeout,
@@ -37,6 +45,14 @@ class Channel(Protocol):
         Raises CloudUnavailable when the other side is gone."""
         ...
 
+    def start(self, timeout_s: float) -> None:
+        """Put what was sent on its way; its answer is received later, if ever."""
+        ...
+
+    def ready(self) -> bool:
+        """Whether :meth:`receive` would return at once."""
+        ...
+
     def receive(self, timeout_s: float) -> bytes:
         """The next message; raises CloudTimeout or CloudUnavailable."""
         ...
@@ -53,6 +69,15 @@ class PipeChannel:
             self._connection.send_bytes(message)
         except OSError as error:
             raise CloudUnavailable(f"the cloud process went away ({error})") from error
+
+    def start(self, timeout_s: float) -> None:
+        """It is on its way already."""
+
+    def ready(self) -> bool:
+        try:
+            return bool(self._connection.poll(0))
+        except OSError:
+            return True  # receive says what is wrong
 
     def receive(self, timeout_s: float) -> bytes:
         try:
@@ -80,7 +105,7 @@ class RemoteCloud:
         return _RemoteSession(self._channel, prompt, self._deadline_s)
 
 
-class _RemoteSession:
+class _RemoteSession(CloudSession):
     """Opened by its first request; opened again, whole, where the cloud no longer knows it."""
 
     def __init__(self, channel: Channel, prompt: Prompt, deadline_s: float) -> None:
@@ -91,26 +116,56 @@ class _RemoteSession:
         self._seq = itertools.count()
         self._known: list[int] = []
 
-    def verify(
-        self, committed: Sequence[int], draft: Sequence[int], acceptance: Acceptance
-    ) -> Verdict:
-        arguments = (list(draft), acceptance.rule, acceptance.rank_threshold)
-        seq, bytes_up = self._request("verify", committed, *arguments)
-        try:
-            values, bytes_down = self._answer(seq, "verdict")
-        except SessionLost:
-            seq, bytes_up = self._again(bytes_up, "verify", committed, *arguments)
-            values, bytes_down = self._answer(seq, "verdict")
-        verdict = wire.unpack_verdict(
-            values, drafted=len(draft), bytes_up=bytes_up, bytes_down=bytes_down
-        )
-        self._known = [*committed, *draft[: verdict.kept]]
-        return verdict
+    def start(self, count: int) -> Pending[CloudChunk]:
+        chunks = self._generating((), StopLimits(count))
+        return Pending(lambda: CloudChunk.merged(chunks), self._channel.ready)
+
+    def submit(
+        self,
+        committed: Sequence[int],
+        draft: Sequence[int],
+        acceptance: Acceptance,
+        continuation: int = 0,
+    ) -> Pending[Verdict]:
+        arguments = (list(draft), wire.pack_acceptance(acceptance), continuation)
+        sent = self._request("verify", committed, *arguments)
+
+        def verdict() -> Verdict:
+            (seq, bytes_up), again = sent, False
+            while True:
+                try:
+                    values, bytes_down = self._answer(seq, "verdict")
+                    break
+                except SessionLost:
+                    if again:
+                        raise
+                    seq, bytes_up = self._again(bytes_up, "verify", committed, *arguments)
+                    again = True
+            found = wire.unpack_verdict(
+                values,
+                drafted=len(draft),
+                continuation=continuation,
+                bytes_up=bytes_up,
+                bytes_down=bytes_down,
+            )
+            self._known = [*committed, *found.output(draft)]
+            return found
+
+        return Pending(verdict, self._channel.ready)
 
     def generate(self, committed: Sequence[int], limits: StopLimits) -> Iterator[CloudChunk]:
+        return self._generating(committed, limits)
+
+    def _generating(self, committed: Sequence[int], limits: StopLimits) -> Iterator[CloudChunk]:
+        """The request leaves now; the chunks come as they are asked for."""
         output = list(committed)
         arguments = (limits.max_new_tokens, limits.max_sentences)
-        seq, bytes_up = self._request("generate", output, *arguments)
+        sent = self._request("generate", output, *arguments)
+        return self._chunks(output, arguments, *sent)
+
+    def _chunks(
+        self, output: list[int], arguments: tuple[Any, ...], seq: int, bytes_up: int
+    ) -> Iterator[CloudChunk]:
         last = False
         while not last:
             try:
@@ -151,6 +206,7 @@ class _RemoteSession:
         seq = next(self._seq)
         message = wire.pack(seq, op, self._session, shared, list(committed[shared:]), *arguments)
         self._channel.send(message, answered=True)
+        self._channel.start(self._left_s)
         self._known = list(committed)
         return seq, sent + len(message)
 

@@ -12,6 +12,8 @@ from edgecloud.errors import EdgeCloudError, WireError
 
 __all__ = ["Generate", "Served", "Verify"]
 
+_LONGEST_CONTINUATION = 4096
+
 Session = TypeVar("Session", bound=CloudSession)
 
 
@@ -22,6 +24,7 @@ class Verify:
     committed: list[int]
     draft: list[int]
     acceptance: Acceptance
+    continuation: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +52,16 @@ class Served(Generic[Session]):
         """
         if op == "verify":
             if len(values) != 5:
-                raise WireError("verify: shared, new, draft, rule and threshold were expected")
-            shared, new, draft, rule, threshold = values
+                raise WireError(
+                    "verify: shared, new, draft, acceptance and continuation were expected"
+                )
+            shared, new, draft, acceptance, continuation = values
             committed = self._committed(op, shared, new)
             if not _tokens(draft) or not draft:
                 raise WireError("verify: a draft is a list of tokens, one at least")
-            return Verify(committed, draft, wire.acceptance_of(rule, threshold))
+            if not wire.counted(continuation) or continuation > _LONGEST_CONTINUATION:
+                raise WireError(f"verify: a continuation is of 0 to {_LONGEST_CONTINUATION} tokens")
+            return Verify(committed, draft, wire.acceptance_of(acceptance), continuation)
         if op == "generate":
             if len(values) != 4:
                 raise WireError("generate: shared, new and two limits were expected")
@@ -69,7 +76,7 @@ class Served(Generic[Session]):
             self._output = [*self._output, *answer.tokens]
             return wire.pack_chunk(seq, self.name, answer)
         if isinstance(asked, Verify):
-            self._output = [*asked.committed, *asked.draft[: answer.kept]]
+            self._output = [*asked.committed, *answer.output(asked.draft)]
         return wire.pack_verdict(seq, self.name, answer)
 
     def failed(self, seq: int, error: EdgeCloudError) -> bytes:

@@ -69,7 +69,9 @@ class MessageServer:
         served = self._sessions[name]
         asked = served.asked(op, values)
         if isinstance(asked, Verify):
-            verdict = served.session.verify(asked.committed, asked.draft, asked.acceptance)
+            verdict = served.session.verify(
+                asked.committed, asked.draft, asked.acceptance, asked.continuation
+            )
             yield served.packed(seq, asked, verdict)
             return
         for chunk in served.session.generate(asked.committed, asked.limits):

@@ -7,11 +7,14 @@ request               ``[version, seq, op, session, *arguments]``; sessions are 
 ``open``              ``ids``: int32 little-endian bytes; ``[n_mels, T]``; features: float16
                       little-endian, bytes of equal significance together, deflated
 ``verify``            ``shared``: how many output tokens both sides know; ``new`` committed tokens
-                      after those; ``draft``; rule; rank threshold
-``generate``          ``shared``; ``new``; most new tokens; most sentences or nil
+                      after those; ``draft``; acceptance: ``[rule, rank threshold, probability
+                      ratio, regret in nats]``; how many tokens to go on for
+``generate``          ``shared``; ``new``; most tokens of the output (0 at its start: prefill
+                      alone); most sentences or nil
 ``close``             (none); not answered
 answer                ``[version, seq, kind, session, *values]``
-``verdict``           kept; token or nil; ranks; top-1 probabilities (float32); cost
+``verdict``           kept; token or nil; ranks; top-1 probabilities (float32); continuation;
+                      regret in nats; cost
 ``chunk``             tokens; cost; whether it is the last
 ``error``             name of the exception; its text
 cost                  prefill, verified, ingested, generated tokens; busy seconds
@@ -39,6 +42,7 @@ __all__ = [
     "counted",
     "limits_of",
     "pack",
+    "pack_acceptance",
     "pack_chunk",
     "pack_cost",
     "pack_error",
@@ -163,21 +167,23 @@ def pack_verdict(seq: int, session: bytes, verdict: Verdict) -> bytes:
         verdict.token,
         list(verdict.ranks),
         top_probs,
+        list(verdict.continuation),
+        verdict.regret,
         pack_cost(verdict.cost),
     )
 
 
 def unpack_verdict(
-    values: Sequence[Any], *, drafted: int, bytes_up: int, bytes_down: int
+    values: Sequence[Any], *, drafted: int, continuation: int, bytes_up: int, bytes_down: int
 ) -> Verdict:
-    """The verdict on ``drafted`` tokens.
+    """The verdict on ``drafted`` tokens, with at most ``continuation`` tokens after its own.
 
     Raises:
         WireError: it does not fit a draft of that length.
     """
-    if len(values) != 5:
+    if len(values) != 7:
         raise WireError("verdict: wrong number of values")
-    kept, token, ranks, top_probs, cost = values
+    kept, token, ranks, top_probs, more, regret, cost = values
     if not (
         isinstance(kept, int)
         and 0 <= kept <= drafted
@@ -188,7 +194,12 @@ def unpack_verdict(
         and isinstance(top_probs, bytes)
         and len(top_probs) == 4 * drafted
         and bool(np.isfinite(np.frombuffer(top_probs, dtype="<f4")).all())
-        and (token is not None or kept == drafted)
+        and (token is not None or (kept == drafted and more == []))
+        and isinstance(more, list)
+        and len(more) <= continuation
+        and all(counted(token) for token in more)
+        and isinstance(regret, float)
+        and 0 <= regret < math.inf
     ):
         raise WireError(f"verdict does not fit a draft of {drafted} tokens")
     return Verdict(
@@ -196,6 +207,8 @@ def unpack_verdict(
         token=token,
         ranks=tuple(ranks),
         top_probs=tuple(np.frombuffer(top_probs, dtype="<f4").tolist()),
+        continuation=tuple(more),
+        regret=regret,
         cost=_cost(cost, bytes_up, bytes_down),
     )
 
@@ -252,20 +265,42 @@ def limits_of(max_new_tokens: Any, max_sentences: Any) -> StopLimits:
     """The limits of a ``generate`` request.
 
     Raises:
-        WireError: not positive whole numbers.
+        WireError: not whole numbers, or no sentence at all.
     """
-    for value in (max_new_tokens, 1 if max_sentences is None else max_sentences):
-        if not isinstance(value, int) or value < 1:
-            raise WireError("generate: limits are positive whole numbers")
+    sentences = 1 if max_sentences is None else max_sentences
+    if not counted(max_new_tokens) or not counted(sentences) or sentences < 1:
+        raise WireError("generate: limits are whole numbers, and of sentences at least one")
     return StopLimits(max_new_tokens, max_sentences)
 
 
-def acceptance_of(rule: Any, rank_threshold: Any) -> Acceptance:
-    """The acceptance rule of a ``verify`` request.
+def pack_acceptance(acceptance: Acceptance) -> list[Any]:
+    return [
+        acceptance.rule,
+        acceptance.rank_threshold,
+        acceptance.probability_ratio,
+        acceptance.regret_nats,
+    ]
+
+
+def acceptance_of(values: Any) -> Acceptance:
+    """The acceptance of a ``verify`` request.
 
     Raises:
-        WireError: not a rule's name and a positive threshold.
+        WireError: not a rule's name and its settings.
     """
-    if not isinstance(rule, str) or not isinstance(rank_threshold, int) or rank_threshold < 1:
-        raise WireError("verify: a rule's name and a positive rank threshold were expected")
-    return Acceptance(rule, rank_threshold)
+    if not (
+        isinstance(values, list)
+        and len(values) == 4
+        and isinstance(values[0], str)
+        and counted(values[1])
+        and values[1] >= 1
+        and isinstance(values[2], float)
+        and 0 < values[2] <= 1
+        and isinstance(values[3], float)
+        and values[3] >= 0
+    ):
+        raise WireError(
+            "verify: a rule's name, a rank threshold from 1 on, a ratio above 0 and up to 1, and nats "
+            "from 0 on were expected"
+        )
+    return Acceptance(*values)

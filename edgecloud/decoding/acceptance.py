@@ -6,8 +6,9 @@ up to the first that fails. Add a rule with ``@rule("name")``; it appears in ``-
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgecloud.contracts import Acceptance
 from edgecloud.errors import WireError
@@ -20,11 +21,13 @@ class Judged:
     """One drafted token as the cloud sees it.
 
     ``rank`` counts the tokens the cloud likes strictly better; ``is_top`` says whether it is the one
-    token greedy decoding would choose (of several equally likely ones, the one with the lowest id).
+    token greedy decoding would choose (of several equally likely ones, the one with the lowest id);
+    ``regret`` how much less likely it is than that one, in nats of log probability.
     """
 
     rank: int
     is_top: bool
+    regret: float = 0.0
 
 
 Rule = Callable[[Judged, Acceptance], bool]
@@ -61,10 +64,24 @@ def exact(token: Judged, acceptance: Acceptance) -> bool:
     return token.is_top
 
 
+@rule("bounded")
+def bounded(token: Judged, acceptance: Acceptance) -> bool:
+    """Keep a token of low enough rank that is nearly as likely as the cloud's first choice, as long as
+    the caption's budget of regret lasts.
+
+    With a ratio of 0.3, a token of probability 0.2 stays beside a first choice of 0.5, at a regret of
+    ln 2.5 = 0.92 nats, and not beside one of 0.7.
+    """
+    return token.rank < acceptance.rank_threshold and token.regret <= min(
+        -math.log(acceptance.probability_ratio), acceptance.regret_nats
+    )
+
+
 def kept(draft: Sequence[Judged], acceptance: Acceptance) -> int:
     """How many drafted tokens stay: all before the first that fails.
 
     Ranks 0, 2, 25, 0 under ``rank`` with threshold 20 keep 2: what follows a rejected token is void.
+    Each kept token takes its regret from what ``acceptance`` allows the rest.
 
     Raises:
         WireError: no rule has the name ``acceptance.rule``.
@@ -78,4 +95,5 @@ def kept(draft: Sequence[Judged], acceptance: Acceptance) -> int:
     for count, token in enumerate(draft):
         if not keep(token, acceptance):
             return count
+        acceptance = replace(acceptance, regret_nats=acceptance.regret_nats - token.regret)
     return len(draft)

@@ -6,21 +6,43 @@ it appears in ``--gate-type``, the sweeps and the reports by itself.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edgecloud.contracts import TokenStats
 
-__all__ = ["GATES", "Gate", "Thresholds", "gate"]
+__all__ = ["FEATURES", "GATES", "Calibration", "Gate", "Thresholds", "gate"]
+
+
+FEATURES = ("entropy", "margin", "logprob", "position", "recent_corrections")
+"""What the calibrated gate looks at: fields of :class:`~edgecloud.contracts.TokenStats`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """A logistic model of the cloud's disagreement: one weight a feature of :data:`FEATURES`."""
+
+    intercept: float = 0.0
+    weights: tuple[float, ...] = (0.0,) * len(FEATURES)
+
+    def disagreement(self, token: TokenStats) -> float:
+        """The probability that the cloud would choose another token."""
+        values = (getattr(token, name) for name in FEATURES)
+        logit = self.intercept + sum(w * x for w, x in zip(self.weights, values, strict=True))
+        return 1 / (1 + math.exp(-max(-60.0, min(60.0, logit))))
 
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """The threshold of each gate that has one: nats, probability, nats."""
+    """The threshold of each gate that has one: nats, probability, nats, probability; and the model of
+    the calibrated one."""
 
     entropy: float = 1.5
     margin: float = 0.1
     logprob: float = -2.0
+    calibrated: float = 0.3
+    calibration: Calibration = field(default_factory=Calibration)
 
 
 Gate = Callable[[Sequence[TokenStats], Thresholds], bool]
@@ -76,3 +98,15 @@ def logprob(block: Sequence[TokenStats], thresholds: Thresholds) -> bool:
     A token of probability 0.1 has logprob -2.3: asked at threshold -2.0.
     """
     return min(token.logprob for token in block) < thresholds.logprob
+
+
+@gate("calibrated")
+def calibrated(block: Sequence[TokenStats], thresholds: Thresholds) -> bool:
+    """Ask when the calibrated model finds it *likelier* than the threshold that the cloud disagrees
+    with some token.
+
+    With an intercept of -2 and a weight of 1 on entropy, a token of 2 nats has probability 0.5: asked
+    at threshold 0.3.
+    """
+    model = thresholds.calibration
+    return max(model.disagreement(token) for token in block) > thresholds.calibrated

@@ -12,6 +12,9 @@ from edgecloud.decoding.acceptance import Judged, kept
 
 __all__ = ["choose", "draft_block", "judge"]
 
+_MOST_REGRET = 1e4
+"""Nats: what a token counts that the cloud holds impossible."""
+
 
 def choose(logits: Tensor) -> tuple[int, TokenStats]:
     """The greedy token of ``logits (V,) float32`` and its statistics, with one transfer to the host.
@@ -59,20 +62,21 @@ def judge(
         raise ValueError(f"{len(draft)} drafted tokens need {len(draft) + 1} rows of logits")
     drafted = torch.tensor(draft, device=logits.device)
     rows = logits[:-1]
-    ranks = (rows > rows.gather(1, drafted[:, None])).sum(dim=1).tolist()
+    found = rows.gather(1, drafted[:, None])
+    ranks = (rows > found).sum(dim=1).tolist()
+    best = rows.amax(dim=1)
+    regrets = (best - found[:, 0]).clamp_max(_MOST_REGRET).tolist()
     tops = logits.argmax(dim=1).tolist()
-    top_probs = torch.softmax(rows, dim=1).amax(dim=1).tolist()
-    count = kept(
-        [
-            Judged(rank, is_top=token == top)
-            for rank, token, top in zip(ranks, draft, tops, strict=False)
-        ],
-        acceptance,
-    )
+    seen = [
+        Judged(rank, is_top=token == top, regret=regret)
+        for rank, token, top, regret in zip(ranks, draft, tops, regrets, strict=False)
+    ]
+    count = kept(seen, acceptance)
     ended = count == len(draft) and draft[-1] in end_ids
     return Verdict(
         kept=count,
         token=None if ended else tops[count],
         ranks=tuple(ranks),
-        top_probs=tuple(top_probs),
+        top_probs=tuple((best - rows.logsumexp(dim=1)).exp().tolist()),
+        regret=sum((token.regret for token in seen[:count]), start=0.0),
     )

@@ -6,7 +6,8 @@ kind       data
 features   (none): waveform to log-mel, on the edge
 prefill    ``side`` edge or cloud, ``input_tokens``
 draft      ``tokens``, ``entropies``, ``margins``, ``logprobs`` of one block; ``escalated``
-verify     ``drafted``, ``kept``, ``token``, ``ranks``, ``top_probs``, cost
+verify     ``drafted``, ``kept``, ``token``, ``continuation``, ``ranks``, ``top_probs``, ``regret``,
+           cost; ``ahead``: tokens the edge drafted meanwhile
 generate   ``tokens`` the cloud decoded by itself, cost
 degrade    ``error``, ``reason``: the cloud was waited for in vain; from here on the edge is alone
 commit     ``tokens``, ``origins``; start = end = the time of the commit
@@ -18,8 +19,9 @@ finish     ``stop``; from the last commit to the end of detokenisation
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
 from edgecloud.contracts import (
     Clock,
@@ -28,6 +30,7 @@ from edgecloud.contracts import (
     Event,
     EventKind,
     Origin,
+    Pending,
     StopReason,
     TokenStats,
     Trace,
@@ -36,6 +39,8 @@ from edgecloud.contracts import (
 from edgecloud.errors import CloudError
 
 __all__ = ["Recorder", "by"]
+
+T = TypeVar("T")
 
 
 def by(origin: Origin, count: int) -> tuple[Origin, ...]:
@@ -55,6 +60,10 @@ class Recorder:
         """Seconds since request start."""
         return self._clock.now() - self._origin
 
+    def beside(self, work: Callable[[], T]) -> Pending[T]:
+        """Let the edge do ``work`` while the caller goes on."""
+        return self._clock.beside(work)
+
     def add(self, kind: EventKind, start_s: float, end_s: float | None = None, **data: Any) -> None:
         """Write down what began at ``start_s`` and ends now, or ended at ``end_s``."""
         self._events.append(Event(kind, start_s, self.now() if end_s is None else end_s, data))
@@ -72,15 +81,18 @@ class Recorder:
             escalated=escalated,
         )
 
-    def verify(self, start_s: float, verdict: Verdict, *, drafted: int) -> None:
+    def verify(self, start_s: float, verdict: Verdict, *, drafted: int, ahead: int = 0) -> None:
         self.add(
             "verify",
             start_s,
             drafted=drafted,
             kept=verdict.kept,
             token=verdict.token,
+            continuation=list(verdict.continuation),
             ranks=list(verdict.ranks),
             top_probs=list(verdict.top_probs),
+            regret=verdict.regret,
+            ahead=ahead,
             **asdict(verdict.cost),
         )
 

@@ -1,8 +1,7 @@
 """Speculative decoding across a network: the edge drafts, a gate decides, the cloud verifies.
 
-The loop keeps two invariants. The output only grows. The edge's cache holds the prompt and a prefix
-of the output; what it has not seen (its own last token, a correction, a bonus) is ingested in one
-forward at the start of the next round.
+The committed output only grows. What the edge accepted by itself and a verification may still take
+back is *pending*. The edge's cache follows both (:class:`edgecloud.decoding.drafting.Drafter`).
 """
 
 from __future__ import annotations
@@ -13,30 +12,55 @@ from dataclasses import dataclass, field
 from edgecloud.contracts import (
     Acceptance,
     CloudModel,
-    CloudSession,
     Commit,
     Model,
     Origin,
     Prompt,
     StopReason,
+    TokenStats,
+    Verdict,
 )
+from edgecloud.decoding.drafting import Drafter
 from edgecloud.decoding.gates import GATES, Thresholds
-from edgecloud.decoding.greedy import draft_block
+from edgecloud.decoding.line import Line
+from edgecloud.decoding.pace import Budget, Pace
 from edgecloud.decoding.recorder import Recorder, by
 from edgecloud.decoding.stopping import Stopping
-from edgecloud.errors import CloudError
 
 __all__ = ["Speculation", "speculative"]
+
+_RECENT = 8
+"""Output tokens among which the calibrated gate counts corrections."""
 
 
 @dataclass(frozen=True, slots=True)
 class Speculation:
-    """How to speculate: ``k`` drafted tokens a round, the gate by name, the cloud's acceptance rule."""
+    """How to speculate.
+
+    ``k`` drafted tokens a round at most, with ``adaptive_k`` as many as pay; the ``gate`` by name, asked
+    about each ``block`` or each ``token``; the cloud's ``acceptance`` rule. A verification covers the
+    ``block``, or everything ``since-last-call``, with ``final_check`` also at the caption's end; then the
+    cloud goes on for ``continuation`` tokens. The first ``seed_tokens`` come from the cloud;
+    ``parallel_prefill`` lets it prefill while the edge does; ``draft_ahead`` lets the edge draft while
+    it waits. ``budget`` bounds the cloud's part; with ``hand_off`` the cloud finishes a caption of
+    about ``expected_tokens`` when that is faster and within the budget.
+    """
 
     k: int = 3
     gate: str = "entropy"
     thresholds: Thresholds = field(default_factory=Thresholds)
     acceptance: Acceptance = field(default_factory=Acceptance)
+    gate_scope: str = "block"
+    verify_scope: str = "block"
+    final_check: bool = False
+    continuation: int = 0
+    adaptive_k: bool = False
+    draft_ahead: bool = False
+    parallel_prefill: bool = False
+    seed_tokens: int = 0
+    hand_off: bool = False
+    expected_tokens: int = 32
+    budget: Budget = field(default_factory=Budget)
 
 
 def speculative(
@@ -50,65 +74,97 @@ def speculative(
 ) -> Generator[Commit, None, StopReason]:
     """Yield commits until the caption ends; returns why it ended.
 
-    A block the gate lets pass is committed as drafted. Any other goes to the cloud, which keeps a
-    prefix of it and adds one token of its own. The cloud is first opened at the first escalation, so
-    a caption the edge is sure of costs no network and no cloud at all.
+    A draft the gate lets pass is accepted as it is. Any other goes to the cloud, which keeps a prefix
+    of it and adds tokens of its own. Without a start on the cloud, it is first opened at the first
+    escalation, so a caption the edge is sure of costs no network and no cloud at all.
 
     When the cloud gives no usable answer, the edge finishes alone, and the trace says when and why.
 
-    With the ``always`` gate and ``exact`` acceptance the output is the cloud's own greedy output
+    When everything is verified with ``exact`` acceptance, the output is the cloud's own greedy output
     (Leviathan et al. 2023); see "Exactness" in the definitions for ties.
     """
     escalate = GATES[settings.gate]
-    start = recorder.now()
-    logits = edge.prefill(prompt)
-    recorder.add("prefill", start, side="edge", input_tokens=prompt.length)
+    since_last_call = settings.verify_scope == "since-last-call"
+    drafter = Drafter(edge, prompt, end_ids=stopping.end_ids)
+    pace = Pace(settings.budget)
+    line = Line(cloud, prompt, settings.acceptance, pace, recorder)
     output: list[int] = []
-    session: CloudSession | None = None
-    lost = False
-    try:
-        while True:
-            start = recorder.now()
-            if unseen := output[edge.length - prompt.length :]:
-                logits = edge.extend(unseen)[-1]
-            k = min(settings.k, stopping.room(output))
-            draft, stats = draft_block(edge, logits, k=k, end_ids=stopping.end_ids)
-            asked = not lost and escalate(stats, settings.thresholds)
-            recorder.draft(start, draft, stats, escalated=asked)
+    origins: list[Origin] = []
+    pending: list[int] = []
 
-            new, kept, origins = draft, len(draft), by("edge", len(draft))
+    def sure(token: TokenStats) -> bool:
+        return settings.gate_scope == "block" or not escalate([token], settings.thresholds)
+
+    def commit(new: list[int], chosen_by: tuple[Origin, ...]) -> tuple[Commit, StopReason | None]:
+        tokens, reason = stopping.cut(output, new)
+        output.extend(tokens)
+        origins.extend(chosen_by[: len(tokens)])
+        pending.clear()
+        drafter.follow(output, ended=reason is not None)
+        return recorder.commit(tokens, chosen_by[: len(tokens)]), reason
+
+    def prefill() -> None:
+        start = recorder.now()
+        drafter.prefill()
+        recorder.add("prefill", start, side="edge", input_tokens=prompt.length)
+
+    try:
+        seeds = min(settings.seed_tokens, stopping.room(output))
+        if settings.parallel_prefill or seeds:
+            line.start(seeds)
+            prefilled = recorder.beside(prefill)
+            seed = line.started() if seeds else []
+            committed = commit(seed, by("cloud", len(seed))) if seed else None
+            if committed:
+                yield committed[0]
+            prefilled.result()
+            if committed and committed[1]:
+                return committed[1]
+        else:
+            prefill()
+        while True:
+            text = [*output, *pending]
+            room = stopping.room(text)
+            k = min(settings.k, room)
+            k = pace.best_k(k, settings.continuation) if settings.adaptive_k else k
+            start = recorder.now()
+            recent = origins[-_RECENT:].count("corrected")
+            draft, stats = drafter.draft(text, k, sure=sure, recent_corrections=recent)
+            pace.drew(len(draft), recorder.now() - start)
+            proposed = [*pending, *draft]
+            ended = stopping.cut(output, proposed)[1] is not None
+            asked = line.usable and (
+                escalate(stats, settings.thresholds) or (ended and settings.final_check)
+            )
+            recorder.draft(start, draft, stats, escalated=asked)
+            verdict = None
             if asked:
-                start = recorder.now()
-                try:
-                    session = session or cloud.open(prompt)
-                    new, kept, origins = _verified(session, output, draft, settings, recorder)
-                except CloudError as error:
-                    recorder.degrade(start, error)
-                    lost = True
-            tokens, reason = stopping.cut(output, new)
-            edge.rewind(min(edge.length, prompt.length + len(output) + min(kept, len(tokens))))
-            output += tokens
-            yield recorder.commit(tokens, origins[: len(tokens)])
+                room = stopping.room(output) - 1
+                wanted = min(settings.continuation, room)
+                remaining = min(room, max(1, settings.expected_tokens - len(text)))
+                if settings.hand_off and pace.hands_off(remaining):
+                    wanted = room
+                ahead = drafter if settings.draft_ahead else None
+                verdict = line.ask(output, proposed, pace.continuation(wanted), ahead)
+            if verdict is not None:
+                done, reason = commit(verdict.output(proposed), _origins(verdict, len(proposed)))
+            elif ended or not since_last_call or not line.usable:
+                done, reason = commit(proposed, by("edge", len(proposed)))
+            else:
+                pending = proposed
+                continue
+            yield done
             if reason is not None:
                 return reason
     finally:
-        if session is not None:
-            session.close()
+        line.close()
 
 
-def _verified(
-    session: CloudSession,
-    output: list[int],
-    draft: list[int],
-    settings: Speculation,
-    recorder: Recorder,
-) -> tuple[list[int], int, tuple[Origin, ...]]:
-    """What one verification makes of a draft: the tokens, how many of them were drafted, the origins."""
-    start = recorder.now()
-    verdict = session.verify(output, draft, settings.acceptance)
-    recorder.verify(start, verdict, drafted=len(draft))
-    kept = by("verified", verdict.kept)
-    if verdict.token is None:
-        return draft[: verdict.kept], verdict.kept, kept
-    chosen: Origin = "bonus" if verdict.kept == len(draft) else "corrected"
-    return [*draft[: verdict.kept], verdict.token], verdict.kept, (*kept, chosen)
+def _origins(verdict: Verdict, drafted: int) -> tuple[Origin, ...]:
+    """Who chose each token of a verdict's output."""
+    chosen: Origin = "bonus" if verdict.kept == drafted else "corrected"
+    return (
+        *by("verified", verdict.kept),
+        *by(chosen, 0 if verdict.token is None else 1),
+        *by("cloud", len(verdict.continuation)),
+    )

@@ -1,9 +1,9 @@
 """Time: measured, or computed from a hardware profile.
 
 In modelled time the tokens come from really running the models, and the time from the profile. Edge,
-link and cloud are resources with times of their own: a message leaves when the edge sends it, the
-cloud starts when it has both the message and its hands free, the edge goes on when the answer is
-there. It is exact and repeatable.
+link and cloud are resources with timelines of their own: a message leaves when the edge sends it, the
+cloud starts when it has both the message and its hands free, and what the edge does meanwhile
+overlaps. It is exact and repeatable.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import TypeVar
 
 from torch import Tensor
 
@@ -23,6 +25,7 @@ from edgecloud.contracts import (
     CloudModel,
     CloudSession,
     Model,
+    Pending,
     Prompt,
     StopLimits,
     Verdict,
@@ -34,6 +37,10 @@ from edgecloud.hardware.profiles import EdgeCosts, HardwareProfile
 __all__ = ["ModelledClock", "TimedCloud", "TimedModel", "WallClock"]
 
 
+T = TypeVar("T")
+Answer = TypeVar("Answer", CloudChunk, Verdict)
+
+
 class WallClock:
     """``time.perf_counter``."""
 
@@ -42,31 +49,54 @@ class WallClock:
     def now(self) -> float:
         return time.perf_counter()
 
+    def beside(self, work: Callable[[], T]) -> Pending[T]:
+        pool = ThreadPoolExecutor(1, thread_name_prefix="edgecloud-beside")
+        under_way = pool.submit(work)
+        pool.shutdown(wait=False)
+        return Pending(under_way.result, under_way.done)
+
 
 class ModelledClock:
-    """Discrete-event time. ``now`` is the edge's; ``cloud_free_s`` is when the cloud is free again."""
+    """Discrete-event time with a timeline for each resource: ``now`` is where the caption's logic is,
+    ``edge_free_s`` and ``cloud_free_s`` are when the models have their hands free again; the link's is
+    in :class:`edgecloud.hardware.link.LinkTimes`."""
 
     name = "modelled"
 
     def __init__(self) -> None:
-        self._edge_s = 0.0
+        self._now_s = 0.0
+        self.edge_free_s = 0.0
         self.cloud_free_s = 0.0
 
     def now(self) -> float:
-        return self._edge_s
+        return self._now_s
 
     def spend(self, seconds: float) -> None:
-        """The edge is busy for ``seconds``."""
-        self._edge_s += seconds
+        """Let the edge's model work for ``seconds`` as soon as it is free, and wait for it."""
+        self.edge_free_s = max(self.edge_free_s, self._now_s) + seconds
+        self._now_s = self.edge_free_s
 
     def wait_until(self, at_s: float) -> None:
-        """The edge waits; a time that has passed costs nothing."""
-        self._edge_s = max(self._edge_s, at_s)
+        """Wait; a time that has passed costs nothing."""
+        self._now_s = max(self._now_s, at_s)
+
+    def beside(self, work: Callable[[], T]) -> Pending[T]:
+        began_s = self._now_s
+        try:
+            found = work()
+        finally:
+            done_s, self._now_s = self._now_s, began_s
+
+        def result() -> T:
+            self.wait_until(done_s)
+            return found
+
+        return Pending(result, lambda: self._now_s >= done_s)
 
     def restart(self) -> None:
         """Back to second 0, everything free: each request is timed from the same state, so that a
         resumed run adds up the very same numbers as an unbroken one."""
-        self._edge_s = self.cloud_free_s = 0.0
+        self._now_s = self.edge_free_s = self.cloud_free_s = 0.0
 
 
 class TimedModel:
@@ -135,7 +165,10 @@ class TimedCloud:
         )
 
 
-class _TimedSession:
+class _TimedSession(CloudSession):
+    """The tokens are computed when a request is made; its answer is there when link and cloud would
+    have brought it."""
+
     def __init__(
         self,
         session: CloudSession,
@@ -150,21 +183,28 @@ class _TimedSession:
         self._link = link
         self._left_s = deadline_s
 
-    def verify(
-        self, committed: Sequence[int], draft: Sequence[int], acceptance: Acceptance
-    ) -> Verdict:
-        sent_s = self._clock.now()
-        verdict = self._session.verify(committed, draft, acceptance)
-        cost = self._busy(verdict.cost, self._hardware.cloud.verify_s)
-        done_s = self._run(self._link.arrival("up", sent_s, cost.bytes_up), cost.busy_s)
-        self._wait(self._link.arrival("down", done_s, cost.bytes_down))
-        return replace(verdict, cost=cost)
+    def start(self, count: int) -> Pending[CloudChunk]:
+        chunk = self._session.start(count).result()
+        # A prefill's logits give the first token for nothing.
+        cost = self._busy(chunk.cost, max(0, count - 1) * self._hardware.cloud.step_s)
+        return self._answer(replace(chunk, cost=cost), cost)
+
+    def submit(
+        self,
+        committed: Sequence[int],
+        draft: Sequence[int],
+        acceptance: Acceptance,
+        continuation: int = 0,
+    ) -> Pending[Verdict]:
+        verdict = self._session.verify(committed, draft, acceptance, continuation)
+        costs = self._hardware.cloud
+        cost = self._busy(verdict.cost, costs.verify_s + len(verdict.continuation) * costs.step_s)
+        return self._answer(replace(verdict, cost=cost), cost)
 
     def generate(self, committed: Sequence[int], limits: StopLimits) -> Iterator[CloudChunk]:
         ready_s = self._clock.now()
         first = True
         for chunk in self._session.generate(committed, limits):
-            # A prefill's logits give the first token for nothing; every other one is a step.
             step_s = 0.0 if chunk.cost.prefill_tokens else self._hardware.cloud.step_s
             cost = self._busy(chunk.cost, step_s)
             if first:
@@ -180,6 +220,18 @@ class _TimedSession:
     def _busy(self, cost: CloudCost, work_s: float) -> CloudCost:
         prefill_s = self._hardware.cloud.prefill_s if cost.prefill_tokens else 0.0
         return replace(cost, busy_s=prefill_s + work_s)
+
+    def _answer(self, answer: Answer, cost: CloudCost) -> Pending[Answer]:
+        """The answer to a request made now."""
+        arrived_s = self._link.arrival("up", self._clock.now(), cost.bytes_up)
+        done_s = self._run(arrived_s, cost.busy_s)
+        there_s = self._link.arrival("down", done_s, cost.bytes_down)
+
+        def result() -> Answer:
+            self._wait(there_s)
+            return answer
+
+        return Pending(result, lambda: self._clock.now() >= there_s)
 
     def _wait(self, until_s: float) -> None:
         """The edge waits for an answer, as long as the session's deadline lets it.

@@ -21,7 +21,7 @@ from edgecloud.harness.system import System
 from edgecloud.measure.journal import Journal
 from edgecloud.measure.replay import facts
 
-__all__ = ["Arm", "Outcome", "journal_path", "load_corpus"]
+__all__ = ["Arm", "Outcome", "journal_path", "journalled", "load_corpus"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,10 +239,11 @@ def _record(system: System, config: Config, sample: Sample) -> dict[str, Any]:
             answer = system.caption(request)
         finally:
             readings = probe.stop()
-    return _journalled(sample, answer, readings)
+    return journalled(sample, answer, readings)
 
 
-def _journalled(sample: Sample, answer: Captioned | Failed, readings: Readings) -> dict[str, Any]:
+def journalled(sample: Sample, answer: Captioned | Failed, readings: Readings) -> dict[str, Any]:
+    """A sample's record in the journal."""
     ok = answer if isinstance(answer, Captioned) else None
     return {
         "file_id": sample.file_id,

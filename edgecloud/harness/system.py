@@ -31,7 +31,7 @@ from edgecloud.hardware.worker import Worker, pipe
 from edgecloud.harness.starting import Started
 from edgecloud.models.reference import CLOUD_CHECKPOINT, EDGE_CHECKPOINT
 
-__all__ = ["System"]
+__all__ = ["System", "cache_dir", "model_of"]
 
 
 class System(Started):
@@ -88,8 +88,8 @@ class System(Started):
     def _start(self) -> None:
         config, mode = self._config, self._mode
         hardware = profile(config.hardware_profile) if config.clock == "modelled" else None
-        edge_name, edge_path = _model(config.edge_model, "edge")
-        cloud_name, cloud_path = _model(config.cloud_model, "cloud")
+        edge_name, edge_path = model_of(config.edge_model, "edge")
+        cloud_name, cloud_path = model_of(config.cloud_model, "cloud")
         cloud: Worker | None = None
         theirs = None
         remote = mode != "edge" and config.cloud_url != "local"
@@ -122,7 +122,7 @@ class System(Started):
             config=self._shaped() if remote else config,
             model=cloud_name if mode == "cloud" else edge_name,
             path=cloud_path if mode == "cloud" else edge_path,
-            cache_dir=_cache_dir(),
+            cache_dir=cache_dir(),
             first_core=self._first_core,
         )
         self._edge = Worker("edge", edge_process.main, theirs, setup)
@@ -195,7 +195,7 @@ def _serve_cloud(control: Any, requests: Any, settings: dict[str, Any]) -> None:
     cloud_process.main(control, requests, **settings)
 
 
-def _model(path: str | None, side: str) -> tuple[str, str]:
+def model_of(path: str | None, side: str) -> tuple[str, str]:
     """``(name, folder)`` of a model; the embedded miniature when no path is given."""
     if path is None:
         return f"embedded-{side}", str(EDGE_CHECKPOINT if side == "edge" else CLOUD_CHECKPOINT)
@@ -227,7 +227,7 @@ def _check_pair(edge: dict[str, Any], cloud: dict[str, Any] | None) -> None:
     )
 
 
-def _cache_dir() -> str | None:
+def cache_dir() -> str | None:
     """Where features are kept between modelled runs; nowhere when no such folder can be written."""
     folder = Path(
         os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "edgecloud", "features"

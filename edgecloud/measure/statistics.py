@@ -18,6 +18,7 @@ __all__ = [
     "drift",
     "gap_closed",
     "mean_difference",
+    "mean_ratio",
     "median_log_ratio",
     "percentile",
     "summarise",
@@ -100,6 +101,24 @@ def median_log_ratio(
         return Interval(None, None, None, 0, level, "no pair of times above zero")
     ratio = np.log(a[usable] / b[usable])
     return _bootstrap([ratio], lambda rows: np.median(rows[0], axis=-1), seed, level)
+
+
+def mean_ratio(
+    values: Sequence[float], baseline: Sequence[float], *, seed: int = 0, level: float = 0.95
+) -> Interval:
+    """``mean(values) / mean(baseline)``, the two drawn together by sample; 0.5 is half.
+
+    For exact times (the modelled clock's): measured ones have outliers, see :func:`median_log_ratio`.
+    """
+    a, b = _paired(values, baseline)
+    if a.size and not np.mean(b):
+        return Interval(None, None, None, int(a.size), level, "the baseline's mean is 0")
+
+    def ratio(rows: Sequence[Floats]) -> Floats:
+        found: Floats = np.mean(rows[0], axis=-1) / np.mean(rows[1], axis=-1)
+        return found
+
+    return _bootstrap([a, b], ratio, seed, level)
 
 
 def gap_closed(

@@ -29,6 +29,12 @@ class MemoryChannel:
         for answer in self.server.answer(message):
             self._arrived += self._change(answer) if self._change else [answer]
 
+    def start(self, timeout_s: float) -> None:
+        pass
+
+    def ready(self) -> bool:
+        return bool(self._arrived)
+
     def receive(self, timeout_s: float) -> bytes:
         self.timeouts.append(timeout_s)
         if not self._arrived:

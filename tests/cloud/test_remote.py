@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import time
 from collections.abc import Callable
@@ -81,16 +82,44 @@ def test_a_session_costs_no_round_trip_of_its_own_and_sends_the_prompt_once() ->
     assert [wire.unpack(message)[1] for message in channel.sent] == ["open", "verify"]
     session.verify([2, 3, 4], [5], EXACT)
     _, op, arguments = wire.unpack(channel.sent[-1])
-    # Two tokens are known to both sides; the cloud's own third follows.
-    assert (op, arguments[1:4]) == ("verify", [2, [4], [5]])
+    # All three tokens are known to both sides, the cloud's own among them.
+    assert (op, arguments[1:4]) == ("verify", [3, [], [5]])
 
 
-def test_after_a_rejection_the_correction_alone_is_sent() -> None:
+def test_what_the_cloud_chose_is_not_sent_back() -> None:
     channel = MemoryChannel(server())
     session = RemoteCloud(channel, deadline_s=5).open(PROMPT)
     assert session.verify([], [2, 9, 9], EXACT).token == 3
     session.verify([2, 3], [4], EXACT)
-    assert wire.unpack(channel.sent[-1])[2][1:4] == [1, [3], [4]]
+    assert wire.unpack(channel.sent[-1])[2][1:4] == [2, [], [4]]
+
+
+def test_a_continuation_follows_the_clouds_own_token() -> None:
+    channel = MemoryChannel(server())
+    session = RemoteCloud(channel, deadline_s=5).open(PROMPT)
+    verdict = session.verify([], [2, 9], EXACT, 2)
+    assert (verdict.kept, verdict.token, verdict.continuation) == (1, 3, (4, 5))
+    assert verdict.output([2, 9]) == [2, 3, 4, 5]
+    assert verdict.cost.generated_tokens == 3
+    session.verify([2, 3, 4, 5], [6], EXACT)
+    assert wire.unpack(channel.sent[-1])[2][1:4] == [4, [], [6]]
+
+
+def test_a_start_prefills_and_writes_the_first_tokens() -> None:
+    channel = MemoryChannel(server())
+    session = RemoteCloud(channel, deadline_s=5).open(PROMPT)
+    pending = session.start(2)
+    assert [wire.unpack(message)[1] for message in channel.sent] == ["open", "generate"]
+    chunk = pending.result()
+    assert (chunk.tokens, chunk.cost.prefill_tokens) == ((2, 3), PROMPT.length)
+    assert session.verify([2, 3], [4], EXACT).cost.prefill_tokens == 0
+
+
+def test_a_start_without_tokens_prefills_alone() -> None:
+    session = RemoteCloud(MemoryChannel(server()), deadline_s=5).open(PROMPT)
+    chunk = session.start(0).result()
+    assert (chunk.tokens, chunk.cost.prefill_tokens) == ((), PROMPT.length)
+    assert session.verify([], [2], EXACT).cost.prefill_tokens == 0
 
 
 def test_generation_streams_chunk_by_chunk() -> None:
@@ -224,7 +253,7 @@ def requests() -> list[bytes]:
     features = np.ones((4, 6), dtype=np.float16)
     return [
         wire.pack(0, "open", session, *wire.pack_prompt(Prompt((7, 8, 9), features))),
-        wire.pack(1, "verify", session, 0, [], [2, 3], "exact", 20),
+        wire.pack(1, "verify", session, 0, [], [2, 3], ["exact", 20, 0.3, math.inf], 0),
         wire.pack(2, "generate", session, 2, [4], 40, None),
         wire.pack(3, "close", session),
     ]
@@ -269,29 +298,33 @@ def test_a_session_that_could_not_be_opened_tells_why_at_its_next_request() -> N
     behind = server(max_sessions=1)
     assert list(behind.answer(wire.pack(0, "open", b"a", *wire.pack_prompt(PROMPT)))) == []
     assert list(behind.answer(wire.pack(0, "open", b"b", *wire.pack_prompt(PROMPT)))) == []
-    ((name, text),) = errors_of(behind, wire.pack(1, "verify", b"b", 0, [], [2], "exact", 20))
+    ((name, text),) = errors_of(
+        behind, wire.pack(1, "verify", b"b", 0, [], [2], ["exact", 20, 0.3, math.inf], 0)
+    )
     assert name == "WireError"
     assert "1 sessions are open already" in text
     list(behind.answer(wire.pack(2, "close", b"a")))
     list(behind.answer(wire.pack(3, "close", b"b")))
     list(behind.answer(wire.pack(4, "open", b"b", *wire.pack_prompt(PROMPT))))
-    (answer,) = behind.answer(wire.pack(5, "verify", b"b", 0, [], [2], "exact", 20))
+    (answer,) = behind.answer(
+        wire.pack(5, "verify", b"b", 0, [], [2], ["exact", 20, 0.3, math.inf], 0)
+    )
     assert wire.unpack(answer)[1] == "verdict"
 
 
 @pytest.mark.parametrize(
     "request_, says",
     [
-        (("verify", b"other", 0, [], [2], "exact", 20), "no such session"),
-        (("verify", b"a", 1, [], [2], "exact", 20), "do not follow"),
-        (("verify", b"a", -1, [], [2], "exact", 20), "do not follow"),
-        (("verify", b"a", 0, [-1], [2], "exact", 20), "do not follow"),
-        (("verify", b"a", 0, [], [], "exact", 20), "one at least"),
-        (("verify", b"a", 0, [], [99], "exact", 20), "vocabulary"),
-        (("verify", b"a", 0, [], [2], "fuzzy", 20), "unknown acceptance rule"),
-        (("verify", b"a", 0, [], [2], "rank", 0), "positive rank threshold"),
+        (("verify", b"other", 0, [], [2], ["exact", 20, 0.3, math.inf], 0), "no such session"),
+        (("verify", b"a", 1, [], [2], ["exact", 20, 0.3, math.inf], 0), "do not follow"),
+        (("verify", b"a", -1, [], [2], ["exact", 20, 0.3, math.inf], 0), "do not follow"),
+        (("verify", b"a", 0, [-1], [2], ["exact", 20, 0.3, math.inf], 0), "do not follow"),
+        (("verify", b"a", 0, [], [], ["exact", 20, 0.3, math.inf], 0), "one at least"),
+        (("verify", b"a", 0, [], [99], ["exact", 20, 0.3, math.inf], 0), "vocabulary"),
+        (("verify", b"a", 0, [], [2], ["fuzzy", 20, 0.3, math.inf], 0), "unknown acceptance rule"),
+        (("verify", b"a", 0, [], [2], ["rank", 0, 0.3, math.inf], 0), "rank threshold from 1 on"),
         (("verify", b"a"), "were expected"),
-        (("generate", b"a", 0, [], 0, None), "positive whole numbers"),
+        (("generate", b"a", 0, [], -1, None), "whole numbers"),
         (("generate", b"a", 0, [2, 3], 2, None), "no room"),
         (("ponder", b"a"), "unknown request"),
     ],
@@ -310,7 +343,9 @@ def test_opening_a_session_again_starts_it_over() -> None:
     behind = server()
     for _ in range(2):
         list(behind.answer(wire.pack(0, "open", b"a", *wire.pack_prompt(PROMPT))))
-        (answer,) = behind.answer(wire.pack(1, "verify", b"a", 0, [], [2, 3], "exact", 20))
+        (answer,) = behind.answer(
+            wire.pack(1, "verify", b"a", 0, [], [2, 3], ["exact", 20, 0.3, math.inf], 0)
+        )
         assert wire.unpack(answer)[1] == "verdict"
     assert behind.sessions == 1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from random import Random
@@ -62,7 +63,7 @@ def opened(name: bytes = NAME, prompt: Prompt = PROMPT) -> bytes:
 def verify(
     seq: int, draft: list[int], *, shared: int = 0, new: tuple[int, ...] = (), name: bytes = NAME
 ) -> bytes:
-    return wire.pack(seq, "verify", name, shared, list(new), draft, "exact", 20)
+    return wire.pack(seq, "verify", name, shared, list(new), draft, ["exact", 20, 0.3, math.inf], 0)
 
 
 async def post(to: httpx.AsyncClient, *messages: bytes) -> httpx.Response:
@@ -334,7 +335,7 @@ def test_acceptance_travels_with_the_request() -> None:
     async def test() -> None:
         async with client() as to:
             rule = Acceptance("rank", 12)
-            asked = wire.pack(1, "verify", NAME, 0, [], [9, 9], rule.rule, rule.rank_threshold)
+            asked = wire.pack(1, "verify", NAME, 0, [], [9, 9], wire.pack_acceptance(rule), 0)
             ((_, _, found),) = answers(await post(to, opened(), asked))
             assert found[1] == 2
 

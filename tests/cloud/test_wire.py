@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
 from edgecloud.cloud import wire
-from edgecloud.contracts import CloudChunk, CloudCost, Prompt, StopLimits, Verdict
+from edgecloud.contracts import Acceptance, CloudChunk, CloudCost, Prompt, StopLimits, Verdict
 from edgecloud.errors import WireError
 
 SESSION = bytes(8)
@@ -34,6 +34,9 @@ costs = st.builds(
 )
 
 
+LONGEST = 16
+
+
 @st.composite
 def verdicts(draw: st.DrawFn, longest: int = 16) -> Verdict:
     drafted = draw(st.integers(1, longest))
@@ -46,6 +49,10 @@ def verdicts(draw: st.DrawFn, longest: int = 16) -> Verdict:
         top_probs=tuple(
             draw(st.lists(st.floats(0, 1, width=32), min_size=drafted, max_size=drafted))
         ),
+        continuation=()
+        if chosen is None
+        else tuple(draw(st.lists(token, max_size=0 if longest == 8 else LONGEST))),
+        regret=draw(st.floats(0, 100)),
         cost=draw(costs),
     )
 
@@ -72,6 +79,7 @@ def test_a_verdict_arrives_as_it_was_sent(verdict: Verdict) -> None:
     arrived = wire.unpack_verdict(
         rest,
         drafted=len(verdict.ranks),
+        continuation=LONGEST,
         bytes_up=verdict.cost.bytes_up,
         bytes_down=verdict.cost.bytes_down,
     )
@@ -172,16 +180,18 @@ def test_what_is_not_of_this_version_is_refused(message: bytes) -> None:
         wire.unpack(message)
 
 
-@given(st.lists(values, max_size=6), st.integers(1, 8))
+@given(st.lists(values, max_size=8), st.integers(1, 8))
 def test_other_data_is_no_verdict(rest: list[Any], drafted: int) -> None:
     try:
-        verdict = wire.unpack_verdict(rest, drafted=drafted, bytes_up=0, bytes_down=0)
+        verdict = wire.unpack_verdict(
+            rest, drafted=drafted, continuation=LONGEST, bytes_up=0, bytes_down=0
+        )
     except WireError:
         return
     assert 0 <= verdict.kept <= drafted == len(verdict.ranks)
 
 
-@given(verdicts(), st.integers(0, 4), values)
+@given(verdicts(), st.integers(0, 6), values)
 def test_a_verdict_with_one_value_changed_is_refused_or_fits_the_draft(
     verdict: Verdict, place: int, value: Any
 ) -> None:
@@ -190,7 +200,9 @@ def test_a_verdict_with_one_value_changed_is_refused_or_fits_the_draft(
     rest[place] = value
     drafted = len(verdict.ranks)
     try:
-        arrived = wire.unpack_verdict(rest, drafted=drafted, bytes_up=0, bytes_down=0)
+        arrived = wire.unpack_verdict(
+            rest, drafted=drafted, continuation=LONGEST, bytes_up=0, bytes_down=0
+        )
     except WireError:
         return
     assert 0 <= arrived.kept <= drafted == len(arrived.ranks) == len(arrived.top_probs)
@@ -206,15 +218,25 @@ def test_other_data_is_no_chunk(rest: list[Any]) -> None:
 
 
 def test_numbers_that_json_cannot_hold_are_refused() -> None:
-    good = [1, 4, [0], struct.pack("<f", 0.5), [0, 1, 0, 1, 0.1]]
-    wire.unpack_verdict(good, drafted=1, bytes_up=0, bytes_down=0)
+    good = [1, 4, [0], struct.pack("<f", 0.5), [], 0.0, [0, 1, 0, 1, 0.1]]
+    wire.unpack_verdict(good, drafted=1, continuation=0, bytes_up=0, bytes_down=0)
     for bad in (math.nan, math.inf):
         with pytest.raises(WireError):
             wire.unpack_verdict(
-                [*good[:3], struct.pack("<f", bad), good[4]], drafted=1, bytes_up=0, bytes_down=0
+                [*good[:3], struct.pack("<f", bad), *good[4:]],
+                drafted=1,
+                continuation=0,
+                bytes_up=0,
+                bytes_down=0,
             )
         with pytest.raises(WireError):
-            wire.unpack_verdict([*good[:4], [0, 1, 0, 1, bad]], drafted=1, bytes_up=0, bytes_down=0)
+            wire.unpack_verdict(
+                [*good[:5], bad, good[6]], drafted=1, continuation=0, bytes_up=0, bytes_down=0
+            )
+        with pytest.raises(WireError):
+            wire.unpack_verdict(
+                [*good[:6], [0, 1, 0, 1, bad]], drafted=1, continuation=0, bytes_up=0, bytes_down=0
+            )
 
 
 @given(values, values, values)
@@ -255,12 +277,33 @@ def test_a_prompt_whose_sizes_do_not_fit_is_refused(ids: Any, shape: Any, featur
 
 
 @pytest.mark.parametrize("bad", [0, -1, 1.5, "3", None, [1]])
-def test_limits_and_thresholds_are_positive_whole_numbers(bad: Any) -> None:
+def test_limits_and_thresholds_are_whole_numbers(bad: Any) -> None:
+    if bad != 0:
+        with pytest.raises(WireError):
+            wire.limits_of(bad, None)
     with pytest.raises(WireError):
-        wire.limits_of(bad, None)
-    with pytest.raises(WireError):
-        wire.acceptance_of("rank", bad)
+        wire.acceptance_of(["rank", bad, 0.3, 1.0])
     if bad is not None:
         with pytest.raises(WireError):
             wire.limits_of(5, bad)
     assert wire.limits_of(5, None) == StopLimits(5, None)
+    assert wire.limits_of(0, None) == StopLimits(0, None)
+
+
+@pytest.mark.parametrize("bad", [0.0, 1.1, -0.5, math.nan, 1, "0.3", None])
+def test_a_probability_ratio_is_above_0_and_at_most_1(bad: Any) -> None:
+    with pytest.raises(WireError):
+        wire.acceptance_of(["bounded", 20, bad, 1.0])
+
+
+@pytest.mark.parametrize("bad", [-0.1, math.nan, 3, None])
+def test_a_budget_of_regret_is_at_least_0(bad: Any) -> None:
+    with pytest.raises(WireError):
+        wire.acceptance_of(["bounded", 20, 0.3, bad])
+
+
+@given(st.integers(1, 100), st.floats(0.01, 1), st.floats(0, math.inf))
+def test_an_acceptance_arrives_as_it_was_sent(rank: int, ratio: float, regret: float) -> None:
+    acceptance = Acceptance("bounded", rank, ratio, regret)
+    _, _, values = wire.unpack(wire.pack(1, "verify", wire.pack_acceptance(acceptance)))
+    assert wire.acceptance_of(values[0]) == acceptance

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -84,3 +86,32 @@ def test_more_draft_never_shortens_what_is_kept(
 ) -> None:
     before, after = kept(draft, acceptance), kept([*draft, more], acceptance)
     assert before <= after <= before + 1
+
+
+def bounded(rank_threshold: int = 20, ratio: float = 0.3, nats: float = math.inf) -> Acceptance:
+    return Acceptance("bounded", rank_threshold, ratio, nats)
+
+
+@pytest.mark.parametrize(
+    "top, keeps",
+    [(0.5, True), (0.66, True), (0.67, False), (0.7, False)],
+)
+def test_bounded_keeps_what_is_nearly_as_likely(top: float, keeps: bool) -> None:
+    token = Judged(rank=1, is_top=False, regret=math.log(top / 0.2))
+    assert bool(kept([token], bounded())) is keeps
+
+
+def test_bounded_keeps_no_rank_that_is_too_low() -> None:
+    assert kept([Judged(rank=3, is_top=False, regret=0.1)], bounded(rank_threshold=3)) == 0
+
+
+def test_the_budget_of_regret_is_the_captions() -> None:
+    token = Judged(rank=1, is_top=False, regret=0.4)
+    assert kept([token] * 5, bounded(nats=1.0)) == 2
+    assert kept([Judged(rank=0, is_top=True)] * 5, bounded(nats=0.0)) == 5
+
+
+@given(st.lists(st.floats(0, 3), max_size=12), st.floats(0, 5))
+def test_no_more_is_given_away_than_the_budget(regrets: list[float], nats: float) -> None:
+    draft = [Judged(rank=1, is_top=False, regret=regret) for regret in regrets]
+    assert sum(regrets[: kept(draft, bounded(nats=nats))]) <= nats + 1e-9

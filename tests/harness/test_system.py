@@ -6,17 +6,17 @@ import pytest
 
 from edgecloud.config import resolve
 from edgecloud.errors import ConfigError, ModelError, WorkerError
-from edgecloud.harness.system import System, _check_pair, _model
+from edgecloud.harness.system import System, _check_pair, model_of
 from edgecloud.models.reference import CLOUD_CHECKPOINT, EDGE_CHECKPOINT
 
 
 def test_without_a_path_the_embedded_pair_is_taken() -> None:
-    assert _model(None, "edge") == ("embedded-edge", str(EDGE_CHECKPOINT))
-    assert _model(None, "cloud") == ("embedded-cloud", str(CLOUD_CHECKPOINT))
+    assert model_of(None, "edge") == ("embedded-edge", str(EDGE_CHECKPOINT))
+    assert model_of(None, "cloud") == ("embedded-cloud", str(CLOUD_CHECKPOINT))
 
 
 def test_a_model_is_called_by_its_folder() -> None:
-    assert _model("/models/Omni-3B/", "edge") == ("Omni-3B", "/models/Omni-3B/")
+    assert model_of("/models/Omni-3B/", "edge") == ("Omni-3B", "/models/Omni-3B/")
 
 
 def test_two_sides_must_speak_the_same_tokens() -> None:

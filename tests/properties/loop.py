@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -14,6 +16,8 @@ from edgecloud.contracts import (
     CloudModel,
     CloudSession,
     Commit,
+    Model,
+    Pending,
     Prompt,
     StopLimits,
     StopReason,
@@ -22,10 +26,12 @@ from edgecloud.contracts import (
 )
 from edgecloud.decoding.autoregressive import cloud_only, edge_only
 from edgecloud.decoding.gates import Thresholds
+from edgecloud.decoding.pace import Budget
 from edgecloud.decoding.recorder import Recorder
 from edgecloud.decoding.speculative import Speculation, speculative
 from edgecloud.decoding.stopping import Stopping
-from edgecloud.hardware.clock import WallClock
+from edgecloud.hardware.clock import ModelledClock, TimedCloud, TimedModel, WallClock
+from edgecloud.hardware.profiles import CloudCosts, EdgeCosts, HardwareProfile, LinkCosts
 from edgecloud.models.scripted import ScriptedModel, hashed
 
 VOCAB = 12
@@ -50,19 +56,26 @@ class CountingCloud:
         return _CountingSession(self, LocalSession(model, prompt, self.stopping))
 
 
-class _CountingSession:
+class _CountingSession(CloudSession):
     def __init__(self, cloud: CountingCloud, session: LocalSession) -> None:
         self._cloud = cloud
         self._session = session
 
-    def verify(
-        self, committed: Sequence[int], draft: Sequence[int], acceptance: Acceptance
-    ) -> Verdict:
+    def start(self, count: int) -> Pending[CloudChunk]:
+        return self._session.start(count)
+
+    def submit(
+        self,
+        committed: Sequence[int],
+        draft: Sequence[int],
+        acceptance: Acceptance,
+        continuation: int = 0,
+    ) -> Pending[Verdict]:
         if len(self._cloud.calls) == self._cloud.fail_at:
             raise RuntimeError("the cloud is gone")
-        verdict = self._session.verify(committed, draft, acceptance)
+        verdict = self._session.verify(committed, draft, acceptance, continuation)
         self._cloud.calls.append((tuple(committed), tuple(draft), verdict))
-        return verdict
+        return Pending(lambda: verdict)
 
     def generate(self, committed: Sequence[int], limits: StopLimits) -> Iterator[CloudChunk]:
         return self._session.generate(committed, limits)
@@ -138,10 +151,33 @@ def _follow(
 
 
 def run_speculative(case: Case, edge: ScriptedModel, cloud: CloudModel) -> Run:
-    recorder = Recorder(WallClock())
+    return _speculative(case, Recorder(WallClock()), edge, edge, cloud)
+
+
+MODELLED = HardwareProfile(
+    "test",
+    EdgeCosts(prefill_s=2.0, step_s=0.4),
+    CloudCosts(prefill_s=0.5, step_s=0.05, verify_s=0.06),
+    LinkCosts(round_trip_s=0.1),
+    source="made up",
+)
+
+
+def run_modelled(
+    case: Case, edge: ScriptedModel, cloud: CloudModel, hardware: HardwareProfile = MODELLED
+) -> Run:
+    """The same in modelled time."""
+    clock = ModelledClock()
+    timed = TimedModel(edge, clock, hardware.edge)
+    return _speculative(case, Recorder(clock), edge, timed, TimedCloud(cloud, clock, hardware))
+
+
+def _speculative(
+    case: Case, recorder: Recorder, edge: ScriptedModel, timed: Model, cloud: CloudModel
+) -> Run:
     commits = speculative(
         PROMPT,
-        edge=edge,
+        edge=timed,
         cloud=cloud,
         settings=case.settings,
         stopping=case.stopping,
@@ -165,16 +201,41 @@ def run_edge(case: Case) -> Run:
 
 
 acceptances = st.builds(
-    Acceptance, rule=st.sampled_from(["rank", "exact"]), rank_threshold=st.integers(1, VOCAB)
+    Acceptance,
+    rule=st.sampled_from(["rank", "exact", "bounded"]),
+    rank_threshold=st.integers(1, VOCAB),
+    probability_ratio=st.floats(0.01, 1),
+    regret_nats=st.floats(0, 5) | st.just(math.inf),
 )
 thresholds = st.builds(
     Thresholds, entropy=st.floats(0, 2.5), margin=st.floats(0, 1), logprob=st.floats(-4, 0)
 )
 
 
+ideas: dict[str, st.SearchStrategy[Any]] = {
+    "gate_scope": st.sampled_from(["block", "token"]),
+    "verify_scope": st.sampled_from(["block", "since-last-call"]),
+    "final_check": st.booleans(),
+    "continuation": st.integers(0, 5),
+    "adaptive_k": st.booleans(),
+    "draft_ahead": st.booleans(),
+    "parallel_prefill": st.booleans(),
+    "seed_tokens": st.integers(0, 4),
+    "hand_off": st.booleans(),
+    "expected_tokens": st.integers(1, 40),
+    "budget": st.builds(
+        Budget,
+        busy_s=st.just(math.inf) | st.floats(0, 3),
+        tokens=st.just(math.inf) | st.integers(0, 20),
+    ),
+}
+"""Everything else that can be set."""
+
+
 def cases(
     gate: st.SearchStrategy[str] | None = None,
     acceptance: st.SearchStrategy[Acceptance] = acceptances,
+    **others: st.SearchStrategy[Any],
 ) -> st.SearchStrategy[Case]:
     gates = st.sampled_from(["never", "always", "entropy", "margin", "logprob"])
     return st.builds(
@@ -187,6 +248,7 @@ def cases(
             gate=gates if gate is None else gate,
             thresholds=thresholds,
             acceptance=acceptance,
+            **others,
         ),
         limits=st.builds(
             StopLimits,

@@ -74,7 +74,7 @@ def test_every_token_is_allowed_by_whom_its_origin_names(case: Case) -> None:
             assert rank == 0
         if origin == "verified":
             rule = case.settings.acceptance
-            assert rank < (rule.rank_threshold if rule.rule == "rank" else 1)
+            assert rank < (1 if rule.rule == "exact" else rule.rank_threshold)
         sequence.append(token)
 
 

@@ -36,6 +36,8 @@ DEADLINE_S = 5.0 if FULL else 0.6
 STALL_S = 10.0 if FULL else 1.5
 OUTAGE_S = 60.0 if FULL else 1.5
 REST_S = 2.0 if FULL else 0.3
+PATIENT_S = 30.0
+"""The deadline where nothing is late: so long that no busy machine reaches it."""
 MARGIN_S = 1.0
 """What the edge alone takes here, on a machine that is busy with other things."""
 SAMPLES = 20
@@ -61,26 +63,31 @@ class Told:
         return events[0].data["reason"] if events else None
 
 
-def captions(url: str, *, between: Callable[[int], None] | None = None) -> list[Told]:
+def captions(
+    url: str,
+    *,
+    deadline_s: float = DEADLINE_S,
+    between: Callable[[int], None] | None = None,
+) -> list[Told]:
     """Twenty captions over ``url``, one after the other, each checked."""
     found = []
     with closing(HttpChannel(url, breaker=Breaker(rest_s=REST_S))) as channel:
-        cloud = RemoteCloud(channel, deadline_s=DEADLINE_S)
+        cloud = RemoteCloud(channel, deadline_s=deadline_s)
         for number, case in enumerate(CASES):
             if between is not None:
                 between(number)
             began = time.monotonic()
             run = run_speculative(case, case.edge(), cloud)
             told = Told(run.tokens, run.trace, time.monotonic() - began)
-            check(case, told)
+            check(case, told, deadline_s)
             found.append(told)
     assert len(found) == SAMPLES
     return found
 
 
-def check(case: Case, told: Told) -> None:
+def check(case: Case, told: Told, deadline_s: float) -> None:
     """In time; the cloud's own text, unless and until the trace says that the cloud was lost."""
-    assert told.took_s < DEADLINE_S + MARGIN_S
+    assert told.took_s < deadline_s + MARGIN_S
     expected = run_speculative(case, case.edge(), case.cloud()).tokens
     if told.degraded is None:
         assert told.tokens == expected
@@ -130,7 +137,8 @@ def test_reset_in_the_middle_of_an_answer() -> None:
 
     with behind(fault) as url:
         # Each is asked again and gets the answer that was lost on the way.
-        assert [told.degraded for told in captions(url)] == [None] * SAMPLES
+        found = captions(url, deadline_s=PATIENT_S)
+    assert [told.degraded for told in found] == [None] * SAMPLES
 
 
 def test_500s() -> None:
@@ -146,7 +154,8 @@ def test_some_500s() -> None:
             exchange.answer(500, b"oops")
 
     with behind(fault) as url:
-        assert [told.degraded for told in captions(url)] == [None] * SAMPLES
+        found = captions(url, deadline_s=PATIENT_S)
+    assert [told.degraded for told in found] == [None] * SAMPLES
 
 
 def test_stalls() -> None:
@@ -190,7 +199,8 @@ def test_truncated_bodies() -> None:
             exchange.answer(200, body[: len(body) // 2], claim=len(body))
 
     with behind(fault) as url:
-        assert [told.degraded for told in captions(url)] == [None] * SAMPLES
+        found = captions(url, deadline_s=PATIENT_S)
+    assert [told.degraded for told in found] == [None] * SAMPLES
 
 
 def test_another_version() -> None:
@@ -220,7 +230,7 @@ def test_the_cloud_is_killed_and_started_again() -> None:
     service = running(plain(), port=port)
     service.__enter__()
     try:
-        found = captions(url, between=between)
+        found = captions(url, deadline_s=PATIENT_S, between=between)
     finally:
         service.__exit__(None, None, None)
     lost = [bool(told.degraded) for told in found]
@@ -236,7 +246,8 @@ def test_sessions_that_expire() -> None:
         exchange.relay()
 
     with behind(fault) as url:
-        assert [told.degraded for told in captions(url)] == [None] * SAMPLES
+        found = captions(url, deadline_s=PATIENT_S)
+    assert [told.degraded for told in found] == [None] * SAMPLES
 
 
 def test_answers_doubled_and_out_of_order() -> None:
@@ -248,7 +259,8 @@ def test_answers_doubled_and_out_of_order() -> None:
         earlier.append(body)
 
     with behind(fault) as url:
-        assert [told.degraded for told in captions(url)] == [None] * SAMPLES
+        found = captions(url, deadline_s=PATIENT_S)
+    assert [told.degraded for told in found] == [None] * SAMPLES
 
 
 def test_a_third_of_everything_is_lost() -> None:

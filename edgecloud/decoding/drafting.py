@@ -1,0 +1,110 @@
+"""The edge's side of speculation: a cache that follows the text, and a draft after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from torch import Tensor
+
+from edgecloud.contracts import Model, Prompt, TokenStats
+from edgecloud.decoding.greedy import choose
+
+__all__ = ["Drafter", "common_prefix"]
+
+
+class Drafter:
+    """Drafts greedily after a text that grows, and that may be taken back.
+
+    The edge's cache holds the prompt and a prefix of text and draft. What it has not seen (the last
+    drafted token, a correction, a continuation) is ingested in one forward, with the next step; a
+    draft that turns out to be the text is not computed again.
+    """
+
+    def __init__(self, edge: Model, prompt: Prompt, *, end_ids: frozenset[int]) -> None:
+        self._edge = edge
+        self._prompt = prompt
+        self._end_ids = end_ids
+        self._held: list[int] = []
+        """Tokens in the cache after the prompt."""
+        self._text: list[int] = []
+        self._drafted: list[tuple[int, TokenStats]] = []
+        """What was drafted after the text, and may be asked for again."""
+        self._first: Tensor | None = None
+        """Logits ``(V,)`` after the prompt."""
+        self._next: Tensor | None = None
+        """Logits ``(V,)`` after what the cache holds, where they are at hand."""
+
+    @property
+    def ahead(self) -> int:
+        """Tokens drafted after the text."""
+        return len(self._drafted)
+
+    def prefill(self) -> None:
+        self._first = self._next = self._edge.prefill(self._prompt)
+
+    def follow(self, text: Sequence[int], *, ended: bool = False) -> None:
+        """Go on after ``text``: what was drafted beyond it stays where it follows and the text has not
+        ``ended``, and goes otherwise."""
+        path = [*self._text, *(token for token, _ in self._drafted)]
+        shared = common_prefix(path, text)
+        follows = not ended and len(self._text) <= len(text) == shared
+        self._drafted = self._drafted[shared - len(self._text) :] if follows else []
+        self._text = list(text)
+        keep = len(self._held) if follows else min(shared, len(self._held))
+        if keep < len(self._held):
+            self._edge.rewind(self._prompt.length + keep)
+            del self._held[keep:]
+            self._next = None
+
+    def draft(
+        self,
+        text: Sequence[int],
+        k: int,
+        *,
+        sure: Callable[[TokenStats], bool] = lambda _: True,
+        recent_corrections: int = 0,
+    ) -> tuple[list[int], list[TokenStats]]:
+        """Up to ``k`` tokens after ``text``. An end of text ends the draft, and so does the first
+        token that is not ``sure``; both are part of it."""
+        self.follow(text)
+        stats: list[TokenStats] = []
+        while True:
+            if self.ahead == len(stats):
+                self.step()
+            token, known = self._drafted[len(stats)]
+            position = len(text) + len(stats)
+            stat = replace(known, position=position, recent_corrections=recent_corrections)
+            stats.append(stat)
+            if len(stats) == k or token in self._end_ids or not sure(stat):
+                return [token for token, _ in self._drafted[: len(stats)]], stats
+
+    def step(self) -> bool:
+        """Draft one token more; ``False`` where the draft has ended with the text."""
+        if self._drafted and self._drafted[-1][0] in self._end_ids:
+            return False
+        self._drafted.append(choose(self._logits()))
+        return True
+
+    def _logits(self) -> Tensor:
+        """The logits ``(V,)`` after text and draft."""
+        path = [*self._text, *(token for token, _ in self._drafted)]
+        if len(path) == len(self._held) and self._next is None and path:
+            # The logits after the last token are gone: compute that token again.
+            self._edge.rewind(self._prompt.length + len(path) - 1)
+            del self._held[-1]
+        if unseen := path[len(self._held) :]:
+            self._next = self._edge.extend(unseen)[-1]
+            self._held = path
+        found = self._next if path else self._first
+        if found is None:
+            raise ValueError("prefill comes first")
+        return found
+
+
+def common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens the two begin with alike."""
+    for index, (a, b) in enumerate(zip(one, other, strict=False)):
+        if a != b:
+            return index
+    return min(len(one), len(other))

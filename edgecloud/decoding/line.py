@@ -1,0 +1,119 @@
+"""The line to the cloud, as one caption uses it: opened when first needed, left at its first failure."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+from edgecloud.contracts import (
+    Acceptance,
+    CloudChunk,
+    CloudModel,
+    CloudSession,
+    Pending,
+    Prompt,
+    Verdict,
+)
+from edgecloud.decoding.drafting import Drafter
+from edgecloud.decoding.pace import Pace
+from edgecloud.decoding.recorder import Recorder
+from edgecloud.errors import CloudError
+
+__all__ = ["Line"]
+
+_MOST_AHEAD = 16
+"""Tokens drafted during one call: beyond these the guess is worth nothing."""
+
+
+class Line:
+    """Asks the cloud until it fails or the budget is spent; the trace says what came of it."""
+
+    def __init__(
+        self,
+        cloud: CloudModel,
+        prompt: Prompt,
+        acceptance: Acceptance,
+        pace: Pace,
+        recorder: Recorder,
+    ) -> None:
+        self._cloud = cloud
+        self._prompt = prompt
+        self._acceptance = acceptance
+        self._pace = pace
+        self._recorder = recorder
+        self._session: CloudSession | None = None
+        self._start: Pending[CloudChunk] | None = None
+        self._start_s = 0.0
+        self._lost = False
+
+    @property
+    def usable(self) -> bool:
+        return not self._lost and self._pace.affordable
+
+    def start(self, count: int) -> None:
+        """Let the cloud prefill now, and write the caption's first ``count`` tokens."""
+        with self._watched() as self._start_s:
+            self._start = self._opened().start(count)
+
+    def started(self) -> list[int]:
+        """What the cloud wrote since :meth:`start`; nothing, where it failed."""
+        tokens: list[int] = []
+        start, self._start = self._start, None
+        if start is not None:
+            with self._watched():
+                chunk = start.result()
+                self._pace.paid(chunk.cost)
+                self._recorder.generate(self._start_s, chunk)
+                tokens = list(chunk.tokens)
+        return tokens
+
+    def ask(
+        self,
+        output: Sequence[int],
+        proposed: Sequence[int],
+        continuation: int,
+        ahead: Drafter | None,
+    ) -> Verdict | None:
+        """The verdict on what is ``proposed`` after ``output``; ``None`` where the cloud failed.
+
+        With ``ahead`` the edge drafts on in the meantime, as if all were kept.
+        """
+        verdict: Verdict | None = None
+        with self._watched() as start_s:
+            self.started()
+            answer = self._opened().submit(output, proposed, self._acceptance, continuation)
+            steps = 0
+            if ahead is not None:
+                while not answer.ready() and steps < _MOST_AHEAD and ahead.step():
+                    steps += 1
+            verdict = answer.result()
+            self._recorder.verify(start_s, verdict, drafted=len(proposed), ahead=steps)
+            self._pace.called(
+                verdict.cost,
+                self._recorder.now() - start_s,
+                kept=verdict.kept,
+                rejected=verdict.kept < len(proposed),
+            )
+            left = self._acceptance.regret_nats - verdict.regret
+            self._acceptance = replace(self._acceptance, regret_nats=max(0.0, left))
+        return verdict
+
+    def close(self) -> None:
+        if self._session is not None:
+            self._session.close()
+
+    def _opened(self) -> CloudSession:
+        if self._session is None:
+            self._session = self._cloud.open(self._prompt)
+        return self._session
+
+    @contextmanager
+    def _watched(self) -> Generator[float, None, None]:
+        """From now on; a failure of the cloud loses the line and is written down."""
+        start_s = self._recorder.now()
+        try:
+            yield start_s
+        except CloudError as error:
+            self._recorder.degrade(start_s, error)
+            self._lost = True

@@ -1,0 +1,251 @@
+"""Many configurations over one corpus, in modelled time: loaded once, in parallel processes, resumable.
+
+Each point of a sweep has a journal of its own, like any run's; a point whose journal is complete is
+read back instead of run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import multiprocessing
+import os
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from edgecloud.cloud.local import LocalCloud
+from edgecloud.cloud.loopback import Loopback
+from edgecloud.cloud.remote import RemoteCloud
+from edgecloud.cloud.server import MessageServer
+from edgecloud.config import Config, resolve
+from edgecloud.contracts import Sample
+from edgecloud.datasets.manifest import data_hash
+from edgecloud.errors import ConfigError, DataError, ModelError, WorkerError
+from edgecloud.hardware.captioner import Captioner
+from edgecloud.hardware.edge_process import CaptionRequest, Failed, Mode
+from edgecloud.hardware.probes import null_readings
+from edgecloud.hardware.profiles import profile
+from edgecloud.harness.arm import journalled, load_corpus
+from edgecloud.harness.reporting import machine
+from edgecloud.harness.system import cache_dir, model_of
+from edgecloud.measure.journal import Journal
+from edgecloud.measure.replay import facts
+from edgecloud.models.loading import Loaded, load
+from edgecloud.quality import corpus_references_of, score
+from edgecloud.quality.tokenise import LANGUAGE_TOKENISERS
+
+__all__ = ["DEFAULT_GRID", "Point", "read_grid", "sweep"]
+
+DEFAULT_GRID = Path(__file__).parent / "frontier.toml"
+_WHERE = ("language", "prompt_type", "hardware_profile", "link")
+"""What a grid varies around every one of its policies."""
+_POLICY = {"name", "settings", "grid", "where", "role"}
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One configuration: ``edge`` or ``cloud`` alone, or ``spec`` with ``settings``."""
+
+    mode: Mode
+    name: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    role: str = "policy"
+    """What it is for on the frontier's page: ``policy``, ``baseline``, ``added``, ``removed``."""
+
+    @property
+    def config(self) -> Config:
+        preset = self.settings.get("preset")
+        flags = {key: value for key, value in self.settings.items() if key != "preset"}
+        return resolve({**flags, "clock": "modelled"}, preset=preset)
+
+    @property
+    def key(self) -> str:
+        """The name of its journal: the same for the same configuration, whatever it is called."""
+        identity = json.dumps([self.mode, self.config.identity(), self.config.max_samples])
+        return f"{self.mode}-{hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()}"
+
+
+def read_grid(path: str | Path) -> list[Point]:
+    """The points of a grid file (TOML): every ``[[policy]]`` at every place of ``[where]``, edge and
+    cloud alone at each of them, too.
+
+    A policy is a name, settings, and lists of settings whose every combination is a point:
+    ``name = "token"``, ``settings = {k = 8}``, ``grid = {continuation = [0, 4]}``. Its own ``where``
+    replaces values of the grid's; ``settings.preset`` names a preset they change; its ``role`` is what
+    it is for on the frontier's page.
+
+    Raises:
+        ConfigError: no such file, not TOML, or settings that are none.
+    """
+    try:
+        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"grid {path}: {error.strerror or error}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"grid {path} is not TOML: {error}") from error
+    where = content.get("where", {})
+    policies = content.get("policy", [])
+    unknown = {*content} - {"where", "policy"}
+    if unknown or not isinstance(where, dict) or not isinstance(policies, list):
+        raise ConfigError(f"grid {path}: [where] and [[policy]] tables were expected")
+    points: dict[tuple[str, str], Point] = {}
+    for policy in policies:
+        if not isinstance(policy, dict) or {*policy} - _POLICY:
+            raise ConfigError(f"grid {path}: a policy has {', '.join(sorted(_POLICY))}")
+        places = _places({**where, **policy.get("where", {})})
+        for place, (name, settings) in itertools.product(places, _policies(policy)):
+            alone = [Point("edge", "edge", place), Point("cloud", "cloud", place)]
+            role = policy.get("role", "policy")
+            for point in (*alone, Point("spec", name, {**place, **settings}, role)):
+                points.setdefault((point.name, point.key), point)
+    return sorted(points.values(), key=lambda point: point.mode == "spec")
+
+
+def _places(where: Mapping[str, Any]) -> list[dict[str, Any]]:
+    unknown = {*where} - {*_WHERE, "max_samples"}
+    if unknown:
+        raise ConfigError(f"where: {', '.join(sorted(unknown))} cannot vary; use a policy's grid")
+    lists = [value if isinstance(value, list) else [value] for value in where.values()]
+    return [dict(zip(where, values, strict=True)) for values in itertools.product(*lists)]
+
+
+def _policies(policy: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    grid = policy.get("grid", {})
+    for values in itertools.product(*grid.values()):
+        varied = dict(zip(grid, values, strict=True))
+        name = " ".join([policy["name"], *(f"{key}={value}" for key, value in varied.items())])
+        yield name, {**policy.get("settings", {}), **varied}
+
+
+def sweep(
+    points: Sequence[Point], output_dir: str | Path, *, workers: int = 1
+) -> Iterator[tuple[Point, Path, dict[str, float]]]:
+    """Run every point; yield it with its journal and the CIDEr of each sample as it is done. Complete
+    journals are not run again, broken-off ones go on.
+
+    Raises:
+        EdgeCloudError: a point cannot be run; journals keep what was done.
+    """
+    folder = Path(output_dir) / "journals"
+    environment = machine()
+    tasks = [(point, folder / f"{point.key}.jsonl") for point in points]
+    # Settings are checked before anything is run.
+    distinct = {path: point for point, path in tasks}
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_one_thread) as pool:
+        running = {
+            pool.submit(_run, point, path, environment): path for path, point in distinct.items()
+        }
+        try:
+            for done in as_completed(running):
+                quality = done.result()
+                for point, path in tasks:
+                    if path == running[done]:
+                        yield point, path, quality
+        except BrokenProcessPool as error:
+            raise WorkerError(
+                "a process of the sweep died; start it again, it goes on where it ended"
+            ) from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _one_thread() -> None:
+    """Processes side by side: each computes on one core."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@cache
+def _loaded(path: str | None, side: str, device: str, dtype: str) -> Loaded:
+    return load(*model_of(path, side), device=device, dtype=dtype)
+
+
+def _run(point: Point, path: Path, environment: Mapping[str, Any]) -> dict[str, float]:
+    """Caption what the point's journal does not hold yet; the CIDEr of each sample by ``file_id``."""
+    config = point.config
+    corpus, manifest = load_corpus(config)
+    samples = corpus[: config.max_samples]
+    edge = _loaded(config.edge_model, "edge", config.edge_device, config.edge_dtype)
+    cloud = _loaded(config.cloud_model, "cloud", config.cloud_device, config.cloud_dtype)
+    data = {
+        "manifest": "embedded" if config.dataset_path is None else manifest.name,
+        "samples": len(corpus),
+        "sha256": data_hash(corpus),
+    }
+    used = {
+        "edge": None if point.mode == "cloud" else edge.facts,
+        "cloud": None if point.mode == "edge" else cloud.facts,
+    }
+    identity = {
+        "settings": config.identity(),
+        "data": data,
+        "models": {side: found and found["sha256"] for side, found in used.items()},
+    }
+    journal = Journal.open(path, mode=point.mode, identity=identity, resume=True)
+    with journal:
+        journal.describe(
+            facts(
+                config=config,
+                corpus=corpus,
+                samples=samples,
+                setup={
+                    "models": used,
+                    "data": data,
+                    "limits": {"summary": "none: one process, modelled time"},
+                    "hardware_profile": profile(config.hardware_profile).to_json(),
+                },
+                environment=environment,
+                floors=None,
+            )
+        )
+        left = [sample for sample in samples if sample.file_id not in journal.records]
+        server = MessageServer(LocalCloud(cloud.model, cloud.stopping()))
+        captioner = Captioner(
+            config,
+            (cloud if point.mode == "cloud" else edge).processor,
+            edge=None if point.mode == "cloud" else edge.model.fresh(),
+            cloud=(
+                None
+                if point.mode == "edge"
+                else RemoteCloud(Loopback(server), deadline_s=config.deadline)
+            ),
+            cache_dir=cache_dir(),
+        )
+        for sample in left:
+            transcription = sample.transcription if config.input_modality == "audio_text" else None
+            try:
+                answer = captioner.caption(CaptionRequest(str(sample.audio_path), transcription))
+            except (DataError, ModelError) as error:
+                failed = Failed(type(error).__name__, str(error))
+                journal.append(journalled(sample, failed, null_readings("the clock is modelled")))
+                continue
+            journal.append(journalled(sample, answer, null_readings("the clock is modelled")))
+    return _ciders(config, corpus, journal.records)
+
+
+def _ciders(
+    config: Config, corpus: Sequence[Sample], records: Mapping[str, Mapping[str, Any]]
+) -> dict[str, float]:
+    language = config.language
+    found = score(
+        language=language,
+        ids=list(records),
+        hypotheses=[record["text"] for record in records.values()],
+        references=[record["references"] for record in records.values()],
+        reference_languages=[record["reference_language"] for record in records.values()],
+        corpus_references=corpus_references_of(corpus, language),
+        tokenisers=LANGUAGE_TOKENISERS[language][:1],
+    )
+    name = f"{LANGUAGE_TOKENISERS[language][0]}.cider"
+    values = {id_: row[name] for id_, row in zip(records, found.per_sample, strict=True)}
+    return {id_: value for id_, value in values.items() if value is not None}

@@ -1,0 +1,116 @@
+"""Quality against time against cloud: what a configuration reaches, and how far it is from the bound.
+
+A configuration is judged beside edge and cloud alone on the same samples. Ratios are of means over
+samples, with paired bootstrap intervals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edgecloud.contracts import Trace
+from edgecloud.measure.cost import cost
+from edgecloud.measure.latency import latency
+from edgecloud.measure.speculation import speculation
+from edgecloud.measure.statistics import Interval, gap_closed, mean_ratio
+
+__all__ = ["Bound", "Measures", "Standing", "bound_of", "measures", "standing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """One configuration on every sample, in order: seconds, counts, and a quality (``None``: unscored)."""
+
+    total_s: tuple[float, ...]
+    ttft_s: tuple[float, ...]
+    busy_s: tuple[float, ...]
+    tokens: tuple[int, ...]
+    cloud_tokens: tuple[int, ...]
+    calls: tuple[int, ...]
+    verified: tuple[int, ...]
+    prefilled: tuple[bool, ...]
+    """Whether the cloud was asked at all: then it prefilled once."""
+    seeded: tuple[bool, ...]
+    """Whether the cloud wrote the first tokens: the first of them is its prefill's."""
+    quality: tuple[float, ...]
+
+
+def measures(records: Sequence[Mapping[str, Any]], quality: Sequence[float]) -> Measures:
+    """What the journal's records of completed samples say; ``quality`` is in their order."""
+    rows = []
+    for record, scored in zip(records, quality, strict=True):
+        trace = Trace.from_json(record["trace"])
+        times, counts, costs = latency(trace), speculation(trace, k=1), cost(trace)
+        rows.append(
+            (
+                times["total_time"],
+                times["ttft"],
+                costs["cloud_busy_time"],
+                counts["output_tokens"],
+                counts["cloud_tokens"],
+                counts["cloud_calls"],
+                counts["verified"],
+                costs["cloud_prefill_tokens"] > 0,
+                any(event.data["tokens"] for event in trace.of("generate")),
+                scored,
+            )
+        )
+    return Measures(*zip(*rows, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A configuration beside edge and cloud alone: time and time to first token over the edge's, busy
+    time over the cloud's, the share of the quality gap that is closed."""
+
+    time: Interval
+    ttft: Interval
+    busy: Interval
+    gap_closed: Interval
+    above_bound: float | None
+    """Its time over the least possible with its own tokens and calls, less 1."""
+
+
+def standing(found: Measures, edge: Measures, cloud: Measures, *, bound: Bound) -> Standing:
+    """How ``found`` stands; all three are over the same samples in the same order."""
+    least_s = bound.time_s
+    return Standing(
+        time=mean_ratio(found.total_s, edge.total_s),
+        ttft=mean_ratio(found.ttft_s, edge.ttft_s),
+        busy=mean_ratio(found.busy_s, cloud.busy_s),
+        gap_closed=gap_closed(edge.quality, found.quality, cloud.quality),
+        above_bound=mean(found.total_s) / least_s - 1 if least_s else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The least mean seconds a caption may take, and the least the cloud is busy for it."""
+
+    time_s: float
+    busy_s: float
+
+
+def bound_of(found: Measures, costs: Mapping[str, Any]) -> Bound:
+    """The bound for a configuration's own tokens and calls, at the costs of a hardware profile (JSON).
+
+    With ``n`` output tokens of which ``c`` come from the cloud in ``m`` calls, the cloud prefills once
+    if it is asked, scores each call, and takes a step for each token that is neither a call's own nor
+    its prefill's first; the edge prefills and takes a step for each of the rest.
+    """
+    edge, cloud = costs["edge"], costs["cloud"]
+    n, c, m = mean(found.tokens), mean(found.cloud_tokens), mean(found.calls)
+    steps = max(0.0, c - m - mean(found.seeded))
+    return Bound(
+        time_s=edge["prefill_s"] + (n - c) * edge["step_s"],
+        busy_s=mean(found.prefilled) * cloud["prefill_s"]
+        + m * cloud["verify_s"]
+        + steps * cloud["step_s"],
+    )
+
+
+def mean(values: Sequence[float]) -> float:
+    """The mean of values that are there."""
+    return sum(values) / len(values)
