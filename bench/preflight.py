@@ -46,7 +46,7 @@ def check_plugins(config: pytest.Config) -> None:
 def check_run(config: Config, modes: Iterable[str]) -> None:
     """Data, models and output of a run. Raises ``pytest.UsageError``."""
     try:
-        manifest = config.dataset_path or embedded_manifest(config.language)
+        manifest = config.dataset_path or embedded_manifest(config.language, config.prompt_type)
         load_manifest(manifest, language=config.language, caption_type=config.caption_type)
         for side in dict.fromkeys(side for mode in modes for side in _SIDES[mode]):
             _check_model(side, getattr(config, f"{side}_model"))

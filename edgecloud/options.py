@@ -111,7 +111,7 @@ OPTIONS: tuple[Option, ...] = (
         "calibrated_threshold",
         float,
         "how",
-        "calibrated gate: ask when the cloud is likelier than this to disagree",
+        "calibrated gate: ask when the cloud is likelier than this to reject a token",
         minimum=0.0,
         maximum=1.0,
     ),

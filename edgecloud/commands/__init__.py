@@ -13,6 +13,7 @@ MODULES = (
     "merge",
     "gate",
     "baseline",
+    "calibrate",
     "data",
 )
 """In the order of ``edgecloud --help``."""

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from edgecloud.errors import ConfigError
+
 __all__ = ["add"]
 
 
@@ -18,6 +20,18 @@ def add(commands: Any) -> None:
     secap.add_argument("src", type=Path, metavar="SRC", help="folder with text.txt and wav/")
     secap.add_argument("dest", type=Path, metavar="DEST", help="folder to write")
     secap.set_defaults(command=_secap)
+    synthetic = data.add_parser(
+        "synthetic",
+        help="speak a split of the embedded corpus's kind again (extra: build), with manifests",
+    )
+    synthetic.add_argument(
+        "split", choices=("dev", "test", "unseen"), help="test is the embedded corpus itself"
+    )
+    synthetic.add_argument("dest", type=Path, metavar="DEST", help="folder to write")
+    synthetic.add_argument(
+        "--clips", type=int, default=192, metavar="N", help="recordings, from the first on (192)"
+    )
+    synthetic.set_defaults(command=_synthetic)
 
 
 def _secap(parsed: argparse.Namespace) -> int:
@@ -31,4 +45,16 @@ def _secap(parsed: argparse.Namespace) -> int:
     if sys.stderr.isatty():
         print(file=sys.stderr)
     print(f"{count} samples: {parsed.dest / 'manifest.json'}")
+    return 0
+
+
+def _synthetic(parsed: argparse.Namespace) -> int:
+    from edgecloud.models.reference.manifests import synthesise_split
+
+    if parsed.clips < 1:
+        raise ConfigError(f"--clips {parsed.clips}: give a number from 1 on")
+    synthesise_split(parsed.split, parsed.dest, clips=parsed.clips)
+    for path in sorted(parsed.dest.glob("*.json")):
+        if path.name != "attributes.json":
+            print(f"{parsed.clips} samples: {path}")
     return 0

@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from edgecloud.contracts import Language, Sample
+from edgecloud.contracts import Language, PromptType, Sample
+from edgecloud.datasets import embedded
 from edgecloud.errors import DataError, ManifestError
 from edgecloud.quality.language import detect_language
 
@@ -27,9 +28,9 @@ _TEXTS: Final = ("dataset", "transcription", "chinese_transcription", "english_t
 _CHUNK_BYTES: Final = 1 << 20
 
 
-def embedded_manifest(language: Language) -> Path:
-    """The manifest of the corpus that comes with the package, for one language."""
-    return Path(__file__).parent / "embedded" / f"{language}.json"
+def embedded_manifest(language: Language, prompt_type: PromptType = "default") -> Path:
+    """The manifest of the corpus that comes with the package, with captions of a language and type."""
+    return embedded.FOLDER / embedded.manifest_name(language, prompt_type)
 
 
 def load_manifest(

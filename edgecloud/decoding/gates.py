@@ -9,27 +9,39 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations_with_replacement
 
 from edgecloud.contracts import TokenStats
 
-__all__ = ["FEATURES", "GATES", "Calibration", "Gate", "Thresholds", "gate"]
+__all__ = ["FEATURES", "GATES", "TERMS", "Calibration", "Gate", "Thresholds", "gate", "terms"]
 
 
 FEATURES = ("entropy", "margin", "logprob", "position", "recent_corrections")
 """What the calibrated gate looks at: fields of :class:`~edgecloud.contracts.TokenStats`."""
 
+_PAIRS = tuple(combinations_with_replacement(range(len(FEATURES)), 2))
+
+TERMS = (*FEATURES, *(f"{FEATURES[i]}*{FEATURES[j]}" for i, j in _PAIRS))
+"""What it weighs: each feature, and the products of any two. A token is unsure for two reasons, several
+equally good wordings or a thing not heard, and no straight line tells them apart."""
+
+
+def terms(token: TokenStats) -> list[float]:
+    """The values of :data:`TERMS` for a token."""
+    values = [float(getattr(token, name)) for name in FEATURES]
+    return [*values, *(values[i] * values[j] for i, j in _PAIRS)]
+
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """A logistic model of the cloud's disagreement: one weight a feature of :data:`FEATURES`."""
+    """A logistic model of the cloud's rejections: one weight a term of :data:`TERMS`."""
 
     intercept: float = 0.0
-    weights: tuple[float, ...] = (0.0,) * len(FEATURES)
+    weights: tuple[float, ...] = (0.0,) * len(TERMS)
 
-    def disagreement(self, token: TokenStats) -> float:
-        """The probability that the cloud would choose another token."""
-        values = (getattr(token, name) for name in FEATURES)
-        logit = self.intercept + sum(w * x for w, x in zip(self.weights, values, strict=True))
+    def rejection(self, token: TokenStats) -> float:
+        """The probability that the cloud would not keep the token."""
+        logit = self.intercept + sum(w * x for w, x in zip(self.weights, terms(token), strict=True))
         return 1 / (1 + math.exp(-max(-60.0, min(60.0, logit))))
 
 
@@ -102,11 +114,11 @@ def logprob(block: Sequence[TokenStats], thresholds: Thresholds) -> bool:
 
 @gate("calibrated")
 def calibrated(block: Sequence[TokenStats], thresholds: Thresholds) -> bool:
-    """Ask when the calibrated model finds it *likelier* than the threshold that the cloud disagrees
-    with some token.
+    """Ask when the calibrated model finds it *likelier* than the threshold that the cloud would reject
+    some token.
 
     With an intercept of -2 and a weight of 1 on entropy, a token of 2 nats has probability 0.5: asked
     at threshold 0.3.
     """
     model = thresholds.calibration
-    return max(model.disagreement(token) for token in block) > thresholds.calibrated
+    return max(model.rejection(token) for token in block) > thresholds.calibrated

@@ -27,9 +27,9 @@ from edgecloud.decoding.pace import Budget, Pace
 from edgecloud.decoding.recorder import Recorder, by
 from edgecloud.decoding.stopping import Stopping
 
-__all__ = ["Speculation", "speculative"]
+__all__ = ["RECENT", "Speculation", "speculative"]
 
-_RECENT = 8
+RECENT = 8
 """Output tokens among which the calibrated gate counts corrections."""
 
 
@@ -128,7 +128,7 @@ def speculative(
             k = min(settings.k, room)
             k = pace.best_k(k, settings.continuation) if settings.adaptive_k else k
             start = recorder.now()
-            recent = origins[-_RECENT:].count("corrected")
+            recent = origins[-RECENT:].count("corrected")
             draft, stats = drafter.draft(text, k, sure=sure, recent_corrections=recent)
             pace.drew(len(draft), recorder.now() - start)
             proposed = [*pending, *draft]

@@ -48,7 +48,7 @@ def load_corpus(config: Config) -> tuple[tuple[Sample, ...], Path]:
         ManifestError: it is missing, broken or empty.
     """
     path = (
-        embedded_manifest(config.language)
+        embedded_manifest(config.language, config.prompt_type)
         if config.dataset_path is None
         else Path(config.dataset_path)
     )

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgecloud.decoding.gates import FEATURES, Calibration
+from edgecloud.decoding.gates import TERMS, Calibration
 from edgecloud.errors import ConfigError
 
 __all__ = ["EMBEDDED", "SCHEMA", "calibration", "to_json"]
 
-SCHEMA = "edgecloud-calibration/1"
+SCHEMA = "edgecloud-calibration/2"
 EMBEDDED = Path(__file__).parent / "reference" / "calibration.json"
-"""The embedded pair's own, fitted to both languages."""
+"""The embedded pair's own, fitted to both languages, to default and detailed captions."""
 
 
 def to_json(fitted: Calibration, **about: Any) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def to_json(fitted: Calibration, **about: Any) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "intercept": fitted.intercept,
-        "weights": dict(zip(FEATURES, fitted.weights, strict=True)),
+        "weights": dict(zip(TERMS, fitted.weights, strict=True)),
         **about,
     }
 
@@ -46,12 +46,12 @@ def calibration(path: str | Path | None) -> Calibration:
     weights = content.get("weights") if isinstance(content, dict) else None
     if not isinstance(weights, Mapping) or content.get("schema") != SCHEMA:
         raise ConfigError(f"calibration {path} is no file of `edgecloud calibrate` ({SCHEMA})")
-    values = [content.get("intercept"), *(weights.get(name) for name in FEATURES)]
-    if set(weights) != set(FEATURES) or not all(
+    values = [content.get("intercept"), *(weights.get(name) for name in TERMS)]
+    if set(weights) != set(TERMS) or not all(
         isinstance(value, int | float) and math.isfinite(value) for value in values
     ):
         raise ConfigError(
-            f"calibration {path}: an intercept and a weight for each of {', '.join(FEATURES)} were "
-            "expected"
+            f"calibration {path}: an intercept and a weight for each of {len(TERMS)} terms were "
+            "expected; make it again with `edgecloud calibrate`"
         )
     return Calibration(float(values[0]), tuple(float(value) for value in values[1:]))

@@ -203,11 +203,15 @@ def test_hashing_a_recording_that_went_away_says_which(tmp_path: Path) -> None:
 
 def test_the_embedded_manifests_are_of_the_package() -> None:
     assert embedded_manifest("chinese").parts[-3:] == ("datasets", "embedded", "chinese.json")
+    assert embedded_manifest("english", "detailed").name == "english-detailed.json"
 
 
 @pytest.mark.parametrize("language", ["chinese", "english"])
-def test_the_embedded_corpus_has_three_references_a_sample_in_the_language(language: Any) -> None:
-    path = embedded_manifest(language)
+@pytest.mark.parametrize("prompt_type", ["default", "detailed", "concise"])
+def test_the_embedded_corpus_has_three_references_a_sample_in_the_language(
+    language: Any, prompt_type: Any
+) -> None:
+    path = embedded_manifest(language, prompt_type)
     if not path.is_file():
         pytest.skip(f"{path} has not been built")
     for caption_type in ("original", "audio_only"):

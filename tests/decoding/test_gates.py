@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecloud.contracts import TokenStats
-from edgecloud.decoding.gates import GATES, Calibration, Thresholds
+from edgecloud.decoding.gates import GATES, TERMS, Calibration, Thresholds
 
 probability = st.floats(0, 1)
 nats = st.floats(0, 12)
@@ -32,23 +32,33 @@ def test_the_gates_are_those_of_the_guide_and_the_two_ends() -> None:
 
 
 @pytest.mark.parametrize("threshold, asks", [(0.3, True), (0.49, True), (0.5, False), (0.9, False)])
-def test_calibrated_asks_when_a_disagreement_is_likelier(threshold: float, asks: bool) -> None:
-    model = Calibration(-2.0, (1.0, 0.0, 0.0, 0.0, 0.0))
+def test_calibrated_asks_when_a_rejection_is_likelier(threshold: float, asks: bool) -> None:
+    model = Calibration(-2.0, weights(entropy=1.0))
     drafted = block(entropy=[0.2, 2.0, 0.4])
     thresholds = Thresholds(calibrated=threshold, calibration=model)
     assert GATES["calibrated"](drafted, thresholds) is asks
 
 
-def test_a_calibration_weighs_every_feature() -> None:
+def weights(**values: float) -> tuple[float, ...]:
+    return tuple(values.get(term.replace("*", "_times_"), 0.0) for term in TERMS)
+
+
+def test_a_calibration_weighs_every_feature_and_every_product() -> None:
     token = TokenStats(entropy=1.0, margin=0.5, logprob=-2.0, position=4, recent_corrections=2)
-    model = Calibration(0.1, (1.0, -1.0, 0.5, 0.25, 0.2))
+    model = Calibration(
+        0.1,
+        weights(entropy=1.0, margin=-1.0, logprob=0.5, position=0.25, recent_corrections=0.2),
+    )
     # 0.1 + 1 - 0.5 - 1 + 1 + 0.4 = 1: the logistic function of 1.
-    assert model.disagreement(token) == pytest.approx(1 / (1 + math.exp(-1)))
+    assert model.rejection(token) == pytest.approx(1 / (1 + math.exp(-1)))
+    # margin * logprob = -1, position squared = 16: 0.5 - 2 * -1 - 16 / 32 = 2.
+    model = Calibration(0.5, weights(margin_times_logprob=-2.0, position_times_position=-1 / 32))
+    assert model.rejection(token) == pytest.approx(1 / (1 + math.exp(-2)))
 
 
 def test_extreme_features_overflow_nothing() -> None:
-    model = Calibration(1e6, (1.0,) * 5)
-    assert model.disagreement(TokenStats(0.0, 0.0, 0.0)) == pytest.approx(1.0)
+    model = Calibration(1e6, (1.0,) * len(TERMS))
+    assert model.rejection(TokenStats(0.0, 0.0, 0.0)) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("threshold, asks", [(1.5, True), (1.69, True), (1.7, False), (4.0, False)])

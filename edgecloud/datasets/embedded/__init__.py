@@ -1,16 +1,26 @@
-"""The embedded corpus: synthetic test utterances with captions in two languages."""
+"""The embedded corpus: synthetic test utterances with captions in two languages and of three types."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
-from types import MappingProxyType
-from typing import Final
+from typing import Final, get_args
+
+from edgecloud.contracts import Language, PromptType
 
 FOLDER: Final = Path(__file__).parent
-MANIFESTS: Final[Mapping[str, Path]] = MappingProxyType(
-    {"chinese": FOLDER / "chinese.json", "english": FOLDER / "english.json"}
-)
-"""The manifest of each caption language; both list every clip."""
 ATTRIBUTES: Final = FOLDER / "attributes.json"
 """What is audible in each clip, by file id."""
+
+
+def manifest_name(language: Language, prompt_type: PromptType) -> str:
+    """``chinese.json``; ``chinese-detailed.json`` where the captions are not of the default type."""
+    suffix = "" if prompt_type == "default" else f"-{prompt_type}"
+    return f"{language}{suffix}.json"
+
+
+MANIFESTS: Final = tuple(
+    FOLDER / manifest_name(language, prompt_type)
+    for language, prompt_type in product(get_args(Language), get_args(PromptType))
+)
+"""Every manifest; all of them list every clip."""

@@ -20,16 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import soundfile as sf
 import torch
 
 from edgecloud.datasets import embedded
 from edgecloud.errors import EdgeCloudError
-from edgecloud.models.features import SAMPLE_RATE_HZ
-from edgecloud.models.prompts import LANGUAGES, PROMPT_TYPES, Language, PromptType
-from edgecloud.models.reference import CLOUD_CHECKPOINT, EDGE_CHECKPOINT, grammar
+from edgecloud.models.prompts import LANGUAGES, PROMPT_TYPES, PromptType
+from edgecloud.models.reference import CLOUD_CHECKPOINT, EDGE_CHECKPOINT
 from edgecloud.models.reference.card import CARD_NAME, Facts, ModelFacts, card_text
-from edgecloud.models.reference.corpus import Clip, Corpus, make_corpus, shard_audio
+from edgecloud.models.reference.corpus import Corpus, make_corpus
 from edgecloud.models.reference.evaluate import Scores, score
 from edgecloud.models.reference.layout import (
     CLOUD_SIZE,
@@ -40,6 +38,7 @@ from edgecloud.models.reference.layout import (
     write_feature_settings,
     write_settings,
 )
+from edgecloud.models.reference.manifests import SEED, write_split
 from edgecloud.models.reference.miniature import Miniature, PromptIds, load_miniature
 from edgecloud.models.reference.sentences import Split
 from edgecloud.models.reference.tokenizer import train_tokenizer
@@ -67,7 +66,7 @@ class Plan:
 
 
 PLAN: Final = Plan(
-    seed=1,
+    seed=SEED,
     training_clips=4000,
     dev_clips=192,
     test_clips=128,
@@ -122,7 +121,7 @@ def build(plan: Plan, out: Path, *, workers: int) -> None:
             )
             for split, count in sizes.items()
         }
-        write_test_corpus(corpora["test"], out / "embedded", work / "clips", seed=plan.seed)
+        write_split(corpora["test"], "test", out / "embedded", work / "clips", seed=plan.seed)
     with timings.measure("tokenizer"):
         tokenizer = train_tokenizer(seed=plan.seed)
     pair = (
@@ -203,51 +202,6 @@ def _all_scores(folder: Path, corpora: dict[Split, Corpus], tokenizer: Tokenizer
 
 def _hours(corpus: Corpus) -> float:
     return sum(corpus.length(index) for index in range(len(corpus.clips))) / 100 / 3600
-
-
-def write_test_corpus(corpus: Corpus, folder: Path, shards: Path, *, seed: int) -> None:
-    """Write the clips as FLAC, a manifest for each language and the attributes."""
-    audio = folder / "audio"
-    audio.mkdir(parents=True, exist_ok=True)
-    waveforms = shard_audio(shards, "test", len(corpus.clips), seed)
-    for clip, waveform in zip(corpus.clips, waveforms, strict=True):
-        path = audio / f"{clip.clip_id}.flac"
-        sf.write(path, waveform, SAMPLE_RATE_HZ, subtype="PCM_16", compression_level=1.0)
-    for language in LANGUAGES:
-        entries = [_entry(clip, index, language) for index, clip in enumerate(corpus.clips)]
-        _write_json(folder / f"{language}.json", entries)
-    attributes = {
-        clip.clip_id: {
-            "speech": clip.speech,
-            "speaker": clip.speaker,
-            **{
-                name: getattr(clip.attributes, name)
-                for name in ("voice", "pitch", "rate", "loudness", "emotion")
-            },
-        }
-        for clip in corpus.clips
-    }
-    _write_json(folder / "attributes.json", attributes)
-
-
-def _entry(clip: Clip, index: int, language: Language) -> dict[str, object]:
-    captions = {name: grammar.references(clip.attributes, name, clip.clip_id) for name in LANGUAGES}
-    return {
-        "file_id": clip.clip_id,
-        "dataset": "embedded",
-        "audio_path": f"audio/{clip.clip_id}.flac",
-        "caption": captions[language],
-        "transcription": clip.sentence,
-        "chinese_caption": captions["chinese"],
-        "english_caption": captions["english"],
-        "chinese_transcription": clip.sentence if clip.speech == "chinese" else "",
-        "english_transcription": clip.sentence if clip.speech == "english" else "",
-        "index": index,
-    }
-
-
-def _write_json(path: Path, content: object) -> None:
-    path.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
 def install(out: Path) -> None:

@@ -213,10 +213,12 @@ def caption(
     return _FIELD.sub(fill, _TEMPLATES[language, prompt_type])
 
 
-def references(attributes: Attributes, language: Language, seed: str) -> list[str]:
-    """Three captions of the default type, drawn independently, reproducible from `seed`."""
+def references(
+    attributes: Attributes, language: Language, seed: str, prompt_type: PromptType = "default"
+) -> list[str]:
+    """Three captions of a type, drawn independently, reproducible from `seed`."""
     rng = random.Random(f"references {seed} {language}")
-    return [caption(attributes, language, "default", rng) for _ in range(3)]
+    return [caption(attributes, language, prompt_type, rng) for _ in range(3)]
 
 
 def emotion_of(text: str, language: Language) -> Emotion | None:
