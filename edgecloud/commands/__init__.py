@@ -14,6 +14,7 @@ MODULES = (
     "gate",
     "baseline",
     "calibrate",
+    "sweep",
     "data",
 )
 """In the order of ``edgecloud --help``."""

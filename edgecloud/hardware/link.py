@@ -63,6 +63,7 @@ _TYPICAL = "round figures, typical of the kind; no measurement of one network"
 LINKS: dict[str, Link] = {
     found.name: found
     for found in (
+        Link("100ms", LinkCosts(0.1), source="a round trip and nothing else, to see what it costs"),
         Link("lan", LinkCosts(0.001, _megabits(1000), _megabits(1000)), source=_TYPICAL),
         Link("wifi", LinkCosts(0.01, _megabits(50), _megabits(100)), 0.002, 0.001, source=_TYPICAL),
         Link("lte", LinkCosts(0.05, _megabits(10), _megabits(40)), 0.01, 0.005, source=_TYPICAL),

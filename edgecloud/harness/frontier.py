@@ -3,72 +3,79 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from edgecloud.errors import DataError
+from edgecloud.hardware.profiles import profile
 from edgecloud.harness.sweep import Point
 from edgecloud.measure.frontier import Measures, bound_of, mean, measures, standing
 from edgecloud.measure.journal import read
-from edgecloud.measure.statistics import Interval, mean_difference
+from edgecloud.measure.statistics import mean_difference, mean_ratio
 
 __all__ = ["frontier", "place_of"]
 
 Json = dict[str, Any]
 
 
-def place_of(point: Point) -> tuple[str, str, str, str | None]:
+Place = tuple[str, str, str, str | None]
+Swept = tuple[Point, Path, Mapping[str, float]]
+
+
+def place_of(point: Point) -> Place:
     """Language, prompt type, hardware profile, link: what points are compared within."""
-    config = point.config
+    config = replace(point, policy={}).config
     return config.language, config.prompt_type, config.hardware_profile, config.link
 
 
-def frontier(swept: Iterable[tuple[Point, Path, Mapping[str, float]]]) -> list[Json]:
+def frontier(swept: Iterable[Swept]) -> list[Json]:
     """One block (JSON) for each place: its edge and cloud alone, and a row for each policy.
 
     Raises:
         DataError: a place lacks edge or cloud, or no sample was completed by all.
     """
-    places: dict[tuple[str, str, str, str | None], list[tuple[Point, Path, Mapping[str, float]]]]
-    places = {}
-    for point, path, quality in swept:
-        places.setdefault(place_of(point), []).append((point, path, quality))
+    places: dict[Place, list[Swept]] = {}
+    for found in swept:
+        places.setdefault(place_of(found[0]), []).append(found)
     return [_block(place, found) for place, found in sorted(places.items(), key=repr)]
 
 
-def _block(
-    place: tuple[str, str, str, str | None],
-    found: Sequence[tuple[Point, Path, Mapping[str, float]]],
-) -> Json:
+def _block(place: Place, found: Sequence[Swept]) -> Json:
     language, prompt_type, hardware, link = place
-    records = {path: read(path) for _, path, _ in found}
+    journals = {path: read(path) for _, path, _ in found}
     scored = [set(quality) for _, _, quality in found]
     ids = sorted(set.intersection(*scored)) if scored else []
-    alone = {p.mode: (path, quality) for p, path, quality in found if p.mode != "spec"}
-    if not ids or set(alone) != {"edge", "cloud"}:
-        raise DataError(f"{language}, {prompt_type}, {hardware}: nothing to compare with")
-    profile = records[alone["edge"][0]][0]["facts"]["setup"]["hardware_profile"]
 
     def of(path: Path, quality: Mapping[str, float]) -> Measures:
-        by_id = {record["file_id"]: record for record in records[path][1]}
+        by_id = {record["file_id"]: record for record in journals[path][1]}
         return measures([by_id[id_] for id_ in ids], [quality[id_] for id_ in ids])
 
-    edge, cloud = of(*alone["edge"]), of(*alone["cloud"])
-    rows = [
-        _row(point, path, of(path, quality), edge, cloud, profile)
-        for point, path, quality in found
-        if point.mode == "spec"
-    ]
+    alone = {p.mode: of(path, quality) for p, path, quality in found if ids and p.mode != "spec"}
+    if set(alone) != {"edge", "cloud"}:
+        raise DataError(f"{language}, {prompt_type}, {hardware}: nothing to compare with")
+    policies = {p.name: (p, path, of(path, q)) for p, path, q in found if p.mode == "spec"}
+    costs = profile(hardware).to_json()
+    rows = []
+    for point, path, own in policies.values():
+        row = _row(point, own, alone["edge"], alone["cloud"], costs)
+        other = policies.get(point.against or "")
+        rows.append(
+            {
+                **row,
+                "journal": path.name,
+                "against": _against(own, other[2], point.against) if other else None,
+            }
+        )
     return {
         "language": language,
         "prompt_type": prompt_type,
         "hardware_profile": hardware,
         "link": link,
-        "costs": profile,
+        "costs": costs,
         "samples": len(ids),
-        "edge": _alone(edge),
-        "cloud": _alone(cloud),
+        "edge": _alone(alone["edge"]),
+        "cloud": _alone(alone["cloud"]),
         "rows": rows,
     }
 
@@ -84,33 +91,35 @@ def _alone(found: Measures) -> Json:
 
 
 def _row(
-    point: Point,
-    path: Path,
-    found: Measures,
-    edge: Measures,
-    cloud: Measures,
-    profile: Mapping[str, Any],
+    point: Point, found: Measures, edge: Measures, cloud: Measures, costs: Mapping[str, Any]
 ) -> Json:
-    bound = bound_of(found, profile)
+    bound = bound_of(found, costs)
     stands = standing(found, edge, cloud, bound=bound)
     return {
         "name": point.name,
         "role": point.role,
-        "settings": dict(point.settings),
-        "journal": path.name,
+        "settings": point.policy,
         **_alone(found),
         "calls": mean(found.calls),
         "cloud_token_share": sum(found.cloud_tokens) / sum(found.tokens),
-        "time": _interval(stands.time),
-        "ttft": _interval(stands.ttft),
-        "busy": _interval(stands.busy),
-        "gap_closed": _interval(stands.gap_closed),
-        "cider_over_edge": _interval(mean_difference(found.quality, edge.quality)),
-        "cider_under_cloud": _interval(mean_difference(found.quality, cloud.quality)),
+        "time": asdict(stands.time),
+        "ttft": asdict(stands.ttft),
+        "busy": asdict(stands.busy),
+        "gap_closed": asdict(stands.gap_closed),
+        "cider_over_edge": asdict(mean_difference(found.quality, edge.quality)),
+        "cider_over_cloud": asdict(mean_difference(found.quality, cloud.quality)),
         "bound": asdict(bound),
         "above_bound": stands.above_bound,
     }
 
 
-def _interval(found: Interval) -> Json:
-    return asdict(found)
+def _against(found: Measures, other: Measures, name: str | None) -> Json:
+    """What one idea changes: time and busy time as ratios, CIDEr and calls as differences."""
+    idle = not any(other.busy_s)
+    return {
+        "name": name,
+        "time": asdict(mean_ratio(found.total_s, other.total_s)),
+        "busy": None if idle else asdict(mean_ratio(found.busy_s, other.busy_s)),
+        "cider": asdict(mean_difference(found.quality, other.quality)),
+        "calls": asdict(mean_difference(found.calls, other.calls)),
+    }

@@ -41,23 +41,35 @@ from edgecloud.models.loading import Loaded, load
 from edgecloud.quality import corpus_references_of, score
 from edgecloud.quality.tokenise import LANGUAGE_TOKENISERS
 
-__all__ = ["DEFAULT_GRID", "Point", "read_grid", "sweep"]
+__all__ = ["DEFAULT_GRID", "ROLES", "Point", "read_grid", "sweep"]
 
 DEFAULT_GRID = Path(__file__).parent / "frontier.toml"
 _WHERE = ("language", "prompt_type", "hardware_profile", "link")
-"""What a grid varies around every one of its policies."""
-_POLICY = {"name", "settings", "grid", "where", "role"}
+"""What a grid varies around every one of its policies; ``dataset_path`` may hold ``{language}`` and
+``{prompt_type}``."""
+_POLICY = {"name", "settings", "grid", "where", "role", "against"}
+ROLES = ("policy", "baseline", "added", "removed", "chosen")
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One configuration: ``edge`` or ``cloud`` alone, or ``spec`` with ``settings``."""
+    """One configuration: ``edge`` or ``cloud`` alone, or ``spec`` with ``settings``.
+
+    ``place`` is what it is compared within (language, prompt type, hardware profile, link); a policy may
+    still have another profile of its own. ``role`` is what it is for on the frontier's page, and
+    ``against`` the policy of the same place that it differs from by one idea.
+    """
 
     mode: Mode
     name: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    place: Mapping[str, Any] = field(default_factory=dict)
+    policy: Mapping[str, Any] = field(default_factory=dict)
     role: str = "policy"
-    """What it is for on the frontier's page: ``policy``, ``baseline``, ``added``, ``removed``."""
+    against: str | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {**self.place, **self.policy}
 
     @property
     def config(self) -> Config:
@@ -78,8 +90,8 @@ def read_grid(path: str | Path) -> list[Point]:
 
     A policy is a name, settings, and lists of settings whose every combination is a point:
     ``name = "token"``, ``settings = {k = 8}``, ``grid = {continuation = [0, 4]}``. Its own ``where``
-    replaces values of the grid's; ``settings.preset`` names a preset they change; its ``role`` is what
-    it is for on the frontier's page.
+    replaces values of the grid's; ``settings.preset`` names a preset they change; ``role`` and
+    ``against`` are :class:`Point`'s.
 
     Raises:
         ConfigError: no such file, not TOML, or settings that are none.
@@ -97,23 +109,30 @@ def read_grid(path: str | Path) -> list[Point]:
         raise ConfigError(f"grid {path}: [where] and [[policy]] tables were expected")
     points: dict[tuple[str, str], Point] = {}
     for policy in policies:
-        if not isinstance(policy, dict) or {*policy} - _POLICY:
-            raise ConfigError(f"grid {path}: a policy has {', '.join(sorted(_POLICY))}")
+        if not isinstance(policy, dict) or "name" not in policy or {*policy} - _POLICY:
+            raise ConfigError(f"grid {path}: a policy has a name, and {', '.join(sorted(_POLICY))}")
+        role = policy.get("role", "policy")
+        if role not in ROLES:
+            raise ConfigError(f"grid {path}: role {role!r} is not one of {', '.join(ROLES)}")
         places = _places({**where, **policy.get("where", {})})
         for place, (name, settings) in itertools.product(places, _policies(policy)):
             alone = [Point("edge", "edge", place), Point("cloud", "cloud", place)]
-            role = policy.get("role", "policy")
-            for point in (*alone, Point("spec", name, {**place, **settings}, role)):
+            spec = Point("spec", name, place, settings, role, policy.get("against"))
+            for point in (*alone, spec):
                 points.setdefault((point.name, point.key), point)
     return sorted(points.values(), key=lambda point: point.mode == "spec")
 
 
 def _places(where: Mapping[str, Any]) -> list[dict[str, Any]]:
-    unknown = {*where} - {*_WHERE, "max_samples"}
+    unknown = {*where} - {*_WHERE, "dataset_path", "max_samples"}
     if unknown:
         raise ConfigError(f"where: {', '.join(sorted(unknown))} cannot vary; use a policy's grid")
     lists = [value if isinstance(value, list) else [value] for value in where.values()]
-    return [dict(zip(where, values, strict=True)) for values in itertools.product(*lists)]
+    places = [dict(zip(where, values, strict=True)) for values in itertools.product(*lists)]
+    for place in places:
+        if "dataset_path" in place:
+            place["dataset_path"] = place["dataset_path"].format(**place)
+    return places
 
 
 def _policies(policy: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

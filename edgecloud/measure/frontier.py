@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from edgecloud.contracts import Trace
@@ -16,7 +17,19 @@ from edgecloud.measure.latency import latency
 from edgecloud.measure.speculation import speculation
 from edgecloud.measure.statistics import Interval, gap_closed, mean_ratio
 
-__all__ = ["Bound", "Measures", "Standing", "bound_of", "measures", "standing"]
+__all__ = [
+    "Bound",
+    "Measures",
+    "Rival",
+    "Standing",
+    "bound_line",
+    "bound_of",
+    "mean",
+    "measures",
+    "router",
+    "seeded",
+    "standing",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,3 +127,52 @@ def bound_of(found: Measures, costs: Mapping[str, Any]) -> Bound:
 def mean(values: Sequence[float]) -> float:
     """The mean of values that are there."""
     return sum(values) / len(values)
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """What a plain baseline reaches: share of the gap closed, time over the edge's alone."""
+
+    gap_closed: float
+    time: float
+
+
+def router(block: Mapping[str, Any], busy: float) -> Rival:
+    """A router that sends the share ``busy`` of whole captions, drawn by lot, to the cloud, and leaves
+    the rest to the edge: on average a point of the line between the two, which is the lower convex
+    hull for captions that are handed off whole."""
+    share = min(1.0, max(0.0, busy))
+    cloud_time = block["cloud"]["total_s"] / block["edge"]["total_s"]
+    return Rival(gap_closed=share, time=1 - share * (1 - cloud_time))
+
+
+def seeded(rows: Sequence[Mapping[str, Any]], busy: float) -> Rival | None:
+    """The cloud writes the first tokens and the edge the rest unverified: between the two of ``rows``
+    (policies that do so) next to ``busy``; ``None`` outside of them."""
+    points = sorted(
+        (row["busy"]["estimate"], row["gap_closed"]["estimate"], row["time"]["estimate"])
+        for row in rows
+        if row["gap_closed"]["estimate"] is not None
+    )
+    for (low, gap0, time0), (high, gap1, time1) in pairwise(points):
+        if low <= busy <= high:
+            part = (busy - low) / (high - low) if high > low else 0.0
+            return Rival(gap0 + part * (gap1 - gap0), time0 + part * (time1 - time0))
+    return None
+
+
+def bound_line(block: Mapping[str, Any], points: int = 50) -> list[tuple[float, float]]:
+    """``(busy over the cloud's, time over the edge's)`` that no caption to which the edge contributes
+    can go below: the cloud's tokens on average, any number of them its own, in a single call."""
+    edge, cloud, costs = block["edge"], block["cloud"], block["costs"]
+    line = []
+    for part in range(points + 1):
+        own = 1 + part / points * max(0.0, cloud["tokens"] - 1)
+        busy_s = (
+            costs["cloud"]["prefill_s"]
+            + costs["cloud"]["verify_s"]
+            + (own - 1) * costs["cloud"]["step_s"]
+        )
+        time_s = costs["edge"]["prefill_s"] + (cloud["tokens"] - own) * costs["edge"]["step_s"]
+        line.append((busy_s / cloud["busy_s"], time_s / edge["total_s"]))
+    return line

@@ -1,0 +1,81 @@
+"""A sweep's frontier for readers: tables, plots, CSV, and a written page that holds them."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgecloud.errors import OutputError
+from edgecloud.harness.targets import Verdict
+from edgecloud.measure.results import write_result
+from edgecloud.report.frontier.page import place_name, sections, updated
+from edgecloud.report.frontier.plots import draw
+
+__all__ = ["write"]
+
+Json = dict[str, Any]
+
+
+def write(
+    blocks: Sequence[Json],
+    verdicts: Sequence[Verdict],
+    folder: Path,
+    *,
+    page: Path | None = None,
+) -> list[Path]:
+    """Write ``frontier.json``, ``frontier.csv``, ``tables.md`` and a plot for each place into ``folder``,
+    and the tables into ``page``, whose own words stay. Returns the paths.
+
+    Raises:
+        OutputError: something cannot be written, or the page has no such marks.
+    """
+    tables = sections(blocks, verdicts)
+    everything = "\n\n".join(f"## {name}\n\n{table}" for name, table in tables.items())
+    texts = {
+        folder / "frontier.csv": _csv(blocks),
+        folder / "tables.md": everything + "\n",
+        **{folder / f"{place_name(block)}.svg": draw(block) for block in blocks},
+    }
+    if page is not None:
+        texts[page] = updated(page, tables)
+    written = [write_result(folder / "frontier.json", {"places": list(blocks)}, flag="-o")]
+    for path, text in texts.items():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8", newline="\n")
+        except OSError as error:
+            raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+        written.append(path)
+    return written
+
+
+_COLUMNS = ("total_s", "ttft_s", "busy_s", "tokens", "cider", "calls", "cloud_token_share")
+_RATIOS = ("time", "busy", "ttft", "gap_closed")
+
+
+def _csv(blocks: Sequence[Json]) -> str:
+    """A line for each policy and for edge and cloud alone."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    places = ("language", "prompt_type", "hardware_profile", "link")
+    ends = [f"{name}{end}" for name in _RATIOS for end in ("", "_low", "_high")]
+    writer.writerow([*places, "policy", "role", *_COLUMNS, *ends, "above_bound"])
+    for block in blocks:
+        place = [block[name] for name in places]
+        for alone in ("edge", "cloud"):
+            values = [block[alone].get(name) for name in _COLUMNS]
+            writer.writerow([*place, alone, "alone", *values, *[None] * len(ends), None])
+        for row in block["rows"]:
+            values = [row[name] for name in _COLUMNS]
+            intervals = [value for name in _RATIOS for value in _ends(row[name])]
+            writer.writerow(
+                [*place, row["name"], row["role"], *values, *intervals, row["above_bound"]]
+            )
+    return buffer.getvalue()
+
+
+def _ends(interval: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+    return interval["estimate"], interval["low"], interval["high"]

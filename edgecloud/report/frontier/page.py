@@ -1,0 +1,179 @@
+"""The frontier's tables as markdown, and the page whose words stand around them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from edgecloud.errors import OutputError
+from edgecloud.harness.targets import Verdict
+from edgecloud.measure.frontier import router, seeded
+
+__all__ = ["place_name", "sections", "updated"]
+
+Json = dict[str, Any]
+_NEAR_CLOUD = 0.95
+"""The share of the gap from which a policy is compared with the plain baselines."""
+
+
+def place_name(block: Mapping[str, Any]) -> str:
+    """``chinese-default-paper``, with the link's name where there is one."""
+    parts = (block["language"], block["prompt_type"], block["hardware_profile"], block["link"])
+    return "-".join(part for part in parts if part)
+
+
+def sections(blocks: Sequence[Json], verdicts: Sequence[Verdict]) -> dict[str, str]:
+    """Every table by its name: ``targets``, and for each place ``policies-…``, ``added-…``,
+    ``removed-…`` and ``baselines-…``, where it has such rows."""
+    found = {"targets": _targets(verdicts)} if verdicts else {}
+    for block in blocks:
+        name = place_name(block)
+        found[f"policies-{name}"] = _policies(block)
+        for role in ("added", "removed"):
+            if rows := [row for row in block["rows"] if row["role"] == role]:
+                found[f"{role}-{name}"] = _steps(rows)
+        if any(row["role"] == "baseline" for row in block["rows"]):
+            found[f"baselines-{name}"] = _baselines(block)
+    return found
+
+
+def updated(page: Path, tables: Mapping[str, str]) -> str:
+    """The page with each table between its marks, ``<!-- begin NAME -->`` and ``<!-- end -->``.
+
+    Raises:
+        OutputError: the page cannot be read, or it marks a place for a table that there is not.
+    """
+    try:
+        text = page.read_text(encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"the page {page}: {error.strerror or error}") from error
+    pattern = re.compile(r"(<!-- begin (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+    if unknown := {name for _, name, _ in pattern.findall(text)} - set(tables):
+        raise OutputError(
+            f"the page {page} marks a place for {', '.join(sorted(unknown))}; "
+            f"this sweep has {', '.join(tables)}"
+        )
+    return pattern.sub(lambda m: f"{m[1]}\n{tables[m[2]]}\n\n{m[3]}", text)
+
+
+def _policies(block: Json) -> str:
+    """Edge and cloud alone, then every policy, the fastest last."""
+    edge, cloud = block["edge"], block["cloud"]
+    headers = ["policy", "time s", "/ edge", "cloud busy s", "/ cloud", "calls", "cloud tokens"]
+    headers += ["CIDEr", "gap closed", "first token / edge", "above bound"]
+    rows = [
+        ["edge alone", _n(edge["total_s"]), "1", "0", "0", "0", "0"],
+        ["cloud alone", _n(cloud["total_s"]), _n(cloud["total_s"] / edge["total_s"])],
+    ]
+    rows[0] += [_n(edge["cider"]), "0", "1", ""]
+    rows[1] += [_n(cloud["busy_s"]), "1", "1", "1", _n(cloud["cider"]), "1"]
+    rows[1] += [_n(cloud["ttft_s"] / edge["ttft_s"]), ""]
+    shown = [row for row in block["rows"] if row["role"] in ("policy", "chosen")]
+    rows += [_policy(row) for row in sorted(shown, key=lambda row: -row["total_s"])]
+    return _table(headers, rows)
+
+
+def _policy(row: Json) -> list[str]:
+    return [
+        f"**{row['name']}**" if row["role"] == "chosen" else row["name"],
+        _n(row["total_s"]),
+        _interval(row["time"]),
+        _n(row["busy_s"]),
+        _interval(row["busy"]),
+        _n(row["calls"]),
+        _n(row["cloud_token_share"]),
+        _n(row["cider"]),
+        _interval(row["gap_closed"]),
+        _interval(row["ttft"]),
+        _percent(row["above_bound"]),
+    ]
+
+
+def _steps(rows: Sequence[Json]) -> str:
+    """What each idea changes against the policy it differs from by that idea."""
+    headers = ["policy", "time / edge", "busy / cloud", "calls", "gap closed", "against"]
+    headers += ["time ×", "busy ×", "CIDEr +", "calls +"]
+    shown = []
+    for row in rows:
+        step = row["against"]
+        line = [row["name"], _n(row["time"]["estimate"]), _n(row["busy"]["estimate"])]
+        line += [_n(row["calls"]), _interval(row["gap_closed"])]
+        if step is not None:
+            line += [step["name"], _interval(step["time"]), _interval(step["busy"])]
+            line += [_interval(step["cider"]), _interval(step["calls"])]
+        shown.append([*line, *[""] * (len(headers) - len(line))])
+    return _table(headers, shown)
+
+
+def _baselines(block: Json) -> str:
+    """Each policy near the cloud's quality beside what the two plain baselines reach with as much of
+    the cloud."""
+    headers = ["policy", "busy / cloud", "gap closed", "time / edge"]
+    headers += ["router: gap", "router: time", "first tokens: gap", "first tokens: time", "beaten"]
+    seeds = [row for row in block["rows"] if row["role"] == "baseline"]
+    rows = []
+    for row in block["rows"]:
+        gap, busy = row["gap_closed"]["estimate"], row["busy"]["estimate"]
+        if row["role"] == "baseline" or gap is None or gap < _NEAR_CLOUD:
+            continue
+        by_router, by_seeds = router(block, busy), seeded(seeds, busy)
+        rivals = [found for found in (by_router, by_seeds) if found is not None]
+        lost = any(r.gap_closed >= gap and r.time <= row["time"]["estimate"] for r in rivals)
+        rows.append(
+            [
+                row["name"],
+                _n(busy),
+                _n(gap),
+                _n(row["time"]["estimate"]),
+                _n(by_router.gap_closed),
+                _n(by_router.time),
+                _n(by_seeds.gap_closed) if by_seeds else "–",
+                _n(by_seeds.time) if by_seeds else "–",
+                "no"
+                if lost
+                else "yes"
+                if all(r.gap_closed < gap for r in rivals)
+                else "in quality or time",
+            ]
+        )
+    return _table(headers, rows)
+
+
+def _targets(verdicts: Sequence[Verdict]) -> str:
+    headers = ["configuration", "where", "measure", "wanted", "reached", ""]
+    rows = [
+        [
+            verdict.policy,
+            place_name(verdict.place),
+            verdict.measure.replace("_", " "),
+            verdict.bound,
+            _n(verdict.value),
+            "met" if verdict.met else "**missed**",
+        ]
+        for verdict in verdicts
+    ]
+    return _table(headers, rows)
+
+
+def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)
+
+
+def _n(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}" if value >= 1e-3 or value <= 0 else "< 0.001"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.1%}"
+
+
+def _interval(found: Mapping[str, Any] | None) -> str:
+    if found is None or found["estimate"] is None:
+        return "–"
+    if found["low"] is None:
+        return f"{found['estimate']:.3f}"
+    return f"{found['estimate']:.3f} ({found['low']:.3f} … {found['high']:.3f})"
