@@ -50,7 +50,8 @@ def _calibrate(parsed: argparse.Namespace) -> int:
         acceptance=sorted({header["identity"]["settings"]["acceptance"] for header in headers}),
         cross_validated=rows,
     )
-    _table(rows)
+    for kind in dict.fromkeys(row["kind"] for row in rows):
+        _table(kind, [row for row in rows if row["kind"] == kind])
     print(
         f"{len(found.tokens)} tokens of {len(set(found.recordings))} recordings, "
         f"{sum(found.rejected)} rejected"
@@ -59,7 +60,7 @@ def _calibrate(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _table(rows: list[dict[str, Any]]) -> None:
+def _table(kind: str, rows: list[dict[str, Any]]) -> None:
     from tabulate import tabulate
 
     rates = [f"at {at['rate']:.0%}" for at in rows[0]["at"]]
@@ -70,5 +71,6 @@ def _table(rows: list[dict[str, Any]]) -> None:
     ]
     thresholds = [f"{at['threshold']:.3f}" for at in rows[0]["at"]]
     shown.append(["threshold (calibrated)", "", *thresholds])
-    print("precision / recall of rejections, at equal shares of tokens sent to the cloud")
+    print(f"{kind}: precision / recall of rejections, at equal shares of tokens sent to the cloud")
     print(tabulate(shown, headers=["gate", "AUC", *rates], disable_numparse=True))
+    print()

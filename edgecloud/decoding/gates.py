@@ -19,17 +19,21 @@ __all__ = ["FEATURES", "GATES", "TERMS", "Calibration", "Gate", "Thresholds", "g
 FEATURES = ("entropy", "margin", "logprob", "position", "recent_corrections")
 """What the calibrated gate looks at: fields of :class:`~edgecloud.contracts.TokenStats`."""
 
-_PAIRS = tuple(combinations_with_replacement(range(len(FEATURES)), 2))
+_PRODUCTS = tuple(
+    factors
+    for degree in (1, 2, 3)
+    for factors in combinations_with_replacement(range(len(FEATURES)), degree)
+)
 
-TERMS = (*FEATURES, *(f"{FEATURES[i]}*{FEATURES[j]}" for i, j in _PAIRS))
-"""What it weighs: each feature, and the products of any two. A token is unsure for two reasons, several
-equally good wordings or a thing not heard, and no straight line tells them apart."""
+TERMS = tuple("*".join(FEATURES[index] for index in factors) for factors in _PRODUCTS)
+"""What it weighs: each feature, and the products of two and of three. A token is unsure for two
+reasons, several equally good wordings or a thing not heard, and no straight line tells them apart."""
 
 
 def terms(token: TokenStats) -> list[float]:
     """The values of :data:`TERMS` for a token."""
     values = [float(getattr(token, name)) for name in FEATURES]
-    return [*values, *(values[i] * values[j] for i, j in _PAIRS)]
+    return [math.prod(values[index] for index in factors) for factors in _PRODUCTS]
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from edgecloud.decoding.gates import TERMS, Calibration, terms
 from edgecloud.decoding.speculative import RECENT
 from edgecloud.errors import DataError
 from edgecloud.measure.journal import read
+from edgecloud.models.calibration import ANY, key
 
 __all__ = ["CALL_RATES", "Examples", "evaluate", "examples", "fit"]
 
@@ -36,17 +37,25 @@ _PLAIN: Mapping[str, Callable[[TokenStats], float]] = {
     "logprob": lambda token: -token.logprob,
 }
 """The plain gates: the higher, the less sure."""
+_SIGN = {"margin": -1, "logprob": -1}
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """Drafted tokens, whether the cloud rejected each, and the recording each belongs to."""
+    """Drafted tokens, whether the cloud rejected each, the recording each belongs to, and the language
+    and prompt type it was drafted in (:func:`edgecloud.models.calibration.key`)."""
 
     tokens: tuple[TokenStats, ...]
     rejected: tuple[bool, ...]
     recordings: tuple[str, ...]
+    kinds: tuple[str, ...]
+
+    def of(self, kind: str) -> Examples:
+        """Those of one kind."""
+        columns = zip(self.tokens, self.rejected, self.recordings, self.kinds, strict=True)
+        return _examples([row for row in columns if row[3] == kind])
 
 
 def examples(paths: Sequence[str | Path]) -> Examples:
@@ -55,19 +64,25 @@ def examples(paths: Sequence[str | Path]) -> Examples:
     Raises:
         DataError: no journal, or nothing in it that the cloud rejected and kept.
     """
-    rows: list[tuple[TokenStats, bool, str]] = []
+    rows: list[tuple[TokenStats, bool, str, str]] = []
     for path in paths:
-        _, records = read(path)
+        header, records = read(path)
+        settings = header["identity"]["settings"]
+        kind = key(settings["language"], settings["prompt_type"])
         for record in records:
             trace = Trace.from_json(record["trace"])
-            rows += [(token, no, record["file_id"]) for token, no in _judged(trace)]
-    if len({no for _, no, _ in rows}) < 2 or len({name for *_, name in rows}) < _FOLDS:
-        raise DataError(
-            f"{', '.join(map(str, paths))}: no tokens that the cloud kept and rejected in at least "
-            f"{_FOLDS} recordings; take journals of bench/test_spec.py --gate-type always"
-        )
-    tokens, rejected, recordings = zip(*rows, strict=True)
-    return Examples(tokens, rejected, recordings)
+            rows += [(token, no, record["file_id"], kind) for token, no in _judged(trace)]
+        own = [row for row in rows if row[3] == kind]
+        if len({row[1] for row in own}) < 2 or len({row[2] for row in own}) < _FOLDS:
+            raise DataError(
+                f"{path}: no tokens that the cloud kept and rejected in at least {_FOLDS} "
+                "recordings; take journals of bench/test_spec.py --gate-type always"
+            )
+    return _examples(rows)
+
+
+def _examples(rows: Sequence[tuple[TokenStats, bool, str, str]]) -> Examples:
+    return Examples(*zip(*rows, strict=True))
 
 
 def _judged(trace: Trace) -> Iterator[tuple[TokenStats, bool]]:
@@ -91,8 +106,16 @@ def _judged(trace: Trace) -> Iterator[tuple[TokenStats, bool]]:
             proposed.clear()
 
 
-def fit(found: Examples) -> Calibration:
-    """The model of what the cloud rejects, on all examples."""
+def fit(found: Examples) -> dict[str, Calibration]:
+    """The models of what the cloud rejects: one for each kind, and one for any."""
+    return {**{kind: _fit(found.of(kind)) for kind in _kinds(found)}, ANY: _fit(found)}
+
+
+def _kinds(found: Examples) -> list[str]:
+    return sorted(set(found.kinds))
+
+
+def _fit(found: Examples) -> Calibration:
     pipeline = _pipeline().fit(_matrix(found), found.rejected)
     scaler, logistic = pipeline[0], pipeline[1]
     weights: Floats = logistic.coef_[0] / scaler.scale_
@@ -101,16 +124,24 @@ def fit(found: Examples) -> Calibration:
 
 
 def evaluate(found: Examples) -> list[dict[str, Any]]:
-    """A row (JSON) for each gate: its AUC, and at each call rate the precision and the recall of the
-    rejections, with the calibrated gate's threshold there.
+    """A row (JSON) for each gate and kind: its AUC, and at each call rate the precision and the recall
+    of the rejections, with its threshold there (the plain gates' as the gate states it).
 
     The calibrated gate is judged on recordings that it was not fitted to, in four folds.
     """
+    return [row for kind in _kinds(found) for row in _evaluate(kind, found.of(kind))]
+
+
+def _evaluate(kind: str, found: Examples) -> list[dict[str, Any]]:
     rejected = np.array(found.rejected)
-    folds = GroupKFold(_FOLDS)
     groups = np.unique(found.recordings, return_inverse=True)[1]
     calibrated: Floats = cross_val_predict(
-        _pipeline(), _matrix(found), rejected, groups=groups, cv=folds, method="predict_proba"
+        _pipeline(),
+        _matrix(found),
+        rejected,
+        groups=groups,
+        cv=GroupKFold(_FOLDS),
+        method="predict_proba",
     )[:, 1]
     scores = {
         "calibrated": calibrated,
@@ -118,22 +149,23 @@ def evaluate(found: Examples) -> list[dict[str, Any]]:
     }
     return [
         {
+            "kind": kind,
             "gate": name,
             "auc": float(roc_auc_score(rejected, values)),
-            "at": [_at(rate, values, rejected) for rate in CALL_RATES],
+            "at": [_at(rate, values, rejected, sign=_SIGN.get(name, 1)) for rate in CALL_RATES],
         }
         for name, values in scores.items()
     ]
 
 
-def _at(rate: float, values: Floats, rejected: NDArray[np.bool_]) -> dict[str, float]:
+def _at(rate: float, values: Floats, rejected: NDArray[np.bool_], *, sign: int) -> dict[str, float]:
     """What a gate finds when it sends the ``rate`` of tokens it is least sure of."""
     threshold = float(np.quantile(values, 1 - rate))
     asked = values > threshold
     hits = float((asked & rejected).sum())
     return {
         "rate": rate,
-        "threshold": threshold,
+        "threshold": sign * threshold,
         "precision": hits / max(1, int(asked.sum())),
         "recall": hits / int(rejected.sum()),
     }

@@ -1,4 +1,8 @@
-"""Files of the calibrated gate: what `edgecloud calibrate` fits and a run reads."""
+"""Files of the calibrated gate: what `edgecloud calibrate` fits and a run reads.
+
+A file holds a model for each language and prompt type it was fitted to, ``chinese/default``, since what
+the edge is unsure of, and where in a caption, differs between them; and ``any``, fitted to all.
+"""
 
 from __future__ import annotations
 
@@ -11,25 +15,37 @@ from typing import Any
 from edgecloud.decoding.gates import TERMS, Calibration
 from edgecloud.errors import ConfigError
 
-__all__ = ["EMBEDDED", "SCHEMA", "calibration", "to_json"]
+__all__ = ["ANY", "EMBEDDED", "SCHEMA", "calibration", "key", "to_json"]
 
-SCHEMA = "edgecloud-calibration/2"
+SCHEMA = "edgecloud-calibration/1"
+ANY = "any"
 EMBEDDED = Path(__file__).parent / "reference" / "calibration.json"
-"""The embedded pair's own, fitted to both languages, to default and detailed captions."""
+"""The embedded pair's own."""
 
 
-def to_json(fitted: Calibration, **about: Any) -> dict[str, Any]:
+def key(language: str, prompt_type: str) -> str:
+    """What a file calls the model of a language and prompt type."""
+    return f"{language}/{prompt_type}"
+
+
+def to_json(models: Mapping[str, Calibration], **about: Any) -> dict[str, Any]:
     """The content of a calibration file; ``about`` says where it comes from."""
     return {
         "schema": SCHEMA,
-        "intercept": fitted.intercept,
-        "weights": dict(zip(TERMS, fitted.weights, strict=True)),
+        "models": {
+            name: {
+                "intercept": fitted.intercept,
+                "weights": dict(zip(TERMS, fitted.weights, strict=True)),
+            }
+            for name, fitted in models.items()
+        },
         **about,
     }
 
 
-def calibration(path: str | Path | None) -> Calibration:
-    """The calibration in a file; ``None``: the embedded pair's.
+def calibration(path: str | Path | None, *, language: str, prompt_type: str) -> Calibration:
+    """The model for a language and prompt type in a file; the one for any, where it has none of its
+    own. ``None``: the embedded pair's file.
 
     Raises:
         ConfigError: there is no such file, or it is none.
@@ -43,15 +59,19 @@ def calibration(path: str | Path | None) -> Calibration:
         ) from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ConfigError(f"calibration {path} is not JSON: {error}") from error
-    weights = content.get("weights") if isinstance(content, dict) else None
-    if not isinstance(weights, Mapping) or content.get("schema") != SCHEMA:
+    models = content.get("models") if isinstance(content, dict) else None
+    if not isinstance(models, dict) or content.get("schema") != SCHEMA or ANY not in models:
         raise ConfigError(f"calibration {path} is no file of `edgecloud calibrate` ({SCHEMA})")
-    values = [content.get("intercept"), *(weights.get(name) for name in TERMS)]
-    if set(weights) != set(TERMS) or not all(
-        isinstance(value, int | float) and math.isfinite(value) for value in values
-    ):
+    return _model(models.get(key(language, prompt_type), models[ANY]), path)
+
+
+def _model(found: Any, path: Path) -> Calibration:
+    weights = found.get("weights") if isinstance(found, dict) else None
+    values = [found.get("intercept"), *weights.values()] if isinstance(weights, dict) else []
+    sound = all(isinstance(value, int | float) and math.isfinite(value) for value in values)
+    if not isinstance(weights, dict) or set(weights) != set(TERMS) or not sound:
         raise ConfigError(
             f"calibration {path}: an intercept and a weight for each of {len(TERMS)} terms were "
             "expected; make it again with `edgecloud calibrate`"
         )
-    return Calibration(float(values[0]), tuple(float(value) for value in values[1:]))
+    return Calibration(float(found["intercept"]), tuple(float(weights[term]) for term in TERMS))

@@ -20,7 +20,11 @@ def speculation(config: Config) -> Speculation:
     Raises:
         ConfigError: the calibrated gate's file cannot be used.
     """
-    fitted = calibration(config.calibration) if config.gate_type == "calibrated" else Calibration()
+    fitted = Calibration()
+    if config.gate_type == "calibrated":
+        fitted = calibration(
+            config.calibration, language=config.language, prompt_type=config.prompt_type
+        )
     return Speculation(
         k=config.k,
         gate=config.gate_type,

@@ -1,0 +1,140 @@
+"""The frontier's page, plots and tables."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from edgecloud.errors import OutputError
+from edgecloud.harness.targets import Verdict
+from edgecloud.measure.frontier import bound_line, router, seeded
+from edgecloud.report.frontier import write
+
+COSTS = {
+    "edge": {"prefill_s": 7.3, "step_s": 0.415},
+    "cloud": {"prefill_s": 0.39, "step_s": 0.041, "verify_s": 0.05},
+}
+
+
+def interval(value: float | None) -> dict[str, Any]:
+    spread = None if value is None else 0.1
+    ends = (None, None) if value is None or spread is None else (value - spread, value + spread)
+    return {"estimate": value, "low": ends[0], "high": ends[1]}
+
+
+def row(name: str, role: str, *, time: float, busy: float, gap: float | None) -> dict[str, Any]:
+    return {
+        "name": name,
+        "role": role,
+        "total_s": 18 * time,
+        "ttft_s": 7.0,
+        "busy_s": 1.4 * busy,
+        "tokens": 26.0,
+        "cider": 2.5,
+        "calls": 2.0,
+        "cloud_token_share": 0.5,
+        "time": interval(time),
+        "busy": interval(busy),
+        "ttft": interval(0.9),
+        "gap_closed": interval(gap),
+        "above_bound": 0.05,
+        "against": {
+            "name": "other",
+            "time": interval(0.9),
+            "busy": None,
+            "cider": interval(0.01),
+            "calls": interval(-1.0),
+        },
+    }
+
+
+BLOCK: dict[str, Any] = {
+    "language": "chinese",
+    "prompt_type": "default",
+    "hardware_profile": "paper",
+    "link": None,
+    "costs": COSTS,
+    "samples": 4,
+    "edge": {"total_s": 18.0, "ttft_s": 7.3, "busy_s": 0.0, "tokens": 28.0, "cider": 1.6},
+    "cloud": {"total_s": 1.45, "ttft_s": 0.44, "busy_s": 1.4, "tokens": 26.0, "cider": 2.8},
+    "rows": [
+        row("frontier", "chosen", time=0.64, busy=0.79, gap=1.0),
+        row("weak", "policy", time=0.9, busy=0.3, gap=None),
+        row("step", "added", time=0.9, busy=0.4, gap=0.5),
+        row("first 4", "baseline", time=0.9, busy=0.4, gap=0.1),
+        row("first 20", "baseline", time=0.5, busy=0.85, gap=0.6),
+    ],
+}
+VERDICT = Verdict(
+    "frontier",
+    {"language": "chinese", "prompt_type": "default", "hardware_profile": "paper", "link": None},
+    "time",
+    "≤ 0.66",
+    0.64,
+    met=True,
+)
+
+
+def test_everything_a_reader_wants_is_written(tmp_path: Path) -> None:
+    paths = {path.name for path in write([BLOCK], [VERDICT], tmp_path)}
+    assert paths == {"frontier.json", "frontier.csv", "tables.md", "chinese-default-paper.svg"}
+    rows = list(csv.DictReader((tmp_path / "frontier.csv").open(encoding="utf-8")))
+    assert [r["policy"] for r in rows[:3]] == ["edge", "cloud", "frontier"]
+    assert rows[2]["time"] == "0.64"
+    assert json.loads((tmp_path / "frontier.json").read_text())["places"][0]["samples"] == 4
+    tables = (tmp_path / "tables.md").read_text(encoding="utf-8")
+    assert "**frontier**" in tables
+    assert "≤ 0.66" in tables
+    root = ElementTree.parse(tmp_path / "chinese-default-paper.svg").getroot()
+    text = " ".join(root.itertext())
+    assert "bound, edge and cloud on each caption" in text
+    assert "whole captions to the cloud" in text
+
+
+def test_a_page_keeps_its_own_words_around_the_tables(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    marks = "<!-- begin added-chinese-default-paper -->\nold\n<!-- end -->"
+    page.write_text(f"Words before.\n{marks}\nWords after.\n", encoding="utf-8")
+    write([BLOCK], [], tmp_path / "out", page=page)
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("Words before.\n")
+    assert text.endswith("Words after.\n")
+    assert "| step " in text
+    assert "old" not in text
+    write([BLOCK], [], tmp_path / "out", page=page)
+    assert page.read_text(encoding="utf-8") == text
+
+
+def test_a_page_that_marks_an_unknown_table_is_refused(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- begin nonsense -->\n<!-- end -->\n", encoding="utf-8")
+    with pytest.raises(OutputError, match="nonsense"):
+        write([BLOCK], [], tmp_path / "out", page=page)
+    with pytest.raises(OutputError, match=r"absent\.md"):
+        write([BLOCK], [], tmp_path / "out", page=tmp_path / "absent.md")
+
+
+def test_the_baselines_are_lines_between_what_was_measured() -> None:
+    assert router(BLOCK, 0.0).time == 1.0
+    assert router(BLOCK, 1.0).time == pytest.approx(1.45 / 18)
+    assert router(BLOCK, 0.5).gap_closed == 0.5
+    seeds = [r for r in BLOCK["rows"] if r["role"] == "baseline"]
+    half = seeded(seeds, 0.625)
+    assert half is not None
+    assert (half.gap_closed, half.time) == (pytest.approx(0.35), pytest.approx(0.7))
+    assert seeded(seeds, 0.2) is None
+
+
+def test_the_bound_falls_from_one_token_of_the_cloud_to_all_of_them() -> None:
+    line = bound_line(BLOCK)
+    assert line[0] == (
+        pytest.approx((0.39 + 0.05) / 1.4),
+        pytest.approx((7.3 + 25 * 0.415) / 18),
+    )
+    assert line[-1] == (pytest.approx((0.44 + 25 * 0.041) / 1.4), pytest.approx(7.3 / 18))
+    assert line == sorted(line)
