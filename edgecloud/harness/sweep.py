@@ -104,9 +104,9 @@ def read_grid(path: str | Path) -> list[Point]:
         raise ConfigError(f"grid {path} is not TOML: {error}") from error
     where = content.get("where", {})
     policies = content.get("policy", [])
-    unknown = {*content} - {"where", "policy"}
+    unknown = {*content} - {"where", "policy", "target"}
     if unknown or not isinstance(where, dict) or not isinstance(policies, list):
-        raise ConfigError(f"grid {path}: [where] and [[policy]] tables were expected")
+        raise ConfigError(f"grid {path}: [where], [[policy]] and [[target]] tables were expected")
     points: dict[tuple[str, str], Point] = {}
     for policy in policies:
         if not isinstance(policy, dict) or "name" not in policy or {*policy} - _POLICY:

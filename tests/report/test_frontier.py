@@ -83,7 +83,8 @@ VERDICT = Verdict(
 def test_everything_a_reader_wants_is_written(tmp_path: Path) -> None:
     paths = {path.name for path in write([BLOCK], [VERDICT], tmp_path)}
     assert paths == {"frontier.json", "frontier.csv", "tables.md", "chinese-default-paper.svg"}
-    rows = list(csv.DictReader((tmp_path / "frontier.csv").open(encoding="utf-8")))
+    text = (tmp_path / "frontier.csv").read_text(encoding="utf-8")
+    rows = list(csv.DictReader(text.splitlines()))
     assert [r["policy"] for r in rows[:3]] == ["edge", "cloud", "frontier"]
     assert rows[2]["time"] == "0.64"
     assert json.loads((tmp_path / "frontier.json").read_text())["places"][0]["samples"] == 4
