@@ -205,7 +205,7 @@ def extend_many(models: Sequence[AudioLM], tokens: Sequence[Sequence[int]]) -> l
             [(model._cache, count) for model, count in zip(models, counts, strict=True)],
         )
         logits = first._logits(hidden)
-        return [logits] if len(models) == 1 else list(logits.split(counts))
+        return [logits] if len(models) == 1 else list(torch.split(logits, counts))
 
 
 def _build(checkpoint: Checkpoint) -> Thinker:
