@@ -185,7 +185,7 @@ class Decoder:
             cosines, sines = self._rotary(self._norm, positions.expand(3, 1, -1))
             # What turns into the first half of a head comes from its second half, negated.
             sines[..., : self._head_dim // 2].neg_()
-            self._turns = torch.cat((cosines, sines))
+            self._turns = torch.stack((cosines[0], sines[0]))
         parts = [self._turns.narrow(1, cache.length, count) for cache, count in spans]
         cosines, sines = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
         return cosines, sines
