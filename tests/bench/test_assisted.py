@@ -43,7 +43,7 @@ def test_every_way_writes_what_generate_writes(
     }
     times, outputs = interleaved(ways, [prompt, prompt])
     expected = family.cloud(prompt)
-    assert outputs == dict.fromkeys(ways, [expected, expected])
+    assert outputs == {name: [expected, expected] for name in ways}
     assert all(len(values) == 2 and min(values) > 0 for values in times.values())
 
 
