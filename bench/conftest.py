@@ -24,6 +24,8 @@ CONFIG = pytest.StashKey["Config"]()
 MODES = pytest.StashKey[tuple[str, ...]]()
 WRITTEN = pytest.StashKey[list[Path]]()
 TOGETHER = pytest.StashKey[dict[str, Any]]()
+TABLES = pytest.StashKey[list[str]]()
+"""What heavier files have to show when all is done."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -32,6 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[CONFIG] = settings(config)
     config.stash[WRITTEN] = []
     config.stash[TOGETHER] = {}
+    config.stash[TABLES] = []
     # A run that ends before its first sample has said why; it saves nothing, of course.
     warnings.filterwarnings("ignore", message="Not saving anything")
 
@@ -119,3 +122,5 @@ def pytest_terminal_summary(
 ) -> None:
     for path in config.stash[WRITTEN]:
         terminalreporter.write_line(f"result: {path}")
+    for table in config.stash[TABLES]:
+        terminalreporter.write_line(f"\n{table}")

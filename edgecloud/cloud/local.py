@@ -175,20 +175,20 @@ class LocalSession(CloudSession):
             shared = max(0, shared - 1)
             self._keep(shared, None if shared else self._first)
         new = [*committed[shared:], *draft]
+        unseen = len(committed) - shared
         # Without the logits in front, the first row is none that is asked for.
         rows = (self._first if self._next is None else self._next)[None]
         if new:
             self._next = None  # should the forward fail
             following = _logits((yield Forward(self._model, tokens=tuple(new))))
-            rows = torch.cat((rows, following))
+            rows = following[unseen - 1 :] if unseen else torch.cat((rows, following))
         self._known = [*committed, *draft]
         self._next = rows[-1]
-        cost = CloudCost(prefill_tokens=prefilled, ingested_tokens=len(committed) - shared)
-        return rows[len(committed) - shared :], cost
+        return rows, CloudCost(prefill_tokens=prefilled, ingested_tokens=unseen)
 
     def _check(self, tokens: Sequence[int]) -> None:
         size = self._model.vocab_size
-        if not all(0 <= token < size for token in tokens):
+        if tokens and not (min(tokens) >= 0 and max(tokens) < size):
             raise WireError(f"a token is outside the vocabulary of {size}")
 
     def _keep(self, count: int, following: Tensor | None) -> None:

@@ -95,5 +95,6 @@ def kept(draft: Sequence[Judged], acceptance: Acceptance) -> int:
     for count, token in enumerate(draft):
         if not keep(token, acceptance):
             return count
-        acceptance = replace(acceptance, regret_nats=acceptance.regret_nats - token.regret)
+        if token.regret:
+            acceptance = replace(acceptance, regret_nats=acceptance.regret_nats - token.regret)
     return len(draft)

@@ -104,7 +104,10 @@ class Drafter:
 
 def common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
     """How many tokens the two begin with alike."""
+    shorter = min(len(one), len(other))
+    if list(one[:shorter]) == list(other[:shorter]):  # the usual case, without a loop
+        return shorter
     for index, (a, b) in enumerate(zip(one, other, strict=False)):
         if a != b:
             return index
-    return min(len(one), len(other))
+    return shorter

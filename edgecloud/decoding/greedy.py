@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -21,15 +22,14 @@ def choose(logits: Tensor) -> tuple[int, TokenStats]:
 
     Four equally likely tokens have entropy ln 4 = 1.386 nats, margin 0 and logprob -1.386.
     """
-    logprobs = torch.log_softmax(logits, dim=-1)
-    probs = logprobs.exp()
-    token = logits.argmax()
+    logprobs = logits.log_softmax(dim=-1)
+    top = logprobs.topk(min(2, len(logits))).values
     # -inf * 0 is NaN; a token of probability 0 adds nothing to the entropy.
-    entropy = -(probs * logprobs.clamp_min(torch.finfo(logits.dtype).min)).sum()
-    top = probs.topk(min(2, len(probs))).values
-    margin = top[0] - top[-1] if len(top) == 2 else top[0]
-    values = torch.stack((token.to(entropy.dtype), entropy, margin, logprobs[token])).tolist()
-    return int(values[0]), TokenStats(entropy=values[1], margin=values[2], logprob=values[3])
+    certain = logits.softmax(dim=-1).dot(logprobs.clamp_min(torch.finfo(logits.dtype).min))
+    # Token ids are exact in float32 up to 2^24.
+    token, negated, best, *second = torch.cat((logits.argmax()[None], certain[None], top)).tolist()
+    margin = math.exp(best) - sum(map(math.exp, second))
+    return int(token), TokenStats(entropy=-negated, margin=margin, logprob=best)
 
 
 def draft_block(
@@ -60,23 +60,28 @@ def judge(
     """
     if logits.shape[0] != len(draft) + 1:
         raise ValueError(f"{len(draft)} drafted tokens need {len(draft) + 1} rows of logits")
+    n = len(draft)
     drafted = torch.tensor(draft, device=logits.device)
     rows = logits[:-1]
     found = rows.gather(1, drafted[:, None])
-    ranks = (rows > found).sum(dim=1).tolist()
-    best = rows.amax(dim=1)
-    regrets = (best - found[:, 0]).clamp_max(_MOST_REGRET).tolist()
-    tops = logits.argmax(dim=1).tolist()
+    best, tops = logits.max(dim=1)
+    ranks = (rows > found).sum(dim=1)
+    top_probs = rows.softmax(dim=1).amax(dim=1)
+    # One transfer to the host; ids and ranks are exact in float32 up to 2^24.
+    values = torch.cat((tops, ranks, best[:-1] - found[:, 0], top_probs)).tolist()
+    chosen = [int(token) for token in values[: n + 1]]
     seen = [
-        Judged(rank, is_top=token == top, regret=regret)
-        for rank, token, top, regret in zip(ranks, draft, tops, regrets, strict=False)
+        Judged(int(rank), is_top=token == top, regret=min(regret, _MOST_REGRET))
+        for token, top, rank, regret in zip(
+            draft, chosen, values[n + 1 :], values[2 * n + 1 :], strict=False
+        )
     ]
     count = kept(seen, acceptance)
     ended = count == len(draft) and draft[-1] in end_ids
     return Verdict(
         kept=count,
-        token=None if ended else tops[count],
-        ranks=tuple(ranks),
-        top_probs=tuple((best - rows.logsumexp(dim=1)).exp().tolist()),
+        token=None if ended else chosen[count],
+        ranks=tuple(token.rank for token in seen),
+        top_probs=tuple(values[3 * n + 1 :]),
         regret=sum((token.regret for token in seen[:count]), start=0.0),
     )

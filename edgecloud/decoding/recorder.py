@@ -20,12 +20,13 @@ finish     ``stop``; from the last commit to the end of detokenisation
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any, TypeVar
 
 from edgecloud.contracts import (
     Clock,
     CloudChunk,
+    CloudCost,
     Commit,
     Event,
     EventKind,
@@ -41,6 +42,8 @@ from edgecloud.errors import CloudError
 __all__ = ["Recorder", "by"]
 
 T = TypeVar("T")
+
+_COSTS = tuple(entry.name for entry in fields(CloudCost))
 
 
 def by(origin: Origin, count: int) -> tuple[Origin, ...]:
@@ -93,11 +96,11 @@ class Recorder:
             top_probs=list(verdict.top_probs),
             regret=verdict.regret,
             ahead=ahead,
-            **asdict(verdict.cost),
+            **_values(verdict.cost),
         )
 
     def generate(self, start_s: float, chunk: CloudChunk) -> None:
-        self.add("generate", start_s, tokens=list(chunk.tokens), **asdict(chunk.cost))
+        self.add("generate", start_s, tokens=list(chunk.tokens), **_values(chunk.cost))
 
     def degrade(self, start_s: float, error: CloudError) -> None:
         self.add("degrade", start_s, error=type(error).__name__, reason=str(error))
@@ -114,3 +117,8 @@ class Recorder:
 
     def trace(self) -> Trace:
         return Trace(tuple(sorted(self._events, key=lambda event: event.start_s)))
+
+
+def _values(cost: CloudCost) -> dict[str, Any]:
+    """What ``asdict`` gives, without its copies."""
+    return {name: getattr(cost, name) for name in _COSTS}

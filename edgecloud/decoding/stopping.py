@@ -30,7 +30,8 @@ class Stopping:
         With a limit of 5 tokens, 3 in the output and 4 new ones, 2 stay: ``token_limit``. An
         end-of-text token stays in the output; nothing follows it.
         """
-        sentences = sum(token in self.sentence_ids for token in output)
+        counted = self.limits.max_sentences is not None
+        sentences = sum(token in self.sentence_ids for token in output) if counted else 0
         for count, token in enumerate(new[: self.room(output)], start=1):
             if token in self.end_ids:
                 return tuple(new[:count]), "end_of_text"

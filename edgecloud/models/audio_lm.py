@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import (
     Qwen2_5OmniTextConfig,
     Qwen2_5OmniThinkerConfig,
@@ -90,6 +91,8 @@ class AudioLM:
         self._vocab_size = vocab_size
         self._cache = KVCache()
         self._prompt_length = 0
+        self._embeddings: Tensor = thinker.model.embed_tokens.weight
+        self._device = self._embeddings.device
 
     @classmethod
     def load(cls, checkpoint: Checkpoint, *, vocab_size: int, device: str, dtype: str) -> AudioLM:
@@ -134,7 +137,7 @@ class AudioLM:
 
     @property
     def device(self) -> str:
-        return str(self._thinker.lm_head.weight.device)
+        return str(self._device)
 
     @property
     def dtype(self) -> str:
@@ -145,7 +148,7 @@ class AudioLM:
             raise ValueError("an empty prompt has no next token")
         self._cache = KVCache()
         self._prompt_length = prompt.length
-        with torch.inference_mode(), _memory_advice(self.device):
+        with torch.inference_mode(), _memory_advice(self._device):
             hidden = self._decoder(self._thinker.embed(prompt)[0], [(self._cache, prompt.length)])
             return self._logits(hidden[-1])
 
@@ -173,7 +176,7 @@ class AudioLM:
             raise ValueError("extend needs at least one token")
         if not self.length:
             raise ValueError("prefill comes first")
-        if not all(0 <= token < self._vocab_size for token in tokens):
+        if min(tokens) < 0 or max(tokens) >= self._vocab_size:
             raise ModelError(
                 f"a token is outside the vocabulary of {self._vocab_size}; "
                 "edge and cloud must share a tokenizer"
@@ -195,13 +198,14 @@ def extend_many(models: Sequence[AudioLM], tokens: Sequence[Sequence[int]]) -> l
         model._check(new)
     first = models[0]
     counts = [len(new) for new in tokens]
-    with torch.inference_mode(), _memory_advice(first.device):
-        ids = torch.tensor([token for new in tokens for token in new], device=first.device)
+    with torch.inference_mode(), _memory_advice(first._device):
+        ids = torch.tensor([token for new in tokens for token in new], device=first._device)
         hidden = first._decoder(
-            first._thinker.model.embed_tokens(ids),
+            functional.embedding(ids, first._embeddings),
             [(model._cache, count) for model, count in zip(models, counts, strict=True)],
         )
-        return list(torch.split(first._logits(hidden), counts))
+        logits = first._logits(hidden)
+        return [logits] if len(models) == 1 else list(torch.split(logits, counts))
 
 
 def _build(checkpoint: Checkpoint) -> Thinker:
@@ -273,7 +277,7 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 
 @contextmanager
-def _memory_advice(device: str) -> Iterator[None]:
+def _memory_advice(device: str | torch.device) -> Iterator[None]:
     """Turn CUDA's out-of-memory into one line of advice."""
     try:
         yield

@@ -44,16 +44,16 @@ class KVCache:
         return 0 if self._memory is None else self._memory.nbytes
 
     def append(self, layer: int, keys_values: Tensor) -> Tensor:
-        """Write ``(n, 2, kv heads, head dim)`` behind the first ``length`` tokens of ``layer``.
+        """Write ``(2, kv heads, n, head dim)`` behind the first ``length`` tokens of ``layer``.
 
         Returns all of the layer, ``(2, kv heads, length + n, head dim)``. :meth:`reserve` comes first.
         """
         if self._memory is None:
             raise ValueError("reserve comes before append")
-        end = self.length + keys_values.shape[0]
         held = self._memory[layer]
-        held[:, :, self.length : end] = keys_values.permute(1, 2, 0, 3)
-        return held[:, :, :end]
+        count = keys_values.shape[2]
+        held.narrow(2, self.length, count).copy_(keys_values)
+        return held.narrow(2, 0, self.length + count)
 
     def reserve(self, count: int, *, like: Tensor, shape: tuple[int, int, int]) -> None:
         """Make room for ``count`` more tokens; ``shape`` is (layers, kv heads, head dim)."""
@@ -103,9 +103,10 @@ class Decoder:
         self._eps: float = config.rms_norm_eps
         self._layers = [_fused(layer) for layer in layers]
         self._norm: Tensor = model.norm.weight
+        self._root_eps = torch.tensor(self._eps**0.5, device=self._norm.device)
         self._rotary = model.rotary_emb
-        self._turns: Tensor = self._norm.new_empty((0, 2, 1, self._head_dim))
-        """Cosines and sines by position, ``(positions, 2, 1, head dim)``; grows as needed."""
+        self._turns: Tensor = self._norm.new_empty((2, 0, self._head_dim))
+        """Cosines and signed sines by position, ``(2, positions, head dim)``; grows as needed."""
 
     def __call__(self, embedded: Tensor, spans: Sequence[tuple[KVCache, int]]) -> Tensor:
         """Run ``embedded (N, hidden)``: for each ``(cache, n)`` the next ``n`` tokens of a sequence.
@@ -115,47 +116,54 @@ class Decoder:
         shape = (len(self._layers), self._kv_heads, self._head_dim)
         for cache, count in spans:
             cache.reserve(count, like=embedded, shape=shape)
-        turns = self._turns_of(spans)
-        masks = [_mask(cache.length, count, embedded.device) for cache, count in spans]
+        cosines, sines = self._turns_of(spans)
+        masks = [_mask(cache.length, count, embedded) for cache, count in spans]
         hidden = embedded
         for number, layer in enumerate(self._layers):
-            normed = functional.rms_norm(hidden, hidden.shape[-1:], layer.attention_norm, self._eps)
-            mixed = self._attend(number, layer, normed, spans, turns, masks)
+            normed = self._normalised(hidden, layer.attention_norm)
+            rows = functional.linear(normed, layer.qkv, layer.qkv_bias)
+            # Queries, keys and values, one head above the other: (heads + 2 kv heads, N, head dim).
+            heads = rows.view(-1, self._heads + 2 * self._kv_heads, self._head_dim).transpose(0, 1)
+            turned = heads.narrow(0, 0, self._heads + self._kv_heads)
+            swapped = turned.roll(self._head_dim // 2, -1)
+            turned.mul_(cosines).addcmul_(swapped, sines)
+            mixed = self._attend(number, heads, spans, masks)
             hidden = hidden + functional.linear(mixed, layer.out)
-            normed = functional.rms_norm(hidden, hidden.shape[-1:], layer.mlp_norm, self._eps)
+            normed = self._normalised(hidden, layer.mlp_norm)
             gate, up = functional.linear(normed, layer.gate_up).chunk(2, dim=-1)
-            hidden = hidden + functional.linear(functional.silu(gate) * up, layer.down)
+            hidden = hidden + functional.linear(functional.silu(gate).mul_(up), layer.down)
         for cache, count in spans:
             cache.length += count
-        return functional.rms_norm(hidden, hidden.shape[-1:], self._norm, self._eps)
+        return self._normalised(hidden, self._norm)
+
+    def _normalised(self, hidden: Tensor, weight: Tensor) -> Tensor:
+        """``hidden (N, hidden)`` over its root mean square, times ``weight``."""
+        size = hidden.shape[-1]
+        if hidden.device.type != "cpu" or hidden.dtype != torch.float32:
+            return torch.rms_norm(hidden, (size,), weight, self._eps)
+        # On a processor rms_norm is a chain of ten small operations, a quarter of a small model's step.
+        length = torch.linalg.vector_norm(hidden, dim=-1, keepdim=True)
+        return hidden.div(length.mul_(size**-0.5).hypot_(self._root_eps)).mul_(weight)
 
     def _attend(
         self,
         number: int,
-        layer: _Layer,
-        normed: Tensor,
+        heads: Tensor,
         spans: Sequence[tuple[KVCache, int]],
-        turns: Tensor,
         masks: Sequence[Tensor | None],
     ) -> Tensor:
         """Attention of every sequence to its own past, ``(N, heads * head dim)``."""
-        rows = functional.linear(normed, layer.qkv, layer.qkv_bias)
-        rows = rows.view(len(rows), self._heads + 2 * self._kv_heads, self._head_dim)
-        turned = self._heads + self._kv_heads
-        first, second = rows[:, :turned].chunk(2, dim=-1)
-        rows[:, :turned] = (
-            rows[:, :turned] * turns[:, 0] + torch.cat((-second, first), -1) * turns[:, 1]
-        )
-        keys_values = rows[:, self._heads :].view(len(rows), 2, self._kv_heads, self._head_dim)
         mixed = []
         begin = 0
         for (cache, count), mask in zip(spans, masks, strict=True):
-            end = begin + count
-            keys, values = cache.append(number, keys_values[begin:end])
-            queries = rows[begin:end, : self._heads].transpose(0, 1)
+            own = heads if len(spans) == 1 else heads.narrow(1, begin, count)
+            keys_values = own.narrow(0, self._heads, 2 * self._kv_heads)
+            keys, values = cache.append(
+                number, keys_values.view(2, self._kv_heads, count, self._head_dim)
+            ).unbind()
             mixed.append(
                 functional.scaled_dot_product_attention(
-                    queries[None],
+                    own.narrow(0, 0, self._heads)[None],
                     keys[None],
                     values[None],
                     attn_mask=mask,
@@ -163,27 +171,32 @@ class Decoder:
                     enable_gqa=self._kv_heads != self._heads,
                 )[0].transpose(0, 1)
             )
-            begin = end
+            begin += count
         together = mixed[0] if len(mixed) == 1 else torch.cat(mixed)
-        return together.reshape(len(rows), -1)
+        return together.reshape(heads.shape[1], -1)
 
-    def _turns_of(self, spans: Sequence[tuple[KVCache, int]]) -> Tensor:
-        """The rotation of every token in ``spans``, ``(N, 2, 1, head dim)``."""
+    def _turns_of(self, spans: Sequence[tuple[KVCache, int]]) -> tuple[Tensor, Tensor]:
+        """The rotation of every token in ``spans``: cosines and signed sines, ``(N, head dim)``."""
         furthest = max(cache.length + count for cache, count in spans)
-        if furthest > len(self._turns):
-            positions = torch.arange(max(furthest, 2 * len(self._turns)), device=self._norm.device)
+        if furthest > self._turns.shape[1]:
+            count = max(furthest, 2 * self._turns.shape[1])
+            positions = torch.arange(count, device=self._norm.device)
             # Text and audio have three equal rows of positions.
-            tables = self._rotary(self._norm, positions.expand(3, 1, -1))
-            self._turns = torch.stack([table[0] for table in tables], dim=1)[:, :, None]
-        parts = [self._turns[cache.length : cache.length + count] for cache, count in spans]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+            cosines, sines = self._rotary(self._norm, positions.expand(3, 1, -1))
+            # What turns into the first half of a head comes from its second half, negated.
+            sines[..., : self._head_dim // 2].neg_()
+            self._turns = torch.stack((cosines[0], sines[0]))
+        parts = [self._turns.narrow(1, cache.length, count) for cache, count in spans]
+        cosines, sines = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+        return cosines, sines
 
 
-def _mask(past: int, count: int, device: torch.device) -> Tensor | None:
-    """Which tokens each of ``count`` new ones may look at; None where all, or where causal says it."""
+def _mask(past: int, count: int, like: Tensor) -> Tensor | None:
+    """Which tokens each of ``count`` new ones may look at, 0 or minus infinity; None where all, or
+    where causal says it."""
     if count == 1 or past == 0:
         return None
-    return torch.ones(count, past + count, dtype=torch.bool, device=device).tril(past)
+    return like.new_full((count, past + count), -torch.inf).triu_(past + 1)
 
 
 def _fused(layer: Qwen2_5OmniDecoderLayer) -> _Layer:

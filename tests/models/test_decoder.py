@@ -68,12 +68,12 @@ def test_weights_are_in_memory_once(model: AudioLM) -> None:
 def test_appending_copies_nothing_that_was_there() -> None:
     cache = KVCache()
     with pytest.raises(ValueError, match="reserve comes before"):
-        cache.append(0, torch.zeros(1, 2, 1, 4))
+        cache.append(0, torch.zeros(2, 1, 1, 4))
     cache.reserve(3, like=torch.zeros(1), shape=(1, 1, 4))
-    first = cache.append(0, torch.ones(3, 2, 1, 4))
+    first = cache.append(0, torch.ones(2, 1, 3, 4))
     cache.length = 3
     cache.reserve(1, like=torch.zeros(1), shape=(1, 1, 4))
-    second = cache.append(0, torch.zeros(1, 2, 1, 4))
+    second = cache.append(0, torch.zeros(2, 1, 1, 4))
     assert second.shape == (2, 1, 4, 4)
     assert second.data_ptr() == first.data_ptr()
 
