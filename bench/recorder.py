@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,8 @@ class Recorder:
     """Every suite of this run, for ``--interleave``."""
     together: dict[str, Outcome]
     """What the suites gave, once they ran interleaved."""
+    run_block: dict[str, Any] = field(default_factory=environment.run_block)
+    """When, where and from which commit: as it is before the experiment begins."""
 
     def run(self, mode: Any) -> Outcome:
         """Run the experiment; a failure of the run as a whole fails the test with its one line."""
@@ -87,7 +89,7 @@ class Recorder:
             result = result_of(
                 outcome,
                 environment=machine(),
-                run_block=environment.run_block(),
+                run_block=self.run_block,
                 floors=floors.load(),
             )
             path = write_result(Path(self.config.output_dir) / "results" / f"{name}.json", result)

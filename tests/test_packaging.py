@@ -1,7 +1,9 @@
-"""What is installed: the wheel holds every file of the package, weights and recordings included."""
+"""What is installed, and what is said of it: the wheel holds every file of the package, weights and
+recordings included; the guides name what there is, alike in both languages."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -30,3 +32,31 @@ def test_the_wheel_holds_every_file_of_the_package(tmp_path: Path) -> None:
     tracked = {name for name in listed.stdout.splitlines() if (ROOT / name).exists()}
     assert tracked - packed == set()
     assert {name.split("/")[0].split("-")[0] for name in packed} == {"edgecloud"}
+
+
+@pytest.mark.parametrize(
+    "guide", ["README.md", "README.zh.md", "CONTRIBUTING.md", "docs/cluster.md"]
+)
+def test_files_that_a_guide_names_are_there(guide: str) -> None:
+    text = (ROOT / guide).read_text(encoding="utf-8")
+    named = re.findall(
+        r"\b(?:edgecloud|tests|bench|docs)/[\w./-]+\.(?:py|md|toml|yaml|json|sh)\b", text
+    )
+    assert named
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_the_guides_say_the_same_commands_and_options_in_both_languages() -> None:
+    english, chinese = (
+        (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.zh.md")
+    )
+    for pattern in (r"`(pytest bench[^`]*)`", r"^\| `(--[^|]*)` \|", r"python -m tox[^#`\n]*"):
+        ours, theirs = (
+            [
+                re.sub(r"[`、,\s]+", " ", found).strip()
+                for found in re.findall(pattern, text, re.MULTILINE)
+            ]
+            for text in (english, chinese)
+        )
+        assert ours
+        assert ours == theirs

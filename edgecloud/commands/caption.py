@@ -22,7 +22,12 @@ _COLOURS = {"edge": "", "verified": "32", "corrected": "31", "bonus": "34", "clo
 
 
 def add(commands: Any) -> None:
-    caption = commands.add_parser("caption", help="caption recordings, streaming")
+    caption = commands.add_parser(
+        "caption",
+        help="caption recordings, streaming",
+        # Argparse would name all sixty settings before it says what is wrong.
+        usage="edgecloud caption [--mode edge|cloud|spec] [SETTINGS] AUDIO [AUDIO ...]",
+    )
     caption.add_argument("audio", nargs="+", metavar="AUDIO", help="WAV, FLAC, MP3, OGG, …")
     caption.add_argument("--mode", choices=("edge", "cloud", "spec"), default="spec")
     add_options(caption.add_argument)

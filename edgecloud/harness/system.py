@@ -88,6 +88,7 @@ class System(Started):
     def _start(self) -> None:
         config, mode = self._config, self._mode
         hardware = profile(config.hardware_profile) if config.clock == "modelled" else None
+        between = link(config.link) if config.link is not None else None
         edge_name, edge_path = model_of(config.edge_model, "edge")
         cloud_name, cloud_path = model_of(config.cloud_model, "cloud")
         cloud: Worker | None = None
@@ -142,8 +143,8 @@ class System(Started):
         _check_pair(edge_facts, cloud_facts)
         self._describe(edge_facts, cloud_facts, cap)
         self.facts["hardware_profile"] = hardware.to_json() if hardware else None
-        if config.link is not None:
-            self.facts["link"] = link(config.link).to_json()
+        if between is not None:
+            self.facts["link"] = between.to_json()
 
     def _shaped(self) -> Config:
         """The configuration for an edge behind the link that was asked for, in measured time.

@@ -46,13 +46,11 @@ _GIT_DEADLINE_S = 10.0
 _VECTOR = re.compile(r"avx|amx|fma|f16c|sse4|asimd|sve|bf16|i8mm")
 
 
-def environment(
-    *, models: Mapping[str, Any] | None = None, devices: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
+def environment(*, devices: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """What does not change between two runs on one machine with one installation.
 
-    ``models`` and ``devices`` are put in as they are given (JSON values): paths and hashes of the
-    checkpoints, names of the GPUs. Imports none of the packages it names.
+    ``devices`` is put in as it is given (JSON values): names of the GPUs. Imports none of the
+    packages it names.
     """
     reasons: dict[str, str] = {}
     versions: dict[str, str | None] = {
@@ -86,14 +84,14 @@ def environment(
             "physical_cores": psutil.cpu_count(logical=False),
         },
         "memory_total_gb": psutil.virtual_memory().total / 1e9,
-        "models": dict(models or {}),
         "devices": dict(devices or {}),
         "reasons": reasons,
     }
 
 
 def run_block(*, repo: Path | None = None) -> dict[str, Any]:
-    """What may vary: when, by which host under which load, from which commit, as which run.
+    """What may vary: when, by which host under which load, from which commit, as which run. To be
+    taken before a run begins: then the load is that of others.
 
     ``repo`` is the checkout to name the commit of; the one this package lies in when not given.
     """

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self, cast
 
 from edgecloud.errors import JournalError, OutputError
+from edgecloud.measure.files import put
 
 __all__ = ["SCHEMA", "Journal", "differences", "read"]
 
@@ -58,7 +59,7 @@ class Journal:
                 if length < len(content):
                     os.truncate(target, length)
             else:
-                _replace(target, _line(header))
+                put(target, _line(header))
             handle = target.open("ab")
         except OSError as error:
             raise OutputError(
@@ -78,7 +79,7 @@ class Journal:
             first, _, rows = self.path.read_bytes().partition(b"\n")
             header = {**json.loads(first), "facts": _plain(facts)}
             self._handle.close()
-            _replace(self.path, _line(header) + rows)
+            put(self.path, _line(header) + rows)
             self._handle = self.path.open("ab")
         except OSError as error:
             raise OutputError(
@@ -214,16 +215,3 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[name] = item
     return flat
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Put ``content`` in the file's place at once; the old file stays until the new one is whole."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as handle:
-            handle.write(content)
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -7,7 +7,6 @@ computed the same is in the block ``run`` and nowhere else.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +21,7 @@ from edgecloud.measure.aggregate import (
     measure,
     speculation_metrics,
 )
+from edgecloud.measure.files import put
 from edgecloud.measure.statistics import drift
 from edgecloud.options import OPTIONS
 
@@ -130,17 +130,9 @@ def write_result(
     """
     target = Path(path)
     text = json.dumps(result, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("w", encoding="utf-8", newline="\n") as handle:
-                handle.write(text)
-                handle.flush()
-                os.fsync(handle.fileno())
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        put(target, text.encode())
     except OSError as error:
         raise OutputError(
             f"cannot write the result {target}: {error.strerror or error}; choose another {flag}"

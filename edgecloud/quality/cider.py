@@ -13,7 +13,7 @@ from typing import Final
 from pycocoevalcap.cider.cider import Cider
 
 from edgecloud.errors import MetricError
-from edgecloud.quality.coco import coco_texts
+from edgecloud.quality.coco import check_tokens, coco_texts
 from edgecloud.quality.result import MetricResult, finite, mean
 from edgecloud.quality.tokenise import Tokens
 
@@ -44,6 +44,7 @@ def cider(
         )
     if not hypotheses:
         raise MetricError("nothing to score: no hypotheses were given")
+    check_tokens(list(hypotheses.values()), list(corpus_references.values()))
     size = len(corpus_references)
     if size < MIN_CORPUS:
         reason = f"document frequencies need {MIN_CORPUS} samples with references; there is {size}"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from edgecloud.errors import MetricError
 from edgecloud.quality.tokenise import Tokens
 
-__all__ = ["CocoTexts", "coco_texts"]
+__all__ = ["CocoTexts", "check_tokens", "coco_texts"]
 
 CocoTexts = dict[int, list[str]]
 """Texts by position, tokens joined with one space."""
@@ -29,7 +29,7 @@ def coco_texts(
         raise MetricError("nothing to score: no hypotheses were given")
     if len(hypotheses) != len(references):
         raise MetricError(f"{len(hypotheses)} hypotheses but {len(references)} lists of references")
-    _check_tokens(hypotheses, references)
+    check_tokens(hypotheses, references)
     for position, alternatives in enumerate(references):
         if not alternatives or not all(reference.words for reference in alternatives):
             raise MetricError(
@@ -40,7 +40,9 @@ def coco_texts(
     return gts, res
 
 
-def _check_tokens(hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> None:
+def check_tokens(hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> None:
+    """Raise :class:`~edgecloud.errors.MetricError` for a text that nobody cut up, or where two
+    tokenisers did."""
     texts = [*hypotheses, *(reference for some in references for reference in some)]
     for text in texts:
         if not isinstance(text, Tokens):

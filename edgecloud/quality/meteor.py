@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from edgecloud.errors import MetricError
+from edgecloud.quality.coco import check_tokens
 from edgecloud.quality.java import meteor_lines, ptb_lines
 from edgecloud.quality.result import MetricResult, finite, undefined
 from edgecloud.quality.tokenise import Tokens, normalise
@@ -83,9 +84,9 @@ def meteor_tokens(
         MetricError: the lengths differ, there is nothing to score, or the tokens are not ``en.ptb``.
     """
     _check(hypotheses, references)
-    others = {t.tokeniser for t in [*hypotheses, *(t for some in references for t in some)]} - {PTB}
-    if others:
-        raise MetricError(f"METEOR takes tokens of {PTB}, not of {', '.join(sorted(others))}")
+    check_tokens(hypotheses, references)
+    if (other := hypotheses[0].tokeniser) != PTB:
+        raise MetricError(f"METEOR takes tokens of {PTB}, not of {other}")
     pairs = [
         (hypothesis.text, [reference.text for reference in some])
         for hypothesis, some in zip(hypotheses, references, strict=True)

@@ -36,7 +36,7 @@ class Texts:
         if self.language == "en":
             return name
         if name.startswith("spec"):
-            return "投机" + name.removeprefix("spec")
+            return "推测" + name.removeprefix("spec")
         head, space, rest = name.partition(" ")
         return LABELS.get(head, head) + space + rest
 

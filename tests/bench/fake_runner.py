@@ -10,12 +10,15 @@ from typing import Any
 
 import edgecloud.harness
 from edgecloud.errors import CheckpointError
+from edgecloud.measure import environment
 from tests.measure.synthetic import FakeOutcome
 
 
 def run(mode: str, config: Any, *, on_progress: Any = None, **_: Any) -> FakeOutcome:
     if os.environ.get("FAKE_ERROR"):
         raise CheckpointError(os.environ["FAKE_ERROR"])
+    # Whoever asks for it only now gets a block that is too late.
+    setattr(environment, "run_block", lambda: {"run_id": "asked too late"})  # noqa: B010
     bad = tuple(int(index) for index in os.environ.get("FAKE_BAD", "").split() if index)
     outcome = FakeOutcome(mode, int(os.environ.get("FAKE_N", "6")), bad=bad)
     outcome.config = config

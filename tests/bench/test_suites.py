@@ -93,6 +93,11 @@ def test_each_value_of_a_row_is_its_samples_own(call: Call, tmp_path: Path) -> N
     assert "UNSERIALIZABLE" not in file.read_text()
 
 
+def test_when_and_where_a_run_began_is_noted_before_it_runs(call: Call, tmp_path: Path) -> None:
+    call(suites=("bench/test_edge.py",), EDGECLOUD_RUN_ID="mine")
+    assert _result(tmp_path / "out" / "results" / "edge_results.json")["run"]["run_id"] == "mine"
+
+
 def test_two_benchmark_files_compare(call: Call, tmp_path: Path) -> None:
     files = [tmp_path / "one.json", tmp_path / "two.json"]
     for file in files:

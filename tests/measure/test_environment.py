@@ -32,11 +32,11 @@ def run_id_of_a_child(*command: str, **variables: str) -> str:
 
 
 def test_the_stable_facts_are_the_same_twice_and_are_json() -> None:
-    facts = environment(models={"edge": "sha256:1"})
-    assert facts == environment(models={"edge": "sha256:1"})
+    facts = environment(devices={"gpu": "a"})
+    assert facts == environment(devices={"gpu": "a"})
     assert json.loads(json.dumps(facts, allow_nan=False)) == facts
     assert facts["versions"]["torch"]
-    assert facts["models"] == {"edge": "sha256:1"}
+    assert facts["devices"] == {"gpu": "a"}
     assert facts["cpu"]["logical_cores"] >= 1
     sets = facts["cpu"]["instruction_sets"]
     assert (sets is None) == ("cpu.instruction_sets" in facts["reasons"])

@@ -8,7 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgecloud.decoding.acceptance import RULES
+from edgecloud.decoding.gates import GATES
+from edgecloud.measure.gating import results
 from edgecloud.measure.gating.policy import Policy
+from edgecloud.options import OPTIONS
 from tests.measure.gate_cases import (
     changed,
     gate,
@@ -275,6 +279,36 @@ def test_a_setting_that_the_baseline_does_not_know_counts_as_its_default(tmp_pat
     assert gate(tmp_path, old, new).passed
     new["experiment_config"]["rank_threshold"] = 3
     assert reasons(gate(tmp_path, old, new)) == [("settings", "different")]
+
+
+@pytest.mark.parametrize(
+    "mode, setting, value",
+    [
+        ("edge", "k", 5),
+        ("cloud", "continuation", 8),
+        ("edge", "cloud_budget", "12t"),
+        ("spec", "margin_threshold", 0.9),
+        ("spec", "probability_ratio", 0.9),
+    ],
+)
+def test_a_setting_that_the_experiment_does_not_use_does_not_count(
+    tmp_path: Path, mode: str, setting: str, value: Any
+) -> None:
+    old = result(FakeOutcome(mode, 30))
+    new = changed(old, set_("experiment_config", setting, value=value))
+    assert gate(tmp_path, old, new).passed
+    spec = result(FakeOutcome("spec", 30))
+    uses_it = changed(spec, set_("experiment_config", "acceptance", value="bounded"))
+    uses_it["experiment_config"]["gate_type"] = "margin"
+    other = changed(uses_it, set_("experiment_config", setting, value=value))
+    assert reasons(gate(tmp_path, uses_it, other)) == [("settings", "different")]
+
+
+def test_settings_that_may_not_count_are_settings() -> None:
+    names = {option.name for option in OPTIONS}
+    assert {*results._SPEC_ONLY, *results._GATES, *results._RULES} <= names
+    assert {gate for some in results._GATES.values() for gate in some} <= set(GATES)
+    assert {rule for some in results._RULES.values() for rule in some} <= set(RULES)
 
 
 def test_failed_samples_and_missed_floors_fail(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ from typing import Any
 import pytest
 
 from edgecloud.errors import OutputError
+from edgecloud.measure.environment import run_block
 from edgecloud.measure.results import PRIMARY_TOKENISER, build_result, write_result
 from edgecloud.quality.tokenise import LANGUAGE_TOKENISERS
 from tests.measure.synthetic import FakeOutcome, FakeScores
 
 MODES = ["edge", "cloud", "spec"]
+SCHEMA_DOC = Path(__file__).parents[2] / "reports" / "README.md"
 
 
 def built(mode: str, n: int = 6, *, run: str = "r", **flags: Any) -> dict[str, Any]:
@@ -39,6 +42,23 @@ def test_it_has_the_guides_structure_and_key_names() -> None:
     for name in ("file_id", "dataset", "reference_caption", "generated_text", "cider"):
         assert entry[name] is not None
     assert entry["latency_metrics"]["ttft"] > 0
+
+
+_STATISTIC = re.compile(r"_(mean|min|max|p50|p90|p99|total)$")
+_SCORE = re.compile(r"(avg_)?bertscore_\w+|(corpus_)?bleu_\d|(zh|en)\.[\w.]+|rouge_l|cider")
+"""Names that are written down as a family."""
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_field_is_described(mode: str) -> None:
+    result = built(mode)
+    result["run"].update(run_block())
+    entry, metrics = result["detailed_results"][0], result["metrics"]
+    names = {*result, *result["run"], *metrics, *entry}
+    for block in ("latency_metrics", "speculative_decoding_metrics", "cost_metrics"):
+        names |= {*entry[block], *(_STATISTIC.sub("", name) for name in metrics[block])}
+    described = set(re.findall(r"[a-z_0-9.]+", SCHEMA_DOC.read_text(encoding="utf-8")))
+    assert {name for name in names if not _SCORE.fullmatch(name)} - described == set()
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -81,9 +81,9 @@ def test_the_page_asks_for_nothing_outside_itself(text: str) -> None:
 def test_the_page_speaks_the_language_asked_for(text: str) -> None:
     language = next(a["lang"] for tag, a in Page(text).elements if tag == "html")
     chinese = language == "zh-Hans"
-    assert ("端云协同投机解码" in text) is chinese
+    assert ("端云协同推测解码" in text) is chinese
     assert ("Where the time of a request goes" in text) is not chinese
-    assert ("接受规则的投机解码" in text) is chinese
+    assert ("接受规则的推测解码" in text) is chinese
 
 
 def test_ids_are_there_once_and_every_reference_to_one_has_its_target(text: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from edgecloud.errors import DataError, OutputError
 from edgecloud.measure.environment import run_block
+from edgecloud.measure.files import put
 from edgecloud.measure.gating.compact import to_baseline
 from edgecloud.measure.gating.model import Benchmark
 from edgecloud.measure.gating.reading import read
@@ -54,7 +55,7 @@ def accept(paths: Sequence[Path], folder: Path, *, reason: str, prune: bool = Fa
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, benchmark in files.items():
-            _write(folder / name, _lines(to_baseline(benchmark, accepted)))
+            put(folder / name, _lines(to_baseline(benchmark, accepted)).encode())
         for path in gone:
             path.unlink()
         line = {**accepted, "accepted": sorted(files), "removed": [path.name for path in gone]}
@@ -104,12 +105,3 @@ def _lines(content: Mapping[str, Any]) -> str:
 
 def _dump(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
-
-
-def _write(path: Path, content: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_text(content, encoding="utf-8", newline="\n")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -39,8 +39,36 @@ SCORES = (
 
 _ELSEWHERE = ("edge_device", "cloud_device", "hardware_profile")
 """Settings whose effect is compared as hardware: the device in use, the constants of the profile."""
-_SPEC_ONLY = ("gate_type", "entropy_threshold", "margin_threshold", "logprob_threshold", "k")
-_RANK_ONLY = ("rank_threshold",)
+_SPEC_ONLY = (
+    "gate_type",
+    "gate_scope",
+    "k",
+    "adaptive_k",
+    "verify_scope",
+    "final_check",
+    "acceptance",
+    "continuation",
+    "cloud_seed_tokens",
+    "parallel_prefill",
+    "draft_ahead",
+    "hand_off",
+    "expected_tokens",
+    "cloud_budget",
+)
+"""Settings of the speculative experiment alone, and of every gate and acceptance rule."""
+_GATES = {
+    "entropy_threshold": ("entropy",),
+    "margin_threshold": ("margin",),
+    "logprob_threshold": ("logprob",),
+    "calibrated_threshold": ("calibrated",),
+    "calibration": ("calibrated",),
+}
+_RULES = {
+    "rank_threshold": ("rank", "bounded"),
+    "probability_ratio": ("bounded",),
+    "regret_budget": ("bounded",),
+}
+"""Settings of some gates and of some rules: those that look at them."""
 _KERNEL_PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "edgecloud", "python")
 
 
@@ -103,9 +131,9 @@ def experiment_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     unused = {"dataset_path", "edge_model", "cloud_model", *_ELSEWHERE}
     unused |= {option.name for option in OPTIONS if option.group == "run"}
     if config.get("mode") != "spec":
-        unused |= {*_SPEC_ONLY, *_RANK_ONLY, "acceptance"}
-    elif config.get("acceptance") != "rank":
-        unused |= set(_RANK_ONLY)
+        unused |= {*_SPEC_ONLY, *_GATES, *_RULES}
+    unused |= {name for name, some in _GATES.items() if config.get("gate_type") not in some}
+    unused |= {name for name, some in _RULES.items() if config.get("acceptance") not in some}
     found = {key: value for key, value in config.items() if key not in unused}
     for key in ("bertscore_model_zh", "bertscore_model_en"):
         if isinstance(found.get(key), str):

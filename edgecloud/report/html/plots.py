@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -108,15 +109,14 @@ def _tradeoff(
             axes.vlines(point.time, *point.qualities, color=point.ink, linewidth=0.9)
             axes.hlines(point.quality, *point.times, color=point.ink, linewidth=0.9)
             at = ([point.time], [point.quality])
-            size = 28 + 420 * point.busy / most
-            axes.scatter(*at, s=size, color=point.ink, alpha=0.28, linewidths=0)
+            axes.scatter(*at, s=_disc(point, most), color=point.ink, alpha=0.28, linewidths=0)
             axes.scatter(*at, s=14, color=point.ink, linewidths=0)
         # Time from 0, so that distances along it are ratios that one can see.
         axes.set_xlim(0, max(point.times[1] for point in points) * 1.42)
         axes.margins(y=0.22)
         if name == "emotion_accuracy":  # a share: no room above 1
             axes.set_ylim(top=min(axes.get_ylim()[1], 1.06))
-        _label(axes, points, texts)
+        _label(axes, points, texts, most=most)
         axes.set_xlabel(texts("mean_total_time"))
         axes.set_ylabel(texts("mean_quality", name=texts.label(label)))
         description = "; ".join(
@@ -129,11 +129,21 @@ def _tradeoff(
     return Figure(figure_id, title, text, texts("fig_tradeoff_note", level="95%"))
 
 
-_LABEL_WIDTH, _LABEL_HEIGHT = 0.27, 0.13  # of the axes, about what two short lines take
+def _disc(point: _Point, most: float) -> float:
+    """The area of a mark's disc, square points."""
+    return 28 + 420 * point.busy / most
+
+
+Box = tuple[float, float, float, float]
+"""Left, bottom, right, top, in shares of the axes."""
+
+_INSIDE_PT = (0.8 * 72 * _WIDTH, 0.76 * 72 * _HEIGHT)
+"""About what the axes' names leave of a figure."""
+_LETTER_PT, _LINE_PT = 0.55 * svg.FONT_PT, 1.25 * svg.FONT_PT
 _PLACES = ((1, 0), (-1, 0), (1, -1), (-1, -1), (1, 1), (-1, 1), (0, 1), (0, -1))
 
 
-def _label(axes: Axes, points: Sequence[_Point], texts: Texts) -> None:
+def _label(axes: Axes, points: Sequence[_Point], texts: Texts, *, most: float) -> None:
     """Name each mark where its name lies on as little as can be."""
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     width, height = right - left, high - low
@@ -141,16 +151,19 @@ def _label(axes: Axes, points: Sequence[_Point], texts: Texts) -> None:
     taken = [
         box
         for point, (x, y) in zip(points, marks, strict=True)
-        for box in _mark_boxes(x, y, *((end - low) / height for end in point.qualities))
+        for box in _mark_boxes(
+            x, y, _disc(point, most), *((end - low) / height for end in point.qualities)
+        )
     ]
     for point, (x, y) in zip(points, marks, strict=True):
-        found = [(_overlap(_box(x, y, place), taken), n) for n, place in enumerate(_PLACES)]
+        lines = f"{texts.arm(point.arm)}\n{_busy_text(point.busy, texts)}"
+        found = [(_overlap(_box(x, y, place, lines), taken), n) for n, place in enumerate(_PLACES)]
         across, up = _PLACES[min(found)[1]]
-        taken.append(_box(x, y, (across, up)))
+        taken.append(_box(x, y, (across, up), lines))
         axes.text(
             x + across * 0.055,
             y + up * (0.12 if across == 0 else 0.09),
-            f"{texts.arm(point.arm)}\n{_busy_text(point.busy, texts)}",
+            lines,
             transform=axes.transAxes,
             ha={1: "left", -1: "right", 0: "center"}[across],
             va="center",
@@ -159,33 +172,33 @@ def _label(axes: Axes, points: Sequence[_Point], texts: Texts) -> None:
         )
 
 
-def _mark_boxes(
-    x: float, y: float, bottom: float, top: float
-) -> list[tuple[float, float, float, float]]:
-    """What a mark and its interval cover."""
-    return [(x - 0.03, y - 0.045, x + 0.03, y + 0.045), (x - 0.008, bottom, x + 0.008, top)]
+def _mark_boxes(x: float, y: float, area_pt: float, bottom: float, top: float) -> list[Box]:
+    """What a mark with its disc, and its interval, cover."""
+    across, up = (math.sqrt(area_pt / math.pi) / side for side in _INSIDE_PT)
+    return [(x - across, y - up, x + across, y + up), (x - 0.008, bottom, x + 0.008, top)]
 
 
-def _box(x: float, y: float, place: tuple[int, int]) -> tuple[float, float, float, float]:
-    """The corners, in shares of the axes, of a label at a place beside a mark."""
+def _box(x: float, y: float, place: tuple[int, int], lines: str) -> Box:
+    """What a label covers at a place beside a mark."""
+    # A Chinese character is about as wide as two letters.
+    letters = max(sum(1 + (ord(c) > 0x2E80) for c in line) for line in lines.split("\n"))
+    half_w = letters * _LETTER_PT / _INSIDE_PT[0] / 2
+    half_h = (lines.count("\n") + 1) * _LINE_PT / _INSIDE_PT[1] / 2
     across, up = place
-    middle_x = x + across * (0.055 + _LABEL_WIDTH / 2)
+    middle_x = x + across * (0.055 + half_w)
     middle_y = y + up * (0.12 if across == 0 else 0.09)
-    half_w, half_h = _LABEL_WIDTH / 2, _LABEL_HEIGHT / 2
     return middle_x - half_w, middle_y - half_h, middle_x + half_w, middle_y + half_h
 
 
-def _overlap(
-    box: tuple[float, float, float, float], others: Sequence[tuple[float, float, float, float]]
-) -> float:
-    """The area that a label shares with others, and all that is outside the axes."""
+def _overlap(box: Box, others: Sequence[Box]) -> float:
+    """The area that a label shares with others, and twice all that is outside the axes."""
     x0, y0, x1, y1 = box
     inside = max(0.0, min(x1, 1.0) - max(x0, 0.0)) * max(0.0, min(y1, 1.0) - max(y0, 0.0))
     shared = (
         max(0.0, min(x1, right) - max(x0, left)) * max(0.0, min(y1, top) - max(y0, bottom))
         for left, bottom, right, top in others
     )
-    return round((x1 - x0) * (y1 - y0) - inside + sum(shared), 6)
+    return round(2 * ((x1 - x0) * (y1 - y0) - inside) + sum(shared), 6)
 
 
 def _busy_text(busy: float, texts: Texts) -> str:

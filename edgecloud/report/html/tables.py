@@ -100,7 +100,8 @@ def paired_table(group: Group, texts: Texts, *, name: str) -> Table | None:
     if not rows:
         return None
     table = _table(group, texts, columns, name=name, csv_text=flat.write(flat.paired_lines(group)))
-    table.title = f"{texts('paired')}. {texts('paired_caption', level='95%')}"
+    stop = ". " if texts.language == "en" else "。"
+    table.title = texts("paired") + stop + texts("paired_caption", level="95%")
     for label, cells in rows:
         shown = tuple(_paired_cell(cell, label, table, texts) for cell in cells)
         table.rows.append(Row(texts.label(label), shown))

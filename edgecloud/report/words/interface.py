@@ -8,7 +8,7 @@ __all__ = ["INTERFACE"]
 
 INTERFACE: Final[dict[str, tuple[str, str]]] = {
     # The page
-    "title": ("Edge–cloud speculative decoding", "端云协同投机解码"),
+    "title": ("Edge–cloud speculative decoding", "端云协同推测解码"),
     "subtitle": ("Evaluation report", "评测报告"),
     "skip": ("Skip to the content", "跳到正文"),
     "theme": ("Theme", "主题"),

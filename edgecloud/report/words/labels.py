@@ -9,7 +9,7 @@ __all__ = ["LABELS", "NOTES"]
 LABELS: Final[dict[str, str]] = {
     "Quality": "质量",
     "Latency": "延迟",
-    "Speculation": "投机解码",
+    "Speculation": "推测解码",
     "Captions with defects": "有缺陷的描述（条数）",
     "any defect": "任一缺陷",
     "chat leakage": "对话泄漏",

@@ -92,7 +92,7 @@ SENTENCES: Final[dict[str, tuple[str, str]]] = {
         "The cloud alone {factor}.",
         "纯云端{factor}。",
     ),
-    "spec_arm": ("Speculative decoding with {rule} acceptance", "采用 {rule} 接受规则的投机解码"),
+    "spec_arm": ("Speculative decoding with {rule} acceptance", "采用 {rule} 接受规则的推测解码"),
     "nothing_to_compare": (
         "There is one arm only in this group; nothing is compared.",
         "这一组只有一个方案，没有可比较的对象。",

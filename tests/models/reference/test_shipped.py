@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,37 @@ def test_the_corpus_is_held_out_and_of_the_size_it_should_be(manifest: Path) -> 
             named = {grammar.emotion_of(text, language) for text in entry[f"{language}_caption"]}
             assert named == {attributes[entry["file_id"]]["emotion"]}
         audio = manifest.parent / entry["audio_path"]
-        assert 1.0 <= sf.info(audio).duration <= 8.0
+        found = sf.info(audio)
+        assert 1.0 <= found.duration <= 8.0
+        assert (found.format, found.samplerate, found.channels) == ("FLAC", 16_000, 1)
+        assert all(len(set(entry[f"{name}_caption"])) == 3 for name in ("chinese", "english"))
         size += audio.stat().st_size
     assert size <= 8 * 2**20
+
+
+def card_scores() -> dict[tuple[str, str, str, str], dict[str, str]]:
+    """The card's table of held-out scores, by model, split, language and prompt type."""
+    lines = (EDGE_CHECKPOINT.parent / CARD_NAME).read_text(encoding="utf-8").splitlines()
+    start = next(n for n, line in enumerate(lines) if line.startswith("| model | split |"))
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[start:]]
+    found = {}
+    for row in rows[2:]:
+        if len(row) != len(rows[0]):
+            break
+        model, split, language, prompt_type = row[:4]
+        found[model, split, language, prompt_type] = dict(zip(rows[0], row, strict=True))
+    return found
+
+
+@pytest.mark.parametrize("language", ["chinese", "english"])
+def test_the_pair_has_the_quality_it_was_made_for(language: str) -> None:
+    scores = card_scores()
+    edge, cloud = (scores[side, "test", language, "default"] for side in ("edge", "cloud"))
+    assert float(cloud["emotion_accuracy"]) >= 0.85
+    assert 0.45 <= float(edge["emotion_accuracy"]) <= 0.70
+    assert float(cloud["cider"]) >= 1.3 * float(edge["cider"])
+    assert ("cloud", "unseen", language, "default") in scores
+    # Thresholds of 1.0, 1.5 and 2.0 nats ask the cloud clearly less and less.
+    rates = [float(edge[name]) for name in ("rate_1", "rate_1.5", "rate_2")]
+    assert all(low < high - 0.1 for high, low in pairwise(rates))
+    assert 0.05 < rates[-1] < rates[0] < 0.95

@@ -1,0 +1,70 @@
+"""The line to the cloud: given up at its first failure, and that once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from edgecloud.contracts import (
+    Acceptance,
+    CloudChunk,
+    CloudSession,
+    Pending,
+    Prompt,
+    StopLimits,
+    Verdict,
+)
+from edgecloud.decoding.line import Line
+from edgecloud.decoding.pace import Budget, Pace
+from edgecloud.decoding.recorder import Recorder
+from edgecloud.errors import CloudTimeout
+from edgecloud.hardware.clock import WallClock
+
+
+class LateSession(CloudSession):
+    """Whose start never ends; counts what else it is asked."""
+
+    def __init__(self) -> None:
+        self.submitted = 0
+
+    def start(self, count: int) -> Pending[CloudChunk]:
+        def late() -> CloudChunk:
+            raise CloudTimeout("too late")
+
+        return Pending(late)
+
+    def submit(
+        self,
+        committed: Sequence[int],
+        draft: Sequence[int],
+        acceptance: Acceptance,
+        continuation: int = 0,
+    ) -> Pending[Verdict]:
+        self.submitted += 1
+        return Pending(lambda: Verdict(0, 1))
+
+    def generate(self, committed: Sequence[int], limits: StopLimits) -> Iterator[CloudChunk]:
+        return iter(())
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.mark.parametrize("how", ["awaited", "met at the first question"])
+def test_a_start_that_failed_is_told_once_and_nothing_more_is_asked(how: str) -> None:
+    session, recorder = LateSession(), Recorder(WallClock())
+
+    class Cloud:
+        def open(self, prompt: Prompt) -> CloudSession:
+            return session
+
+    line = Line(Cloud(), Prompt((1,)), Acceptance(), Pace(Budget()), recorder)
+    line.start(0)
+    if how == "awaited":
+        assert line.started() == []
+    else:
+        assert line.ask([], [2, 3], 0, None) is None
+    assert not line.usable
+    assert session.submitted == 0
+    assert len(recorder.trace().of("degrade")) == 1
