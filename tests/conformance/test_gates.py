@@ -10,13 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecloud.contracts import TokenStats
-from edgecloud.decoding.gates import GATES, Calibration, Gate, Thresholds
+from edgecloud.decoding.gates import GATES, TERMS, Calibration, Gate, Thresholds
 from edgecloud.decoding.speculative import Speculation
 from edgecloud.options import OPTIONS
 from tests.properties.loop import Case, run_speculative
 
 NAMES = sorted(GATES)
-THRESHOLDS = Thresholds(calibration=Calibration(-2.0, (1.0, -1.0, -0.5, 0.0, 0.2)))
+_WEIGHTS = {"entropy": 1.0, "margin": -1.0, "logprob": -0.5, "recent_corrections": 0.2}
+THRESHOLDS = Thresholds(
+    calibration=Calibration(-2.0, tuple(_WEIGHTS.get(term, 0.0) for term in TERMS))
+)
 """With a calibration that finds a disagreement the likelier, the larger the doubt."""
 
 stats = st.builds(
