@@ -227,6 +227,13 @@ OPTIONS: tuple[Option, ...] = (
     Option("cloud_device", str, "where", "auto (CUDA when there is one), cpu, cuda or cuda:N"),
     Option("edge_dtype", str, "where", "precision of the edge; auto is float32", choices=_DTYPES),
     Option(
+        "edge_quantization",
+        str,
+        "where",
+        "none, bf16 (torch in bfloat16), or weights in 8 or 4 bits on OpenVINO",
+        choices=("none", "bf16", "int8", "int4"),
+    ),
+    Option(
         "cloud_dtype",
         str,
         "where",

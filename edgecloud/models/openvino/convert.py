@@ -41,7 +41,7 @@ __all__ = ["KEY", "cached", "convert", "scheme", "specs_of"]
 KEY = "edgecloud_quantization"
 """Where config.json of a quantised checkpoint says what it is."""
 _SCHEMA = 1
-_BLOCK_BYTES = 64 << 20
+_BLOCK_BYTES = 8 << 20
 _PREFIX = "thinker."
 _COPIED = (".json", ".jinja", ".txt")
 _KINDS = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
@@ -118,19 +118,23 @@ def specs_of(listed: list[Entry], bits: int, table: str) -> dict[str, Spec]:
 def _identity(checkpoint: Checkpoint) -> str:
     """What the checkpoint's weights are known by. Large ones are hashed by their headers alone, which
     a fine-tuned copy shares: place and time of its files are added."""
-    facts: list[Any] = [_SCHEMA, checkpoint.fingerprint(), checkpoint.config["thinker_config"]]
-    if facts[1].startswith("headers:"):
+    weights = checkpoint.fingerprint()
+    # The file itself: what was read of it may have been completed since.
+    config = (checkpoint.path / "config.json").read_text(encoding="utf-8")
+    facts: list[Any] = [_SCHEMA, weights, config]
+    if weights.startswith("headers:"):
         files = [shard.resolve() for shard in checkpoint.shards]
         facts += [(str(file), file.stat().st_mtime_ns) for file in files]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
 
 def _copy_settings(checkpoint: Checkpoint, folder: Path, about: dict[str, Any]) -> None:
     for file in sorted(checkpoint.path.iterdir()):
         if file.suffix in _COPIED and not file.name.endswith(".index.json"):
             shutil.copyfile(file, folder / file.name)
-    config = json.dumps({**checkpoint.config, KEY: about}, ensure_ascii=False, indent=2)
-    (folder / "config.json").write_text(config + "\n", encoding="utf-8")
+    config = json.loads((checkpoint.path / "config.json").read_text(encoding="utf-8"))
+    text = json.dumps({**config, KEY: about}, ensure_ascii=False, indent=2)
+    (folder / "config.json").write_text(text + "\n", encoding="utf-8")
 
 
 def _table_kind(checkpoint: Checkpoint) -> str:

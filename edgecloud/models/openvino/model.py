@@ -21,7 +21,7 @@ from edgecloud.models.openvino.shapes import AudioShape, TextShape, parameter_co
 from edgecloud.models.openvino.text import text_model
 from edgecloud.models.openvino.weights import Weights
 
-__all__ = ["Engine", "OpenVINOLM"]
+__all__ = ["Cache", "Engine", "OpenVINOLM"]
 
 _ROOM = 256
 """Tokens set aside after a prompt; a longer answer doubles what there is."""
@@ -202,6 +202,10 @@ class OpenVINOLM:
     def weight_bytes(self) -> int:
         """Bytes of the text model's matrices, all of which a step reads."""
         return self._engine.weights.step_bytes
+
+    def hear(self, features: NDArray[np.float16]) -> NDArray[np.float32]:
+        """``(n, hidden)``: the audio tower's embeddings of log-mel ``(mel bins, T)``."""
+        return self._engine.hear(features)
 
     def prefill(self, prompt: Prompt) -> Tensor:
         if not prompt.token_ids:
