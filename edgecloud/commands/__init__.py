@@ -14,5 +14,6 @@ MODULES = (
     "gate",
     "baseline",
     "data",
+    "quantize",
 )
 """In the order of ``edgecloud --help``."""
