@@ -16,5 +16,6 @@ MODULES = (
     "calibrate",
     "sweep",
     "data",
+    "quantize",
 )
 """In the order of ``edgecloud --help``."""
