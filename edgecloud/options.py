@@ -169,6 +169,22 @@ OPTIONS: tuple[Option, ...] = (
         nullable=True,
     ),
     Option(
+        "temperature",
+        float,
+        "how",
+        "draw tokens at random, with --acceptance rejection; 0: take the likeliest",
+        minimum=0.0,
+        maximum=100.0,
+    ),
+    Option(
+        "top_p",
+        float,
+        "how",
+        "at a temperature: draw from the likeliest tokens that together have this probability",
+        minimum=0.001,
+        maximum=1.0,
+    ),
+    Option(
         "continuation",
         int,
         "how",
