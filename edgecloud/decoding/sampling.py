@@ -65,7 +65,8 @@ def warp(logits: Tensor, sampling: Sampling) -> Tensor:
     if sampling.greedy:
         return torch.zeros_like(logits, dtype=torch.float64).index_fill_(0, logits.argmax(), 1.0)
     # Less the largest first: a small temperature must not reach infinity.
-    probs = ((logits - logits.max()).double() / sampling.temperature).softmax(dim=-1)
+    wide = logits.double()
+    probs = ((wide - wide.max()) / sampling.temperature).softmax(dim=-1)
     if sampling.top_p < 1:
         probs = probs.where(probs >= _least(probs, sampling.top_p), 0.0)
     return probs / probs.sum()

@@ -252,8 +252,8 @@ def requests() -> list[bytes]:
     session = bytes(8)
     features = np.ones((4, 6), dtype=np.float16)
     return [
-        wire.pack(0, "open", session, *wire.pack_prompt(Prompt((7, 8, 9), features))),
-        wire.pack(1, "verify", session, 0, [], [2, 3], ["exact", 20, 0.3, math.inf], 0),
+        wire.pack(0, "open", session, *wire.pack_open(Prompt((7, 8, 9), features))),
+        wire.pack(1, "verify", session, 0, [], [2, 3], ["exact", 20, 0.3, math.inf], 0, []),
         wire.pack(2, "generate", session, 2, [4], 40, None),
         wire.pack(3, "close", session),
     ]
@@ -296,18 +296,18 @@ def errors_of(behind: MessageServer, message: bytes) -> list[list[Any]]:
 
 def test_a_session_that_could_not_be_opened_tells_why_at_its_next_request() -> None:
     behind = server(max_sessions=1)
-    assert list(behind.answer(wire.pack(0, "open", b"a", *wire.pack_prompt(PROMPT)))) == []
-    assert list(behind.answer(wire.pack(0, "open", b"b", *wire.pack_prompt(PROMPT)))) == []
+    assert list(behind.answer(wire.pack(0, "open", b"a", *wire.pack_open(PROMPT)))) == []
+    assert list(behind.answer(wire.pack(0, "open", b"b", *wire.pack_open(PROMPT)))) == []
     ((name, text),) = errors_of(
-        behind, wire.pack(1, "verify", b"b", 0, [], [2], ["exact", 20, 0.3, math.inf], 0)
+        behind, wire.pack(1, "verify", b"b", 0, [], [2], ["exact", 20, 0.3, math.inf], 0, [])
     )
     assert name == "WireError"
     assert "1 sessions are open already" in text
     list(behind.answer(wire.pack(2, "close", b"a")))
     list(behind.answer(wire.pack(3, "close", b"b")))
-    list(behind.answer(wire.pack(4, "open", b"b", *wire.pack_prompt(PROMPT))))
+    list(behind.answer(wire.pack(4, "open", b"b", *wire.pack_open(PROMPT))))
     (answer,) = behind.answer(
-        wire.pack(5, "verify", b"b", 0, [], [2], ["exact", 20, 0.3, math.inf], 0)
+        wire.pack(5, "verify", b"b", 0, [], [2], ["exact", 20, 0.3, math.inf], 0, [])
     )
     assert wire.unpack(answer)[1] == "verdict"
 
@@ -315,12 +315,12 @@ def test_a_session_that_could_not_be_opened_tells_why_at_its_next_request() -> N
 @pytest.mark.parametrize(
     "request_, says",
     [
-        (("verify", b"other", 0, [], [2], ["exact", 20, 0.3, math.inf], 0), "no such session"),
-        (("verify", b"a", 1, [], [2], ["exact", 20, 0.3, math.inf], 0), "do not follow"),
-        (("verify", b"a", -1, [], [2], ["exact", 20, 0.3, math.inf], 0), "do not follow"),
-        (("verify", b"a", 0, [-1], [2], ["exact", 20, 0.3, math.inf], 0), "do not follow"),
-        (("verify", b"a", 0, [], [], ["exact", 20, 0.3, math.inf], 0), "one at least"),
-        (("verify", b"a", 0, [], [99], ["exact", 20, 0.3, math.inf], 0), "vocabulary"),
+        (("verify", b"other", 0, [], [2], ["exact", 20, 0.3, math.inf], 0, []), "no such session"),
+        (("verify", b"a", 1, [], [2], ["exact", 20, 0.3, math.inf], 0, []), "do not follow"),
+        (("verify", b"a", -1, [], [2], ["exact", 20, 0.3, math.inf], 0, []), "do not follow"),
+        (("verify", b"a", 0, [-1], [2], ["exact", 20, 0.3, math.inf], 0, []), "do not follow"),
+        (("verify", b"a", 0, [], [], ["exact", 20, 0.3, math.inf], 0, []), "one at least"),
+        (("verify", b"a", 0, [], [99], ["exact", 20, 0.3, math.inf], 0, []), "vocabulary"),
         (("verify", b"a", 0, [], [2], ["fuzzy", 20, 0.3, math.inf], 0), "unknown acceptance rule"),
         (("verify", b"a", 0, [], [2], ["rank", 0, 0.3, math.inf], 0), "rank threshold from 1 on"),
         (("verify", b"a"), "were expected"),
@@ -333,7 +333,7 @@ def test_a_request_that_makes_no_sense_is_answered_with_its_reason(
     request_: tuple[Any, ...], says: str
 ) -> None:
     behind = server()
-    list(behind.answer(wire.pack(0, "open", b"a", *wire.pack_prompt(PROMPT))))
+    list(behind.answer(wire.pack(0, "open", b"a", *wire.pack_open(PROMPT))))
     ((name, text),) = errors_of(behind, wire.pack(1, *request_))
     assert name == ("SessionLost" if says == "no such session" else "WireError")
     assert says in text
@@ -342,9 +342,9 @@ def test_a_request_that_makes_no_sense_is_answered_with_its_reason(
 def test_opening_a_session_again_starts_it_over() -> None:
     behind = server()
     for _ in range(2):
-        list(behind.answer(wire.pack(0, "open", b"a", *wire.pack_prompt(PROMPT))))
+        list(behind.answer(wire.pack(0, "open", b"a", *wire.pack_open(PROMPT))))
         (answer,) = behind.answer(
-            wire.pack(1, "verify", b"a", 0, [], [2, 3], ["exact", 20, 0.3, math.inf], 0)
+            wire.pack(1, "verify", b"a", 0, [], [2, 3], ["exact", 20, 0.3, math.inf], 0, [])
         )
         assert wire.unpack(answer)[1] == "verdict"
     assert behind.sessions == 1
