@@ -250,7 +250,7 @@ def test_logs_and_metrics_hold_no_captions_and_no_features(
 
 
 OPERATIONS = ["open", "verify", "generate", "close", "x"]
-made = st.tuples(st.sampled_from(OPERATIONS), st.lists(values, max_size=6)).map(
+made = st.tuples(st.sampled_from(OPERATIONS), st.lists(values, max_size=7)).map(
     lambda drawn: wire.pack_frames([wire.pack(3, drawn[0], *drawn[1])])
 )
 noise = st.one_of(
