@@ -87,7 +87,6 @@ def quicker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drafting, "choose", remembered(drafting.choose))
     for name in ("judge", "quantised"):
         monkeypatch.setattr(sampling, name, remembered(getattr(sampling, name)))
-
     table = remembered(
         lambda logits, temperature, top_p: warp(logits, Sampling(temperature, top_p))
     )
