@@ -208,13 +208,7 @@ OPTIONS: tuple[Option, ...] = (
         "how",
         "let the cloud finish the caption when that is faster and within --cloud-budget",
     ),
-    Option(
-        "expected_tokens",
-        int,
-        "how",
-        "length of a caption that --hand-off reckons with",
-        minimum=1,
-    ),
+    Option("expected_tokens", int, "how", "length of a caption --hand-off reckons with", minimum=1),
     Option(
         "cloud_budget",
         str,
@@ -313,19 +307,8 @@ OPTIONS: tuple[Option, ...] = (
         "seconds between readings of CPU, memory and GPU",
         minimum=0.005,
     ),
-    Option(
-        "max_failures",
-        int,
-        "run",
-        "failed samples allowed before the run exits non-zero",
-        minimum=0,
-    ),
-    Option(
-        "interleave",
-        bool,
-        "run",
-        "run the collected suites together, taking turns sample by sample",
-    ),
+    Option("max_failures", int, "run", "failed samples before the run exits non-zero", minimum=0),
+    Option("interleave", bool, "run", "run the suites together, taking turns sample by sample"),
     Option(
         "shard",
         str,
