@@ -52,6 +52,8 @@ class Config:
     rank_threshold: int
     probability_ratio: float
     regret_budget: float | None
+    temperature: float
+    top_p: float
     continuation: int
     cloud_seed_tokens: int
     parallel_prefill: bool
@@ -177,6 +179,11 @@ def resolve(
                 checked(values[name])
         except ValueError as error:
             problems.append(f"{name}: {error}")
+    if values["temperature"] > 0 and values["acceptance"] != "rejection":
+        problems.append(
+            f"acceptance: {values['acceptance']} is for temperature 0; with --temperature "
+            f"{values['temperature']:g} give --acceptance rejection"
+        )
     if problems:
         raise ConfigError("\n  ".join(["settings are wrong:", *problems]))
     return Config(**{field.name: values[field.name] for field in fields(Config)})

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
+from edgecloud.draws import GREEDY, Distribution, Sampling
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -105,8 +107,8 @@ class Acceptance:
     """Which drafted tokens the cloud keeps: the rule's name (see :mod:`edgecloud.decoding.acceptance`)
     and its settings. Travels with every verification.
 
-    ``probability_ratio`` and ``regret_nats`` are the bounded rule's: at least that share of the top
-    probability, and at most that much log probability given away, in the rest of the caption.
+    ``probability_ratio`` and ``regret_nats`` are the bounded rule's: the least share of the top
+    probability, and the most log probability given away in the rest of the caption.
     """
 
     rule: str = "rank"
@@ -148,10 +150,9 @@ class Verdict:
     ``kept`` drafted tokens stay, from the first on. ``token`` follows them: the cloud's own choice, a
     *correction* when ``kept < n`` and a *bonus* when the whole draft stays; ``None`` when the draft
     ended the text and stays whole. ``ranks`` of the drafted tokens in the cloud's distribution
-    (0 = its first choice) and ``top_probs``, the probability of the cloud's first choice at each of
-    the ``n`` positions. ``continuation``: what the cloud went on with after ``token``, as far as it
-    was asked to. ``regret`` in nats: the log probability that the kept tokens give away against the
-    cloud's first choices.
+    (0 = its first choice) and ``top_probs``, the probability of that choice at each of the ``n``
+    positions, both at temperature 1. ``continuation``: what the cloud went on with after ``token``, as
+    asked. ``regret`` in nats: how much likelier its first choices were than the kept tokens.
     """
 
     kept: int
@@ -182,8 +183,7 @@ class CloudChunk:
         """One chunk for several: their tokens, and what they cost together."""
         parts = list(chunks)
         tokens = tuple(token for part in parts for token in part.tokens)
-        names = [entry.name for entry in fields(CloudCost)]
-        cost = {name: sum(getattr(part.cost, name) for part in parts) for name in names}
+        cost = {f.name: sum(getattr(p.cost, f.name) for p in parts) for f in fields(CloudCost)}
         return cls(tokens, CloudCost(**cost), last=True)
 
 
@@ -240,14 +240,11 @@ class Trace:
 
     @classmethod
     def from_json(cls, rows: Sequence[Mapping[str, Any]]) -> Trace:
-        times = ("kind", "start_s", "end_s")
-        data = [{key: row[key] for key in row if key not in times} for row in rows]
-        return cls(
-            tuple(
-                Event(row["kind"], row["start_s"], row["end_s"], rest)
-                for row, rest in zip(rows, data, strict=True)
-            )
-        )
+        events = []
+        for row in rows:
+            data = dict(row)
+            events.append(Event(data.pop("kind"), data.pop("start_s"), data.pop("end_s"), data))
+        return cls(tuple(events))
 
 
 class Clock(Protocol):
@@ -319,9 +316,11 @@ class CloudSession(Protocol):
         draft: Sequence[int],
         acceptance: Acceptance,
         continuation: int = 0,
+        drawn_from: Sequence[Distribution] = (),
     ) -> Pending[Verdict]:
         """Score ``1..`` drafted tokens in one forward and judge them, then go on alone for up to
-        ``continuation`` tokens. One request is under way at a time."""
+        ``continuation`` tokens. Unless decoding is greedy, ``drawn_from`` says for each drafted token
+        what it was drawn from. One request is under way at a time."""
         ...
 
     def verify(
@@ -330,12 +329,13 @@ class CloudSession(Protocol):
         draft: Sequence[int],
         acceptance: Acceptance,
         continuation: int = 0,
+        drawn_from: Sequence[Distribution] = (),
     ) -> Verdict:
         """:meth:`submit`, and wait for the verdict."""
-        return self.submit(committed, draft, acceptance, continuation).result()
+        return self.submit(committed, draft, acceptance, continuation, drawn_from).result()
 
     def generate(self, committed: Sequence[int], limits: StopLimits) -> Iterator[CloudChunk]:
-        """Decode greedily after ``committed``, token by token, to the end of text or a limit."""
+        """Decode after ``committed``, token by token, to the end of text or a limit."""
         ...
 
     def close(self) -> None:
@@ -344,6 +344,7 @@ class CloudSession(Protocol):
 
 
 class CloudModel(Protocol):
-    """A large model somewhere. ``open`` hands it a prompt; the prefill may wait for the first call."""
+    """A large model somewhere. ``open`` hands it a prompt, and says how the session chooses its tokens;
+    the prefill may wait for the first call."""
 
-    def open(self, prompt: Prompt) -> CloudSession: ...
+    def open(self, prompt: Prompt, sampling: Sampling = GREEDY) -> CloudSession: ...

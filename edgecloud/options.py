@@ -170,6 +170,22 @@ OPTIONS: tuple[Option, ...] = (
         nullable=True,
     ),
     Option(
+        "temperature",
+        float,
+        "how",
+        "draw tokens at random, with --acceptance rejection; 0: take the likeliest",
+        minimum=0.0,
+        maximum=100.0,
+    ),
+    Option(
+        "top_p",
+        float,
+        "how",
+        "at a temperature: draw from the likeliest tokens that together have this probability",
+        minimum=0.001,
+        maximum=1.0,
+    ),
+    Option(
         "continuation",
         int,
         "how",
@@ -193,9 +209,7 @@ OPTIONS: tuple[Option, ...] = (
         "how",
         "let the cloud finish the caption when that is faster and within --cloud-budget",
     ),
-    Option(
-        "expected_tokens", int, "how", "length of a caption that --hand-off reckons with", minimum=1
-    ),
+    Option("expected_tokens", int, "how", "length of a caption --hand-off reckons with", minimum=1),
     Option(
         "cloud_budget",
         str,
@@ -295,19 +309,8 @@ OPTIONS: tuple[Option, ...] = (
         "seconds between readings of CPU, memory and GPU",
         minimum=0.005,
     ),
-    Option(
-        "max_failures",
-        int,
-        "run",
-        "failed samples allowed before the run exits non-zero",
-        minimum=0,
-    ),
-    Option(
-        "interleave",
-        bool,
-        "run",
-        "run the collected suites together, taking turns sample by sample",
-    ),
+    Option("max_failures", int, "run", "failed samples before the run exits non-zero", minimum=0),
+    Option("interleave", bool, "run", "run the suites together, taking turns sample by sample"),
     Option(
         "shard",
         str,

@@ -19,7 +19,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "edgecloud"
 
-VOCABULARY = {"contracts", "errors", "__init__"}
+VOCABULARY = {"contracts", "draws", "errors", "__init__"}
 SETTINGS = {"options", "presets", "config"}
 RULES = {"edgecloud.decoding.gates", "edgecloud.decoding.acceptance", "edgecloud.decoding.pace"}
 """What settings may know of the algorithm: the names of its rules, and how a budget is written."""
@@ -123,7 +123,14 @@ def test_decoding_is_pure(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["contracts.py", "errors.py", "options.py", "decoding/gates.py", "decoding/acceptance.py"],
+    [
+        "contracts.py",
+        "draws.py",
+        "errors.py",
+        "options.py",
+        "decoding/gates.py",
+        "decoding/acceptance.py",
+    ],
 )
 def test_the_vocabulary_and_the_rules_need_nothing_third_party(name: str) -> None:
     assert third_party(imports(PACKAGE / name)) == set()

@@ -54,6 +54,16 @@ def test_another_budget_is_refused(text: str) -> None:
         resolve({"cloud_budget": text})
 
 
+@pytest.mark.parametrize("rule", ["exact", "rank", "bounded"])
+def test_a_greedy_rule_at_a_temperature_is_refused_in_one_line(rule: str) -> None:
+    (found,) = problems({"acceptance": rule, "temperature": "0.7"})
+    assert found == (
+        f"acceptance: {rule} is for temperature 0; with --temperature 0.7 give --acceptance rejection"
+    )
+    assert resolve({"acceptance": "rejection", "temperature": "0.7"}).temperature == 0.7
+    assert resolve({"acceptance": "rejection"}).temperature == 0.0
+
+
 def test_a_flag_wins_over_a_preset_over_a_file_over_the_default(tmp_path: Path) -> None:
     file = write(tmp_path, "k: 7\nentropy_threshold: 0.5\nrank_threshold: 3\n")
     config = resolve({"k": "9"}, preset="high-acceptance", file=file)
@@ -83,13 +93,13 @@ def test_a_file_may_leave_a_nullable_setting_open_again(tmp_path: Path) -> None:
 
 
 def test_everything_wrong_is_listed_at_once_with_its_source(tmp_path: Path) -> None:
-    file = write(tmp_path, "temperature: 0.7\nlanguage: klingon\nk: 0\nresume: 1\n")
+    file = write(tmp_path, "colour: red\nlanguage: klingon\nk: 0\nresume: 1\n")
     found = problems(
         {"max_new_tokens": "many", "margin_threshold": "1.5", "nonsense": "1"}, file=file
     )
     assert len(found) == 7
     for source, word in [
-        (str(file), "'temperature'"),
+        (str(file), "'colour'"),
         (str(file), "language: 'klingon' is not one of chinese, english"),
         (str(file), "k: 0 is below 1"),
         (str(file), "resume: 1 is not true or false"),
@@ -130,6 +140,10 @@ def test_everything_wrong_is_listed_at_once_with_its_source(tmp_path: Path) -> N
         ("dataset_path", False),
         ("gate_type", "sometimes"),
         ("acceptance", "fuzzy"),
+        ("temperature", -0.1),
+        ("temperature", "nan"),
+        ("top_p", 0.0),
+        ("top_p", 1.01),
         ("dataset_type", "secap"),
         ("clock", "sundial"),
         ("edge_dtype", "int8"),

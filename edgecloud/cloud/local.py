@@ -23,7 +23,9 @@ from edgecloud.contracts import (
 )
 from edgecloud.decoding.drafting import common_prefix
 from edgecloud.decoding.greedy import judge
+from edgecloud.decoding.sampling import judge_drawn, pick
 from edgecloud.decoding.stopping import Stopping
+from edgecloud.draws import GREEDY, Distribution, Sampling
 from edgecloud.errors import WireError
 
 __all__ = ["Forward", "LocalCloud", "LocalSession", "Steps", "alone", "timed"]
@@ -40,8 +42,8 @@ class LocalCloud:
         self._model = model
         self._stopping = stopping
 
-    def open(self, prompt: Prompt) -> LocalSession:
-        return LocalSession(self._model.fresh(), prompt, self._stopping)
+    def open(self, prompt: Prompt, sampling: Sampling = GREEDY) -> LocalSession:
+        return LocalSession(self._model.fresh(), prompt, self._stopping, sampling)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +72,13 @@ verdict of a verification. So whoever drives it decides what shares a forward
 class LocalSession(CloudSession):
     """One request. The prompt is prefilled at the first call; later calls compute only the suffix."""
 
-    def __init__(self, model: Model, prompt: Prompt, stopping: Stopping) -> None:
+    def __init__(
+        self, model: Model, prompt: Prompt, stopping: Stopping, sampling: Sampling = GREEDY
+    ) -> None:
         self._model = model
         self._prompt = prompt
         self._stopping = stopping
+        self._sampling = sampling
         self._known: list[int] = []
         """Output tokens in the cache."""
         self._first: Tensor | None = None
@@ -96,8 +101,9 @@ class LocalSession(CloudSession):
         draft: Sequence[int],
         acceptance: Acceptance,
         continuation: int = 0,
+        drawn_from: Sequence[Distribution] = (),
     ) -> Pending[Verdict]:
-        steps = self.verifying(committed, draft, acceptance, continuation)
+        steps = self.verifying(committed, draft, acceptance, continuation, drawn_from)
         return Pending(lambda: _verdict(alone(steps)))
 
     def generate(self, committed: Sequence[int], limits: StopLimits) -> Iterator[CloudChunk]:
@@ -111,18 +117,20 @@ class LocalSession(CloudSession):
         draft: Sequence[int],
         acceptance: Acceptance,
         continuation: int = 0,
+        drawn_from: Sequence[Distribution] = (),
     ) -> Steps:
         """:meth:`submit`, step by step."""
         if not draft:
             raise WireError("a verification needs at least one drafted token")
+        self._check_drawn(draft, acceptance, drawn_from)
         logits, cost = yield from self._extend(committed, draft)
-        verdict = judge(logits, draft, acceptance, end_ids=self._stopping.end_ids)
+        verdict = self._judged(logits, committed, draft, acceptance, drawn_from)
         self._keep(len(committed) + verdict.kept, logits[verdict.kept])
         chosen = [] if verdict.token is None else [verdict.token]
         output = [*committed, *draft[: verdict.kept], *chosen]
         while chosen and len(chosen) <= continuation and output[-1] not in self._stopping.end_ids:
             logits, _ = yield from self._extend(output, ())
-            chosen.append(int(logits[-1].argmax()))
+            chosen.append(pick(logits[-1], self._sampling, output))
             output.append(chosen[-1])
         return replace(
             verdict,
@@ -144,7 +152,7 @@ class LocalSession(CloudSession):
         reason = None
         while reason is None:
             logits, cost = yield from self._extend(output, ())
-            tokens, reason = stopping.cut(output, [int(logits[-1].argmax())])
+            tokens, reason = stopping.cut(output, [pick(logits[-1], self._sampling, output)])
             output += tokens
             # Its own last token is a step of decoding, not the ingestion of something unseen.
             ingested = cost.ingested_tokens if len(output) == len(committed) + 1 else 0
@@ -185,6 +193,44 @@ class LocalSession(CloudSession):
         self._known = [*committed, *draft]
         self._next = rows[-1]
         return rows, CloudCost(prefill_tokens=prefilled, ingested_tokens=unseen)
+
+    def _judged(
+        self,
+        logits: Tensor,
+        committed: Sequence[int],
+        draft: Sequence[int],
+        acceptance: Acceptance,
+        drawn_from: Sequence[Distribution],
+    ) -> Verdict:
+        end_ids = self._stopping.end_ids
+        if self._sampling.greedy:
+            return judge(logits, draft, acceptance, end_ids=end_ids)
+        return judge_drawn(
+            logits,
+            draft,
+            drawn_from,
+            acceptance,
+            self._sampling,
+            committed=committed,
+            end_ids=end_ids,
+        )
+
+    def _check_drawn(
+        self, draft: Sequence[int], acceptance: Acceptance, drawn_from: Sequence[Distribution]
+    ) -> None:
+        """Raises WireError where a draft cannot be judged in the session's way of sampling."""
+        if self._sampling.greedy:
+            if drawn_from:
+                raise WireError("verify: at temperature 0 nothing is drawn")
+            return
+        if acceptance.rule != "rejection":
+            raise WireError(f"verify: acceptance {acceptance.rule!r:.40} is of temperature 0 alone")
+        if len(drawn_from) != len(draft):
+            raise WireError("verify: every drafted token needs what it was drawn from")
+        for token, distribution in zip(draft, drawn_from, strict=True):
+            self._check(distribution.ids)
+            if not distribution.probability_of(token):
+                raise WireError("verify: a drafted token is not in what it was drawn from")
 
     def _check(self, tokens: Sequence[int]) -> None:
         size = self._model.vocab_size

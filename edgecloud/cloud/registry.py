@@ -12,6 +12,7 @@ from edgecloud.cloud.engine import Engine, Outcome
 from edgecloud.cloud.local import LocalCloud, LocalSession
 from edgecloud.cloud.served import Generate, Served, Verify
 from edgecloud.contracts import CloudChunk, CloudCost, Prompt, Verdict
+from edgecloud.draws import Sampling
 from edgecloud.errors import CloudUnavailable, EdgeCloudError, SessionLost, WireError
 
 __all__ = ["Answers", "Bounds", "Overloaded", "Registry", "Session"]
@@ -121,7 +122,13 @@ class Session:
         answers = Answers(seq)
         session = self._served.session
         steps = (
-            session.verifying(asked.committed, asked.draft, asked.acceptance, asked.continuation)
+            session.verifying(
+                asked.committed,
+                asked.draft,
+                asked.acceptance,
+                asked.continuation,
+                asked.drawn_from,
+            )
             if isinstance(asked, Verify)
             else session.generating(asked.committed, asked.limits)
         )
@@ -174,7 +181,7 @@ class Registry:
     def memory_bytes(self) -> int:
         return sum(session.memory_bytes for session in self._sessions.values())
 
-    def open(self, name: bytes, prompt: Prompt) -> None:
+    def open(self, name: bytes, prompt: Prompt, sampling: Sampling) -> None:
         """Open a session; one that is there already stays as it is (the request was repeated).
 
         Raises:
@@ -188,7 +195,8 @@ class Registry:
             raise Overloaded(
                 f"the cloud has no room for another session ({self.count} are open); try again later"
             )
-        self._sessions[name] = Session(name, self._cloud.open(prompt), self._engine, self._on_cost)
+        session = self._cloud.open(prompt, sampling)
+        self._sessions[name] = Session(name, session, self._engine, self._on_cost)
 
     def get(self, name: bytes) -> Session:
         """Raises SessionLost."""

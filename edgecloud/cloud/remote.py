@@ -24,6 +24,7 @@ from edgecloud.contracts import (
     StopLimits,
     Verdict,
 )
+from edgecloud.draws import GREEDY, Distribution, Sampling
 from edgecloud.errors import (
     CloudError,
     CloudTimeout,
@@ -101,16 +102,19 @@ class RemoteCloud:
         self._channel = channel
         self._deadline_s = deadline_s
 
-    def open(self, prompt: Prompt) -> CloudSession:
-        return _RemoteSession(self._channel, prompt, self._deadline_s)
+    def open(self, prompt: Prompt, sampling: Sampling = GREEDY) -> CloudSession:
+        return _RemoteSession(self._channel, prompt, sampling, self._deadline_s)
 
 
 class _RemoteSession(CloudSession):
     """Opened by its first request; opened again, whole, where the cloud no longer knows it."""
 
-    def __init__(self, channel: Channel, prompt: Prompt, deadline_s: float) -> None:
+    def __init__(
+        self, channel: Channel, prompt: Prompt, sampling: Sampling, deadline_s: float
+    ) -> None:
         self._channel = channel
         self._prompt = prompt
+        self._sampling = sampling
         self._session = b""
         self._left_s = deadline_s
         self._seq = itertools.count()
@@ -126,8 +130,14 @@ class _RemoteSession(CloudSession):
         draft: Sequence[int],
         acceptance: Acceptance,
         continuation: int = 0,
+        drawn_from: Sequence[Distribution] = (),
     ) -> Pending[Verdict]:
-        arguments = (list(draft), wire.pack_acceptance(acceptance), continuation)
+        arguments = (
+            list(draft),
+            wire.pack_acceptance(acceptance),
+            continuation,
+            wire.pack_drawn_from(drawn_from),
+        )
         sent = self._request("verify", committed, *arguments)
 
         def verdict() -> Verdict:
@@ -195,9 +205,8 @@ class _RemoteSession(CloudSession):
         sent = 0
         if not self._session:
             self._session = secrets.token_bytes(16)
-            message = wire.pack(
-                next(self._seq), "open", self._session, *wire.pack_prompt(self._prompt)
-            )
+            opening = wire.pack_open(self._prompt, self._sampling)
+            message = wire.pack(next(self._seq), "open", self._session, *opening)
             self._channel.send(message, answered=False)
             sent += len(message)
         shared = len(self._known)

@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from edgecloud.cloud import wire
 from edgecloud.contracts import Acceptance, CloudChunk, CloudSession, StopLimits, Verdict
+from edgecloud.draws import Distribution
 from edgecloud.errors import EdgeCloudError, WireError
 
 __all__ = ["Generate", "Served", "Verify"]
@@ -25,6 +26,7 @@ class Verify:
     draft: list[int]
     acceptance: Acceptance
     continuation: int
+    drawn_from: list[Distribution]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +53,19 @@ class Served(Generic[Session]):
             WireError: not a request of this version, or it does not follow what is known.
         """
         if op == "verify":
-            if len(values) != 5:
+            if len(values) != 6:
                 raise WireError(
-                    "verify: shared, new, draft, acceptance and continuation were expected"
+                    "verify: shared, new, draft, acceptance, continuation and what the draft was "
+                    "drawn from were expected"
                 )
-            shared, new, draft, acceptance, continuation = values
+            shared, new, draft, acceptance, continuation, drawn_from = values
             committed = self._committed(op, shared, new)
             if not _tokens(draft) or not draft:
                 raise WireError("verify: a draft is a list of tokens, one at least")
             if not wire.counted(continuation) or continuation > _LONGEST_CONTINUATION:
                 raise WireError(f"verify: a continuation is of 0 to {_LONGEST_CONTINUATION} tokens")
-            return Verify(committed, draft, wire.acceptance_of(acceptance), continuation)
+            rule, distributions = wire.acceptance_of(acceptance), wire.drawn_from_of(drawn_from)
+            return Verify(committed, draft, rule, continuation, distributions)
         if op == "generate":
             if len(values) != 4:
                 raise WireError("generate: shared, new and two limits were expected")

@@ -47,13 +47,11 @@ class MessageServer:
                 yield wire.pack_error(seq, name, error)
 
     def _open(self, name: bytes, values: list[Any]) -> None:
-        if len(values) != 3:
-            raise WireError("open: ids, shape and features were expected")
         if len(self._sessions) >= self._max_sessions:
             raise WireError(f"open: {self._max_sessions} sessions are open already")
-        prompt = wire.unpack_prompt(*values)
+        prompt, sampling = wire.unpack_open(values)
         self._close(name)
-        self._sessions[name] = Served(name, self._cloud.open(prompt))
+        self._sessions[name] = Served(name, self._cloud.open(prompt, sampling))
 
     def _close(self, name: bytes) -> None:
         self._failed.pop(name, None)
@@ -70,7 +68,11 @@ class MessageServer:
         asked = served.asked(op, values)
         if isinstance(asked, Verify):
             verdict = served.session.verify(
-                asked.committed, asked.draft, asked.acceptance, asked.continuation
+                asked.committed,
+                asked.draft,
+                asked.acceptance,
+                asked.continuation,
+                asked.drawn_from,
             )
             yield served.packed(seq, asked, verdict)
             return

@@ -194,9 +194,7 @@ class _Service:
             self._registry.close(name)
             return None
         if op == "open":
-            if len(values) != 3:
-                raise WireError("open: ids, shape and features were expected")
-            self._registry.open(name, wire.unpack_prompt(*values))
+            self._registry.open(name, *wire.unpack_open(values))
             return None
         return await self._registry.get(name).ask(seq, op, values)
 

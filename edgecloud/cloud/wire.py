@@ -5,10 +5,13 @@ Requests and answers are lists: short, and with no room for anything that is not
 ====================  ==============================================================================
 request               ``[version, seq, op, session, *arguments]``; sessions are 16 random bytes
 ``open``              ``ids``: int32 little-endian bytes; ``[n_mels, T]``; features: float16
-                      little-endian, bytes of equal significance together, deflated
+                      little-endian, bytes of equal significance together, deflated;
+                      ``[temperature, top_p, seed]``
 ``verify``            ``shared``: how many output tokens both sides know; ``new`` committed tokens
                       after those; ``draft``; acceptance: ``[rule, rank threshold, probability
-                      ratio, regret in nats]``; how many tokens to go on for
+                      ratio, regret in nats]``; how many tokens to go on for; what each
+                      drafted token was drawn from (:mod:`edgecloud.cloud.drawn`), none at
+                      temperature 0
 ``generate``          ``shared``; ``new``; most tokens of the output (0 at its start: prefill
                       alone); most sentences or nil
 ``close``             (none); not answered
@@ -32,7 +35,9 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecloud.cloud.drawn import drawn_from_of, pack_drawn_from, pack_sampling, sampling_of
 from edgecloud.contracts import Acceptance, CloudChunk, CloudCost, Prompt, StopLimits, Verdict
+from edgecloud.draws import GREEDY, Sampling
 from edgecloud.errors import EdgeCloudError, WireError
 
 __all__ = [
@@ -40,23 +45,27 @@ __all__ = [
     "VERSION",
     "acceptance_of",
     "counted",
+    "drawn_from_of",
     "limits_of",
     "pack",
     "pack_acceptance",
     "pack_chunk",
     "pack_cost",
+    "pack_drawn_from",
     "pack_error",
     "pack_frames",
+    "pack_open",
     "pack_prompt",
     "pack_verdict",
     "unpack",
     "unpack_chunk",
     "unpack_frames",
+    "unpack_open",
     "unpack_prompt",
     "unpack_verdict",
 ]
 
-VERSION = 1
+VERSION = 2
 OPERATIONS = ("open", "verify", "generate", "close")
 _MAX_FEATURE_BYTES = 128 * 30_000 * 2
 """Five minutes of audio at 128 bands; a longer recording is refused before it is sent."""
@@ -88,6 +97,23 @@ def unpack(message: bytes) -> tuple[int, str, list[Any]]:
     if not isinstance(seq, int) or not isinstance(what, str):
         raise WireError("not a message of this protocol")
     return seq, what, values
+
+
+def pack_open(prompt: Prompt, sampling: Sampling = GREEDY) -> tuple[Any, ...]:
+    """What an ``open`` request holds."""
+    return *pack_prompt(prompt), pack_sampling(sampling)
+
+
+def unpack_open(values: Sequence[Any]) -> tuple[Prompt, Sampling]:
+    """The prompt of an ``open`` request, and how its session chooses tokens.
+
+    Raises:
+        WireError: sizes do not fit together or are over the limit, or it holds something else.
+    """
+    if len(values) != 4:
+        raise WireError("open: ids, shape, features and sampling were expected")
+    ids, shape, features, sampling = values
+    return unpack_prompt(ids, shape, features), sampling_of(sampling)
 
 
 def pack_prompt(prompt: Prompt) -> tuple[bytes, list[int] | None, bytes | None]:

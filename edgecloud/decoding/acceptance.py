@@ -7,7 +7,7 @@ up to the first that fails. Add a rule with ``@rule("name")``; it appears in ``-
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from edgecloud.contracts import Acceptance
@@ -23,11 +23,16 @@ class Judged:
     ``rank`` counts the tokens the cloud likes strictly better; ``is_top`` says whether it is the one
     token greedy decoding would choose (of several equally likely ones, the one with the lowest id);
     ``regret`` how much less likely it is than that one, in nats of log probability.
+
+    Where tokens are drawn at random, ``ratio`` is the cloud's probability of it over the one it was
+    drawn with, and ``drawn`` a random number from 0 up to 1; ``None`` where decoding is greedy.
     """
 
     rank: int
     is_top: bool
     regret: float = 0.0
+    ratio: float | None = None
+    drawn: float = 0.0
 
 
 Rule = Callable[[Judged, Acceptance], bool]
@@ -77,7 +82,18 @@ def bounded(token: Judged, acceptance: Acceptance) -> bool:
     )
 
 
-def kept(draft: Sequence[Judged], acceptance: Acceptance) -> int:
+@rule("rejection")
+def rejection(token: Judged, acceptance: Acceptance) -> bool:
+    """Keep a token with the probability min(1, p/q) that makes speculation lossless at a temperature
+    (Leviathan et al. 2023, Chen et al. 2023): see :mod:`edgecloud.decoding.sampling`.
+
+    Drawn with 0.5 where the cloud has 0.3, it stays in 6 of 10 cases. At temperature 0 both sides are
+    sure of their first choice, and the rule is ``exact``.
+    """
+    return token.is_top if token.ratio is None else token.drawn < token.ratio
+
+
+def kept(draft: Iterable[Judged], acceptance: Acceptance) -> int:
     """How many drafted tokens stay: all before the first that fails.
 
     Ranks 0, 2, 25, 0 under ``rank`` with threshold 20 keep 2: what follows a rejected token is void.
@@ -92,9 +108,11 @@ def kept(draft: Sequence[Judged], acceptance: Acceptance) -> int:
         raise WireError(
             f"unknown acceptance rule {acceptance.rule!r}; known: {', '.join(RULES)}"
         ) from None
-    for count, token in enumerate(draft):
+    count = 0
+    for token in draft:
         if not keep(token, acceptance):
-            return count
+            break
+        count += 1
         if token.regret:
             acceptance = replace(acceptance, regret_nats=acceptance.regret_nats - token.regret)
-    return len(draft)
+    return count

@@ -6,21 +6,29 @@ from collections.abc import Generator
 
 from edgecloud.contracts import CloudModel, Commit, Model, Prompt, StopReason
 from edgecloud.decoding.recorder import Recorder, by
+from edgecloud.decoding.sampling import draw
 from edgecloud.decoding.stopping import Stopping
+from edgecloud.draws import GREEDY, Sampling
 
 __all__ = ["cloud_only", "edge_only"]
 
 
 def edge_only(
-    prompt: Prompt, *, edge: Model, stopping: Stopping, recorder: Recorder
+    prompt: Prompt,
+    *,
+    edge: Model,
+    stopping: Stopping,
+    recorder: Recorder,
+    sampling: Sampling = GREEDY,
 ) -> Generator[Commit, None, StopReason]:
-    """Greedy decoding on the edge, one token a commit."""
+    """Decoding on the edge, one token a commit: greedy, or drawn as a draft would be."""
     start = recorder.now()
     logits = edge.prefill(prompt)
     recorder.add("prefill", start, side="edge", input_tokens=prompt.length)
     output: list[int] = []
     while True:
-        tokens, reason = stopping.cut(output, [int(logits.argmax())])
+        own = int(logits.argmax()) if sampling.greedy else draw(logits, sampling, output)[0]
+        tokens, reason = stopping.cut(output, [own])
         output += tokens
         yield recorder.commit(tokens, by("edge", len(tokens)))
         if reason is not None:
@@ -29,10 +37,15 @@ def edge_only(
 
 
 def cloud_only(
-    prompt: Prompt, *, cloud: CloudModel, stopping: Stopping, recorder: Recorder
+    prompt: Prompt,
+    *,
+    cloud: CloudModel,
+    stopping: Stopping,
+    recorder: Recorder,
+    sampling: Sampling = GREEDY,
 ) -> Generator[Commit, None, StopReason]:
-    """Greedy decoding on the cloud, which streams its tokens; each commit is one message."""
-    session = cloud.open(prompt)
+    """Decoding on the cloud, which streams its tokens; each commit is one message."""
+    session = cloud.open(prompt, sampling)
     output: list[int] = []
     try:
         start = recorder.now()

@@ -9,20 +9,30 @@ from torch import Tensor
 
 from edgecloud.contracts import Model, Prompt, TokenStats
 from edgecloud.decoding.greedy import choose
+from edgecloud.decoding.sampling import draw
+from edgecloud.draws import GREEDY, Distribution, Sampling
 
 __all__ = ["Drafter", "common_prefix"]
 
 
 class Drafter:
-    """Drafts greedily after a text that grows, and that may be taken back.
+    """Drafts after a text that grows, and that may be taken back: greedily, or as ``sampling`` says.
 
     The edge's cache holds the prompt and a prefix of text and draft. What it has not seen (the last
     drafted token, a correction, a continuation) is ingested in one forward, with the next step; a
     draft that turns out to be the text is not computed again.
     """
 
-    def __init__(self, edge: Model, prompt: Prompt, *, end_ids: frozenset[int]) -> None:
+    def __init__(
+        self,
+        edge: Model,
+        prompt: Prompt,
+        *,
+        end_ids: frozenset[int],
+        sampling: Sampling = GREEDY,
+    ) -> None:
         self._edge = edge
+        self._sampling = sampling
         self._prompt = prompt
         self._end_ids = end_ids
         self._held: list[int] = []
@@ -30,6 +40,8 @@ class Drafter:
         self._text: list[int] = []
         self._drafted: list[tuple[int, TokenStats]] = []
         """What was drafted after the text, and may be asked for again."""
+        self._drawn_from: dict[int, Distribution] = {}
+        """What the last token drafted for each position of the output was drawn from."""
         self._first: Tensor | None = None
         """Logits ``(V,)`` after the prompt."""
         self._next: Tensor | None = None
@@ -46,8 +58,7 @@ class Drafter:
     def follow(self, text: Sequence[int], *, ended: bool = False) -> None:
         """Go on after ``text``: what was drafted beyond it stays where it follows and the text has not
         ``ended``, and goes otherwise."""
-        path = [*self._text, *(token for token, _ in self._drafted)]
-        shared = common_prefix(path, text)
+        shared = common_prefix(self._path(), text)
         follows = not ended and len(self._text) <= len(text) == shared
         self._drafted = self._drafted[shared - len(self._text) :] if follows else []
         self._text = list(text)
@@ -83,12 +94,29 @@ class Drafter:
         """Draft one token more; ``False`` where the draft has ended with the text."""
         if self._drafted and self._drafted[-1][0] in self._end_ids:
             return False
-        self._drafted.append(choose(self._logits()))
+        logits = self._logits()
+        token, stat = choose(logits)
+        if not self._sampling.greedy:
+            path = self._path()
+            token, self._drawn_from[len(path)] = draw(logits, self._sampling, path)
+            stat = replace(stat, logprob=float(logits.log_softmax(dim=-1)[token]))
+        self._drafted.append((token, stat))
         return True
+
+    def drawn_from(self, begin: int, count: int) -> list[Distribution]:
+        """What the ``count`` tokens that were drafted for the output from ``begin`` on were drawn from;
+        nothing, where decoding is greedy."""
+        if self._sampling.greedy:
+            return []
+        return [self._drawn_from[position] for position in range(begin, begin + count)]
+
+    def _path(self) -> list[int]:
+        """Text and draft."""
+        return [*self._text, *(token for token, _ in self._drafted)]
 
     def _logits(self) -> Tensor:
         """The logits ``(V,)`` after text and draft."""
-        path = [*self._text, *(token for token, _ in self._drafted)]
+        path = self._path()
         if len(path) == len(self._held) and self._next is None and path:
             # The logits after the last token are gone: compute that token again.
             self._edge.rewind(self._prompt.length + len(path) - 1)

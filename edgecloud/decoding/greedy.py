@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from edgecloud.contracts import Acceptance, Model, TokenStats, Verdict
+from edgecloud.contracts import Acceptance, TokenStats, Verdict
 from edgecloud.decoding.acceptance import Judged, kept
 
-__all__ = ["choose", "draft_block", "judge"]
+__all__ = ["choose", "judge"]
 
 _MOST_REGRET = 1e4
 """Nats: what a token counts that the cloud holds impossible."""
@@ -30,24 +30,6 @@ def choose(logits: Tensor) -> tuple[int, TokenStats]:
     token, negated, best, *second = torch.cat((logits.argmax()[None], certain[None], top)).tolist()
     margin = math.exp(best) - sum(map(math.exp, second))
     return int(token), TokenStats(entropy=-negated, margin=margin, logprob=best)
-
-
-def draft_block(
-    edge: Model, logits: Tensor, *, k: int, end_ids: frozenset[int]
-) -> tuple[list[int], list[TokenStats]]:
-    """Draft up to ``k`` tokens greedily after ``logits (V,)``; a drafted end of text ends the block.
-
-    The last drafted token is not fed to the edge: its cache then holds all of the block but that one.
-    """
-    tokens: list[int] = []
-    stats: list[TokenStats] = []
-    while True:
-        token, stat = choose(logits)
-        tokens.append(token)
-        stats.append(stat)
-        if len(tokens) == k or token in end_ids:
-            return tokens, stats
-        logits = edge.extend([token])[-1]
 
 
 def judge(

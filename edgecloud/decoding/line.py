@@ -18,6 +18,7 @@ from edgecloud.contracts import (
 from edgecloud.decoding.drafting import Drafter
 from edgecloud.decoding.pace import Pace
 from edgecloud.decoding.recorder import Recorder
+from edgecloud.draws import Sampling
 from edgecloud.errors import CloudError
 
 __all__ = ["Line"]
@@ -36,9 +37,12 @@ class Line:
         acceptance: Acceptance,
         pace: Pace,
         recorder: Recorder,
+        *,
+        sampling: Sampling,
     ) -> None:
         self._cloud = cloud
         self._prompt = prompt
+        self._sampling = sampling
         self._acceptance = acceptance
         self._pace = pace
         self._recorder = recorder
@@ -73,9 +77,11 @@ class Line:
         output: Sequence[int],
         proposed: Sequence[int],
         continuation: int,
-        ahead: Drafter | None,
+        drafter: Drafter,
+        *,
+        ahead: bool,
     ) -> Verdict | None:
-        """The verdict on what is ``proposed`` after ``output``; ``None`` where the cloud failed.
+        """The verdict on what ``drafter`` ``proposed`` after ``output``; ``None`` where the cloud failed.
 
         With ``ahead`` the edge drafts on in the meantime, as if all were kept.
         """
@@ -84,11 +90,13 @@ class Line:
             self.started()
             if self._lost:
                 return None
-            answer = self._opened().submit(output, proposed, self._acceptance, continuation)
+            drawn_from = drafter.drawn_from(len(output), len(proposed))
+            answer = self._opened().submit(
+                output, proposed, self._acceptance, continuation, drawn_from
+            )
             steps = 0
-            if ahead is not None:
-                while not answer.ready() and steps < _MOST_AHEAD and ahead.step():
-                    steps += 1
+            while ahead and not answer.ready() and steps < _MOST_AHEAD and drafter.step():
+                steps += 1
             verdict = answer.result()
             self._recorder.verify(start_s, verdict, drafted=len(proposed), ahead=steps)
             self._pace.called(
@@ -107,7 +115,7 @@ class Line:
 
     def _opened(self) -> CloudSession:
         if self._session is None:
-            self._session = self._cloud.open(self._prompt)
+            self._session = self._cloud.open(self._prompt, self._sampling)
         return self._session
 
     @contextmanager

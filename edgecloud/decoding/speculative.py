@@ -26,6 +26,7 @@ from edgecloud.decoding.line import Line
 from edgecloud.decoding.pace import Budget, Pace
 from edgecloud.decoding.recorder import Recorder, by
 from edgecloud.decoding.stopping import Stopping
+from edgecloud.draws import GREEDY, Sampling
 
 __all__ = ["RECENT", "Speculation", "speculative"]
 
@@ -71,6 +72,7 @@ def speculative(
     settings: Speculation,
     stopping: Stopping,
     recorder: Recorder,
+    sampling: Sampling = GREEDY,
 ) -> Generator[Commit, None, StopReason]:
     """Yield commits until the caption ends; returns why it ended.
 
@@ -81,13 +83,16 @@ def speculative(
     When the cloud gives no usable answer, the edge finishes alone, and the trace says when and why.
 
     When everything is verified with ``exact`` acceptance, the output is the cloud's own greedy output
-    (Leviathan et al. 2023); see "Exactness" in the definitions for ties.
+    (Leviathan et al. 2023); see "Exactness" in the definitions for ties. When everything is verified
+    with ``rejection``, it is distributed as the cloud's own output at that ``sampling``. Everything is
+    verified with the gate ``always``, or since the last call with a final check, as long as the cloud
+    answers and the budget lasts; any other token is drawn by the edge, from its own distribution.
     """
     escalate = GATES[settings.gate]
     since_last_call = settings.verify_scope == "since-last-call"
-    drafter = Drafter(edge, prompt, end_ids=stopping.end_ids)
+    drafter = Drafter(edge, prompt, end_ids=stopping.end_ids, sampling=sampling)
     pace = Pace(settings.budget)
-    line = Line(cloud, prompt, settings.acceptance, pace, recorder)
+    line = Line(cloud, prompt, settings.acceptance, pace, recorder, sampling=sampling)
     output: list[int] = []
     origins: list[Origin] = []
     pending: list[int] = []
@@ -144,8 +149,8 @@ def speculative(
                 remaining = min(room, max(1, settings.expected_tokens - len(text)))
                 if settings.hand_off and pace.hands_off(remaining):
                     wanted = room
-                ahead = drafter if settings.draft_ahead else None
-                verdict = line.ask(output, proposed, pace.continuation(wanted), ahead)
+                more = pace.continuation(wanted)
+                verdict = line.ask(output, proposed, more, drafter, ahead=settings.draft_ahead)
             if verdict is not None:
                 done, reason = commit(verdict.output(proposed), _origins(verdict, len(proposed)))
             elif ended or not since_last_call or not line.usable:

@@ -19,7 +19,9 @@ from edgecloud.contracts import (
 from edgecloud.datasets.audio import FeatureCache, load_audio
 from edgecloud.decoding.autoregressive import cloud_only, edge_only
 from edgecloud.decoding.recorder import Recorder
+from edgecloud.decoding.sampling import seeded
 from edgecloud.decoding.speculative import speculative
+from edgecloud.draws import Sampling
 from edgecloud.errors import EdgeCloudError
 from edgecloud.hardware.clock import ModelledClock, TimedCloud, TimedModel, WallClock
 from edgecloud.hardware.edge_process import Captioned, CaptionRequest, Streamed
@@ -52,6 +54,7 @@ class Captioner:
         self._edge = edge
         self._cloud = cloud
         self._policy = speculation(config)
+        self._sampling = Sampling(config.temperature, config.top_p)
         self._stopping = processor.stopping(StopLimits(config.max_new_tokens, config.max_sentences))
         self._modelled = ModelledClock() if config.clock == "modelled" else None
         self._cache: FeatureCache | None = None
@@ -117,10 +120,23 @@ class Captioner:
     def _decode(
         self, prompt: Prompt, gate: str | None, recorder: Recorder
     ) -> Generator[Commit, None, StopReason]:
+        sampling = seeded(self._sampling, self._config.seed, prompt)
         if self._edge is None and self._cloud is not None:
-            return cloud_only(prompt, cloud=self._cloud, stopping=self._stopping, recorder=recorder)
+            return cloud_only(
+                prompt,
+                cloud=self._cloud,
+                stopping=self._stopping,
+                recorder=recorder,
+                sampling=sampling,
+            )
         if self._cloud is None and self._edge is not None:
-            return edge_only(prompt, edge=self._edge, stopping=self._stopping, recorder=recorder)
+            return edge_only(
+                prompt,
+                edge=self._edge,
+                stopping=self._stopping,
+                recorder=recorder,
+                sampling=sampling,
+            )
         if self._cloud is None or self._edge is None:
             raise EdgeCloudError("an edge process needs a model or a cloud")
         settings = self._policy
@@ -131,6 +147,7 @@ class Captioner:
             settings=settings if gate is None else replace(settings, gate=gate),
             stopping=self._stopping,
             recorder=recorder,
+            sampling=sampling,
         )
 
 

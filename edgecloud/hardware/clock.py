@@ -30,6 +30,7 @@ from edgecloud.contracts import (
     StopLimits,
     Verdict,
 )
+from edgecloud.draws import GREEDY, Distribution, Sampling
 from edgecloud.errors import CloudTimeout
 from edgecloud.hardware.link import Link, LinkTimes
 from edgecloud.hardware.profiles import EdgeCosts, HardwareProfile
@@ -154,14 +155,18 @@ class TimedCloud:
         self._seed = seed
         self._deadline_s = deadline_s
 
-    def open(self, prompt: Prompt) -> CloudSession:
+    def open(self, prompt: Prompt, sampling: Sampling = GREEDY) -> CloudSession:
         # The link's chances are the sample's own, whatever was captioned before it.
         content = hashlib.blake2b(repr(prompt.token_ids).encode(), digest_size=8)
         if prompt.features is not None:
             content.update(prompt.features.tobytes())
         times = LinkTimes(self._link, f"{self._seed}/{content.hexdigest()}")
         return _TimedSession(
-            self._cloud.open(prompt), self._clock, self._hardware, times, self._deadline_s
+            self._cloud.open(prompt, sampling),
+            self._clock,
+            self._hardware,
+            times,
+            self._deadline_s,
         )
 
 
@@ -195,8 +200,9 @@ class _TimedSession(CloudSession):
         draft: Sequence[int],
         acceptance: Acceptance,
         continuation: int = 0,
+        drawn_from: Sequence[Distribution] = (),
     ) -> Pending[Verdict]:
-        verdict = self._session.verify(committed, draft, acceptance, continuation)
+        verdict = self._session.verify(committed, draft, acceptance, continuation, drawn_from)
         costs = self._hardware.cloud
         cost = self._busy(verdict.cost, costs.verify_s + len(verdict.continuation) * costs.step_s)
         return self._answer(replace(verdict, cost=cost), cost)

@@ -15,6 +15,7 @@ from edgecloud.cloud.engine import Engine, Outcome, extend_each
 from edgecloud.cloud.local import LocalCloud, LocalSession, Steps
 from edgecloud.contracts import Acceptance, CloudChunk, Model, Prompt, StopLimits, Verdict
 from edgecloud.decoding.stopping import Stopping
+from edgecloud.draws import GREEDY, Distribution, Sampling
 from edgecloud.errors import CloudUnavailable, OutOfMemoryError, WireError
 from edgecloud.models.audio_lm import AudioLM, extend_many
 from edgecloud.models.scripted import ScriptedModel, hashed
@@ -63,16 +64,30 @@ requests = st.lists(
 )
 
 
-def steps_of(session: LocalSession, committed: list[int], draft: list[int]) -> Steps:
+FLAT = Distribution(tuple(range(VOCAB)), (1,) * VOCAB)
+
+
+def arguments(
+    sampling: Sampling, committed: list[int], draft: list[int]
+) -> tuple[list[int], list[int], Acceptance, int, list[Distribution]]:
+    """A verification; at a temperature as if the draft had been drawn from any token alike."""
+    if sampling.greedy:
+        return committed, draft, EXACT, 0, []
+    return committed, draft, Acceptance("rejection"), 2, [FLAT] * len(draft)
+
+
+def steps_of(
+    session: LocalSession, committed: list[int], draft: list[int], sampling: Sampling = GREEDY
+) -> Steps:
     if draft:
-        return session.verifying(committed, draft, EXACT)
+        return session.verifying(*arguments(sampling, committed, draft))
     return session.generating(committed, StopLimits(12))
 
 
 @settings(max_examples=40, deadline=None)
-@given(requests, st.integers(1, 5))
+@given(requests, st.integers(1, 5), st.sampled_from([GREEDY, Sampling(2.0, 0.9, 5)]))
 def test_each_gets_what_it_gets_alone_whoever_shares_its_forwards(
-    asked: list[tuple[list[int], list[int], list[int]]], max_batch: int
+    asked: list[tuple[list[int], list[int], list[int]]], max_batch: int, sampling: Sampling
 ) -> None:
     many = cloud()
     engine = Engine(max_batch=max_batch)
@@ -80,9 +95,8 @@ def test_each_gets_what_it_gets_alone_whoever_shares_its_forwards(
 
     def ask(number: int) -> None:
         prompt, committed, draft = asked[number]
-        found[number] = outcomes(
-            engine, steps_of(many.open(Prompt(tuple(prompt))), committed, draft)
-        )
+        session = many.open(Prompt(tuple(prompt)), sampling)
+        found[number] = outcomes(engine, steps_of(session, committed, draft, sampling))
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(len(asked))]
     for thread in threads:
@@ -91,9 +105,9 @@ def test_each_gets_what_it_gets_alone_whoever_shares_its_forwards(
         thread.join(WAIT_S)
     engine.close()
     for (prompt, committed, draft), got in zip(asked, found, strict=True):
-        alone = cloud().open(Prompt(tuple(prompt)))
+        alone = cloud().open(Prompt(tuple(prompt)), sampling)
         expected = (
-            [alone.verify(committed, draft, EXACT)]
+            [alone.verify(*arguments(sampling, committed, draft))]
             if draft
             else list(alone.generate(committed, StopLimits(12)))
         )

@@ -18,6 +18,7 @@ from edgecloud.cloud.local import LocalCloud
 from edgecloud.cloud.remote import PipeChannel, RemoteCloud
 from edgecloud.cloud.server import MessageServer
 from edgecloud.contracts import Acceptance, CloudCost, Prompt, StopLimits, Verdict
+from edgecloud.draws import Distribution, Sampling
 from edgecloud.errors import (
     CloudError,
     CloudTimeout,
@@ -26,12 +27,13 @@ from edgecloud.errors import (
     OutOfMemoryError,
     WireError,
 )
-from edgecloud.models.scripted import ScriptedModel, follows
+from edgecloud.models.scripted import ScriptedModel, follows, hashed
 from tests.cloud.memory_channel import MemoryChannel
 from tests.cloud.test_wire import values
-from tests.properties.loop import PROMPT, Case, cases, run_speculative
+from tests.properties.loop import PROMPT, REJECTION, Case, cases, run_speculative
 
 EXACT = Acceptance("exact")
+ONE = wire.pack_drawn_from([Distribution((2,), (7,))])[0]
 TEXT = [2, 3, 4, 5, 6, 0]
 STOPPING = Case().stopping
 
@@ -252,14 +254,16 @@ def requests() -> list[bytes]:
     session = bytes(8)
     features = np.ones((4, 6), dtype=np.float16)
     return [
-        wire.pack(0, "open", session, *wire.pack_prompt(Prompt((7, 8, 9), features))),
-        wire.pack(1, "verify", session, 0, [], [2, 3], ["exact", 20, 0.3, math.inf], 0),
+        wire.pack(0, "open", session, *wire.pack_open(Prompt((7, 8, 9), features))),
+        wire.pack(1, "verify", session, 0, [], [2, 3], ["exact", 20, 0.3, math.inf], 0, []),
         wire.pack(2, "generate", session, 2, [4], 40, None),
         wire.pack(3, "close", session),
+        wire.pack(4, "open", session, *wire.pack_open(Prompt((7, 8, 9)), Sampling(0.7, 0.9, 5))),
+        wire.pack(5, "verify", session, 0, [], [2], ["rejection", 20, 0.3, math.inf], 0, [ONE]),
     ]
 
 
-@given(st.integers(0, 3), st.integers(0, 200), st.integers(0, 7))
+@given(st.integers(0, 5), st.integers(0, 200), st.integers(0, 7))
 def test_a_request_with_one_bit_flipped_is_answered_or_refused(
     which: int, place: int, bit: int
 ) -> None:
@@ -274,7 +278,7 @@ def test_a_request_with_one_bit_flipped_is_answered_or_refused(
         assert all(wire.unpack(answer)[1] in ("verdict", "chunk", "error") for answer in answers)
 
 
-@given(st.sampled_from(["open", "verify", "generate", "close", "?"]), st.lists(values, max_size=6))
+@given(st.sampled_from(["open", "verify", "generate", "close", "?"]), st.lists(values, max_size=7))
 def test_a_request_with_other_arguments_is_answered_or_refused(op: str, rest: list[Any]) -> None:
     behind = server()
     list(behind.answer(requests()[0]))
@@ -296,18 +300,18 @@ def errors_of(behind: MessageServer, message: bytes) -> list[list[Any]]:
 
 def test_a_session_that_could_not_be_opened_tells_why_at_its_next_request() -> None:
     behind = server(max_sessions=1)
-    assert list(behind.answer(wire.pack(0, "open", b"a", *wire.pack_prompt(PROMPT)))) == []
-    assert list(behind.answer(wire.pack(0, "open", b"b", *wire.pack_prompt(PROMPT)))) == []
+    assert list(behind.answer(wire.pack(0, "open", b"a", *wire.pack_open(PROMPT)))) == []
+    assert list(behind.answer(wire.pack(0, "open", b"b", *wire.pack_open(PROMPT)))) == []
     ((name, text),) = errors_of(
-        behind, wire.pack(1, "verify", b"b", 0, [], [2], ["exact", 20, 0.3, math.inf], 0)
+        behind, wire.pack(1, "verify", b"b", 0, [], [2], ["exact", 20, 0.3, math.inf], 0, [])
     )
     assert name == "WireError"
     assert "1 sessions are open already" in text
     list(behind.answer(wire.pack(2, "close", b"a")))
     list(behind.answer(wire.pack(3, "close", b"b")))
-    list(behind.answer(wire.pack(4, "open", b"b", *wire.pack_prompt(PROMPT))))
+    list(behind.answer(wire.pack(4, "open", b"b", *wire.pack_open(PROMPT))))
     (answer,) = behind.answer(
-        wire.pack(5, "verify", b"b", 0, [], [2], ["exact", 20, 0.3, math.inf], 0)
+        wire.pack(5, "verify", b"b", 0, [], [2], ["exact", 20, 0.3, math.inf], 0, [])
     )
     assert wire.unpack(answer)[1] == "verdict"
 
@@ -315,14 +319,22 @@ def test_a_session_that_could_not_be_opened_tells_why_at_its_next_request() -> N
 @pytest.mark.parametrize(
     "request_, says",
     [
-        (("verify", b"other", 0, [], [2], ["exact", 20, 0.3, math.inf], 0), "no such session"),
-        (("verify", b"a", 1, [], [2], ["exact", 20, 0.3, math.inf], 0), "do not follow"),
-        (("verify", b"a", -1, [], [2], ["exact", 20, 0.3, math.inf], 0), "do not follow"),
-        (("verify", b"a", 0, [-1], [2], ["exact", 20, 0.3, math.inf], 0), "do not follow"),
-        (("verify", b"a", 0, [], [], ["exact", 20, 0.3, math.inf], 0), "one at least"),
-        (("verify", b"a", 0, [], [99], ["exact", 20, 0.3, math.inf], 0), "vocabulary"),
-        (("verify", b"a", 0, [], [2], ["fuzzy", 20, 0.3, math.inf], 0), "unknown acceptance rule"),
-        (("verify", b"a", 0, [], [2], ["rank", 0, 0.3, math.inf], 0), "rank threshold from 1 on"),
+        (("verify", b"other", 0, [], [2], ["exact", 20, 0.3, math.inf], 0, []), "no such session"),
+        (("verify", b"a", 1, [], [2], ["exact", 20, 0.3, math.inf], 0, []), "do not follow"),
+        (("verify", b"a", -1, [], [2], ["exact", 20, 0.3, math.inf], 0, []), "do not follow"),
+        (("verify", b"a", 0, [-1], [2], ["exact", 20, 0.3, math.inf], 0, []), "do not follow"),
+        (("verify", b"a", 0, [], [], ["exact", 20, 0.3, math.inf], 0, []), "one at least"),
+        (("verify", b"a", 0, [], [99], ["exact", 20, 0.3, math.inf], 0, []), "vocabulary"),
+        (
+            ("verify", b"a", 0, [], [2], ["fuzzy", 20, 0.3, math.inf], 0, []),
+            "unknown acceptance rule",
+        ),
+        (
+            ("verify", b"a", 0, [], [2], ["rank", 0, 0.3, math.inf], 0, []),
+            "rank threshold from 1 on",
+        ),
+        (("verify", b"a", 0, [], [2], ["exact", 20, 0.3, math.inf], 0, [ONE]), "nothing is drawn"),
+        (("verify", b"a", 0, [], [2], ["exact", 20, 0.3, math.inf], 0, [b"?"]), "two"),
         (("verify", b"a"), "were expected"),
         (("generate", b"a", 0, [], -1, None), "whole numbers"),
         (("generate", b"a", 0, [2, 3], 2, None), "no room"),
@@ -333,18 +345,61 @@ def test_a_request_that_makes_no_sense_is_answered_with_its_reason(
     request_: tuple[Any, ...], says: str
 ) -> None:
     behind = server()
-    list(behind.answer(wire.pack(0, "open", b"a", *wire.pack_prompt(PROMPT))))
+    list(behind.answer(wire.pack(0, "open", b"a", *wire.pack_open(PROMPT))))
     ((name, text),) = errors_of(behind, wire.pack(1, *request_))
     assert name == ("SessionLost" if says == "no such session" else "WireError")
     assert says in text
 
 
+@pytest.mark.parametrize(
+    "rule, draft, drawn_from, says",
+    [
+        ("exact", [2], [ONE], "temperature 0 alone"),
+        ("rank", [2], [ONE], "temperature 0 alone"),
+        ("rejection", [2], [], "every drafted token needs"),
+        ("rejection", [2], [ONE, ONE], "every drafted token needs"),
+        ("rejection", [3], [ONE], "not in what it was drawn from"),
+        ("rejection", [2], wire.pack_drawn_from([Distribution((2, 99), (7, 7))]), "vocabulary"),
+    ],
+)
+def test_a_draft_that_cannot_be_judged_at_a_temperature_is_answered_with_the_reason(
+    rule: str, draft: list[int], drawn_from: list[bytes], says: str
+) -> None:
+    behind = server()
+    list(behind.answer(wire.pack(0, "open", b"a", *wire.pack_open(PROMPT, Sampling(0.7)))))
+    acceptance = [rule, 20, 0.3, math.inf]
+    ((name, text),) = errors_of(
+        behind, wire.pack(1, "verify", b"a", 0, [], draft, acceptance, 0, drawn_from)
+    )
+    assert name == "WireError"
+    assert says in text
+
+
+def test_a_lost_session_is_opened_again_with_its_chance() -> None:
+    """The verdict of a session that has to start over is the one it would have given."""
+    verdicts = []
+    for lost in (False, True):
+        script = hashed(3, vocab_size=12, end_id=0)
+        behind = MessageServer(LocalCloud(ScriptedModel(script, vocab_size=12), STOPPING))
+        session = RemoteCloud(MemoryChannel(behind), deadline_s=5).open(
+            PROMPT, Sampling(2.0, seed=9)
+        )
+        flat = Distribution(tuple(range(12)), (1,) * 12)
+        first = session.verify([], [2, 3], REJECTION, 2, [flat] * 2)
+        if lost:
+            behind._sessions.clear()
+        output = first.output([2, 3])
+        second = session.verify(output, [4, 5], REJECTION, 2, [flat] * 2)
+        verdicts.append((first.output([2, 3]), second.output([4, 5]), second.kept, second.ranks))
+    assert verdicts[0] == verdicts[1]
+
+
 def test_opening_a_session_again_starts_it_over() -> None:
     behind = server()
     for _ in range(2):
-        list(behind.answer(wire.pack(0, "open", b"a", *wire.pack_prompt(PROMPT))))
+        list(behind.answer(wire.pack(0, "open", b"a", *wire.pack_open(PROMPT))))
         (answer,) = behind.answer(
-            wire.pack(1, "verify", b"a", 0, [], [2, 3], ["exact", 20, 0.3, math.inf], 0)
+            wire.pack(1, "verify", b"a", 0, [], [2, 3], ["exact", 20, 0.3, math.inf], 0, [])
         )
         assert wire.unpack(answer)[1] == "verdict"
     assert behind.sessions == 1

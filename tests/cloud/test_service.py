@@ -57,13 +57,15 @@ async def client(
 
 
 def opened(name: bytes = NAME, prompt: Prompt = PROMPT) -> bytes:
-    return wire.pack(0, "open", name, *wire.pack_prompt(prompt))
+    return wire.pack(0, "open", name, *wire.pack_open(prompt))
 
 
 def verify(
     seq: int, draft: list[int], *, shared: int = 0, new: tuple[int, ...] = (), name: bytes = NAME
 ) -> bytes:
-    return wire.pack(seq, "verify", name, shared, list(new), draft, ["exact", 20, 0.3, math.inf], 0)
+    return wire.pack(
+        seq, "verify", name, shared, list(new), draft, ["exact", 20, 0.3, math.inf], 0, []
+    )
 
 
 async def post(to: httpx.AsyncClient, *messages: bytes) -> httpx.Response:
@@ -248,7 +250,7 @@ def test_logs_and_metrics_hold_no_captions_and_no_features(
 
 
 OPERATIONS = ["open", "verify", "generate", "close", "x"]
-made = st.tuples(st.sampled_from(OPERATIONS), st.lists(values, max_size=6)).map(
+made = st.tuples(st.sampled_from(OPERATIONS), st.lists(values, max_size=7)).map(
     lambda drawn: wire.pack_frames([wire.pack(3, drawn[0], *drawn[1])])
 )
 noise = st.one_of(
@@ -335,7 +337,7 @@ def test_acceptance_travels_with_the_request() -> None:
     async def test() -> None:
         async with client() as to:
             rule = Acceptance("rank", 12)
-            asked = wire.pack(1, "verify", NAME, 0, [], [9, 9], wire.pack_acceptance(rule), 0)
+            asked = wire.pack(1, "verify", NAME, 0, [], [9, 9], wire.pack_acceptance(rule), 0, [])
             ((_, _, found),) = answers(await post(to, opened(), asked))
             assert found[1] == 2
 

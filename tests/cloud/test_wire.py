@@ -16,6 +16,7 @@ from hypothesis.extra import numpy as st_numpy
 
 from edgecloud.cloud import wire
 from edgecloud.contracts import Acceptance, CloudChunk, CloudCost, Prompt, StopLimits, Verdict
+from edgecloud.draws import GREEDY, MOST_WEIGHT, WIDEST, Distribution, Sampling
 from edgecloud.errors import WireError
 
 SESSION = bytes(8)
@@ -162,17 +163,17 @@ def test_other_data_is_no_message(value: Any) -> None:
     "message",
     [
         b"",
-        msgpack.packb([2, 1, "verdict"]),
-        msgpack.packb([1, 1]),
+        msgpack.packb([1, 1, "verdict"]),
+        msgpack.packb([2, 1]),
         msgpack.packb({"version": 1}),
-        msgpack.packb([1, "1", "verdict"]),
-        msgpack.packb([1, 1, 1]),
+        msgpack.packb([2, "1", "verdict"]),
+        msgpack.packb([2, 1, 1]),
         wire.pack(1, "close") + b"\x00",
         wire.pack(1, "close")[:-1],
         b"\x91" * 4000 + b"\x01",
         b"\xdd\xff\xff\xff\xff",
-        b"\x93\x01\x01\xc7\x03\xff123",  # a time stamp of a length there is none of
-        b"\x93\x01\x01\xa2\xff\xff",
+        b"\x93\x02\x01\xc7\x03\xff123",  # a time stamp of a length there is none of
+        b"\x93\x02\x01\xa2\xff\xff",
     ],
 )
 def test_what_is_not_of_this_version_is_refused(message: bytes) -> None:
@@ -307,3 +308,96 @@ def test_an_acceptance_arrives_as_it_was_sent(rank: int, ratio: float, regret: f
     acceptance = Acceptance("bounded", rank, ratio, regret)
     _, _, values = wire.unpack(wire.pack(1, "verify", wire.pack_acceptance(acceptance)))
     assert wire.acceptance_of(values[0]) == acceptance
+
+
+samplings = st.builds(
+    Sampling,
+    st.floats(0, 100),
+    st.floats(0, 1, exclude_min=True),
+    st.integers(0, 2**63 - 1),
+)
+
+
+@given(samplings)
+def test_a_prompt_is_opened_with_its_way_of_choosing_tokens(sampling: Sampling) -> None:
+    _, _, rest = wire.unpack(wire.pack(0, "open", *wire.pack_open(Prompt((1, 2)), sampling)))
+    assert wire.unpack_open(rest) == (Prompt((1, 2)), sampling)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        None,
+        [],
+        [0.5, 1.0],
+        [0.5, 1.0, 3, 4],
+        [math.nan, 1.0, 3],
+        [math.inf, 1.0, 3],
+        [-0.5, 1.0, 3],
+        [1, 1.0, 3],
+        [0.5, 0.0, 3],
+        [0.5, 1.5, 3],
+        [0.5, math.nan, 3],
+        [0.5, 1.0, -1],
+        [0.5, 1.0, True],
+        [0.5, 1.0, 1 << 63],
+        [0.5, 1.0, 3.0],
+    ],
+)
+def test_another_way_of_choosing_tokens_is_refused(bad: Any) -> None:
+    ids, shape, features, _ = wire.pack_open(Prompt((1, 2)), GREEDY)
+    with pytest.raises(WireError):
+        wire.unpack_open([ids, shape, features, bad])
+
+
+def test_an_opening_that_lacks_a_value_is_refused() -> None:
+    with pytest.raises(WireError, match="were expected"):
+        wire.unpack_open(wire.pack_open(Prompt((1, 2)))[:3])
+
+
+entries = st.dictionaries(st.integers(0, 2**31 - 1), st.integers(1, MOST_WEIGHT), min_size=1)
+distributions = entries.map(
+    lambda found: Distribution(tuple(sorted(found)), tuple(found[token] for token in sorted(found)))
+)
+
+
+@given(st.lists(distributions, max_size=5))
+def test_what_a_draft_was_drawn_from_arrives_as_it_was_sent(drawn: list[Distribution]) -> None:
+    _, _, rest = wire.unpack(wire.pack(1, "verify", wire.pack_drawn_from(drawn)))
+    assert wire.drawn_from_of(rest[0]) == drawn
+    assert [len(each) for each in rest[0]] == [6 * len(each.ids) for each in drawn]
+
+
+@given(values)
+def test_other_data_is_no_distribution(value: Any) -> None:
+    try:
+        found = wire.drawn_from_of(value)
+    except WireError:
+        return
+    assert all(0 < each.probability_of(token) <= 1 for each in found for token in each.ids)
+
+
+def entry(*pairs: tuple[int, int]) -> bytes:
+    ids, weights = zip(*pairs, strict=True)
+    return struct.pack(f"<{len(ids)}I{len(ids)}H", *ids, *weights)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"",
+        entry((1, 5))[:5],
+        entry((1, 0)),
+        entry((1, 5), (1, 5)),
+        entry((2, 5), (1, 5)),
+        entry((1 << 31, 5)),
+        entry(*((token, 1) for token in range(WIDEST + 1))),
+        [1, 5],
+        "123456",
+        None,
+    ],
+)
+def test_a_distribution_that_is_none_is_refused(bad: Any) -> None:
+    wire.drawn_from_of([entry((1, 5), (2, 6))])
+    with pytest.raises(WireError):
+        wire.drawn_from_of([entry((1, 5)), bad])

@@ -115,3 +115,22 @@ def test_the_budget_of_regret_is_the_captions() -> None:
 def test_no_more_is_given_away_than_the_budget(regrets: list[float], nats: float) -> None:
     draft = [Judged(rank=1, is_top=False, regret=regret) for regret in regrets]
     assert sum(regrets[: kept(draft, bounded(nats=nats))]) <= nats + 1e-9
+
+
+@pytest.mark.parametrize("drawn, keeps", [(0.0, True), (0.59, True), (0.6, False), (0.99, False)])
+def test_rejection_keeps_a_token_with_the_ratio_of_its_probabilities(
+    drawn: float, keeps: bool
+) -> None:
+    token = Judged(rank=1, is_top=False, ratio=0.3 / 0.5, drawn=drawn)
+    assert bool(kept([token], Acceptance("rejection"))) is keeps
+
+
+def test_rejection_keeps_what_the_cloud_likes_better_and_nothing_impossible() -> None:
+    liked = Judged(rank=0, is_top=True, ratio=1.0, drawn=1 - 2**-53)
+    impossible = Judged(rank=5, is_top=False, ratio=0.0, drawn=0.0)
+    assert kept([liked, impossible, liked], Acceptance("rejection")) == 1
+
+
+@given(drafts)
+def test_where_nothing_is_drawn_rejection_is_exact(draft: list[Judged]) -> None:
+    assert kept(draft, Acceptance("rejection")) == kept(draft, Acceptance("exact"))

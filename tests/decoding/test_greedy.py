@@ -1,4 +1,4 @@
-"""Choosing, drafting and judging, against arithmetic done by hand and a naive implementation."""
+"""Choosing and judging, against arithmetic done by hand and a naive implementation."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecloud.contracts import Acceptance, Prompt
-from edgecloud.decoding.greedy import choose, draft_block, judge
-from edgecloud.models.scripted import ScriptedModel, follows
+from edgecloud.contracts import Acceptance
+from edgecloud.decoding.greedy import choose, judge
 
 EXACT = Acceptance("exact")
 NO_END: frozenset[int] = frozenset()
@@ -74,22 +73,6 @@ def test_statistics_are_finite_and_in_range(values: list[float]) -> None:
     assert -1e-5 <= stats.entropy <= math.log(len(values)) + 1e-4
     assert 0 <= stats.margin <= 1 + 1e-6
     assert -math.log(len(values)) - 1e-4 <= stats.logprob <= 1e-5
-
-
-def test_a_draft_holds_k_tokens_and_the_last_is_not_fed() -> None:
-    edge = ScriptedModel(follows([1, 2, 3, 4], prompt_length=1, vocab_size=6), vocab_size=6)
-    tokens, stats = draft_block(edge, edge.prefill(Prompt((5,))), k=3, end_ids=NO_END)
-    assert tokens == [1, 2, 3]
-    assert len(stats) == 3
-    assert edge.sequence == (5, 1, 2)
-
-
-def test_an_end_of_text_ends_the_draft() -> None:
-    edge = ScriptedModel(follows([1, 0, 3], prompt_length=1, vocab_size=6), vocab_size=6)
-    tokens, stats = draft_block(edge, edge.prefill(Prompt((5,))), k=3, end_ids=frozenset({0}))
-    assert tokens == [1, 0]
-    assert len(stats) == 2
-    assert edge.sequence == (5, 1)
 
 
 def test_a_wholly_kept_draft_gets_a_bonus() -> None:

@@ -34,6 +34,14 @@ def recording(tmp_path_factory: pytest.TempPathFactory, tone: NDArray[np.float32
 
 
 @pytest.fixture(scope="module")
+def noise(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("audio") / "noise.wav"
+    samples = np.random.default_rng(3).uniform(-0.1, 0.1, 9_600).astype(np.float32)
+    soundfile.write(path, samples, 16_000)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> CloudModel:
     """Another checkpoint, behind the protocol."""
     folder = make_checkpoint(tmp_path_factory.mktemp("cloud"), seed=2)
@@ -111,6 +119,37 @@ def test_a_caption_says_all_a_journal_needs_and_again_the_very_same(
     assert one.trace[-1] == {**one.trace[-1], "kind": "finish", "stop": one.stop}
     # Bytes and times too: modelled time repeats itself exactly.
     assert json.dumps(one.trace, allow_nan=False) == json.dumps(again.trace, allow_nan=False)
+
+
+WARM = {"acceptance": "rejection", "temperature": 0.9, "top_p": 0.95}
+
+
+@pytest.mark.parametrize("mode", ["edge", "cloud", "spec"])
+def test_at_a_temperature_a_recording_has_its_own_caption_whatever_came_before(
+    edge_of: EdgeOf, recording: str, noise: str, mode: Mode
+) -> None:
+    ask, gate = CaptionRequest, {"gate_type": "always"}
+    edge, other = edge_of(mode, **WARM, **gate), edge_of(mode, **WARM, **gate)
+    found = [edge.caption(ask(path)).trace for path in (recording, noise, recording)]
+    assert found[0] == found[2]
+    assert found[:2] == [other.caption(ask(path)).trace for path in (noise, recording)][::-1]
+    reseeded = edge_of(mode, **WARM, **gate, seed=1).caption(ask(recording))
+    assert reseeded.tokens != edge.caption(ask(recording)).tokens
+
+
+def test_at_a_temperature_too_never_is_the_edge_alone(edge_of: EdgeOf, recording: str) -> None:
+    request = CaptionRequest(recording)
+    speculated = edge_of("spec", **WARM, gate_type="never").caption(request)
+    assert speculated.tokens == edge_of("edge", **WARM).caption(request).tokens
+    assert speculated.tokens != edge_of("edge").caption(request).tokens
+
+
+def test_at_a_temperature_tokens_the_cloud_writes_first_are_those_it_writes_alone(
+    edge_of: EdgeOf, recording: str
+) -> None:
+    request = CaptionRequest(recording)
+    seeded = edge_of("spec", **WARM, gate_type="never", cloud_seed_tokens=8).caption(request)
+    assert seeded.tokens[:8] == edge_of("cloud", **WARM).caption(request).tokens[:8]
 
 
 def test_what_is_streamed_adds_up_to_the_text(edge_of: EdgeOf, recording: str) -> None:

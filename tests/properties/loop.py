@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from hypothesis import strategies as st
 
 from edgecloud.cloud.local import LocalSession
@@ -28,8 +29,10 @@ from edgecloud.decoding.autoregressive import cloud_only, edge_only
 from edgecloud.decoding.gates import Thresholds
 from edgecloud.decoding.pace import Budget
 from edgecloud.decoding.recorder import Recorder
+from edgecloud.decoding.sampling import chance, draw, pick, residual, warp
 from edgecloud.decoding.speculative import Speculation, speculative
 from edgecloud.decoding.stopping import Stopping
+from edgecloud.draws import GREEDY, Distribution, Sampling
 from edgecloud.hardware.clock import ModelledClock, TimedCloud, TimedModel, WallClock
 from edgecloud.hardware.profiles import CloudCosts, EdgeCosts, HardwareProfile, LinkCosts
 from edgecloud.models.scripted import ScriptedModel, hashed
@@ -37,6 +40,7 @@ from edgecloud.models.scripted import ScriptedModel, hashed
 VOCAB = 12
 END, STOP = 0, 1
 PROMPT = Prompt((7, 8, 9))
+REJECTION = Acceptance("rejection")
 
 
 @dataclass
@@ -50,10 +54,10 @@ class CountingCloud:
     closed: int = 0
     fail_at: int | None = None
 
-    def open(self, prompt: Prompt) -> CloudSession:
+    def open(self, prompt: Prompt, sampling: Sampling = GREEDY) -> CloudSession:
         model = self.model.fresh()
         self.opened.append(model)
-        return _CountingSession(self, LocalSession(model, prompt, self.stopping))
+        return _CountingSession(self, LocalSession(model, prompt, self.stopping, sampling))
 
 
 class _CountingSession(CloudSession):
@@ -70,10 +74,11 @@ class _CountingSession(CloudSession):
         draft: Sequence[int],
         acceptance: Acceptance,
         continuation: int = 0,
+        drawn_from: Sequence[Distribution] = (),
     ) -> Pending[Verdict]:
         if len(self._cloud.calls) == self._cloud.fail_at:
             raise RuntimeError("the cloud is gone")
-        verdict = self._session.verify(committed, draft, acceptance, continuation)
+        verdict = self._session.verify(committed, draft, acceptance, continuation, drawn_from)
         self._cloud.calls.append((tuple(committed), tuple(draft), verdict))
         return Pending(lambda: verdict)
 
@@ -93,6 +98,7 @@ class Case:
     every: int = 3
     settings: Speculation = field(default_factory=Speculation)
     limits: StopLimits = field(default_factory=lambda: StopLimits(40))
+    sampling: Sampling = GREEDY
 
     @property
     def stopping(self) -> Stopping:
@@ -182,22 +188,81 @@ def _speculative(
         settings=case.settings,
         stopping=case.stopping,
         recorder=recorder,
+        sampling=case.sampling,
     )
     return _follow(commits, recorder, edge)
 
 
 def run_cloud(case: Case) -> Run:
     recorder = Recorder(WallClock())
-    commits = cloud_only(PROMPT, cloud=case.cloud(), stopping=case.stopping, recorder=recorder)
+    commits = cloud_only(
+        PROMPT,
+        cloud=case.cloud(),
+        stopping=case.stopping,
+        recorder=recorder,
+        sampling=case.sampling,
+    )
     return _follow(commits, recorder, None)
 
 
 def run_edge(case: Case) -> Run:
     recorder = Recorder(WallClock())
-    edge = case.edge()
-    return _follow(
-        edge_only(PROMPT, edge=edge, stopping=case.stopping, recorder=recorder), recorder, None
+    commits = edge_only(
+        PROMPT,
+        edge=case.edge(),
+        stopping=case.stopping,
+        recorder=recorder,
+        sampling=case.sampling,
     )
+    return _follow(commits, recorder, None)
+
+
+def assert_every_origin_is_true(case: Case, run: Run) -> None:
+    """Every token is one that whoever is said to have chosen it would have chosen there."""
+    edge, cloud = case.edge(), case.cloud().model
+    regret = 0.0
+    for place, (token, origin) in enumerate(zip(run.tokens, run.origins, strict=True)):
+        output = run.tokens[:place]
+        by_edge, by_cloud = (
+            torch.tensor(model._script([*PROMPT.token_ids, *output])) for model in (edge, cloud)
+        )
+        if not case.sampling.greedy:
+            _assert_drawn(case.sampling, output, token, origin, by_edge, by_cloud)
+            continue
+        if origin in ("edge", "verified"):
+            assert token == int(by_edge.argmax())
+        rank = int((by_cloud > by_cloud[token]).sum())
+        if origin in ("corrected", "bonus", "cloud"):
+            assert rank == 0
+        if origin == "verified":
+            rule = case.settings.acceptance
+            lost = float(by_cloud.max() - by_cloud[token])
+            regret += lost
+            assert rank < (1 if rule.rule in ("exact", "rejection") else rule.rank_threshold)
+            if rule.rule == "bounded":
+                assert lost <= -math.log(rule.probability_ratio) + 1e-6
+                assert regret <= rule.regret_nats + 1e-5
+
+
+def _assert_drawn(
+    sampling: Sampling,
+    output: list[int],
+    token: int,
+    origin: str,
+    by_edge: torch.Tensor,
+    by_cloud: torch.Tensor,
+) -> None:
+    drafted, q = draw(by_edge, sampling, output)
+    p = warp(by_cloud, sampling)
+    keeps = chance(sampling.seed, "keep", output) / 2**64 < p[drafted] / q.probability_of(drafted)
+    if origin in ("edge", "verified"):
+        assert token == drafted
+    if origin in ("verified", "corrected"):
+        assert keeps == (origin == "verified")
+    if origin == "corrected":
+        assert residual(p, q)[token] > 0
+    if origin in ("bonus", "cloud"):
+        assert token == pick(by_cloud, sampling, output)
 
 
 acceptances = st.builds(
@@ -206,6 +271,12 @@ acceptances = st.builds(
     rank_threshold=st.integers(1, VOCAB),
     probability_ratio=st.floats(0.01, 1),
     regret_nats=st.floats(0, 5) | st.just(math.inf),
+)
+samplings = st.builds(
+    Sampling,
+    temperature=st.just(0.0) | st.floats(0.2, 3),
+    top_p=st.floats(0.05, 1) | st.just(1.0),
+    seed=st.integers(0, 2**63 - 1),
 )
 thresholds = st.builds(
     Thresholds, entropy=st.floats(0, 2.5), margin=st.floats(0, 1), logprob=st.floats(-4, 0)
@@ -234,11 +305,18 @@ ideas: dict[str, st.SearchStrategy[Any]] = {
 
 def cases(
     gate: st.SearchStrategy[str] | None = None,
-    acceptance: st.SearchStrategy[Acceptance] = acceptances,
+    acceptance: st.SearchStrategy[Acceptance] | None = None,
+    sampling: st.SearchStrategy[Sampling] | None = None,
     **others: st.SearchStrategy[Any],
 ) -> st.SearchStrategy[Case]:
+    """Cases of any rule, or with the ``acceptance`` given; at temperature 0, unless the rule is
+    rejection, or a ``sampling`` is given."""
+    greedy = st.tuples(acceptances if acceptance is None else acceptance, st.just(GREEDY))
+    drawn = st.tuples(st.just(REJECTION), samplings if sampling is None else sampling)
+    either = greedy | drawn if acceptance is None and sampling is None else greedy
+    ways = drawn if sampling is not None else either
     gates = st.sampled_from(["never", "always", "entropy", "margin", "logprob"])
-    return st.builds(
+    cases = st.builds(
         Case,
         seed=st.integers(0, 500),
         every=st.integers(1, 6),
@@ -247,7 +325,6 @@ def cases(
             k=st.integers(1, 6),
             gate=gates if gate is None else gate,
             thresholds=thresholds,
-            acceptance=acceptance,
             **others,
         ),
         limits=st.builds(
@@ -256,3 +333,9 @@ def cases(
             max_sentences=st.none() | st.integers(1, 4),
         ),
     )
+    return st.builds(_deciding, cases, ways)
+
+
+def _deciding(case: Case, way: tuple[Acceptance, Sampling]) -> Case:
+    acceptance, sampling = way
+    return replace(case, settings=replace(case.settings, acceptance=acceptance), sampling=sampling)

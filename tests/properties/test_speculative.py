@@ -18,6 +18,7 @@ from tests.properties.loop import (
     VOCAB,
     Case,
     CountingCloud,
+    assert_every_origin_is_true,
     cases,
     run_cloud,
     run_edge,
@@ -62,20 +63,7 @@ def test_a_rank_as_wide_as_the_vocabulary_rejects_nothing(case: Case) -> None:
 
 @given(cases())
 def test_every_token_is_allowed_by_whom_its_origin_names(case: Case) -> None:
-    run = run_speculative(case, case.edge(), case.cloud())
-    edge, cloud = case.edge(), case.cloud().model
-    sequence = list(PROMPT.token_ids)
-    for token, origin in zip(run.tokens, run.origins, strict=True):
-        by_edge, by_cloud = edge._script(sequence), cloud._script(sequence)
-        rank = sum(value > by_cloud[token] for value in by_cloud)
-        if origin in ("edge", "verified"):
-            assert token == max(range(VOCAB), key=lambda t: by_edge[t])
-        if origin in ("corrected", "bonus"):
-            assert rank == 0
-        if origin == "verified":
-            rule = case.settings.acceptance
-            assert rank < (1 if rule.rule == "exact" else rule.rank_threshold)
-        sequence.append(token)
+    assert_every_origin_is_true(case, run_speculative(case, case.edge(), case.cloud()))
 
 
 @given(cases())

@@ -1,0 +1,179 @@
+"""Decoding at a temperature, and its lossless verification (Leviathan et al. 2023, Chen et al. 2023).
+
+The edge draws a token from its distribution q, rounded to whole weights *before* anything is drawn, and
+sends those weights with the draft. The cloud, whose distribution is p, keeps the token with probability
+min(1, p/q). The first that fails is replaced by a draw from what p has over q, max(0, p - q), made to
+add up to 1; a wholly kept draft is followed by a draw from p. So every verified token is distributed as
+p, whatever q is; how q was rounded or cut short only decides how often a token is kept.
+
+*Chance.* Each side computes its random numbers from the request's seed, the name of a stream (``draft``
+on the edge, ``keep`` and ``choose`` on the cloud) and the whole output before the token. Thus they are
+independent of each other and differ after every other text: that a draft was drawn and dropped says
+nothing about those that come after another text. And they are a function of the request alone: a
+repeated verification gives the same verdict, and no token depends on timing, on what was decoded
+before, or on who shares a forward (where logits round differently, a draw may differ: a tie).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+from edgecloud.contracts import Acceptance, Prompt, Verdict
+from edgecloud.decoding.acceptance import Judged, kept
+from edgecloud.decoding.greedy import judge
+from edgecloud.draws import GREEDY, MOST_WEIGHT, WIDEST, Distribution, Sampling
+
+__all__ = ["chance", "draw", "judge_drawn", "pick", "quantised", "residual", "seeded", "warp"]
+
+_GLANCE = 1024
+"""Tokens sorted to find the likeliest ones, before all are."""
+_EVERY_RANK = Acceptance("rank", rank_threshold=1 << 31)
+
+
+def seeded(sampling: Sampling, seed: int, prompt: Prompt) -> Sampling:
+    """``sampling`` with a seed made of the run's ``seed`` and what the cloud is given anyhow, so that a
+    sample's tokens are its own, whatever is decoded before or beside it."""
+    if sampling.greedy:
+        return GREEDY
+    content = hashlib.blake2b(f"{seed}/{prompt.token_ids}".encode(), digest_size=8)
+    if prompt.features is not None:
+        content.update(prompt.features.tobytes())
+    return replace(sampling, seed=int.from_bytes(content.digest(), "little") >> 1)
+
+
+def chance(seed: int, stream: str, text: Sequence[int]) -> int:
+    """A number of 64 random bits for the token of ``stream`` that follows the output ``text``."""
+    content = struct.pack(f"<Q{len(text)}I", seed, *text)
+    found = hashlib.blake2b(content, digest_size=8, person=stream.encode())
+    return int.from_bytes(found.digest(), "little")
+
+
+def warp(logits: Tensor, sampling: Sampling) -> Tensor:
+    """The probabilities ``(V,) float64`` that tokens are drawn with, of ``logits (V,) float32``.
+
+    Probabilities 0.5, 0.3, 0.2 under ``top_p`` 0.7 become 0.625, 0.375, 0. Tokens exactly as likely as
+    the last one that is kept are kept with it, so that no order decides between them.
+    """
+    if sampling.greedy:
+        return torch.zeros_like(logits, dtype=torch.float64).index_fill_(0, logits.argmax(), 1.0)
+    # Less the largest first: a small temperature must not reach infinity.
+    wide = logits.double()
+    probs = ((wide - wide.max()) / sampling.temperature).softmax(dim=-1)
+    if sampling.top_p < 1:
+        probs = probs.where(probs >= _least(probs, sampling.top_p), 0.0)
+    return probs / probs.sum()
+
+
+def _least(probs: Tensor, top_p: float) -> Tensor:
+    """The probability of the last of the likeliest tokens that together reach ``top_p``."""
+    for most in sorted({min(_GLANCE, len(probs)), len(probs)}):
+        top = probs.topk(most).values.cpu()
+        short = int((top.cumsum(0) < top_p).sum())
+        if short < most:
+            return top[short]
+    return top[-1]
+
+
+def quantised(probs: Tensor) -> Distribution:
+    """The distribution ``probs (V,)`` in whole weights: the likeliest token has :data:`MOST_WEIGHT`, any
+    other in proportion, rounded; of the :data:`WIDEST` likeliest, those that keep a weight.
+
+    >>> quantised(torch.tensor([0.5, 0.0, 0.25]))
+    Distribution(ids=(0, 2), weights=(65535, 32768))
+    """
+    found = probs.topk(min(WIDEST, len(probs)))
+    weights = (found.values * (MOST_WEIGHT / found.values[0])).round().tolist()
+    entries = sorted(zip(found.indices.tolist(), weights, strict=True))
+    ids, left = zip(*((token, int(weight)) for token, weight in entries if weight), strict=True)
+    return Distribution(ids, left)
+
+
+def draw(logits: Tensor, sampling: Sampling, text: Sequence[int]) -> tuple[int, Distribution]:
+    """The edge's own token after the output ``text``, and what exactly it was drawn from."""
+    drawn_from = quantised(warp(logits, sampling))
+    place = chance(sampling.seed, "draft", text) * drawn_from.total >> 64
+    return drawn_from.ids[bisect_right(list(accumulate(drawn_from.weights)), place)], drawn_from
+
+
+def pick(logits: Tensor, sampling: Sampling, text: Sequence[int]) -> int:
+    """The cloud's own token after the output ``text``: the likeliest, or one drawn."""
+    if sampling.greedy:
+        return int(logits.argmax())
+    return _pick(warp(logits, sampling), sampling, text)
+
+
+def residual(p: Tensor, drawn_from: Distribution) -> Tensor:
+    """What ``p (V,)`` has over the distribution of a rejected token, not made to add up to 1.
+
+    Where rounding leaves nothing, ``p`` itself: then the two are the same.
+    """
+    left = p.clone()
+    weights = torch.tensor(drawn_from.weights, dtype=p.dtype, device=p.device)
+    left[torch.tensor(drawn_from.ids, device=p.device)] -= weights / drawn_from.total
+    left.clamp_min_(0)
+    return left if left.any() else p
+
+
+def judge_drawn(
+    logits: Tensor,
+    draft: Sequence[int],
+    drawn_from: Sequence[Distribution],
+    acceptance: Acceptance,
+    sampling: Sampling,
+    *,
+    committed: Sequence[int],
+    end_ids: frozenset[int],
+) -> Verdict:
+    """The verdict on a draft of ``n`` drawn tokens from the target's ``logits (n + 1, V)``, as
+    :func:`edgecloud.decoding.greedy.judge` gives it on a greedy one.
+
+    Ranks, top probabilities and regret are those of the undistorted distribution, at temperature 1.
+    """
+    seen = judge(logits, draft, _EVERY_RANK, end_ids=end_ids)
+    text = [*committed, *draft]
+    rows = logits[:-1]
+    found = rows.gather(1, torch.tensor(draft, device=logits.device)[:, None])[:, 0]
+    regrets = (rows.amax(dim=1) - found).tolist()
+    probs: list[Tensor] = []
+
+    def tokens() -> Iterator[Judged]:
+        for place, (token, q) in enumerate(zip(draft, drawn_from, strict=True)):
+            before = text[: len(committed) + place]
+            probs.append(warp(logits[place], sampling))
+            yield Judged(
+                rank=seen.ranks[place],
+                is_top=seen.ranks[place] == 0,
+                regret=regrets[place],
+                ratio=float(probs[-1][token]) / q.probability_of(token),
+                drawn=_unit(chance(sampling.seed, "keep", before)),
+            )
+
+    count = kept(tokens(), acceptance)
+    before = text[: len(committed) + count]
+    token: int | None
+    if count < len(draft):
+        token = _pick(residual(probs[count], drawn_from[count]), sampling, before)
+    else:
+        token = None if draft[-1] in end_ids else pick(logits[-1], sampling, before)
+    return replace(seen, kept=count, token=token, regret=sum(regrets[:count], start=0.0))
+
+
+def _pick(weights: Tensor, sampling: Sampling, text: Sequence[int]) -> int:
+    """A token drawn with ``weights (V,) float64``, which need not add up to 1."""
+    # On the host: on a GPU the order of a cumulative sum, and so its rounding, is not fixed.
+    steps = weights.cpu().cumsum(0)
+    place = steps[-1] * _unit(chance(sampling.seed, "choose", text))
+    return int(torch.searchsorted(steps, place, right=True))
+
+
+def _unit(number: int) -> float:
+    """64 random bits as a number from 0 up to 1 - 2^-53: times any x it rounds to less than x."""
+    return (number >> 11) / (1 << 53)

@@ -1,0 +1,54 @@
+"""The vocabulary of drawing tokens at random: how, and from what. Standard library only."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass
+
+__all__ = ["GREEDY", "MOST_WEIGHT", "WIDEST", "Distribution", "Sampling"]
+
+MOST_WEIGHT = 65_535
+"""The weight of a distribution's likeliest token: two bytes on the wire."""
+WIDEST = 256
+"""Tokens in a distribution, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How one request's tokens are chosen. At ``temperature`` 0 the likeliest, and the rest means
+    nothing; above it at random, from the smallest set of tokens whose probabilities add up to
+    ``top_p``. All chance comes from ``seed`` (0 to 2^63 - 1), see :mod:`edgecloud.decoding.sampling`.
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+    @property
+    def greedy(self) -> bool:
+        return self.temperature == 0
+
+
+GREEDY = Sampling()
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """What a drafted token was drawn from, in whole numbers, so that both sides know it exactly.
+
+    ``ids`` rise; the probability of ``ids[i]`` is ``weights[i]`` over the sum of all weights, each 1 to
+    :data:`MOST_WEIGHT`. Every other token has none.
+    """
+
+    ids: tuple[int, ...]
+    weights: tuple[int, ...]
+
+    @property
+    def total(self) -> int:
+        return sum(self.weights)
+
+    def probability_of(self, token: int) -> float:
+        """0.75 for the second of the weights 1, 3; 0 for a token that is not there."""
+        place = bisect_left(self.ids, token)
+        there = place < len(self.ids) and self.ids[place] == token
+        return self.weights[place] / self.total if there else 0.0
