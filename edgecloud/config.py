@@ -77,6 +77,7 @@ class Config:
     bertscore_model_en: str | None
     bertscore_layers: int | None
     cloud_url: str
+    verify_weights: bool
     output_name: str | None
     output_dir: str
     warmup: int
@@ -176,6 +177,8 @@ def resolve(
                 checked(values[name])
         except ValueError as error:
             problems.append(f"{name}: {error}")
+    if values["dataset_type"] == "text" and values["dataset_path"] is None:
+        problems.append("dataset_type text needs dataset_path: the embedded corpus is recordings")
     if problems:
         raise ConfigError("\n  ".join(["settings are wrong:", *problems]))
     return Config(**{field.name: values[field.name] for field in fields(Config)})

@@ -29,10 +29,10 @@ from edgecloud.contracts import Sample
 from edgecloud.datasets.manifest import data_hash
 from edgecloud.errors import ConfigError, DataError, ModelError, WorkerError
 from edgecloud.hardware.captioner import Captioner
-from edgecloud.hardware.edge_process import CaptionRequest, Failed, Mode
+from edgecloud.hardware.edge_process import Failed, Mode
 from edgecloud.hardware.probes import null_readings
 from edgecloud.hardware.profiles import profile
-from edgecloud.harness.arm import journalled, load_corpus
+from edgecloud.harness.arm import journalled, load_corpus, request_of
 from edgecloud.harness.reporting import machine
 from edgecloud.harness.system import cache_dir, model_of
 from edgecloud.measure.journal import Journal
@@ -222,9 +222,8 @@ def _run(point: Point, path: Path, environment: Mapping[str, Any]) -> dict[str, 
             cache_dir=cache_dir(),
         )
         for sample in left:
-            transcription = sample.transcription if config.input_modality == "audio_text" else None
             try:
-                answer = captioner.caption(CaptionRequest(str(sample.audio_path), transcription))
+                answer = captioner.caption(request_of(config, sample))
             except (DataError, ModelError) as error:
                 failed = Failed(type(error).__name__, str(error))
                 journal.append(journalled(sample, failed, null_readings("the clock is modelled")))

@@ -82,7 +82,7 @@ def _fill_buffers(network: nn.Module, place: Placement) -> None:
         if not names:
             continue
         if isinstance(module, SinusoidsPositionEmbedding):
-            fresh: nn.Module = type(module)(module.length, module.channels, module.max_timescale)  # type: ignore[no-untyped-call]
+            fresh: nn.Module = type(module)(module.length, module.channels, module.max_timescale)
         else:
             fresh = type(module)(module.config)
         for name in names:

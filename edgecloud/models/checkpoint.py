@@ -8,24 +8,22 @@ ever comes into memory, and never more than one tensor besides the network itsel
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from edgecloud.errors import CheckpointError
-from edgecloud.models.families import FAMILIES, Family
+from edgecloud.models.families import Family
+from edgecloud.models.folder import family_of, needed_shards, read_json
 
-__all__ = ["INDEX", "WEIGHTS", "Checkpoint", "Stored", "needed_shards"]
+__all__ = ["Checkpoint", "Stored"]
 
-WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 _HASH_WHOLE_BYTES = 1 << 30
 
 
@@ -58,18 +56,11 @@ class Checkpoint:
         folder = Path(path)
         if not folder.is_dir():
             raise CheckpointError(f"model {path}: no such folder; give the folder of a checkpoint")
-        config = _read_json(folder / "config.json")
-        family = FAMILIES.get(str(config.get("model_type")))
-        if family is None:
-            raise CheckpointError(
-                f"model {path}: config.json says model_type {config.get('model_type')!r}; "
-                f"supported: {', '.join(map(repr, FAMILIES))}"
-            )
+        config = read_json(folder / "config.json")
+        family = family_of(folder, config)
         for needed in family.needed:
             _check_entry(folder, config, needed)
-        index = folder / INDEX
-        names = needed_shards(index, family) if index.exists() else [WEIGHTS]
-        shards = tuple(folder / name for name in names)
+        shards = tuple(folder / name for name in needed_shards(folder, family))
         missing = [shard.name for shard in shards if not shard.is_file()]
         if missing or not shards:
             raise CheckpointError(
@@ -181,20 +172,6 @@ class Checkpoint:
             ) from error
 
 
-def needed_shards(index: Path, family: Family) -> list[str]:
-    """The files, of those that ``index`` lists, that hold a part of the family's network.
-
-    Raises:
-        CheckpointError: it is no index.
-    """
-    weight_map = _read_json(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not all(
-        isinstance(name, str) and Path(name).name == name for name in weight_map.values()
-    ):
-        raise CheckpointError(f"model {index.parent}: {index.name} has no weight_map of file names")
-    return sorted({file for name, file in weight_map.items() if family.parameter(name)})
-
-
 def _check_entry(folder: Path, config: dict[str, Any], needed: tuple[str, ...]) -> None:
     found: Any = config
     for name in needed:
@@ -202,15 +179,3 @@ def _check_entry(folder: Path, config: dict[str, Any], needed: tuple[str, ...]) 
     # Sections are named by what they configure; everything else is a size.
     if not isinstance(found, dict if needed[-1].endswith("_config") else int):
         raise CheckpointError(f"model {folder}: config.json has no {'.'.join(needed)}")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"model {path.parent}: {path.name}: {error.strerror}") from error
-    except ValueError as error:
-        raise CheckpointError(f"model {path.parent}: {path.name} is not JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"model {path.parent}: {path.name} is not a JSON object")
-    return cast("dict[str, Any]", content)

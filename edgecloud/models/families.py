@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 __all__ = ["FAMILIES", "Family"]
 
@@ -33,6 +33,13 @@ class Family:
     """Whether it takes recordings; otherwise it takes text alone."""
     pads_audio: bool = False
     """Whether recordings are padded to the whole window of its feature extractor (30 s)."""
+    tower: Mapping[str, int] = field(default_factory=dict)
+    """Settings of the audio tower that both sides must share, with the family's defaults."""
+
+    def tower_settings(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """``tower`` as a config.json has them."""
+        audio = config.get("thinker_config", config).get("audio_config", {})
+        return {name: audio.get(name, default) for name, default in self.tower.items()}
 
     def parameter(self, stored: str) -> str | None:
         """The network's name of a stored tensor; None when the network has no such part."""
@@ -57,6 +64,7 @@ _OMNI: Final = Family(
         ("thinker_config", "text_config"),
         ("thinker_config", "audio_config"),
     ),
+    tower={"n_window": 100, "num_mel_bins": 128},
 )
 _AUDIO: Final = Family(
     model_type="qwen2_audio",
@@ -77,6 +85,7 @@ _AUDIO: Final = Family(
     ),
     needed=(("text_config",), ("audio_config",)),
     pads_audio=True,
+    tower={"num_mel_bins": 128, "max_source_positions": 1500},
 )
 _TEXT: Final = Family(
     model_type="qwen2",

@@ -70,7 +70,8 @@ class LogMel:
 
     def frames(self, features: npt.NDArray[np.float16]) -> int:
         """How many of the features' frames are the recording's own."""
-        return features.shape[1] - CONTEXT_FRAMES if self._pads else features.shape[1]
+        frames: int = features.shape[1]
+        return frames - CONTEXT_FRAMES if self._pads else frames
 
     def __call__(self, waveform: npt.NDArray[np.float32]) -> npt.NDArray[np.float16]:
         """Features (128, T), float16, of a mono waveform (n,), float32, at 16 kHz; T = n // 160, or

@@ -40,10 +40,10 @@ class StagedDecoder(Decoder):
         hidden = embedded
         caches = [cast("StagedCache", cache) for cache, _ in spans]
         for number, stage in enumerate(self._stages):
-            for cache in caches:
+            for staged in caches:
                 # The sequence may have been set back since.
-                cache.parts[number].length = cache.length
-            inside = [(cache.parts[number], n) for cache, (_, n) in zip(caches, spans, strict=True)]
+                staged.parts[number].length = staged.length
+            inside = [(s.parts[number], n) for s, (_, n) in zip(caches, spans, strict=True)]
             hidden = stage(hidden.to(stage.device), inside)
         for cache, count in spans:
             cache.length += count
