@@ -40,11 +40,11 @@ def _mistyped(entry: Mapping[str, Any]) -> list[str]:
         elif not entry[field].strip():
             problems.append(f"{field} is empty")
     references = entry.get("references")
-    listed = references if isinstance(references, list) else [references or ""]
+    listed = references if isinstance(references, list) else [references]
     problems += [
         f"references must be a text or a list of texts, not {kind(reference)}"
         for reference in listed
-        if not isinstance(reference, str)
+        if not isinstance(reference, str) and references is not None
     ]
     if entry.get("language") not in (None, *_LANGUAGES):
         problems.append(f"language must be {' or '.join(_LANGUAGES)}, not {entry['language']!r}")

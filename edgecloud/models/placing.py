@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -75,9 +76,12 @@ def placed(
         type(m).__name__ for n, m in network.named_children() if n not in ("model", "lm_head")
     }
     limits = room or get_balanced_memory(network, dtype=dtype, no_split_module_classes=[*whole])
-    found = infer_auto_device_map(
-        network, max_memory=dict(limits), dtype=dtype, no_split_module_classes=[*whole]
-    )
+    with warnings.catch_warnings():
+        # Of what would have to lie on a disk: that is an error here.
+        warnings.simplefilter("ignore", UserWarning)
+        found = infer_auto_device_map(
+            network, max_memory=dict(limits), dtype=dtype, no_split_module_classes=[*whole]
+        )
     devices = {name: f"cuda:{at}" if isinstance(at, int) else str(at) for name, at in found.items()}
     if "disk" in devices.values():
         raise ModelError("the weights do not fit on all devices together; choose a smaller model")
