@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,11 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }
 
 
+@cache
+def our_shapes(name: str) -> dict[str, tuple[int, ...]]:
+    return shapes(built(CONFIGS[name]))
+
+
 def built(config: dict[str, Any]) -> Network:
     family = FAMILIES[config["model_type"]]
     checkpoint = Checkpoint(Path("m"), config, (), family)
@@ -143,7 +149,7 @@ def family_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_names_and_shapes_are_those_of_the_familys_own_class(name: str) -> None:
-    assert shapes(built(CONFIGS[name])) == family_shapes(CONFIGS[name])
+    assert our_shapes(name) == family_shapes(CONFIGS[name])
 
 
 @pytest.mark.parametrize(
@@ -159,7 +165,7 @@ def test_parameter_counts_are_the_published_ones(
     name: str, text: float | None, beside_embeddings: float | None, tower: float | None
 ) -> None:
     counts: dict[str, int] = {}
-    for parameter, shape in shapes(built(CONFIGS[name])).items():
+    for parameter, shape in our_shapes(name).items():
         part = "layers" if ".layers." in parameter and parameter[:6] == "model." else parameter
         part = "tower" if parameter.startswith("audio_tower.") else part
         counts[part] = counts.get(part, 0) + torch.Size(shape).numel()
@@ -193,7 +199,7 @@ def test_names_are_those_of_an_index_in_the_published_layout(
     index = read_json(request.getfixturevalue(folder) / INDEX)["weight_map"]
     family = FAMILIES[CONFIGS[name]["model_type"]]
     stored = {family.parameter(stored) for stored in index} - {None}
-    assert numberless(stored) == numberless(shapes(built(CONFIGS[name])))
+    assert numberless(stored) == numberless(our_shapes(name))
     if family.model_type == "qwen2_5_omni":
         left = {stored.split(".")[0] for stored in index if family.parameter(stored) is None}
         assert left == {"thinker", "talker", "token2wav"}, "vision tower, talker and vocoder"
