@@ -83,8 +83,7 @@ def test_audio_token_count_follows_the_tower(frames: int, tokens: int) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.1, 0.3337, 2.5, 29.99, 31.2])
-def test_features_are_the_familys_own(log_mel: LogMel, seconds: float) -> None:
-    """Qwen2.5-Omni's processor pads recordings to 300 s, and its model cuts the padding off again."""
+def test_features_are_those_of_the_familys_extractor(log_mel: LogMel, seconds: float) -> None:
     extractor = WhisperFeatureExtractor(feature_size=128, chunk_length=300)
     noise = np.random.default_rng(1).normal(scale=0.1, size=int(seconds * SAMPLE_RATE_HZ))
     waveform = noise.astype(np.float32)
@@ -96,6 +95,31 @@ def test_features_are_the_familys_own(log_mel: LogMel, seconds: float) -> None:
         return_tensors="np",
     )["input_features"][0]
     np.testing.assert_array_equal(log_mel(waveform), theirs.astype(np.float16))
+
+
+@pytest.mark.parametrize("seconds", [0.3337, 2.0, 2.5001])
+def test_all_frames_but_the_last_are_those_of_a_recording_padded_to_300_s(
+    log_mel: LogMel, seconds: float
+) -> None:
+    """Qwen2.5-Omni's processor pads with silence before it cuts into frames. The last window then ends
+    in silence, here in the recording's own mirror image; and what is left of a frame is one more."""
+    extractor = WhisperFeatureExtractor(feature_size=128, chunk_length=300)
+    noise = np.random.default_rng(1).normal(scale=0.1, size=int(seconds * SAMPLE_RATE_HZ))
+    waveform = noise.astype(np.float32)
+    theirs = extractor(
+        waveform,
+        sampling_rate=SAMPLE_RATE_HZ,
+        padding="max_length",
+        return_attention_mask=True,
+        return_tensors="np",
+    )
+    frames = int(theirs["attention_mask"].sum())
+    features = log_mel(waveform)
+    assert frames - features.shape[1] == (0 if len(waveform) % 160 == 0 else 1)
+    same = theirs["input_features"][0, :, : features.shape[1] - 1].astype(np.float16)
+    np.testing.assert_array_equal(features[:, :-1], same)
+    last = np.abs(features[:, -1] - theirs["input_features"][0, :, features.shape[1] - 1])
+    assert last.max() < 0.1
 
 
 @pytest.mark.parametrize("seconds", [0.1, 0.3337, 2.5, 29.985, 30.0])
