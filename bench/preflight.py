@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from edgecloud.config import Config, resolve
-from edgecloud.datasets.manifest import embedded_manifest, load_manifest
+from edgecloud.datasets.corpus import load_corpus
 from edgecloud.errors import CheckpointError, EdgeCloudError, OutputError
+from edgecloud.models.hub import locate
 from edgecloud.options import OPTIONS
 
 __all__ = ["check_benchmark_file", "check_plugins", "check_run", "settings"]
@@ -46,8 +47,7 @@ def check_plugins(config: pytest.Config) -> None:
 def check_run(config: Config, modes: Iterable[str]) -> None:
     """Data, models and output of a run. Raises ``pytest.UsageError``."""
     try:
-        manifest = config.dataset_path or embedded_manifest(config.language, config.prompt_type)
-        load_manifest(manifest, language=config.language, caption_type=config.caption_type)
+        load_corpus(config)
         for side in dict.fromkeys(side for mode in modes for side in _SIDES[mode]):
             _check_model(side, getattr(config, f"{side}_model"))
         for folder in ("results", "journals"):
@@ -65,10 +65,13 @@ def check_benchmark_file(path: Path | None) -> None:
         raise pytest.UsageError(str(error)) from None
 
 
-def _check_model(side: str, folder: str | None) -> None:
-    if folder is not None and not (Path(folder) / "config.json").is_file():
+def _check_model(side: str, model: str | None) -> None:
+    """Whether a model is there; what a hub has is fetched here, before anything starts."""
+    if model is None:
+        return
+    if not (Path(locate(model).path) / "config.json").is_file():
         raise CheckpointError(
-            f"{side} model {folder} is not a checkpoint folder (it holds no config.json); "
+            f"{side} model {model} is not a checkpoint folder (it holds no config.json); "
             f"check --{side}-model"
         )
 

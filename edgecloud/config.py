@@ -80,6 +80,7 @@ class Config:
     bertscore_model_en: str | None
     bertscore_layers: int | None
     cloud_url: str
+    verify_weights: bool
     output_name: str | None
     output_dir: str
     warmup: int
@@ -184,6 +185,8 @@ def resolve(
             f"acceptance: {values['acceptance']} is for temperature 0; with --temperature "
             f"{values['temperature']:g} give --acceptance rejection"
         )
+    if values["dataset_type"] == "text" and values["dataset_path"] is None:
+        problems.append("dataset_type text needs dataset_path: the embedded corpus is recordings")
     if problems:
         raise ConfigError("\n  ".join(["settings are wrong:", *problems]))
     return Config(**{field.name: values[field.name] for field in fields(Config)})

@@ -58,16 +58,17 @@ EventKind = Literal[
 class Sample:
     """One entry of a manifest, validated.
 
-    ``references`` are captions in ``reference_language``; empty when the entry has none.
-    """
+    ``references`` are captions in ``reference_language``; empty when the entry has none. Either
+    ``audio_path`` or, in a text manifest, ``prompt`` is there."""
 
     file_id: str
     index: int
     dataset: str
-    audio_path: Path
+    audio_path: Path | None
     references: tuple[str, ...]
     reference_language: Language
     transcription: str | None = None
+    prompt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,8 +213,7 @@ class Commit:
 class Event:
     """Something that happened in a request, from ``start_s`` to ``end_s`` after its start.
 
-    ``data`` holds JSON values only; its keys for each kind are in the table of
-    :mod:`edgecloud.decoding.recorder`.
+    ``data`` holds JSON values only; :mod:`edgecloud.decoding.recorder` has its keys for each kind.
     """
 
     kind: EventKind

@@ -46,7 +46,7 @@ _DTYPES = ("auto", "float32", "bfloat16", "float16")
 _QUANTISATIONS = ("none", "bf16", "int8", "int4")
 
 OPTIONS: tuple[Option, ...] = (
-    Option("dataset_type", str, "what", "format of the dataset", choices=("unified",)),
+    Option("dataset_type", str, "what", "recordings, or text alone", choices=("unified", "text")),
     Option(
         "dataset_path",
         str,
@@ -224,18 +224,18 @@ OPTIONS: tuple[Option, ...] = (
         "edge_model",
         str,
         "where",
-        "edge checkpoint folder; the embedded miniature when not given",
+        "edge checkpoint: a folder or a hub's ORG/NAME@REVISION; the embedded miniature when not given",
         nullable=True,
     ),
     Option(
         "cloud_model",
         str,
         "where",
-        "cloud checkpoint folder; the embedded miniature when not given",
+        "cloud checkpoint: a folder or a hub's ORG/NAME@REVISION; the embedded miniature when not given",
         nullable=True,
     ),
     Option("edge_device", str, "where", "cpu, cuda or cuda:N"),
-    Option("cloud_device", str, "where", "auto (CUDA when there is one), cpu, cuda or cuda:N"),
+    Option("cloud_device", str, "where", "auto, cpu, cuda, cuda:N or auto-map (all CUDA devices)"),
     Option("edge_dtype", str, "where", "precision of the edge; auto is float32", choices=_DTYPES),
     Option("edge_quantization", str, "where", "int8, int4: on OpenVINO", choices=_QUANTISATIONS),
     Option(
@@ -291,6 +291,7 @@ OPTIONS: tuple[Option, ...] = (
         "run",
         "where `edgecloud serve` answers (its token in EDGECLOUD_TOKEN); local: on this machine, without HTTP",
     ),
+    Option("verify_weights", bool, "run", "compare weights with their published sha256 first"),
     Option("output_name", str, "run", "prefix of the result file", nullable=True),
     Option("output_dir", str, "run", "folder of results and journals"),
     Option("warmup", int, "run", "discarded requests per model first", minimum=2),

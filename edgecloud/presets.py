@@ -28,7 +28,13 @@ PRESETS: dict[str, dict[str, Any]] = {
         "parallel_prefill": True,
         "cloud_seed_tokens": 4,
     },
-    "frontier-light": {**_LISTENING, "calibrated_threshold": 0.08, "continuation": 1},
+    "frontier-light": {
+        **_LISTENING,
+        "calibrated_threshold": 0.08,
+        "continuation": 1,
+        "parallel_prefill": True,
+        "cloud_seed_tokens": 1,
+    },
 }
 """The run guide's five, then the project's own: near the cloud's quality in two thirds of the edge's
 time, and in less of it for half the cloud. See reports/frontier.md."""

@@ -47,7 +47,7 @@ TINY = Size(
 )
 
 
-def _byte_tokenizer() -> Tokenizer:
+def byte_tokenizer() -> Tokenizer:
     """All bytes, a few merges (full stops of both languages among them) and the special tokens."""
     tokenizer = Tokenizer(token_models.BPE())
     tokenizer.normalizer = normalizers.NFC()
@@ -72,7 +72,7 @@ def _byte_tokenizer() -> Tokenizer:
 
 def make_checkpoint(folder: Path, *, seed: int, size: Size = TINY) -> Path:
     """A checkpoint with random weights, spread widely enough that its choices are clear."""
-    write_settings(folder, size=size, tokenizer=_byte_tokenizer())
+    write_settings(folder, size=size, tokenizer=byte_tokenizer())
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = Miniature(json.loads((folder / "config.json").read_text(encoding="utf-8")))
@@ -111,3 +111,27 @@ def tone() -> NDArray[np.float32]:
     """0.8 s of a tone that rises, 16 kHz."""
     time_s = np.arange(12_800) / 16_000
     return (0.3 * np.sin(2 * np.pi * (200 + 300 * time_s) * time_s)).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def audio_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Qwen2-Audio in miniature; read it, do not change it."""
+    from tests.models.miniatures import audio_checkpoint
+
+    return audio_checkpoint(tmp_path_factory.mktemp("qwen2-audio"), padded_rows=7)
+
+
+@pytest.fixture(scope="session")
+def text_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Qwen2.5 for text in miniature; read it, do not change it."""
+    from tests.models.miniatures import text_checkpoint
+
+    return text_checkpoint(tmp_path_factory.mktemp("qwen2"), padded_rows=5)
+
+
+@pytest.fixture(scope="session")
+def omni_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole Qwen2.5-Omni in miniature; read it, do not change it."""
+    from tests.models.miniatures import omni_checkpoint
+
+    return omni_checkpoint(tmp_path_factory.mktemp("qwen2.5-omni"))

@@ -20,6 +20,7 @@ def main(
     device: str,
     dtype: str,
     seed: int,
+    verify: bool = False,
 ) -> None:
     """Load the model, say ``("ready", facts)`` on ``control``, then answer ``requests``.
 
@@ -36,7 +37,7 @@ def main(
 
     began = time.perf_counter()
     torch.manual_seed(seed)
-    loaded = load(name, path, device=device, dtype=dtype)
+    loaded = load(name, path, device=device, dtype=dtype, verify=verify)
     server = MessageServer(LocalCloud(loaded.model, loaded.stopping()))
     facts: dict[str, Any] = {**loaded.facts, "load_s": time.perf_counter() - began}
     control.send(("ready", facts))

@@ -20,10 +20,14 @@ _ENDS_WITHIN_S = 15.0
 
 def add(commands: Any) -> None:
     serve = commands.add_parser("serve", help="the verifier behind HTTP")
-    serve.add_argument("--model", metavar="PATH", help="checkpoint; the embedded cloud by default")
+    serve.add_argument(
+        "--model",
+        metavar="MODEL",
+        help="folder or hub's ORG/NAME@REVISION; the embedded cloud by default",
+    )
     serve.add_argument("--host", default="127.0.0.1")
     serve.add_argument("--port", type=int, default=8765, help="0: any that is free")
-    serve.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    serve.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or auto-map")
     serve.add_argument(
         "--dtype", default="auto", choices=("auto", "float32", "bfloat16", "float16")
     )
@@ -72,6 +76,7 @@ def _serve(parsed: argparse.Namespace) -> int:
         raise ConfigError(
             f"serving needs the extra 'serve' ({error.name} is missing): pip install 'edgecloud[serve]'"
         ) from error
+    from edgecloud.models.hub import Source, locate
     from edgecloud.models.reference import CLOUD_CHECKPOINT
 
     settings = ServiceSettings(
@@ -82,10 +87,12 @@ def _serve(parsed: argparse.Namespace) -> int:
         max_body_bytes=int(parsed.max_body_mb * (1 << 20)),
         answer_s=parsed.answer_s,
     )
-    name = "embedded-cloud" if parsed.model is None else Path(parsed.model).name
+    model = Source("embedded-cloud", str(CLOUD_CHECKPOINT))
+    if parsed.model is not None:
+        model = locate(parsed.model)
     serve(
-        name,
-        parsed.model or str(CLOUD_CHECKPOINT),
+        model.name,
+        model.path,
         device=parsed.device,
         dtype=parsed.dtype,
         listening=Listening(
@@ -93,7 +100,7 @@ def _serve(parsed: argparse.Namespace) -> int:
         ),
         settings=settings,
         log_level=parsed.log_level,
-        on_ready=lambda address: print(f"edgecloud: {name} at {address}", flush=True),
+        on_ready=lambda address: print(f"edgecloud: {model.name} at {address}", flush=True),
     )
     return 0
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -19,7 +19,15 @@ from edgecloud.datasets import embedded
 from edgecloud.errors import DataError, ManifestError
 from edgecloud.quality.language import detect_language
 
-__all__ = ["CaptionType", "data_hash", "embedded_manifest", "load_manifest"]
+__all__ = [
+    "CaptionType",
+    "check_entries",
+    "data_hash",
+    "embedded_manifest",
+    "kind",
+    "load_manifest",
+    "texts",
+]
 
 CaptionType = Literal["original", "audio_only"]
 
@@ -48,23 +56,37 @@ def load_manifest(
             every problem with its entry and field.
     """
     path = Path(path)
+    entries = check_entries(path, lambda entry: [*_mistyped(entry), *_missing(path.parent, entry)])
+    return tuple(
+        _sample(entry, position, path.parent, language, caption_type)
+        for position, entry in enumerate(entries)
+    )
+
+
+def check_entries(
+    path: Path, problems_of: Callable[[Mapping[str, Any]], list[str]]
+) -> list[Mapping[str, Any]]:
+    """The entries of the JSON list at ``path``, each an object with a ``file_id`` of its own.
+
+    ``problems_of`` says what else is wrong with an entry.
+
+    Raises:
+        ManifestError: the file is missing, is not JSON or not a list, or entries are broken; lists
+            every problem with its entry and field.
+    """
     entries = _read(path)
-    problems: list[str] = []
     seen: dict[str, int] = {}
-    samples = []
+    problems: list[str] = []
     for position, entry in enumerate(entries):
-        found = _problems(entry, position, path.parent, seen)
-        problems += found
-        if not found:
-            samples.append(_sample(entry, position, path.parent, language, caption_type))
+        problems += _problems(entry, position, seen, problems_of)
     if problems:
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
         raise ManifestError(f"dataset manifest {path} has {count}:", problems)
-    return tuple(samples)
+    return entries
 
 
 def data_hash(samples: Iterable[Sample]) -> str:
-    """SHA-256, in hex, over the samples' ids, references, transcriptions and audio content.
+    """SHA-256, in hex, over the samples' ids, references, transcriptions and audio content or prompts.
 
     Two runs with one hash read the same data, wherever it lies. Raises
     :class:`~edgecloud.errors.DataError` when a recording cannot be read.
@@ -72,7 +94,11 @@ def data_hash(samples: Iterable[Sample]) -> str:
     digest = hashlib.sha256()
     for sample in samples:
         text = [sample.file_id, list(sample.references), sample.transcription]
+        if sample.audio_path is None:
+            text.append(sample.prompt)
         digest.update(json.dumps(text, ensure_ascii=True).encode("ascii"))
+        if sample.audio_path is None:
+            continue
         audio = hashlib.sha256()
         try:
             with sample.audio_path.open("rb") as stream:
@@ -110,27 +136,29 @@ def _read(path: Path) -> list[Any]:
         raise ManifestError(f"dataset manifest {path} is not usable JSON: {error}") from None
     if not isinstance(entries, list):
         raise ManifestError(
-            f"dataset manifest {path} must be a JSON list of entries, not {_kind(entries)}"
+            f"dataset manifest {path} must be a JSON list of entries, not {kind(entries)}"
         )
     if not entries:
         raise ManifestError(f"dataset manifest {path} holds no entries")
     return entries
 
 
-def _problems(entry: Any, position: int, folder: Path, seen: dict[str, int]) -> list[str]:
+def _problems(
+    entry: Any,
+    position: int,
+    seen: dict[str, int],
+    problems_of: Callable[[Mapping[str, Any]], list[str]],
+) -> list[str]:
     """What is wrong with one entry; ``seen`` holds the position of each id so far."""
     if not isinstance(entry, dict):
-        return [f"entry {position}: must be an object, not {_kind(entry)}"]
+        return [f"entry {position}: must be an object, not {kind(entry)}"]
     file_id = entry.get("file_id")
     where = f"entry {position}" + (f" ({file_id})" if isinstance(file_id, str) and file_id else "")
-    problems = [f"{where}: {problem}" for problem in _mistyped(entry)]
+    problems = [f"{where}: {problem}" for problem in problems_of(entry)]
     if isinstance(file_id, str) and file_id:
         first = seen.setdefault(file_id, position)
         if first != position:
             problems.append(f"{where}: file_id is that of entry {first} as well")
-    audio_path = entry.get("audio_path")
-    if isinstance(audio_path, str) and audio_path.strip() and (bad := _missing(folder, audio_path)):
-        problems.append(f"{where}: audio_path {bad}")
     return problems
 
 
@@ -140,11 +168,11 @@ def _mistyped(entry: Mapping[str, Any]) -> list[str]:
         if field not in entry:
             problems.append(f"{field} is missing")
         elif not isinstance(entry[field], str):
-            problems.append(f"{field} must be text, not {_kind(entry[field])}")
+            problems.append(f"{field} must be text, not {kind(entry[field])}")
         elif not entry[field].strip():
             problems.append(f"{field} is empty")
     problems += [
-        f"{field} must be text, not {_kind(entry[field])}"
+        f"{field} must be text, not {kind(entry[field])}"
         for field in _TEXTS
         if not isinstance(entry.get(field), str | None)
     ]
@@ -152,31 +180,33 @@ def _mistyped(entry: Mapping[str, Any]) -> list[str]:
         caption = entry.get(field)
         if isinstance(caption, list):
             problems += [
-                f"{field}[{i}] must be text, not {_kind(text)}"
+                f"{field}[{i}] must be text, not {kind(text)}"
                 for i, text in enumerate(caption)
                 if not isinstance(text, str)
             ]
         elif not isinstance(caption, str | None):
-            problems.append(f"{field} must be text or a list of texts, not {_kind(caption)}")
+            problems.append(f"{field} must be text or a list of texts, not {kind(caption)}")
     index = entry.get("index", 0)
     if isinstance(index, bool) or not isinstance(index, int):
-        problems.append(f"index must be a whole number, not {_kind(index)}")
+        problems.append(f"index must be a whole number, not {kind(index)}")
     elif index < 0:
         problems.append(f"index must not be negative, it is {index}")
     return problems
 
 
-def _missing(folder: Path, audio_path: str) -> str | None:
-    """What is wrong with the recording's path, or ``None``."""
+def _missing(folder: Path, entry: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the recording's path."""
+    audio_path = entry.get("audio_path")
+    if not isinstance(audio_path, str) or not audio_path.strip():
+        return []
     full = folder / audio_path
     try:
         if full.is_file():
-            return None
-        if full.exists():
-            return f"{full} is not a file"
+            return []
+        problem = f"{full} is not a file" if full.exists() else f"{full} does not exist"
     except (OSError, ValueError) as error:  # too long, a NUL inside, or no right to look
-        return f"{audio_path!r} cannot be used: {error}"
-    return f"{full} does not exist"
+        problem = f"{audio_path!r} cannot be used: {error}"
+    return [f"audio_path {problem}"]
 
 
 def _sample(
@@ -187,11 +217,11 @@ def _sample(
     caption_type: CaptionType,
 ) -> Sample:
     if caption_type == "audio_only":
-        references = _texts(entry.get(f"{language}_caption"))
+        references = texts(entry.get(f"{language}_caption"))
         reference_language = language
     else:
         references, reference_language = _original(entry.get("caption"), language)
-    transcription = _texts(entry.get(f"{language}_transcription")) or _texts(
+    transcription = texts(entry.get(f"{language}_transcription")) or texts(
         entry.get("transcription")
     )
     return Sample(
@@ -208,7 +238,7 @@ def _sample(
 def _original(
     caption: str | list[str] | None, language: Language
 ) -> tuple[tuple[str, ...], Language]:
-    references = _texts(caption)
+    references = texts(caption)
     # A text without a letter in it ("…") belongs to no language; it stays with the one asked for.
     languages = [detect_language(text) or language for text in references]
     if not references:
@@ -220,13 +250,13 @@ def _original(
     )
 
 
-def _texts(caption: str | list[str] | None) -> tuple[str, ...]:
+def texts(caption: str | list[str] | None) -> tuple[str, ...]:
     """The caption's texts that are not blank."""
     texts = [caption] if isinstance(caption, str) else caption or []
     return tuple(text.strip() for text in texts if text.strip())
 
 
-def _kind(value: Any) -> str:
+def kind(value: Any) -> str:
     """A JSON value's type in words."""
     names = {dict: "an object", list: "a list", str: "text", bool: "true or false"}
     names |= {int: "a number", float: "a number", type(None): "null"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from edgecloud.config import Config
 from edgecloud.contracts import (
@@ -22,7 +23,7 @@ from edgecloud.decoding.recorder import Recorder
 from edgecloud.decoding.sampling import seeded
 from edgecloud.decoding.speculative import speculative
 from edgecloud.draws import Sampling
-from edgecloud.errors import EdgeCloudError
+from edgecloud.errors import DataError, EdgeCloudError
 from edgecloud.hardware.clock import ModelledClock, TimedCloud, TimedModel, WallClock
 from edgecloud.hardware.edge_process import Captioned, CaptionRequest, Streamed
 from edgecloud.hardware.link import link
@@ -30,6 +31,10 @@ from edgecloud.hardware.profiles import profile
 from edgecloud.models.features import SAMPLE_RATE_HZ
 from edgecloud.models.policy import speculation
 from edgecloud.models.processor import Processor
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["Captioner"]
 
@@ -78,43 +83,55 @@ class Captioner:
     def caption(
         self, request: CaptionRequest, listener: Callable[[Streamed], None] | None = None
     ) -> Captioned:
-        """Caption one recording; request start is when its decoded waveform is at hand.
+        """Caption one recording; request start is when its decoded waveform is at hand. Or answer one
+        prompt of text alone, whose request starts with its words.
 
         Raises:
             EdgeCloudError: the recording or a model cannot be used.
         """
-        config, processor = self._config, self._processor
-        waveform = load_audio(request.audio_path, max_audio_s=config.max_audio_s)
+        processor = self._processor
+        waveform = None
+        if request.audio_path is not None:
+            waveform = load_audio(request.audio_path, max_audio_s=self._config.max_audio_s)
         if self._modelled is not None:
             self._modelled.restart()
         recorder = Recorder(self._clock)
-        if self._cache is not None:
-            features = self._cache.get_or_compute(
-                request.audio_path,
-                processor.features_key,
-                lambda: processor.features(waveform),
-            )
-        else:
-            features = processor.features(waveform)
-        recorder.add("features", 0.0)
-        prompt = processor.prompt(
-            features,
-            language=config.language,
-            prompt_type=config.prompt_type,
-            transcription=request.transcription,
-        )
+        prompt = self._prompt(request, waveform, recorder)
         stream = _Stream(processor, listener)
         stop = stream.follow(self._decode(prompt, request.gate, recorder))
         text = processor.text(stream.tokens)
         recorder.finish(stop)
         return Captioned(
-            audio_s=len(waveform) / SAMPLE_RATE_HZ,
+            audio_s=None if waveform is None else len(waveform) / SAMPLE_RATE_HZ,
             input_tokens=prompt.length,
             tokens=tuple(stream.tokens),
             origins=tuple(stream.origins),
             text=text,
             stop=stop,
             trace=recorder.trace().to_json(),
+        )
+
+    def _prompt(
+        self, request: CaptionRequest, waveform: NDArray[np.float32] | None, recorder: Recorder
+    ) -> Prompt:
+        """The prompt of a recording, its features computed here, or of a text."""
+        config, processor = self._config, self._processor
+        if waveform is None or request.audio_path is None:
+            if request.prompt is None:
+                raise DataError("a request needs a recording or a prompt")
+            return processor.text_prompt(request.prompt)
+        if self._cache is not None:
+            features = self._cache.get_or_compute(
+                request.audio_path, processor.features_key, lambda: processor.features(waveform)
+            )
+        else:
+            features = processor.features(waveform)
+        recorder.add("features", 0.0)
+        return processor.prompt(
+            features,
+            language=config.language,
+            prompt_type=config.prompt_type,
+            transcription=request.transcription,
         )
 
     def _decode(

@@ -7,6 +7,7 @@ it. The harness sends it a :class:`CaptionRequest` and gets a :class:`Captioned`
 from __future__ import annotations
 
 import os
+import sys
 import time
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from edgecloud.config import Config
 from edgecloud.contracts import Origin, StopReason
-from edgecloud.errors import CloudError, DataError, ModelError, OutOfMemoryError
-from edgecloud.hardware.limits import apply_in_child, apply_torch_threads
+from edgecloud.errors import CloudError, ConfigError, DataError, ModelError, OutOfMemoryError
+from edgecloud.hardware.limits import BYTES_PER_GB, apply_in_child, apply_torch_threads
 
 if TYPE_CHECKING:
     from edgecloud.models.edge import LoadedEdge
@@ -43,13 +44,14 @@ class EdgeSetup:
 
 @dataclass(frozen=True, slots=True)
 class CaptionRequest:
-    """One recording to caption. ``gate`` replaces the configured one (warm-up asks the cloud always);
-    with ``stream`` every commit is sent as it comes."""
+    """One recording to caption, or one ``prompt`` of text alone to answer. ``gate`` replaces the
+    configured one (warm-up asks the cloud always); with ``stream`` every commit is sent as it comes."""
 
-    audio_path: str
+    audio_path: str | None
     transcription: str | None = None
     gate: str | None = None
     stream: bool = False
+    prompt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +63,9 @@ class Streamed:
 
 @dataclass(frozen=True, slots=True)
 class Captioned:
-    """A finished caption: everything a journal record holds of it."""
+    """A finished caption: everything a journal record holds of it. ``audio_s`` is None for a prompt."""
 
-    audio_s: float
+    audio_s: float | None
     input_tokens: int
     tokens: tuple[int, ...]
     origins: tuple[Origin, ...]
@@ -105,15 +107,21 @@ def main(control: Connection, cloud: Connection | None, setup: EdgeSetup) -> Non
         processor = Processor(Checkpoint.open(setup.path))
         facts: dict[str, Any] | None = None
     else:
+        limits["notes"] += _over_cap(setup)
         loaded = load_edge(
             setup.model,
             setup.path,
             device=config.edge_device,
             dtype=config.edge_dtype,
             quantization=config.edge_quantization,
+            verify=config.verify_weights,
         )
         processor = loaded.processor
         facts = {**loaded.facts, "load_s": time.perf_counter() - began}
+    if config.dataset_type != "text" and not processor.hears:
+        raise ConfigError(
+            f"model {setup.model} takes text alone; give --dataset-type text and a manifest of prompts"
+        )
     channel: HttpChannel | PipeChannel | None = None
     if setup.mode != "edge":
         token = os.environ.get("EDGECLOUD_TOKEN")
@@ -127,9 +135,13 @@ def main(control: Connection, cloud: Connection | None, setup: EdgeSetup) -> Non
         cloud=RemoteCloud(channel, deadline_s=config.deadline) if channel else None,
         cache_dir=setup.cache_dir,
     )
-    control.send(
-        ("ready", {"limits": limits, "model": facts, "tokenizer_sha256": processor.fingerprint()})
-    )
+    ready = {
+        "limits": limits,
+        "model": facts,
+        "tokenizer_sha256": processor.fingerprint(),
+        "shared": processor.shared(),
+    }
+    control.send(("ready", ready))
     with closing(channel) if channel else nullcontext():
         while True:
             request: CaptionRequest = control.recv()
@@ -138,3 +150,22 @@ def main(control: Connection, cloud: Connection | None, setup: EdgeSetup) -> Non
                 control.send(captioner.caption(request, listener))
             except (DataError, CloudError, OutOfMemoryError, ModelError) as error:
                 control.send(Failed(type(error).__name__, str(error)))
+
+
+def _over_cap(setup: EdgeSetup) -> list[str]:
+    """A warning, printed too, where the weights alone are more than the cap of memory; else nothing."""
+    from edgecloud.models.audio_lm import pick_dtype
+    from edgecloud.models.checkpoint import Checkpoint
+    from edgecloud.models.memory import needed_bytes
+
+    config = setup.config
+    dtype = pick_dtype(config.edge_dtype, config.edge_device)
+    needed_gb = sum(needed_bytes(Checkpoint.open(setup.path), dtype).values()) / BYTES_PER_GB
+    if config.max_memory_gb == 0 or needed_gb <= config.max_memory_gb:
+        return []
+    note = (
+        f"The edge's weights alone need {needed_gb:.2f} GB, more than the cap of "
+        f"{config.max_memory_gb:g} GB; choose a smaller model or precision."
+    )
+    print(f"edgecloud: {note}", file=sys.stderr)  # noqa: T201 - a warning
+    return [note]

@@ -11,8 +11,9 @@ from typing import Any
 
 from edgecloud.config import Config
 from edgecloud.contracts import Sample
-from edgecloud.datasets.manifest import data_hash, embedded_manifest, load_manifest
-from edgecloud.errors import ConfigError, ManifestError
+from edgecloud.datasets.corpus import load_corpus
+from edgecloud.datasets.manifest import data_hash
+from edgecloud.errors import ConfigError
 from edgecloud.hardware.edge_process import Captioned, CaptionRequest, Failed, Mode
 from edgecloud.hardware.probes import Readings, ResourceProbe, null_readings
 from edgecloud.harness.reporting import machine
@@ -21,7 +22,7 @@ from edgecloud.harness.system import System
 from edgecloud.measure.journal import Journal
 from edgecloud.measure.replay import facts
 
-__all__ = ["Arm", "Outcome", "journal_path", "journalled", "load_corpus"]
+__all__ = ["Arm", "Outcome", "journal_path", "journalled", "load_corpus", "request_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,23 +40,6 @@ class Outcome:
 
 def journal_path(mode: Mode, config: Config) -> Path:
     return Path(config.output_dir) / "journals" / f"{config.output_name or f'{mode}_results'}.jsonl"
-
-
-def load_corpus(config: Config) -> tuple[tuple[Sample, ...], Path]:
-    """The manifest that ``config`` names, or the embedded corpus in its language, and its path.
-
-    Raises:
-        ManifestError: it is missing, broken or empty.
-    """
-    path = (
-        embedded_manifest(config.language, config.prompt_type)
-        if config.dataset_path is None
-        else Path(config.dataset_path)
-    )
-    corpus = load_manifest(path, language=config.language, caption_type=config.caption_type)
-    if not corpus:
-        raise ManifestError(f"dataset manifest {path} has no entries")
-    return corpus, path
 
 
 class Arm(Started):
@@ -205,7 +189,7 @@ def _warm_up(system: System, mode: Mode, config: Config, samples: list[Sample]) 
     times: list[float | None] = []
     for turn in range(config.warmup):
         answer = system.caption(
-            _request(
+            request_of(
                 config, samples[turn % len(samples)], gate="always" if mode == "spec" else None
             )
         )
@@ -213,17 +197,19 @@ def _warm_up(system: System, mode: Mode, config: Config, samples: list[Sample]) 
     return {"total_time_s": times, "reason": None}
 
 
-def _request(config: Config, sample: Sample, *, gate: str | None = None) -> CaptionRequest:
+def request_of(config: Config, sample: Sample, *, gate: str | None = None) -> CaptionRequest:
+    """What the edge is asked for a sample; ``gate`` replaces the configured one."""
     return CaptionRequest(
-        audio_path=str(sample.audio_path),
+        audio_path=None if sample.audio_path is None else str(sample.audio_path),
         transcription=sample.transcription if config.input_modality == "audio_text" else None,
         gate=gate,
+        prompt=sample.prompt,
     )
 
 
 def _record(system: System, config: Config, sample: Sample) -> dict[str, Any]:
     """Caption one sample, with readings of CPU, memory and GPU around it: its journal record."""
-    request = _request(config, sample)
+    request = request_of(config, sample)
     if config.clock == "modelled":
         answer = system.caption(request)
         readings = null_readings("the clock is modelled")

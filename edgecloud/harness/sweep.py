@@ -26,13 +26,14 @@ from edgecloud.cloud.remote import RemoteCloud
 from edgecloud.cloud.server import MessageServer
 from edgecloud.config import Config, resolve
 from edgecloud.contracts import Sample
+from edgecloud.datasets.corpus import load_corpus
 from edgecloud.datasets.manifest import data_hash
 from edgecloud.errors import ConfigError, DataError, ModelError, WorkerError
 from edgecloud.hardware.captioner import Captioner
-from edgecloud.hardware.edge_process import CaptionRequest, Failed, Mode
+from edgecloud.hardware.edge_process import Failed, Mode
 from edgecloud.hardware.probes import null_readings
 from edgecloud.hardware.profiles import profile
-from edgecloud.harness.arm import journalled, load_corpus
+from edgecloud.harness.arm import journalled, request_of
 from edgecloud.harness.reporting import machine
 from edgecloud.harness.system import cache_dir, model_of
 from edgecloud.measure.journal import Journal
@@ -186,8 +187,13 @@ def _one_thread() -> None:
 
 
 @cache
-def _loaded(path: str | None, side: str, device: str, dtype: str) -> Loaded:
-    return load(*model_of(path, side), device=device, dtype=dtype)
+def _edge(path: str | None, device: str, dtype: str, quantization: str) -> LoadedEdge:
+    return load_edge(*model_of(path, "edge"), device=device, dtype=dtype, quantization=quantization)
+
+
+@cache
+def _cloud(path: str | None, device: str, dtype: str) -> Loaded:
+    return load(*model_of(path, "cloud"), device=device, dtype=dtype)
 
 
 @cache
@@ -203,7 +209,7 @@ def _run(point: Point, path: Path, environment: Mapping[str, Any]) -> dict[str, 
     edge = _loaded_edge(
         config.edge_model, config.edge_device, config.edge_dtype, config.edge_quantization
     )
-    cloud = _loaded(config.cloud_model, "cloud", config.cloud_device, config.cloud_dtype)
+    cloud = _cloud(config.cloud_model, config.cloud_device, config.cloud_dtype)
     data = {
         "manifest": "embedded" if config.dataset_path is None else manifest.name,
         "samples": len(corpus),
@@ -249,9 +255,8 @@ def _run(point: Point, path: Path, environment: Mapping[str, Any]) -> dict[str, 
             cache_dir=cache_dir(),
         )
         for sample in left:
-            transcription = sample.transcription if config.input_modality == "audio_text" else None
             try:
-                answer = captioner.caption(CaptionRequest(str(sample.audio_path), transcription))
+                answer = captioner.caption(request_of(config, sample))
             except (DataError, ModelError) as error:
                 failed = Failed(type(error).__name__, str(error))
                 journal.append(journalled(sample, failed, null_readings("the clock is modelled")))

@@ -29,6 +29,8 @@ from edgecloud.hardware.profiles import profile
 from edgecloud.hardware.shaping import ShapingProxy
 from edgecloud.hardware.worker import Worker, pipe
 from edgecloud.harness.starting import Started
+from edgecloud.models.hub import locate
+from edgecloud.models.pairing import differences
 from edgecloud.models.reference import CLOUD_CHECKPOINT, EDGE_CHECKPOINT
 
 __all__ = ["System", "cache_dir", "model_of"]
@@ -89,8 +91,10 @@ class System(Started):
         config, mode = self._config, self._mode
         hardware = profile(config.hardware_profile) if config.clock == "modelled" else None
         between = link(config.link) if config.link is not None else None
-        edge_name, edge_path = model_of(config.edge_model, "edge")
-        cloud_name, cloud_path = model_of(config.cloud_model, "cloud")
+        # Only what is loaded here is fetched.
+        ours = mode == "cloud" or (mode == "spec" and config.cloud_url == "local")
+        edge_name, edge_path = model_of(config.edge_model if mode != "cloud" else None, "edge")
+        cloud_name, cloud_path = model_of(config.cloud_model if ours else None, "cloud")
         cloud: Worker | None = None
         theirs = None
         remote = mode != "edge" and config.cloud_url != "local"
@@ -101,23 +105,24 @@ class System(Started):
                 "or --clock modelled"
             )
         if mode != "edge" and not remote:
-            theirs, ours = pipe()
+            theirs, end = pipe()
             # Only the two processes may hold the ends, so that each sees the other's death.
             self._stack.callback(theirs.close)
             cloud = Worker(
                 "cloud",
                 _serve_cloud,
-                ours,
+                end,
                 {
                     "name": cloud_name,
                     "path": cloud_path,
                     "device": config.cloud_device,
                     "dtype": config.cloud_dtype,
                     "seed": config.seed,
+                    "verify": config.verify_weights,
                 },
             )
             self._stack.callback(cloud.close)
-            ours.close()
+            end.close()
         setup = EdgeSetup(
             mode=mode,
             config=self._shaped() if remote else config,
@@ -186,7 +191,11 @@ class System(Started):
             for side, facts in models.items()
             if facts is not None and "load_s" in facts
         }
-        self.facts["models"] = models
+        # What was compared is no fact of a result.
+        self.facts["models"] = {
+            side: facts and {name: fact for name, fact in facts.items() if name != "shared"}
+            for side, facts in models.items()
+        }
         device = cloud["device"] if cloud and config.cloud_url == "local" else "cpu"
         if device.startswith("cuda"):
             self.cloud_gpu = int(device.partition(":")[2] or 0)
@@ -196,11 +205,17 @@ def _serve_cloud(control: Any, requests: Any, settings: dict[str, Any]) -> None:
     cloud_process.main(control, requests, **settings)
 
 
-def model_of(path: str | None, side: str) -> tuple[str, str]:
-    """``(name, folder)`` of a model; the embedded miniature when no path is given."""
-    if path is None:
+def model_of(model: str | None, side: str) -> tuple[str, str]:
+    """``(name, folder)`` of a model, fetched from a hub where it names a repository; the embedded
+    miniature when none is given.
+
+    Raises:
+        CheckpointError: it cannot be had.
+    """
+    if model is None:
         return f"embedded-{side}", str(EDGE_CHECKPOINT if side == "edge" else CLOUD_CHECKPOINT)
-    return Path(path).name or path, path
+    found = locate(model)
+    return found.name, found.path
 
 
 def _remote_facts(config: Config) -> dict[str, Any]:
@@ -215,17 +230,23 @@ def _remote_facts(config: Config) -> dict[str, Any]:
 
 
 def _check_pair(edge: dict[str, Any], cloud: dict[str, Any] | None) -> None:
-    """Both sides must speak the same tokens.
+    """Both sides must speak the same tokens and hear the same audio.
 
     Raises:
-        ModelError: they do not.
+        ModelError: they do not; says what differs.
     """
-    if cloud is None or edge["tokenizer_sha256"] == cloud["tokenizer_sha256"]:
+    if cloud is None:
         return
-    raise ModelError(
-        "edge and cloud have different tokenizers or chat templates; "
-        "give --edge-model and --cloud-model of one family"
-    )
+    if "shared" not in cloud:  # a cloud that says no more of itself
+        same = edge["tokenizer_sha256"] == cloud["tokenizer_sha256"]
+        found = [] if same else ["different tokenizers or chat templates"]
+    else:
+        found = differences(edge["shared"], cloud["shared"])
+    if found:
+        raise ModelError(
+            f"edge and cloud do not fit together: {'; '.join(found)}; "
+            "give --edge-model and --cloud-model of one family"
+        )
 
 
 def cache_dir() -> str | None:

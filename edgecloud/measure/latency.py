@@ -69,7 +69,11 @@ def latency(
         reasons["total_time"] = "the request did not finish"
     values["rtf"] = _ratio(values["total_time"], audio_s)
     if values["rtf"] is None:
-        reasons["rtf"] = "the audio's length or the total time is not known"
+        reasons["rtf"] = (
+            "there is no audio, or its length is not known"
+            if audio_s is None
+            else "the total time is not known"
+        )
 
     times = [event.end_s for event in commits]
     values["input_tokens"] = tokens_in

@@ -1,18 +1,17 @@
-"""The Qwen2.5-Omni thinker as a :class:`edgecloud.contracts.Model`.
+"""A checkpoint's network as a :class:`edgecloud.contracts.Model`; and the Qwen2.5-Omni thinker.
 
-Built from the family's own submodules (audio tower, text model, output layer), without the wrapper
+Built from the families' own submodules (audio tower, text model, output layer), without the wrapper
 that routes images and video and keeps state between requests; :mod:`edgecloud.models.decoder` runs
 the text model's layers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import (
@@ -25,9 +24,13 @@ from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import (
 )
 
 from edgecloud.contracts import Prompt
-from edgecloud.errors import CheckpointError, ModelError, OutOfMemoryError
+from edgecloud.errors import ModelError, OutOfMemoryError
+from edgecloud.models.assembly import assemble
 from edgecloud.models.checkpoint import Checkpoint
-from edgecloud.models.decoder import Decoder, KVCache
+from edgecloud.models.decoder import Decoder
+from edgecloud.models.networks import AudioNetwork, Network, TextNetwork, place_audio
+from edgecloud.models.placing import AUTO_MAP
+from edgecloud.models.stages import decoder_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,8 +38,8 @@ if TYPE_CHECKING:
 __all__ = ["AudioLM", "Thinker", "extend_many", "pick_device", "pick_dtype"]
 
 
-class Thinker(nn.Module):
-    """Audio tower, text model and output layer of one checkpoint; weights only, no state."""
+class Thinker(Network):
+    """Audio tower, text model and output layer of a Qwen2.5-Omni; weights only, no state."""
 
     def __init__(self, config: Qwen2_5OmniThinkerConfig) -> None:
         super().__init__()
@@ -47,17 +50,14 @@ class Thinker(nn.Module):
         self.model = Qwen2_5OmniThinkerTextModel._from_config(text, dtype=dtype)  # type: ignore[no-untyped-call]
         self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
         self.tied = bool(text.tie_word_embeddings and config.tie_word_embeddings)
-        if self.tied:
-            self.lm_head.weight = self.model.embed_tokens.weight
+        self.tie()
         self.audio_token_id: int = config.audio_token_id
 
     def embed(self, prompt: Prompt) -> Tensor:
-        """``(1, n, hidden)``: embedded token ids, with the audio in place of its placeholders."""
-        device = self.lm_head.weight.device
-        ids = torch.tensor([prompt.token_ids], device=device)
-        embedded: Tensor = self.model.embed_tokens(ids)
+        ids, embedded = self._embed_ids(prompt)
         if prompt.features is None:
             return embedded
+        device = embedded.device
         if prompt.features.shape[0] != self.audio_tower.num_mel_bins:
             raise ModelError(
                 f"the features have {prompt.features.shape[0]} bands, "
@@ -69,54 +69,52 @@ class Thinker(nn.Module):
         audio = self.audio_tower(
             features, feature_lens=frames, aftercnn_lens=after_cnn
         ).last_hidden_state
-        places = ids[0] == self.audio_token_id
-        if int(places.sum()) != audio.shape[0]:
-            raise ModelError(
-                f"the prompt has {int(places.sum())} audio placeholders, "
-                f"the audio tower gives {audio.shape[0]} embeddings"
-            )
-        embedded[0, places] = audio.to(embedded.dtype)
+        place_audio(embedded, ids[0] == self.audio_token_id, audio)
         return embedded
 
 
+_MAKERS: dict[str, Callable[[dict[str, Any]], Network]] = {
+    "qwen2_5_omni": lambda config: Thinker(Qwen2_5OmniThinkerConfig(**config["thinker_config"])),
+    "qwen2_audio": AudioNetwork,
+    "qwen2": TextNetwork,
+}
+"""The network of each family, from the content of its config.json."""
+
+
 class AudioLM:
-    """One sequence on a thinker: the cache, and the three things that can be done to it.
+    """One sequence on a network: the cache, and the three things that can be done to it.
 
     ``vocab_size`` is the tokenizer's real length; logits beyond it (padding) are never seen.
     """
 
-    def __init__(self, thinker: Thinker, decoder: Decoder, *, vocab_size: int) -> None:
+    def __init__(self, thinker: Network, decoder: Decoder, *, vocab_size: int) -> None:
         self._thinker = thinker
         self._decoder = decoder
         self._vocab_size = vocab_size
-        self._cache = KVCache()
+        self._cache = decoder.cache()
         self._prompt_length = 0
         self._embeddings: Tensor = thinker.model.embed_tokens.weight
         self._device = self._embeddings.device
 
     @classmethod
     def load(cls, checkpoint: Checkpoint, *, vocab_size: int, device: str, dtype: str) -> AudioLM:
-        """Load the thinker of ``checkpoint`` onto ``device``.
+        """Load the network of ``checkpoint`` onto ``device``, or spread it out (``auto-map``).
 
         Raises:
             CheckpointError: weights missing, broken or of other shapes.
             ModelError: the device does not exist.
             OutOfMemoryError: the weights do not fit on the device.
         """
-        with _default_dtype(pick_dtype(dtype, device)):
-            thinker = _build(checkpoint)
-        ignore = ("lm_head.weight",) if thinker.tied else ()
-        checkpoint.load_into(thinker, "thinker.", ignore=ignore)
-        rows = thinker.lm_head.out_features
-        if vocab_size > rows:
-            raise ModelError(
-                f"model {checkpoint.path}: its tokenizer has {vocab_size} entries, "
-                f"its output layer only {rows}"
-            )
         with _memory_advice(device):
-            thinker.to(device)
-        thinker.requires_grad_(requires_grad=False).eval()
-        return cls(thinker, Decoder(thinker.model), vocab_size=vocab_size)
+            network, place = assemble(
+                checkpoint,
+                _MAKERS[checkpoint.family.model_type],
+                vocab_size=vocab_size,
+                device=device,
+                dtype=pick_dtype(dtype, device),
+            )
+            decoder = decoder_of(network.model, place)
+        return cls(network, decoder, vocab_size=vocab_size)
 
     @property
     def vocab_size(self) -> int:
@@ -146,7 +144,7 @@ class AudioLM:
     def prefill(self, prompt: Prompt) -> Tensor:
         if not prompt.token_ids:
             raise ValueError("an empty prompt has no next token")
-        self._cache = KVCache()
+        self._cache = self._decoder.cache()
         self._prompt_length = prompt.length
         with torch.inference_mode(), _memory_advice(self._device):
             hidden = self._decoder(self._thinker.embed(prompt)[0], [(self._cache, prompt.length)])
@@ -168,7 +166,9 @@ class AudioLM:
 
     def _logits(self, hidden: Tensor) -> Tensor:
         """``(…, V) float32`` from ``hidden (…, hidden size)``."""
-        logits: Tensor = self._thinker.lm_head(hidden)
+        head = self._thinker.lm_head
+        # Elsewhere only where a tied embedding lies on another device than the last layer.
+        logits: Tensor = head(hidden.to(head.weight.device))
         return logits[..., : self._vocab_size].float()
 
     def _check(self, tokens: Sequence[int]) -> None:
@@ -208,29 +208,6 @@ def extend_many(models: Sequence[AudioLM], tokens: Sequence[Sequence[int]]) -> l
         return [logits] if len(models) == 1 else list(torch.split(logits, counts))
 
 
-def _build(checkpoint: Checkpoint) -> Thinker:
-    """The thinker that config.json describes, with weights still to be filled in.
-
-    Raises:
-        CheckpointError: it describes none; what the family's classes then raise is of many kinds.
-    """
-    try:
-        return Thinker(Qwen2_5OmniThinkerConfig(**checkpoint.config["thinker_config"]))
-    except (
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        RuntimeError,
-        StrictDataclassError,
-        TypeError,
-        ValueError,
-    ) as error:
-        raise CheckpointError(
-            f"model {checkpoint.path}: config.json does not describe a thinker "
-            f"({type(error).__name__}: {' '.join(str(error).split())})"
-        ) from error
-
-
 def _text_config(config: Qwen2_5OmniThinkerConfig) -> Qwen2_5OmniTextConfig:
     if not isinstance(config.text_config, Qwen2_5OmniTextConfig):
         raise ModelError("the configuration has no text_config")
@@ -238,13 +215,15 @@ def _text_config(config: Qwen2_5OmniThinkerConfig) -> Qwen2_5OmniTextConfig:
 
 
 def pick_device(name: str) -> str:
-    """``auto`` is CUDA when there is one.
+    """``auto`` is CUDA when there is one; ``auto-map`` stays, for the loader to spread out.
 
     Raises:
         ModelError: CUDA was asked for by name and is not there.
     """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == AUTO_MAP:
+        return name
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -259,21 +238,12 @@ def pick_device(name: str) -> str:
 def pick_dtype(name: str, device: str) -> torch.dtype:
     """``auto`` is float16 on CUDA and float32 on a CPU."""
     if name == "auto":
-        name = "float16" if device.startswith("cuda") else "float32"
+        on_cuda = torch.cuda.is_available() if device == AUTO_MAP else device.startswith("cuda")
+        name = "float16" if on_cuda else "float32"
     dtype = getattr(torch, name)
     if not isinstance(dtype, torch.dtype):
         raise ModelError(f"unknown precision {name!r}")
     return dtype
-
-
-@contextmanager
-def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
 
 
 @contextmanager

@@ -1,28 +1,39 @@
-"""Reading a checkpoint folder in the layout the Qwen2.5-Omni family is published in.
+"""Reading a checkpoint folder in the layout that the families are published in.
 
-``config.json`` (with ``thinker_config``), ``*.safetensors`` (with an index when sharded), tokenizer
-and feature extractor files. Of the weights only the thinker's text parts and audio tower are read:
-no vision tower, talker or vocoder ever comes into memory.
+``config.json``, ``*.safetensors`` (with an index when sharded), tokenizer and feature extractor files.
+Of the weights only what the network uses is read, tensor by tensor: no vision tower, talker or vocoder
+ever comes into memory, and never more than one tensor besides the network itself.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from edgecloud.errors import CheckpointError
+from edgecloud.models.families import Family
+from edgecloud.models.folder import family_of, needed_shards, read_json
 
-__all__ = ["Checkpoint"]
+__all__ = ["Checkpoint", "Stored"]
 
 _HASH_WHOLE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A tensor as it lies in a shard: its name there, and its shape."""
+
+    name: str
+    shard: Path
+    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +43,8 @@ class Checkpoint:
     path: Path
     config: dict[str, Any]
     shards: tuple[Path, ...]
+    family: Family
+    """By the ``model_type`` of its config.json."""
 
     @classmethod
     def open(cls, path: str | Path) -> Checkpoint:
@@ -43,69 +56,88 @@ class Checkpoint:
         folder = Path(path)
         if not folder.is_dir():
             raise CheckpointError(f"model {path}: no such folder; give the folder of a checkpoint")
-        config = _read_json(folder / "config.json")
-        if config.get("model_type") != "qwen2_5_omni":
-            raise CheckpointError(
-                f"model {path}: config.json says model_type {config.get('model_type')!r}; "
-                "supported: 'qwen2_5_omni'"
-            )
-        thinker = config.get("thinker_config")
-        if not isinstance(thinker, dict):
-            raise CheckpointError(f"model {path}: config.json has no thinker_config")
-        for part in ("text_config", "audio_config"):
-            # Left out, the family's own sizes would be taken: gigabytes of the wrong shape.
-            if not isinstance(thinker.get(part), dict):
-                raise CheckpointError(f"model {path}: config.json has no thinker_config.{part}")
-        index = folder / "model.safetensors.index.json"
-        names = _shard_names(index) if index.exists() else ["model.safetensors"]
-        shards = tuple(folder / name for name in names)
+        config = read_json(folder / "config.json")
+        family = family_of(folder, config)
+        for needed in family.needed:
+            _check_entry(folder, config, needed)
+        shards = tuple(folder / name for name in needed_shards(folder, family))
         missing = [shard.name for shard in shards if not shard.is_file()]
         if missing or not shards:
             raise CheckpointError(
                 f"model {path}: weights missing: {', '.join(missing) or 'the index lists none'}"
             )
-        return cls(folder, config, shards)
+        return cls(folder, config, shards, family)
 
     def tensors(self, prefix: str) -> Iterator[tuple[str, Tensor]]:
         """Every tensor whose name begins with ``prefix``, without it, one at a time."""
         for shard in self.shards:
-            try:
-                with safe_open(shard, framework="pt", device="cpu") as file:
-                    for name in file.keys():  # noqa: SIM118 - not a mapping
-                        if name.startswith(prefix):
-                            yield name[len(prefix) :], file.get_tensor(name)
-            except SafetensorError as error:
-                raise CheckpointError(
-                    f"model {self.path}: {shard.name} is broken ({error}); fetch it again"
-                ) from error
+            with self._opened(shard) as file:
+                for name in file.keys():  # noqa: SIM118 - not a mapping
+                    if name.startswith(prefix):
+                        yield name[len(prefix) :], file.get_tensor(name)
 
-    def load_into(
-        self, module: torch.nn.Module, prefix: str, *, ignore: tuple[str, ...] = ()
-    ) -> None:
-        """Fill ``module``'s parameters, converted to their dtype, from the tensors under ``prefix``.
+    def stored(self) -> dict[str, Stored]:
+        """What the shards hold for the network, by its parameters' names; only headers are read.
+
+        Raises:
+            CheckpointError: a shard is broken or cut off.
+        """
+        found: dict[str, Stored] = {}
+        for shard in self.shards:
+            with self._opened(shard) as file:
+                for name in file.keys():  # noqa: SIM118 - not a mapping
+                    parameter = self.family.parameter(name)
+                    if parameter is not None:
+                        shape = tuple(file.get_slice(name).get_shape())
+                        found[parameter] = Stored(name, shard, shape)
+        return found
+
+    def check(self, network: nn.Module, *, ignore: tuple[str, ...] = ()) -> None:
+        """Whether the shards hold every parameter of ``network`` in its shape; only headers are read.
 
         ``ignore`` names parameters the checkpoint may lack.
 
         Raises:
-            CheckpointError: a parameter is missing or has another shape.
+            CheckpointError: a shard is broken or cut off, or a parameter missing or of another shape.
         """
-        wanted = dict(module.named_parameters())
-        with torch.no_grad():
-            for name, tensor in self.tensors(prefix):
-                parameter = wanted.pop(name, None)
-                if parameter is None:
-                    continue
-                if parameter.shape != tensor.shape:
-                    raise CheckpointError(
-                        f"model {self.path}: {prefix}{name} has shape {tuple(tensor.shape)}, "
-                        f"config.json asks for {tuple(parameter.shape)}"
-                    )
-                parameter.copy_(tensor)
-        missing = [prefix + name for name in wanted if name not in ignore]
+        stored = self.stored()
+        wanted = {name: p for name, p in network.named_parameters() if name not in ignore}
+        for name, parameter in wanted.items():
+            if name in stored and tuple(parameter.shape) != stored[name].shape:
+                raise CheckpointError(
+                    f"model {self.path}: {stored[name].name} has shape {stored[name].shape}, "
+                    f"config.json asks for {tuple(parameter.shape)}"
+                )
+        missing = [self._published(name) for name in wanted if name not in stored]
         if missing:
             raise CheckpointError(
                 f"model {self.path}: {len(missing)} tensors missing, the first is {missing[0]}"
             )
+
+    def load_into(
+        self, network: nn.Module, *, dtype: torch.dtype, place: Callable[[str], str]
+    ) -> None:
+        """Give ``network`` its parameters as ``dtype``, each on the device that ``place`` names for it.
+
+        The network's own parameters are replaced; they may be on the meta device. One tensor at a time
+        is in memory besides them. :meth:`check` comes first.
+
+        Raises:
+            CheckpointError: a shard is broken.
+        """
+        wanted = dict(network.named_parameters())
+        for shard in self.shards:
+            with self._opened(shard) as file:
+                for stored in file.keys():  # noqa: SIM118 - not a mapping
+                    name = self.family.parameter(stored)
+                    if name is None or name not in wanted:
+                        continue
+                    tensor = file.get_tensor(stored)
+                    target = torch.empty(tensor.shape, dtype=dtype, device=place(name))
+                    target.copy_(tensor)
+                    owner, _, leaf = name.rpartition(".")
+                    parameter = nn.Parameter(target, requires_grad=False)
+                    setattr(network.get_submodule(owner), leaf, parameter)
 
     def fingerprint(self) -> str:
         """A sha256 of the weights: of whole files together up to 1 GiB, else of headers and sizes
@@ -122,21 +154,28 @@ class Checkpoint:
                     digest.update(file.read(int.from_bytes(file.read(8), "little")))
         return ("" if whole else "headers:") + digest.hexdigest()
 
+    def _published(self, parameter: str) -> str:
+        """The name under which the family publishes a parameter."""
+        for begins, part in self.family.parts.items():
+            if parameter.startswith(part):
+                return begins + parameter[len(part) :]
+        return parameter
 
-def _shard_names(index: Path) -> list[str]:
-    weight_map = _read_json(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not all(isinstance(n, str) for n in weight_map.values()):
-        raise CheckpointError(f"model {index.parent}: {index.name} has no weight_map of file names")
-    return sorted(set(weight_map.values()))
+    @contextmanager
+    def _opened(self, shard: Path) -> Iterator[Any]:
+        try:
+            with safe_open(shard, framework="pt", device="cpu") as file:
+                yield file
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(
+                f"model {self.path}: {shard.name} is broken ({error}); fetch it again"
+            ) from error
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"model {path.parent}: {path.name}: {error.strerror}") from error
-    except ValueError as error:
-        raise CheckpointError(f"model {path.parent}: {path.name} is not JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"model {path.parent}: {path.name} is not a JSON object")
-    return cast("dict[str, Any]", content)
+def _check_entry(folder: Path, config: dict[str, Any], needed: tuple[str, ...]) -> None:
+    found: Any = config
+    for name in needed:
+        found = found.get(name) if isinstance(found, dict) else None
+    # Sections are named by what they configure; everything else is a size.
+    if not isinstance(found, dict if needed[-1].endswith("_config") else int):
+        raise CheckpointError(f"model {folder}: config.json has no {'.'.join(needed)}")

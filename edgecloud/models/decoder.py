@@ -15,14 +15,15 @@ from typing import cast
 import torch
 from torch import Tensor
 from torch.nn import functional
-from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import (
-    Qwen2_5OmniDecoderLayer,
-    Qwen2_5OmniThinkerTextModel,
-)
+from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
+from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniDecoderLayer
 
 from edgecloud.errors import ModelError
+from edgecloud.models.networks import TextModel
 
 __all__ = ["Decoder", "KVCache"]
+
+_DecoderLayer = Qwen2_5OmniDecoderLayer | Qwen2DecoderLayer
 
 _ROOM = 256
 """Tokens set aside after a prompt; a longer answer doubles what there is."""
@@ -82,31 +83,41 @@ class _Layer:
 
 
 class Decoder:
-    """The layers of a text model, without its embeddings and its output layer.
+    """The layers of a text model, or a ``part`` of them that lies on one device, without its embeddings
+    and its output layer. What has the last layer ends with the model's norm.
 
     Raises:
         ModelError: the model has layers that this forward does not know (sliding windows).
     """
 
-    def __init__(self, model: Qwen2_5OmniThinkerTextModel) -> None:
+    def __init__(self, model: TextModel, part: slice = slice(None)) -> None:
         config = model.config
         if model.has_sliding_layers or config.hidden_act != "silu":
             raise ModelError(
                 "the text model has sliding-window attention or another activation than silu; "
                 "only the family's published layout can be run"
             )
-        layers = [cast("Qwen2_5OmniDecoderLayer", layer) for layer in model.layers]
-        attention = layers[0].self_attn
-        self._heads: int = attention.num_heads
-        self._kv_heads: int = attention.num_key_value_heads
-        self._head_dim: int = attention.head_dim
+        layers = [cast("_DecoderLayer", layer) for layer in model.layers][part]
+        self._heads: int = config.num_attention_heads
+        self._kv_heads: int = config.num_key_value_heads or config.num_attention_heads
+        self._head_dim: int = layers[0].self_attn.head_dim
         self._eps: float = config.rms_norm_eps
         self._layers = [_fused(layer) for layer in layers]
-        self._norm: Tensor = model.norm.weight
-        self._root_eps = torch.tensor(self._eps**0.5, device=self._norm.device)
+        self._norm: Tensor | None = model.norm.weight if layers[-1] is model.layers[-1] else None
+        like = self._layers[0].out
+        self._root_eps = torch.tensor(self._eps**0.5, device=like.device)
         self._rotary = model.rotary_emb
-        self._turns: Tensor = self._norm.new_empty((2, 0, self._head_dim))
+        self._turns: Tensor = like.new_empty((2, 0, self._head_dim))
         """Cosines and signed sines by position, ``(2, positions, head dim)``; grows as needed."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the layers lie."""
+        return self._turns.device
+
+    def cache(self) -> KVCache:
+        """An empty cache for one sequence."""
+        return KVCache()
 
     def __call__(self, embedded: Tensor, spans: Sequence[tuple[KVCache, int]]) -> Tensor:
         """Run ``embedded (N, hidden)``: for each ``(cache, n)`` the next ``n`` tokens of a sequence.
@@ -134,7 +145,7 @@ class Decoder:
             hidden = hidden + functional.linear(functional.silu(gate).mul_(up), layer.down)
         for cache, count in spans:
             cache.length += count
-        return self._normalised(hidden, self._norm)
+        return hidden if self._norm is None else self._normalised(hidden, self._norm)
 
     def _normalised(self, hidden: Tensor, weight: Tensor) -> Tensor:
         """``hidden (N, hidden)`` over its root mean square, times ``weight``."""
@@ -180,9 +191,9 @@ class Decoder:
         furthest = max(cache.length + count for cache, count in spans)
         if furthest > self._turns.shape[1]:
             count = max(furthest, 2 * self._turns.shape[1])
-            positions = torch.arange(count, device=self._norm.device)
-            # Text and audio have three equal rows of positions.
-            cosines, sines = self._rotary(self._norm, positions.expand(3, 1, -1))
+            positions = torch.arange(count, device=self.device)
+            # One row of positions: where a family has three, those of text and audio are equal.
+            cosines, sines = self._rotary(self._turns, positions[None])
             # What turns into the first half of a head comes from its second half, negated.
             sines[..., : self._head_dim // 2].neg_()
             self._turns = torch.stack((cosines[0], sines[0]))
@@ -199,7 +210,7 @@ def _mask(past: int, count: int, like: Tensor) -> Tensor | None:
     return like.new_full((count, past + count), -torch.inf).triu_(past + 1)
 
 
-def _fused(layer: Qwen2_5OmniDecoderLayer) -> _Layer:
+def _fused(layer: _DecoderLayer) -> _Layer:
     """The layer's weights. Projections of one input are laid into one matrix, and the modules' own
     parameters become views of it, so that nothing is in memory twice."""
     attention, mlp = layer.self_attn, layer.mlp

@@ -10,6 +10,7 @@ from edgecloud.errors import ConfigError
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.loading import load
 from edgecloud.models.processor import Processor
+from edgecloud.models.verifying import verify_weights
 
 __all__ = ["LoadedEdge", "load_edge"]
 
@@ -23,10 +24,13 @@ class LoadedEdge:
     facts: dict[str, Any]
 
 
-def load_edge(name: str, path: str, *, device: str, dtype: str, quantization: str) -> LoadedEdge:
+def load_edge(
+    name: str, path: str, *, device: str, dtype: str, quantization: str, verify: bool = False
+) -> LoadedEdge:
     """Load the checkpoint at ``path``; ``name`` is what results call it.
 
     ``quantization``: ``none``; ``bf16``, torch in bfloat16; ``int8`` or ``int4``, OpenVINO.
+    With ``verify`` the weights are compared with what is known of them.
 
     Raises:
         ConfigError: the quantisation and ``device`` or ``dtype`` exclude each other.
@@ -39,7 +43,11 @@ def load_edge(name: str, path: str, *, device: str, dtype: str, quantization: st
         )
     if quantization in ("none", "bf16"):
         loaded = load(
-            name, path, device=device, dtype="bfloat16" if quantization == "bf16" else dtype
+            name,
+            path,
+            device=device,
+            dtype="bfloat16" if quantization == "bf16" else dtype,
+            verify=verify,
         )
         return LoadedEdge(loaded.model, loaded.processor, loaded.facts)
     if device not in ("auto", "cpu"):
@@ -51,16 +59,20 @@ def load_edge(name: str, path: str, *, device: str, dtype: str, quantization: st
     from edgecloud.models.openvino.runtime import VERSION
 
     checkpoint = Checkpoint.open(path)
+    if verify:
+        verify_weights(checkpoint)
     processor = Processor(checkpoint)
     model = load_quantised(checkpoint, bits=int(quantization[3:]), vocab_size=processor.vocab_size)
     facts = {
         "name": name,
+        "family": checkpoint.family.model_type,
         "parameters": model.parameters,
         "dtype": quantization,
         "device": "cpu",
         "engine": f"OpenVINO {VERSION}",
         "sha256": checkpoint.fingerprint(),
         "tokenizer_sha256": processor.fingerprint(),
+        "shared": processor.shared(),
         "vocab_size": processor.vocab_size,
     }
     return LoadedEdge(model, processor, facts)

@@ -15,6 +15,13 @@ SAMPLE_RATE_HZ: Final = 16_000
 HOP_SAMPLES: Final = 160
 MEL_BINS: Final = 128
 MIN_DURATION_S: Final = 0.1
+CONTEXT_FRAMES: Final = 2
+"""Frames after a recording's own that a family gets which pads recordings: the last whose window
+(400 samples around every 160th) still touches the recording."""
+_SILENCE: Final = (-10 + 4) / 4
+"""Whisper's log-mel of digital silence, the least there is."""
+_RANGE: Final = 8 / 4
+"""How far below a recording's loudest value Whisper's log-mel is cut off."""
 
 
 def audio_token_count(frames: int) -> int:
@@ -29,6 +36,16 @@ def audio_token_count(frames: int) -> int:
     return ((frames - 1) // 2 + 1 - 2) // 2 + 1
 
 
+def padded(features: npt.NDArray[np.float16], window: int) -> npt.NDArray[np.float16]:
+    """`features` (bands, T) with the frames of silence that follow them in a window of `window`.
+
+    Whisper's log-mel of silence after a recording is its floor: the loudest value less 2.
+    """
+    floor = max(float(features.max()) - _RANGE, _SILENCE)
+    missing = max(window - features.shape[1], 0)
+    return np.pad(features[:, :window], ((0, 0), (0, missing)), constant_values=np.float16(floor))
+
+
 class LogMel:
     """The feature extractor of one checkpoint folder.
 
@@ -36,16 +53,33 @@ class LogMel:
     float16 here and nowhere else: every model, local or remote, sees the same numbers.
     """
 
-    def __init__(self, checkpoint: Path | str) -> None:
-        """Read `checkpoint`/preprocessor_config.json; nothing else of the checkpoint is needed."""
+    def __init__(self, checkpoint: Path | str, *, pads: bool = False) -> None:
+        """Read `checkpoint`/preprocessor_config.json; nothing else of the checkpoint is needed.
+
+        With `pads` features are those of a recording padded to the extractor's window, 30 s, without
+        the silence: its own frames, T = ceil(n / 160), and `CONTEXT_FRAMES` more.
+        """
         self._extractor = WhisperFeatureExtractor.from_pretrained(str(checkpoint))
+        self._pads = pads
+
+    @property
+    def settings(self) -> dict[str, int]:
+        """What features depend on, by its name in preprocessor_config.json."""
+        names = ("feature_size", "sampling_rate", "hop_length", "n_fft")
+        return {name: int(getattr(self._extractor, name)) for name in names}
+
+    def frames(self, features: npt.NDArray[np.float16]) -> int:
+        """How many of the features' frames are the recording's own."""
+        frames: int = features.shape[1]
+        return frames - CONTEXT_FRAMES if self._pads else frames
 
     def __call__(self, waveform: npt.NDArray[np.float32]) -> npt.NDArray[np.float16]:
-        """Features (128, T), float16, of a mono waveform (n,), float32, at 16 kHz; T = n // 160.
+        """Features (128, T), float16, of a mono waveform (n,), float32, at 16 kHz; T = n // 160, or
+        as `pads` says.
 
         Raises:
-            AudioError: the waveform is not one-dimensional, is shorter than 0.1 s, or holds
-                values that are not finite.
+            AudioError: the waveform is not one-dimensional, is shorter than 0.1 s or longer than
+                the window it is padded to, or holds values that are not finite.
         """
         if waveform.ndim != 1:
             raise AudioError(
@@ -60,12 +94,20 @@ class LogMel:
             )
         if not np.isfinite(waveform).all():
             raise AudioError("the waveform holds values that are not finite numbers")
+        if self._pads and len(waveform) > self._extractor.n_samples:
+            raise AudioError(
+                f"the recording lasts {duration_s:.1f} s; this family hears at most "
+                f"{self._extractor.n_samples / SAMPLE_RATE_HZ:.0f} s"
+            )
         extracted = self._extractor(
             waveform,
             sampling_rate=SAMPLE_RATE_HZ,
-            padding="do_not_pad",
+            padding="max_length" if self._pads else "do_not_pad",
             truncation=False,
             return_tensors="np",
         )
         features: npt.NDArray[np.float16] = extracted["input_features"][0].astype(np.float16)
-        return features
+        if not self._pads:
+            return features
+        frames = -(-len(waveform) // HOP_SAMPLES) + CONTEXT_FRAMES
+        return padded(features[:, :frames], frames)

@@ -10,6 +10,7 @@ from edgecloud.decoding.stopping import Stopping
 from edgecloud.models.audio_lm import AudioLM, pick_device
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.processor import Processor
+from edgecloud.models.verifying import verify_weights
 
 __all__ = ["Loaded", "load"]
 
@@ -27,15 +28,20 @@ class Loaded:
         return self.processor.stopping(StopLimits(max_sentences=1))
 
 
-def load(name: str, path: str, *, device: str, dtype: str) -> Loaded:
+def load(name: str, path: str, *, device: str, dtype: str, verify: bool = False) -> Loaded:
     """Load the checkpoint at ``path``; ``name`` is what results call it.
 
+    The checkpoint's ``model_type`` decides which family's network and prompts are used. With ``verify``
+    the weights are compared with what is known of them (:mod:`edgecloud.models.verifying`).
+
     Raises:
-        CheckpointError: the folder or its content is not usable.
+        CheckpointError: the folder or its content is not usable, or not what it should be.
         ModelError: the device does not exist, or the vocabulary is larger than the output layer.
         OutOfMemoryError: it does not fit on the device.
     """
     checkpoint = Checkpoint.open(path)
+    if verify:
+        verify_weights(checkpoint)
     processor = Processor(checkpoint)
     model = AudioLM.load(
         checkpoint,
@@ -45,11 +51,13 @@ def load(name: str, path: str, *, device: str, dtype: str) -> Loaded:
     )
     facts = {
         "name": name,
+        "family": checkpoint.family.model_type,
         "parameters": model.parameters,
         "dtype": model.dtype,
         "device": model.device,
         "sha256": checkpoint.fingerprint(),
         "tokenizer_sha256": processor.fingerprint(),
+        "shared": processor.shared(),
         "vocab_size": processor.vocab_size,
     }
     return Loaded(model, processor, facts)

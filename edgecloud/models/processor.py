@@ -1,6 +1,7 @@
 """Between people's data and a model's: waveform and words in, prompt; tokens out, text.
 
-Tokenizer, chat template, audio placeholder and log-mel settings all come from one checkpoint folder.
+Tokenizer, chat template, audio placeholder and log-mel settings all come from one checkpoint folder,
+and the checkpoint's family says how they go together.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +24,7 @@ from edgecloud.models.prompts import prompt_messages
 
 __all__ = ["Processor"]
 
+_FEATURES = "preprocessor_config.json"
 _AUDIO_TOKEN = "<|AUDIO|>"
 _END_TOKENS = ("<|im_end|>", "<|endoftext|>")
 _SENTENCE_ENDS = ("。", "！", "？", ".", "!", "?")
@@ -32,8 +35,11 @@ class Processor:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._path: Path = checkpoint.path
+        self._family = checkpoint.family
+        self._tower = checkpoint.family.tower_settings(checkpoint.config)
+        self._log_mel: LogMel | None = None
         # Without its files the tokenizer's class makes an empty vocabulary and says nothing.
-        for name in ("tokenizer.json", "preprocessor_config.json"):
+        for name in ("tokenizer.json", *([_FEATURES] if self.hears else [])):
             if not (checkpoint.path / name).is_file():
                 raise CheckpointError(f"model {checkpoint.path}: {name} is missing; fetch it again")
         try:
@@ -42,7 +48,8 @@ class Processor:
             self._tokenizer = Qwen2Tokenizer.from_pretrained(
                 str(checkpoint.path), local_files_only=True
             )
-            self._log_mel = LogMel(checkpoint.path)
+            if self.hears:
+                self._log_mel = LogMel(checkpoint.path, pads=self._family.pads_audio)
         except (KeyError, OSError, ValueError) as error:
             raise CheckpointError(
                 f"model {checkpoint.path}: tokenizer or feature extractor: "
@@ -52,23 +59,48 @@ class Processor:
             self._tokenizer.chat_template = _chat_template(checkpoint.path)
         self.vocab_size = len(self._tokenizer)
         """Entries of the tokenizer, special tokens included: the vocabulary that models share."""
-        self._audio_id = self._token_id(_AUDIO_TOKEN)
+        self._audio_id = self._token_id(_AUDIO_TOKEN) if self.hears else -1
+
+    @property
+    def hears(self) -> bool:
+        """Whether the model takes recordings; otherwise :meth:`text_prompt` makes its prompts."""
+        return self._family.hears
+
+    def shared(self) -> dict[str, Any]:
+        """JSON: what two models must have in common to decode together, in parts that can be told
+        apart (:mod:`edgecloud.models.pairing`). Padding of the output layer is none of it."""
+        vocabulary = sorted(self._tokenizer.get_vocab().items())
+        special = self._tokenizer.added_tokens_decoder
+        log_mel = self._log_mel
+        return {
+            "family": self._family.model_type,
+            "vocabulary": {"entries": self.vocab_size, "sha256": _sha256(vocabulary)},
+            "special ids": {str(token): index for index, token in sorted(special.items())},
+            "chat template": _sha256(self._tokenizer.chat_template),
+            "audio": {} if log_mel is None else {**log_mel.settings, **self._tower},
+        }
 
     def fingerprint(self) -> str:
         """A sha256 of the vocabulary and the chat template: equal for models that can decode
         together."""
         facts = [sorted(self._tokenizer.get_vocab().items()), self._tokenizer.chat_template]
-        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+        return _sha256(facts)
 
     @property
     def features_key(self) -> str:
         """What features depend on besides the recording, for a cache."""
-        settings = (self._path / "preprocessor_config.json").read_bytes()
-        return f"log-mel float16 1 {hashlib.sha256(settings).hexdigest()}"
+        settings = (self._path / _FEATURES).read_bytes()
+        padding = "padded " if self._family.pads_audio else ""
+        return f"log-mel float16 1 {padding}{hashlib.sha256(settings).hexdigest()}"
 
     def features(self, waveform: NDArray[np.float32]) -> NDArray[np.float16]:
-        """Log-mel ``(n_mels, T) float16`` of a mono 16 kHz waveform ``(n,)``."""
-        return self._log_mel(waveform)
+        """Log-mel ``(n_mels, T) float16`` of a mono 16 kHz waveform ``(n,)``.
+
+        Raises:
+            AudioError: the model cannot take such a recording.
+            ModelError: it takes none at all.
+        """
+        return self._ears(waveform)
 
     def prompt(
         self,
@@ -79,19 +111,20 @@ class Processor:
         transcription: str | None = None,
     ) -> Prompt:
         """The request for one recording, its audio placeholder repeated once per audio embedding."""
-        messages = prompt_messages(language, prompt_type, transcription)
-        text = self._tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True
-        )
-        ids = self._tokenizer.encode(str(text), add_special_tokens=False)
+        frames = self._ears.frames(features)
+        ids = self._ids(prompt_messages(language, prompt_type, transcription))
         if ids.count(self._audio_id) != 1:
             raise ModelError(
                 f"model {self._path}: its chat template gives {ids.count(self._audio_id)} audio "
                 "placeholders for one recording; it must give one"
             )
         place = ids.index(self._audio_id)
-        audio = [self._audio_id] * audio_token_count(features.shape[1])
+        audio = [self._audio_id] * audio_token_count(frames)
         return Prompt((*ids[:place], *audio, *ids[place + 1 :]), features)
+
+    def text_prompt(self, text: str) -> Prompt:
+        """The request that ``text`` is, as one turn of the user; the system prompt is the template's."""
+        return Prompt(tuple(self._ids([{"role": "user", "content": text}])))
 
     def text(self, tokens: list[int] | tuple[int, ...]) -> str:
         """The caption that ``tokens`` spell, without special tokens."""
@@ -105,6 +138,21 @@ class Processor:
             sentence_ids=self._sentence_ids() if limits.max_sentences is not None else frozenset(),
         )
 
+    @property
+    def _ears(self) -> LogMel:
+        if self._log_mel is None:
+            raise ModelError(
+                f"model {self._path} takes text alone; give --dataset-type text, or a model that hears"
+            )
+        return self._log_mel
+
+    def _ids(self, messages: list[dict[str, Any]]) -> list[int]:
+        """The token ids of a conversation, up to where the answer begins."""
+        text = self._tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True
+        )
+        return list(self._tokenizer.encode(str(text), add_special_tokens=False))
+
     def _sentence_ids(self) -> frozenset[int]:
         pieces = self._tokenizer.batch_decode([[i] for i in range(self.vocab_size)])
         return frozenset(
@@ -116,6 +164,10 @@ class Processor:
         if token_id is None:
             raise CheckpointError(f"model {self._path}: its tokenizer has no token {token}")
         return int(token_id)
+
+
+def _sha256(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _chat_template(folder: Path) -> str:

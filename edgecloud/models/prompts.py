@@ -1,6 +1,6 @@
 """Prompt texts: language × prompt type, with or without the transcription.
 
-The same messages go to the miniature pair and to Qwen2.5-Omni: a short system prompt, then one user
+The same messages go to the miniature pair, to Qwen2.5-Omni and to Qwen2-Audio: a short system prompt, then one user
 turn that holds the audio first and the instruction after it. The system prompt and the audio come
 before anything that depends on the language or the prompt type, so that all requests about one
 recording share their beginning.
@@ -89,13 +89,14 @@ def prompt_messages(
     """The request as chat messages for the family's chat template.
 
     The user turn holds one audio entry (the template writes the audio start, placeholder and end
-    tokens for it) and then the instruction. Arguments and errors are those of `instruction`.
+    tokens for it; some look for the type, some for the key) and then the instruction. Arguments and
+    errors are those of `instruction`.
     """
     text = instruction(language, prompt_type, transcription=transcription)
     return [
         {"role": "system", "content": [{"type": "text", "text": SYSTEM_PROMPT}]},
         {
             "role": "user",
-            "content": [{"type": "audio"}, {"type": "text", "text": text}],
+            "content": [{"type": "audio", "audio": ""}, {"type": "text", "text": text}],
         },
     ]

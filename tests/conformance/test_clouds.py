@@ -31,6 +31,7 @@ from edgecloud.contracts import (
     Verdict,
 )
 from edgecloud.decoding.stopping import Stopping
+from edgecloud.draws import Distribution
 from edgecloud.errors import CloudError, CloudTimeout, CloudUnavailable
 from edgecloud.hardware.clock import ModelledClock, TimedCloud
 from edgecloud.hardware.profiles import profile
@@ -289,8 +290,9 @@ class _YesSession(LocalSession):
         draft: Sequence[int],
         acceptance: Acceptance,
         continuation: int = 0,
+        drawn_from: Sequence[Distribution] = (),
     ) -> Pending[Verdict]:
-        found = super().submit(committed, draft, acceptance, continuation).result()
+        found = super().submit(committed, draft, acceptance, continuation, drawn_from).result()
         return Pending(lambda: replace(found, kept=len(draft), cost=CloudCost()))
 
 

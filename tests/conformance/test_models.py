@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -11,11 +13,13 @@ from edgecloud.hardware.clock import ModelledClock, TimedModel
 from edgecloud.hardware.profiles import profile
 from edgecloud.models.audio_lm import AudioLM
 from edgecloud.models.checkpoint import Checkpoint
+from edgecloud.models.loading import Loaded, load
 from edgecloud.models.openvino.loading import load_quantised
 from edgecloud.models.openvino.model import OpenVINOLM
 from edgecloud.models.processor import Processor
 from edgecloud.models.reference import EDGE_CHECKPOINT
 from edgecloud.models.scripted import ScriptedModel, hashed
+from edgecloud.models.stages import StagedDecoder
 from tests.conformance.model_conformance import ModelConformance
 
 
@@ -105,3 +109,49 @@ class TestQuantisedWithAudio(ModelConformance):
         processor = embedded_edge[1]
         features = processor.features(tone)
         return processor.prompt(features, language="chinese", prompt_type="concise")
+
+
+@pytest.fixture(scope="module")
+def qwen2_audio(audio_folder: Path) -> Loaded:
+    return load("m", str(audio_folder), device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def qwen2_text(text_folder: Path) -> Loaded:
+    return load("m", str(text_folder), device="cpu", dtype="float32")
+
+
+class TestQwen2AudioWithAudio(ModelConformance):
+    @pytest.fixture
+    def model(self, qwen2_audio: Loaded) -> Model:
+        return qwen2_audio.model.fresh()
+
+    @pytest.fixture
+    def prompt(self, qwen2_audio: Loaded, tone: NDArray[np.float32]) -> Prompt:
+        processor = qwen2_audio.processor
+        features = processor.features(tone)
+        return processor.prompt(features, language="chinese", prompt_type="concise")
+
+
+class TestQwen2Text(ModelConformance):
+    @pytest.fixture
+    def model(self, qwen2_text: Loaded) -> Model:
+        return qwen2_text.model.fresh()
+
+    @pytest.fixture
+    def prompt(self, qwen2_text: Loaded) -> Prompt:
+        return qwen2_text.processor.text_prompt("the voice.")
+
+
+class TestLayersInStages(ModelConformance):
+    """As they run where layers lie on several devices; here all of them are the processor."""
+
+    @pytest.fixture
+    def model(self, qwen2_text: Loaded) -> Model:
+        network = qwen2_text.model._thinker
+        decoder = StagedDecoder(network.model, [slice(0, 1), slice(1, 2), slice(2, None)])
+        return AudioLM(network, decoder, vocab_size=qwen2_text.processor.vocab_size)
+
+    @pytest.fixture
+    def prompt(self) -> Prompt:
+        return Prompt((10, 20, 30, 40))

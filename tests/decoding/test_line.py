@@ -15,11 +15,14 @@ from edgecloud.contracts import (
     StopLimits,
     Verdict,
 )
+from edgecloud.decoding.drafting import Drafter
 from edgecloud.decoding.line import Line
 from edgecloud.decoding.pace import Budget, Pace
 from edgecloud.decoding.recorder import Recorder
+from edgecloud.draws import GREEDY, Distribution
 from edgecloud.errors import CloudTimeout
 from edgecloud.hardware.clock import WallClock
+from edgecloud.models.scripted import ScriptedModel, hashed
 
 
 class LateSession(CloudSession):
@@ -40,6 +43,7 @@ class LateSession(CloudSession):
         draft: Sequence[int],
         acceptance: Acceptance,
         continuation: int = 0,
+        drawn_from: Sequence[Distribution] = (),
     ) -> Pending[Verdict]:
         self.submitted += 1
         return Pending(lambda: Verdict(0, 1))
@@ -59,12 +63,17 @@ def test_a_start_that_failed_is_told_once_and_nothing_more_is_asked(how: str) ->
         def open(self, prompt: Prompt) -> CloudSession:
             return session
 
-    line = Line(Cloud(), Prompt((1,)), Acceptance(), Pace(Budget()), recorder)
+    prompt = Prompt((1,))
+    pace = Pace(Budget())
+    line = Line(Cloud(), prompt, Acceptance(), pace, recorder, sampling=GREEDY)
+    drafter = Drafter(
+        ScriptedModel(hashed(0, vocab_size=8), vocab_size=8), prompt, end_ids=frozenset()
+    )
     line.start(0)
     if how == "awaited":
         assert line.started() == []
     else:
-        assert line.ask([], [2, 3], 0, None) is None
+        assert line.ask([], [2, 3], 0, drafter, ahead=False) is None
     assert not line.usable
     assert session.submitted == 0
     assert len(recorder.trace().of("degrade")) == 1

@@ -112,7 +112,7 @@ def test_another_file_is_refused(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(ConfigError, match=r"link trace .*trace\.csv"):
         link(str(path))
-    with pytest.raises(ConfigError, match="unknown link 'none'; choose one of lan"):
+    with pytest.raises(ConfigError, match="unknown link 'none'; choose one of 100ms, lan"):
         link("none")
 
 

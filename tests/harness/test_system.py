@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from edgecloud.config import resolve
 from edgecloud.errors import ConfigError, ModelError, WorkerError
 from edgecloud.harness.system import System, _check_pair, model_of
+from edgecloud.models.checkpoint import Checkpoint
+from edgecloud.models.processor import Processor
 from edgecloud.models.reference import CLOUD_CHECKPOINT, EDGE_CHECKPOINT
 
 
@@ -20,11 +24,27 @@ def test_a_model_is_called_by_its_folder() -> None:
 
 
 def test_two_sides_must_speak_the_same_tokens() -> None:
-    edge = {"tokenizer_sha256": "a"}
+    edge = {"tokenizer_sha256": "a", "shared": {}}
     _check_pair(edge, None)
     _check_pair(edge, {"tokenizer_sha256": "a"})
     with pytest.raises(ModelError, match="different tokenizers"):
         _check_pair(edge, {"tokenizer_sha256": "b"})
+
+
+def test_a_pair_that_does_not_fit_is_told_what_differs(
+    text_folder: Path, audio_folder: Path, omni_folder: Path
+) -> None:
+    text, audio, omni = (
+        {"shared": Processor(Checkpoint.open(folder)).shared()}
+        for folder in (text_folder, audio_folder, omni_folder)
+    )
+    _check_pair(omni, omni)
+    with pytest.raises(ModelError, match=r"qwen2 on the edge, qwen2_audio in the cloud") as info:
+        _check_pair(text, audio)
+    for part in ("do not fit together", "the chat templates differ", "--edge-model"):
+        assert part in str(info.value)
+    with pytest.raises(ModelError, match="n_window is 100 on the edge, absent in the cloud"):
+        _check_pair(omni, audio)
 
 
 def test_an_unknown_profile_is_found_before_any_process_starts() -> None:

@@ -41,6 +41,8 @@ def recordings(group: Group, texts: Texts, *, embed: bool) -> Recordings:
     """The recordings of a group's samples, where they are to be embedded and can be found."""
     result = next(iter(group.arms.values()))
     config = result["experiment_config"]
+    if config.get("dataset_type") == "text":
+        return Recordings(reason=texts("audio_none"))
     given = config.get("dataset_path")
     path = Path(given) if given else FOLDER / f"{group.language}.json"
     shipped = result["data"].get("manifest") == "embedded" or path.resolve().parent == FOLDER
@@ -53,7 +55,7 @@ def recordings(group: Group, texts: Texts, *, embed: bool) -> Recordings:
     except ManifestError as error:
         return Recordings(reason=str(error).splitlines()[0])
     wanted = {entry["file_id"] for r in group.arms.values() for entry in r["detailed_results"]}
-    return _read((s.file_id, s.audio_path) for s in samples if s.file_id in wanted)
+    return _read((s.file_id, s.audio_path or Path()) for s in samples if s.file_id in wanted)
 
 
 def _read(paths: Iterable[tuple[str, Path]]) -> Recordings:

@@ -182,6 +182,7 @@ SENTENCES: Final[dict[str, tuple[str, str]]] = {
         "{group}：未嵌入录音：{reason}。",
     ),
     "audio_not_asked": ("--embed-audio was not given", "未指定 --embed-audio"),
+    "audio_none": ("the samples are prompts of text alone", "样本只有文本提示，没有录音"),
     "journal_missing": ("there is no {path}", "{path} 不存在"),
     "journal_foreign": ("{path} is of another run", "{path} 属于另一次运行"),
 }

@@ -67,7 +67,11 @@ def test_the_corpus_is_held_out_and_of_the_size_it_should_be(manifest: Path) -> 
         found = sf.info(audio)
         assert 1.0 <= found.duration <= 8.0
         assert (found.format, found.samplerate, found.channels) == ("FLAC", 16_000, 1)
-        assert all(len(set(entry[f"{name}_caption"])) == 3 for name in ("chinese", "english"))
+        for name in ("chinese", "english"):
+            captions = entry[f"{name}_caption"]
+            assert len(captions) == 3
+            # A phrase has so few wordings that two may be drawn alike.
+            assert len(set(captions)) == 3 or manifest.stem.endswith("concise")
         size += audio.stat().st_size
     assert size <= 8 * 2**20
 

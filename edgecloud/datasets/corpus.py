@@ -1,0 +1,28 @@
+"""The samples that a configuration names, whatever format they are kept in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgecloud.config import Config
+from edgecloud.contracts import Sample
+from edgecloud.datasets.manifest import embedded_manifest, load_manifest
+from edgecloud.datasets.prompts import load_prompts
+
+__all__ = ["load_corpus"]
+
+
+def load_corpus(config: Config) -> tuple[tuple[Sample, ...], Path]:
+    """The manifest that ``config`` names, or the embedded corpus in its language, and its path.
+
+    Raises:
+        ManifestError: it is missing, broken or empty.
+    """
+    if config.dataset_path is None:
+        path = embedded_manifest(config.language, config.prompt_type)
+    else:
+        path = Path(config.dataset_path)
+    if config.dataset_type == "text":
+        return load_prompts(path, language=config.language), path
+    corpus = load_manifest(path, language=config.language, caption_type=config.caption_type)
+    return corpus, path

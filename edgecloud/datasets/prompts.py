@@ -1,0 +1,68 @@
+"""The text manifest: a JSON list of prompts without recordings, for ``--dataset-type text``.
+
+An entry holds ``file_id`` and ``prompt`` (the user's turn, word for word), and may hold ``references``
+(a text or a list of texts), their ``language`` (``chinese`` or ``english``; the run's when it is left
+out), ``dataset`` and ``index``. Other keys are ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, get_args
+
+from edgecloud.contracts import Language, Sample
+from edgecloud.datasets.manifest import check_entries, kind, texts
+
+__all__ = ["load_prompts"]
+
+_LANGUAGES: Final = get_args(Language)
+
+
+def load_prompts(path: Path | str, *, language: Language) -> tuple[Sample, ...]:
+    """Every entry of a text manifest, in its order. Blank references are none.
+
+    Raises:
+        ManifestError: the file is missing, is not JSON or not a list, or entries are broken; lists
+            every problem with its entry and field.
+    """
+    entries = check_entries(Path(path), _mistyped)
+    return tuple(_sample(entry, position, language) for position, entry in enumerate(entries))
+
+
+def _mistyped(entry: Mapping[str, Any]) -> list[str]:
+    problems = []
+    for field in ("file_id", "prompt"):
+        if field not in entry:
+            problems.append(f"{field} is missing")
+        elif not isinstance(entry[field], str):
+            problems.append(f"{field} must be text, not {kind(entry[field])}")
+        elif not entry[field].strip():
+            problems.append(f"{field} is empty")
+    references = entry.get("references")
+    listed = references if isinstance(references, list) else [references]
+    problems += [
+        f"references must be a text or a list of texts, not {kind(reference)}"
+        for reference in listed
+        if not isinstance(reference, str) and references is not None
+    ]
+    if entry.get("language") not in (None, *_LANGUAGES):
+        problems.append(f"language must be {' or '.join(_LANGUAGES)}, not {entry['language']!r}")
+    if not isinstance(entry.get("dataset"), str | None):
+        problems.append(f"dataset must be text, not {kind(entry['dataset'])}")
+    index = entry.get("index", 0)
+    if isinstance(index, bool) or not isinstance(index, int) or index < 0:
+        problems.append(f"index must be a whole number from 0 on, not {index!r}")
+    return problems
+
+
+def _sample(entry: Mapping[str, Any], position: int, language: Language) -> Sample:
+    return Sample(
+        file_id=entry["file_id"],
+        index=entry.get("index", position),
+        dataset=entry.get("dataset") or "text",
+        audio_path=None,
+        references=texts(entry.get("references")),
+        reference_language=entry.get("language") or language,
+        prompt=entry["prompt"],
+    )

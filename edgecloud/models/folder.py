@@ -1,0 +1,74 @@
+"""The files of a checkpoint's folder: which there must be, and what the small ones say. No torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, cast
+
+from edgecloud.errors import CheckpointError
+from edgecloud.models.families import FAMILIES, Family
+
+__all__ = ["INDEX", "SMALL_FILES", "WEIGHTS", "family_of", "needed_shards", "read_json"]
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+SMALL_FILES = (
+    "config.json",
+    INDEX,
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "preprocessor_config.json",
+    "chat_template.json",
+    "chat_template.jinja",
+)
+"""Everything but weights that is read, where a folder has it."""
+
+
+def family_of(folder: Path, config: dict[str, Any]) -> Family:
+    """The family of a folder, by its ``config``.
+
+    Raises:
+        CheckpointError: no family that is supported.
+    """
+    family = FAMILIES.get(str(config.get("model_type")))
+    if family is None:
+        raise CheckpointError(
+            f"model {folder}: config.json says model_type {config.get('model_type')!r}; "
+            f"supported: {', '.join(map(repr, FAMILIES))}"
+        )
+    return family
+
+
+def needed_shards(folder: Path, family: Family) -> list[str]:
+    """The files with weights that hold a part of the family's network, by the folder's index.
+
+    Raises:
+        CheckpointError: the index is none.
+    """
+    index = folder / INDEX
+    if not index.exists():
+        return [WEIGHTS]
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(
+        isinstance(name, str) and Path(name).name == name for name in weight_map.values()
+    ):
+        raise CheckpointError(f"model {folder}: {INDEX} has no weight_map of file names")
+    return sorted({file for name, file in weight_map.items() if family.parameter(name)})
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file of a folder.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"model {path.parent}: {path.name}: {error.strerror}") from error
+    except ValueError as error:
+        raise CheckpointError(f"model {path.parent}: {path.name} is not JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"model {path.parent}: {path.name} is not a JSON object")
+    return cast("dict[str, Any]", content)

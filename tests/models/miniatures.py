@@ -1,0 +1,165 @@
+"""Checkpoints of each family in miniature: the families' own classes, random weights, published layout."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    PreTrainedModel,
+    Qwen2_5OmniConfig,
+    Qwen2_5OmniForConditionalGeneration,
+    Qwen2AudioConfig,
+    Qwen2AudioForConditionalGeneration,
+    Qwen2AudioProcessor,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    WhisperFeatureExtractor,
+)
+
+from edgecloud.models.reference import tokenizer as tok
+from edgecloud.models.reference.layout import write_feature_settings
+from tests.conftest import byte_tokenizer
+
+__all__ = ["TEXT_TEMPLATE", "audio_checkpoint", "omni_checkpoint", "text_checkpoint"]
+
+TEXT_TEMPLATE = (
+    "{%- if messages[0]['role'] == 'system' %}"
+    "{{- '<|im_start|>system\n' + messages[0]['content'] + '<|im_end|>\n' }}"
+    "{%- else %}{{- '<|im_start|>system\nYou help.<|im_end|>\n' }}{%- endif %}"
+    "{%- for message in messages %}{%- if message['role'] != 'system' %}"
+    "{{- '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{%- endif %}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"
+)
+"""Of the kind that Qwen2.5's text models have: contents are texts, and a system prompt is added."""
+
+_TEXT = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 4096,
+    "hidden_act": "silu",
+}
+_TOWER = {
+    "num_mel_bins": 128,
+    "encoder_layers": 1,
+    "encoder_attention_heads": 2,
+    "encoder_ffn_dim": 32,
+    "d_model": 32,
+    "max_source_positions": 1500,
+}
+
+
+def audio_checkpoint(folder: Path, *, seed: int = 1, padded_rows: int = 0) -> Path:
+    """Qwen2-Audio; ``padded_rows`` are rows of the output layer beyond the tokenizer."""
+    tokenizer = _tokenizer(folder, Qwen2AudioProcessor.default_chat_template.fget(None))
+    WhisperFeatureExtractor(feature_size=128, return_attention_mask=True).save_pretrained(
+        str(folder)
+    )
+    rows = tokenizer.get_vocab_size() + padded_rows
+    config = Qwen2AudioConfig(
+        text_config={**_TEXT, "model_type": "qwen2", "vocab_size": rows},
+        audio_config={**_TOWER, "model_type": "qwen2_audio_encoder"},
+        audio_token_index=tokenizer.token_to_id(tok.AUDIO),
+    )
+    return _save(Qwen2AudioForConditionalGeneration, config, folder, seed)
+
+
+def text_checkpoint(
+    folder: Path, *, seed: int = 1, tied: bool = True, padded_rows: int = 0, layers: int = 3
+) -> Path:
+    """Qwen2.5 for text alone."""
+    tokenizer = _tokenizer(folder, TEXT_TEMPLATE)
+    rows = tokenizer.get_vocab_size() + padded_rows
+    sizes = {**_TEXT, "num_hidden_layers": layers}
+    config = Qwen2Config(**sizes, vocab_size=rows, tie_word_embeddings=tied)
+    return _save(Qwen2ForCausalLM, config, folder, seed)
+
+
+def omni_checkpoint(folder: Path, *, seed: int = 1) -> Path:
+    """The whole of a Qwen2.5-Omni: thinker with its vision tower, talker and vocoder."""
+    tokenizer = _tokenizer(folder, tok.CHAT_TEMPLATE)
+    write_feature_settings(folder)
+    rows = tokenizer.get_vocab_size()
+    turns = {"rope_type": "default", "type": "default"}
+    vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2}
+    thinker = {
+        "text_config": {
+            **_TEXT,
+            "vocab_size": rows,
+            "rope_scaling": {"mrope_section": [2, 1, 1], **turns},
+            "tie_word_embeddings": False,
+        },
+        "audio_config": {**_TOWER, "n_window": 100, "output_dim": 32},
+        "vision_config": {**vision, "out_hidden_size": 32, "fullatt_block_indexes": [0]},
+        "audio_token_index": tokenizer.token_to_id(tok.AUDIO),
+    }
+    # The talker's vocabulary must hold the family's own special ids, or transformers warns.
+    talker = {
+        "hidden_size": 8,
+        "embedding_size": 32,
+        "intermediate_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 4,
+        "vocab_size": 152_064,
+        "rope_scaling": {"mrope_section": [1, 1, 0], **turns},
+    }
+    encoder = {"enc_channels": [8, 8, 8, 8, 24], "enc_attention_channels": 4, "enc_se_channels": 4}
+    vocoder = {
+        "dit_config": {
+            **encoder,
+            "hidden_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "head_dim": 8,
+            "emb_dim": 16,
+            "num_embeds": 9,
+            "enc_dim": 8,
+            "enc_emb_dim": 8,
+            "mel_dim": 8,
+            "look_ahead_layers": [0],
+            "look_backward_layers": [0],
+        },
+        "bigvgan_config": {
+            "mel_dim": 8,
+            "upsample_initial_channel": 16,
+            "upsample_rates": [2],
+            "upsample_kernel_sizes": [4],
+            "resblock_kernel_sizes": [3],
+            "resblock_dilation_sizes": [[1, 3, 5]],
+        },
+    }
+    config = Qwen2_5OmniConfig(
+        thinker_config=thinker, talker_config=talker, token2wav_config=vocoder
+    )
+    return _save(Qwen2_5OmniForConditionalGeneration, config, folder, seed)
+
+
+def _tokenizer(folder: Path, template: str) -> Any:
+    tokenizer = byte_tokenizer()
+    tok.save_tokenizer(tokenizer, folder)
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**settings, "chat_template": template}), encoding="utf-8")
+    (folder / "chat_template.jinja").unlink()
+    return tokenizer
+
+
+def _save(kind: type[PreTrainedModel], config: Any, folder: Path, seed: int) -> Path:
+    """Weights spread widely enough that choices are clear, in shards of 60 kB."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = kind(config)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.ndim > 1:
+                    parameter.normal_(std=0.3)
+    model.save_pretrained(str(folder), max_shard_size="60KB")
+    return folder
