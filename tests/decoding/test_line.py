@@ -67,7 +67,7 @@ def test_a_start_that_failed_is_told_once_and_nothing_more_is_asked(how: str) ->
     pace = Pace(Budget())
     line = Line(Cloud(), prompt, Acceptance(), pace, recorder, sampling=GREEDY)
     drafter = Drafter(
-        ScriptedModel(hashed(0, vocab_size=8), vocab_size=8), prompt, end_ids=frozenset()
+        ScriptedModel(hashed(0, vocab_size=8, end_id=7), vocab_size=8), prompt, end_ids=frozenset()
     )
     line.start(0)
     if how == "awaited":
