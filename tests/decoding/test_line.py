@@ -19,7 +19,7 @@ from edgecloud.decoding.drafting import Drafter
 from edgecloud.decoding.line import Line
 from edgecloud.decoding.pace import Budget, Pace
 from edgecloud.decoding.recorder import Recorder
-from edgecloud.draws import GREEDY, Distribution
+from edgecloud.draws import GREEDY, Distribution, Sampling
 from edgecloud.errors import CloudTimeout
 from edgecloud.hardware.clock import WallClock
 from edgecloud.models.scripted import ScriptedModel, hashed
@@ -60,7 +60,7 @@ def test_a_start_that_failed_is_told_once_and_nothing_more_is_asked(how: str) ->
     session, recorder = LateSession(), Recorder(WallClock())
 
     class Cloud:
-        def open(self, prompt: Prompt) -> CloudSession:
+        def open(self, prompt: Prompt, sampling: Sampling = GREEDY) -> CloudSession:
             return session
 
     prompt = Prompt((1,))
