@@ -42,7 +42,8 @@ class Found:
 
 
 def id_of(point: Point) -> str:
-    return "-".join([point.name.replace(" ", "_"), *(str(value) for value in point.place.values())])
+    name = point.name.replace(",", "").replace(" ", "_")
+    return "-".join([name, *(str(value) for value in point.place.values())])
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +83,7 @@ def test_frontier(point: Point, found: Found, benchmark: Any, request: Any) -> N
         verdict
         for verdict in found.verdicts
         if verdict.policy == point.name
-        and all(verdict.place[key] == value for key, value in point.place.items())
+        and all(value == point.place.get(key) for key, value in verdict.place.items())
     ]
     missed = [f"{v.measure} {v.value}, wanted {v.bound}" for v in verdicts if not v.met]
     add_rows(
