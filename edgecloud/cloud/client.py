@@ -97,6 +97,8 @@ class HttpChannel:
         self._url = url.rstrip("/")
         self._headers = _headers(token)
         self._breaker = breaker or Breaker()
+        # Read once: a client made anew after a failure must not spend a caption's time on it.
+        self._trusted = httpx.create_ssl_context(trust_env=False) if _encrypted(url) else False
         self._client = self._fresh_client()
         self._waiting: list[bytes] = []
         self._body = b""
@@ -181,11 +183,11 @@ class HttpChannel:
             self._client = self._fresh_client()
         self._exchange = None
 
-    @staticmethod
-    def _fresh_client() -> httpx.Client:
+    def _fresh_client(self) -> httpx.Client:
         # Head and body leave as two small writes: the second must not wait for the first's receipt.
         at_once = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
-        return httpx.Client(transport=httpx.HTTPTransport(socket_options=at_once), trust_env=False)
+        transport = httpx.HTTPTransport(verify=self._trusted, socket_options=at_once)
+        return httpx.Client(transport=transport, trust_env=False)
 
 
 class _Exchange:
@@ -294,6 +296,10 @@ def _pause(state: RetryCallState) -> float:
 
 def _headers(token: str | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def _encrypted(url: str) -> bool:
+    return url.lower().startswith("https:")
 
 
 def describe(url: str, *, token: str | None, timeout_s: float) -> dict[str, Any]:
