@@ -110,10 +110,12 @@ def line() -> Iterator[Line]:
         )
         exchange.answer(answer.status_code, answer.content)
 
-    with running(LocalCloud(cloud.model, cloud.stopping())) as service:
-        with Gateway(service, relay) as gateway:
-            found.url = gateway.url
-            yield found
+    with (
+        running(LocalCloud(cloud.model, cloud.stopping())) as service,
+        Gateway(service, relay) as gateway,
+    ):
+        found.url = gateway.url
+        yield found
 
 
 def config(language: str, **settings: Any) -> Config:
@@ -287,7 +289,7 @@ def test_a_planted_leak_is_found(
 def test_a_header_too_many_is_found(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     sample = corpus("english")[1]
     headers = {"X-Recording": sample.audio_path.name}
-    monkeypatch.setattr("edgecloud.cloud.client._headers", lambda token: headers)
+    monkeypatch.setattr("edgecloud.cloud.client._headers", lambda _: headers)
     passed = line.caption(sample, config("english"))
     with pytest.raises(Leak, match="header X-Recording"):
         check(passed, secrets_of(sample, line))
