@@ -2,7 +2,8 @@
 
 Runs when it is named (``tox -e load``). The edges' drafts are recorded once and replayed, so that the
 edges do not take the cores. Both ways of handling take turns in one run, against services of the same
-settings; the figures go to ``load.json`` in the output folder.
+settings; the figures go to
+``load/load.json`` in the output folder.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from bench.conftest import CONFIG
+from bench.conftest import CONFIG, WRITTEN
 
 if TYPE_CHECKING:
     from bench.replay import Caption, Replayed
@@ -120,9 +121,7 @@ def prompts(edge: Loaded) -> list[Prompt]:
     return found
 
 
-def test_sixteen_edges_at_once(
-    recorded: list[Caption], request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_sixteen_edges_at_once(recorded: list[Caption], request: pytest.FixtureRequest) -> None:
     from bench.replay import replay
 
     done = 0
@@ -154,11 +153,11 @@ def test_sixteen_edges_at_once(
         "load_average": psutil.getloadavg(),
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
-    folder = Path(request.config.stash[CONFIG].output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "load.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    with capsys.disabled():
-        print(f"\n{json.dumps(facts, indent=1)}")
+    config = request.config.stash[CONFIG]
+    path = Path(config.output_dir) / "load" / f"{config.output_name or 'load'}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    request.config.stash[WRITTEN].append(path)
     assert done == CAPTIONS
     assert growth <= FLAT
     assert ratio >= FASTER
