@@ -8,6 +8,7 @@ once. Every wait ends at the caller's deadline, whatever the network does.
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -98,7 +99,7 @@ class HttpChannel:
         self._headers = _headers(token)
         self._breaker = breaker or Breaker()
         # Read once: a client made anew after a failure must not spend a caption's time on it.
-        self._trusted = httpx.create_ssl_context(trust_env=False) if _encrypted(url) else False
+        self._trusted = _trusted(url)
         self._client = self._fresh_client()
         self._waiting: list[bytes] = []
         self._body = b""
@@ -298,8 +299,10 @@ def _headers(token: str | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
-def _encrypted(url: str) -> bool:
-    return url.lower().startswith("https:")
+def _trusted(url: str) -> ssl.SSLContext | bool:
+    """Whose certificates are believed: the usual authorities', or those in SSL_CERT_FILE. Not read where
+    nothing is encrypted, which takes longer than a verification."""
+    return httpx.create_ssl_context() if url.lower().startswith("https:") else False
 
 
 def describe(url: str, *, token: str | None, timeout_s: float) -> dict[str, Any]:
@@ -314,6 +317,7 @@ def describe(url: str, *, token: str | None, timeout_s: float) -> dict[str, Any]
             f"{url.rstrip('/')}/v1/model",
             headers=_headers(token),
             timeout=timeout_s,
+            verify=_trusted(url),
             trust_env=False,
         )
     except (httpx.HTTPError, httpx.InvalidURL) as error:

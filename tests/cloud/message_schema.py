@@ -17,7 +17,7 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ANSWERS", "REQUESTS", "Leak", "Secrets", "check_body", "check_head"]
+__all__ = ["ANSWERS", "REQUESTS", "Leak", "Secrets", "check_body", "check_head", "well_formed"]
 
 VERSION = 1
 MEL_BINS = 128
@@ -43,6 +43,7 @@ class Secrets:
     read: Callable[[list[int]], str]
 
 
+_NOTHING = Secrets(np.zeros(WINDOW, np.float32), (), (), lambda _: "")
 Field = Callable[[Any], bool]
 
 
@@ -104,7 +105,7 @@ def _flag(value: Any) -> bool:
 
 
 REQUESTS: Mapping[str, Mapping[str, Field]] = {
-    "open": {"ids": _ids, "shape": _shape, "features": _deflated},
+    "open": {"ids": _ids, "shape": _maybe(_shape), "features": _maybe(_deflated)},
     "verify": {
         "shared": _whole,
         "new": _tokens,
@@ -173,6 +174,14 @@ def check_body(
     return kinds
 
 
+def well_formed(body: bytes, schema: Mapping[str, Mapping[str, Field]]) -> bool:
+    """Whether a body holds whole messages of ``schema``, at least one, whatever is in them."""
+    try:
+        return bool(check_body(body, schema, _NOTHING))
+    except (Leak, ValueError, msgpack.UnpackException, zlib.error):
+        return False
+
+
 def _check_message(
     message: bytes, schema: Mapping[str, Mapping[str, Field]], secrets: Secrets
 ) -> str:
@@ -191,6 +200,8 @@ def _check_message(
     views = [message]
     if kind == "open":
         spelled.append(np.frombuffer(found["ids"], dtype="<i4").tolist())
+        _must((found["shape"] is None) == (found["features"] is None), "features without a shape")
+    if found.get("features") is not None:
         planes, features = _features(found["features"], tuple(found["shape"]))
         _must(np.isfinite(features).all(), "features that are not finite")
         _must(float(np.ptp(features)) <= LOG_MEL_RANGE + 0.01, "features are no log-mel")
@@ -235,7 +246,7 @@ def _needles(secrets: Secrets) -> Iterator[tuple[str, bytes]]:
             yield "samples", (samples * 32767).round().astype(kind).tobytes()
     for name in secrets.names:
         raw = name.encode()
-        for begin in range(max(1, len(raw) - NAME_WINDOW + 1)):
+        for begin in range(len(raw) - min(len(raw), NAME_WINDOW) + 1):
             yield "a name", raw[begin : begin + NAME_WINDOW]
     for words in secrets.words:
         for code in ("utf-8", "utf-16-le", "gb18030"):
