@@ -8,6 +8,7 @@ once. Every wait ends at the caller's deadline, whatever the network does.
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -97,6 +98,8 @@ class HttpChannel:
         self._url = url.rstrip("/")
         self._headers = _headers(token)
         self._breaker = breaker or Breaker()
+        # Read once: a client made anew after a failure must not spend a caption's time on it.
+        self._trusted = _trusted(url)
         self._client = self._fresh_client()
         self._waiting: list[bytes] = []
         self._body = b""
@@ -181,11 +184,11 @@ class HttpChannel:
             self._client = self._fresh_client()
         self._exchange = None
 
-    @staticmethod
-    def _fresh_client() -> httpx.Client:
+    def _fresh_client(self) -> httpx.Client:
         # Head and body leave as two small writes: the second must not wait for the first's receipt.
         at_once = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
-        return httpx.Client(transport=httpx.HTTPTransport(socket_options=at_once), trust_env=False)
+        transport = httpx.HTTPTransport(verify=self._trusted, socket_options=at_once)
+        return httpx.Client(transport=transport, trust_env=False)
 
 
 class _Exchange:
@@ -296,6 +299,12 @@ def _headers(token: str | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
+def _trusted(url: str) -> ssl.SSLContext | bool:
+    """Whose certificates are believed: the usual authorities', or those in SSL_CERT_FILE. Not read where
+    nothing is encrypted, which takes longer than a verification."""
+    return httpx.create_ssl_context() if url.lower().startswith("https:") else False
+
+
 def describe(url: str, *, token: str | None, timeout_s: float) -> dict[str, Any]:
     """What the service at ``url`` says of its model.
 
@@ -308,6 +317,7 @@ def describe(url: str, *, token: str | None, timeout_s: float) -> dict[str, Any]
             f"{url.rstrip('/')}/v1/model",
             headers=_headers(token),
             timeout=timeout_s,
+            verify=_trusted(url),
             trust_env=False,
         )
     except (httpx.HTTPError, httpx.InvalidURL) as error:

@@ -3,14 +3,18 @@
 One thread owns the model. Each request is a generator that says which forward it needs next
 (:data:`edgecloud.cloud.local.Steps`); at each turn the thread takes what has come in, runs one forward
 for all who wait, and hands every request its own logits. A request joins and leaves between any two
-turns, so nobody waits for another's end (iteration-level scheduling, Yu et al. 2022, "Orca").
+turns, so nobody waits for another's end (iteration-level scheduling, Yu et al. 2022, "Orca"). Prompts are
+prefilled on a second thread where the model allows it: one prompt is the work of many extensions, and those
+who only extend need not wait for it.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
@@ -35,12 +39,19 @@ def extend_each(models: Sequence[Model], tokens: Sequence[Sequence[int]]) -> lis
 
 @dataclass(slots=True)
 class _Request:
-    """A request under way. ``busy_s`` is its share of the cloud's time since its last answer."""
+    """A request under way. ``busy_s`` is its share of the cloud's time since its last answer;
+    ``prefilled`` is its prompt, once that is on the second thread."""
 
     steps: Steps
     deliver: Callable[[Outcome], None]
     wants: Forward | None = None
     busy_s: float = 0.0
+    prefilled: Future[tuple[Tensor, float]] | None = None
+
+    @property
+    def extending(self) -> bool:
+        """Whether it waits for a forward that it can share."""
+        return self.wants is not None and self.wants.prompt is None
 
 
 class Engine:
@@ -48,6 +59,7 @@ class Engine:
 
     ``max_batch`` bounds how many share a forward; ``window_s`` is how long a lone request waits for
     company (0: not at all). ``on_batch`` is told the size of each batch, on the engine's thread.
+    ``prefill_beside``: whether one session's prefill may run while others are extended, on another thread.
     """
 
     def __init__(
@@ -57,13 +69,21 @@ class Engine:
         max_batch: int = 16,
         window_s: float = 0.0,
         on_batch: Callable[[int], None] | None = None,
+        prefill_beside: bool = False,
     ) -> None:
         self._extend_many = extend_many
         self._max_batch = max_batch
         self._window_s = window_s
         self._on_batch = on_batch
         self._arrived: SimpleQueue[_Request | None] = SimpleQueue()
+        """What is new; None only wakes the engine."""
+        self._backlog: deque[_Request] = deque()
         self._active: list[_Request] = []
+        self._beside = (
+            ThreadPoolExecutor(1, thread_name_prefix="edgecloud-prefill")
+            if prefill_beside
+            else None
+        )
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="edgecloud-engine", daemon=True)
         self._thread.start()
@@ -75,7 +95,7 @@ class Engine:
     @property
     def waiting(self) -> int:
         """Requests that have come in and are not finished."""
-        return self._arrived.qsize() + len(self._active)
+        return self._arrived.qsize() + len(self._backlog) + len(self._active)
 
     def submit(self, steps: Steps, deliver: Callable[[Outcome], None]) -> None:
         """Run ``steps``; ``deliver`` is called on the engine's thread with each outcome.
@@ -101,38 +121,78 @@ class Engine:
         finally:
             # Also when a fault of ours ends the thread: nobody may be left waiting.
             self._closing = True
-            while not self._arrived.empty():
-                if (request := self._arrived.get()) is not None:
-                    self._active.append(request)
-            for request in self._active:
+            if self._beside is not None:
+                self._beside.shutdown(cancel_futures=True)
+            self._sort_arrived()
+            for request in (*self._active, *self._backlog):
                 request.deliver(CloudUnavailable("the verifier is shutting down"))
             self._active.clear()
+            self._backlog.clear()
 
     def _admit(self) -> None:
         """Take in what has arrived; wait for it only when there is nothing else to do."""
-        if not self._active:
-            self._take(self._arrived.get())
-            if self._window_s and self._arrived.empty():
+        if self._idle:
+            self._sort(self._arrived.get())
+            if self._window_s and not self._active and self._arrived.empty():
                 time.sleep(self._window_s)
-        while len(self._active) < self._max_batch:
+        self._sort_arrived()
+        for request in list(self._active):
+            self._take_up(request)
+        while self._backlog and self._has_room:
+            self._active.append(self._backlog.popleft())
+            self._resume(self._active[-1], None)
+
+    @property
+    def _has_room(self) -> bool:
+        return len(self._active) < self._max_batch
+
+    @property
+    def _idle(self) -> bool:
+        """Whether there is nothing to do but to wait for requests, and for prefills on the second thread."""
+        if self._backlog and self._has_room:
+            return False
+        return all(request.prefilled is not None for request in self._active)
+
+    def _sort(self, request: _Request | None) -> None:
+        if request is not None:
+            self._backlog.append(request)
+
+    def _sort_arrived(self) -> None:
+        while True:
             try:
-                self._take(self._arrived.get_nowait())
+                self._sort(self._arrived.get_nowait())
             except Empty:
                 return
 
-    def _take(self, request: _Request | None) -> None:
-        if request is not None:
-            self._active.append(request)
-            self._resume(request, None)
-
     def _turn(self) -> None:
-        """One prefill, and one forward shared by all who wait for an extension."""
-        prefilling = [r for r in self._active if r.wants is not None and r.wants.prompt is not None]
-        extending = [r for r in self._active if r.wants is not None and r.wants.prompt is None]
-        if prefilling:
-            self._alone(prefilling[0])
+        """One prefill, or all on the second thread, and one forward for all who wait for an extension."""
+        waiting = [r for r in self._active if not r.extending and r.prefilled is None]
+        for request in waiting if self._beside else waiting[:1]:
+            self._prefill(request)
+        extending = [request for request in self._active if request.extending]
         if extending:
             self._extend(extending)
+
+    def _prefill(self, request: _Request) -> None:
+        """Here and now, or on the second thread."""
+        if self._beside is None or request.wants is None:
+            self._alone(request)
+            return
+        request.prefilled = self._beside.submit(_timed_run, request.wants)
+        request.prefilled.add_done_callback(lambda _: self._arrived.put(None))
+
+    def _take_up(self, request: _Request) -> None:
+        """Let a request go on whose prefill has ended on the second thread."""
+        if request.prefilled is None or not request.prefilled.done():
+            return
+        prefilled, request.prefilled = request.prefilled, None
+        try:
+            logits, busy_s = prefilled.result()
+        except EdgeCloudError as error:
+            self._end(request, error)
+            return
+        request.busy_s += busy_s
+        self._resume(request, logits)
 
     def _extend(self, requests: list[_Request]) -> None:
         wants = [request.wants for request in requests if request.wants is not None]
@@ -191,3 +251,10 @@ class Engine:
         self._active.remove(request)
         if outcome is not None:
             request.deliver(outcome)
+
+
+def _timed_run(forward: Forward) -> tuple[Tensor, float]:
+    """A forward's logits, and the seconds it took."""
+    began = time.perf_counter()
+    logits = forward.run()
+    return logits, time.perf_counter() - began

@@ -60,9 +60,11 @@ def service(
     settings: ServiceSettings,
     *,
     extend_many: ExtendMany = extend_each,
+    prefill_beside: bool = False,
 ) -> Starlette:
-    """The application. ``facts`` is what ``/v1/model`` says of the model."""
-    return _Service(cloud, facts, settings, extend_many).app
+    """The application. ``facts`` is what ``/v1/model`` says of the model; the last two settings are the
+    engine's."""
+    return _Service(cloud, facts, settings, extend_many, prefill_beside=prefill_beside).app
 
 
 class _Service:
@@ -72,6 +74,8 @@ class _Service:
         facts: dict[str, Any],
         settings: ServiceSettings,
         extend_many: ExtendMany,
+        *,
+        prefill_beside: bool,
     ) -> None:
         self._facts = {**facts, "protocol": wire.VERSION}
         self._settings = settings
@@ -80,6 +84,7 @@ class _Service:
             max_batch=settings.max_batch,
             window_s=settings.window_s,
             on_batch=lambda size: self._telemetry.batch(size),
+            prefill_beside=prefill_beside,
         )
         self._registry = Registry(
             cloud,
@@ -155,10 +160,10 @@ class _Service:
             if rest or not 1 <= len(messages) <= _MAX_MESSAGES:
                 raise WireError(f"1 to {_MAX_MESSAGES} whole messages were expected")
             answers: Answers | None = None
-            for message in messages:
+            # All of them are read before any of them acts.
+            for seq, op, values in [wire.unpack(message) for message in messages]:
                 if answers is not None:
                     raise WireError("nothing may follow a request that is answered")
-                seq, op, values = wire.unpack(message)
                 answers = await self._handle(seq, op, values)
             response = await self._response(answers, op, began, size)
         except EdgeCloudError as error:

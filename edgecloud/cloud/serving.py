@@ -78,7 +78,13 @@ def serve(
         loaded = load(name, path, device=device, dtype=dtype)
         cloud = LocalCloud(loaded.model, loaded.stopping())
         together = cast("ExtendMany", extend_many)  # every session of this cloud is an AudioLM
-        app = service(cloud, loaded.facts, settings, extend_many=together)
+        app = service(
+            cloud,
+            loaded.facts,
+            settings,
+            extend_many=together,
+            prefill_beside=settings.max_batch > 1,
+        )
         log = logging.StreamHandler(sys.stderr)
         log.setFormatter(JsonLines())
         for source in ("edgecloud.service", "uvicorn.error"):

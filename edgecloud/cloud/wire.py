@@ -151,7 +151,7 @@ def unpack_prompt(ids: Any, shape: Any, features: Any) -> Prompt:
         raw = inflate.decompress(features, size + 1)
     except zlib.error as error:
         raise WireError(f"open: features do not inflate: {error}") from error
-    if len(raw) != size:
+    if len(raw) != size or not inflate.eof or inflate.unused_data:
         raise WireError(f"open: features inflate to another size than their shape's {size} bytes")
     halves = np.frombuffer(raw, dtype=np.uint8).reshape(2, -1)
     values: NDArray[np.float16] = np.ascontiguousarray(halves.T).view("<f2").reshape(shape)

@@ -85,12 +85,15 @@ def steps_of(
 
 
 @settings(max_examples=40, deadline=None)
-@given(requests, st.integers(1, 5), st.sampled_from([GREEDY, Sampling(2.0, 0.9, 5)]))
+@given(requests, st.integers(1, 5), st.sampled_from([GREEDY, Sampling(2.0, 0.9, 5)]), st.booleans())
 def test_each_gets_what_it_gets_alone_whoever_shares_its_forwards(
-    asked: list[tuple[list[int], list[int], list[int]]], max_batch: int, sampling: Sampling
+    asked: list[tuple[list[int], list[int], list[int]]],
+    max_batch: int,
+    sampling: Sampling,
+    beside: bool,
 ) -> None:
     many = cloud()
-    engine = Engine(max_batch=max_batch)
+    engine = Engine(max_batch=max_batch, prefill_beside=beside)
     found: list[list[Outcome]] = [[] for _ in asked]
 
     def ask(number: int) -> None:
@@ -178,6 +181,73 @@ def test_a_request_that_cannot_be_is_answered_with_its_reason() -> None:
     (found,) = outcomes(engine, cloud().open(Prompt((5,))).verifying([], [VOCAB], EXACT))
     engine.close()
     assert isinstance(found, WireError)
+
+
+class Reading(ScriptedModel):
+    """Reads prompts that begin with 5 for as long as the test likes, and has no memory for 6."""
+
+    go = threading.Event()
+
+    def prefill(self, prompt: Prompt) -> torch.Tensor:
+        if prompt.token_ids[0] == 5:
+            assert self.go.wait(WAIT_S)
+        if prompt.token_ids[0] == 6:
+            raise OutOfMemoryError("cuda is out of memory")
+        return super().prefill(prompt)
+
+    def fresh(self) -> Reading:
+        return Reading(hashed(3, vocab_size=VOCAB, end_id=0), vocab_size=VOCAB)
+
+
+def reading() -> LocalCloud:
+    return LocalCloud(Reading(hashed(3, vocab_size=VOCAB, end_id=0), vocab_size=VOCAB), STOPPING)
+
+
+@pytest.mark.parametrize("max_batch", [2, 8])
+def test_who_only_extends_does_not_wait_for_anothers_prefill(max_batch: int) -> None:
+    Reading.go.clear()
+    many = reading()
+    engine = Engine(max_batch=max_batch, prefill_beside=True)
+    known = many.open(Prompt((7,)))
+    outcomes(engine, known.verifying([], [7], EXACT))
+    slow: SimpleQueue[Outcome] = SimpleQueue()
+    engine.submit(many.open(Prompt((5,))).verifying([], [7], EXACT), slow.put)
+    for _ in range(3):
+        (found,) = outcomes(engine, known.verifying([], [7, 8], EXACT))
+        assert isinstance(found, Verdict)
+    assert slow.empty()
+    Reading.go.set()
+    assert isinstance(slow.get(timeout=WAIT_S), Verdict)
+    assert engine.waiting == 0
+    engine.close()
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_prompt_that_cannot_be_read_fails_alone(beside: bool) -> None:
+    Reading.go.set()
+    many = reading()
+    engine = Engine(prefill_beside=beside)
+    (failed,) = outcomes(engine, many.open(Prompt((6,))).verifying([], [7], EXACT))
+    (found,) = outcomes(engine, many.open(Prompt((7,))).verifying([], [7], EXACT))
+    engine.close()
+    assert isinstance(failed, OutOfMemoryError)
+    assert isinstance(found, Verdict)
+
+
+def test_closing_in_the_middle_of_a_prefill_leaves_nobody_waiting() -> None:
+    Reading.go.clear()
+    many = reading()
+    engine = Engine(prefill_beside=True, max_batch=2)
+    found: SimpleQueue[Outcome] = SimpleQueue()
+    for _ in range(4):  # one is read, one waits to be, two wait for a place
+        engine.submit(many.open(Prompt((5,))).verifying([], [7], EXACT), found.put)
+    closing = threading.Thread(target=engine.close)
+    closing.start()
+    Reading.go.set()
+    closing.join(WAIT_S)
+    ends = [found.get(timeout=WAIT_S) for _ in range(4)]
+    assert all(isinstance(end, CloudUnavailable | Verdict) for end in ends)
+    assert not engine.alive
 
 
 def test_closing_leaves_nobody_waiting() -> None:

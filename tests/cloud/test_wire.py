@@ -263,6 +263,7 @@ IDS = struct.pack("<i", 5)
         (IDS, [2, 2], zlib.compress(bytes(7))),
         (IDS, [2, 2], zlib.compress(bytes(9))),
         (IDS, [2, 2], zlib.compress(bytes(8))[:-6]),
+        (IDS, [2, 2], zlib.compress(bytes(8)) + b"more"),
         (IDS, [2], zlib.compress(bytes(4))),
         (IDS, [0, 2], zlib.compress(b"")),
         (IDS, [-2, -2], zlib.compress(bytes(8))),

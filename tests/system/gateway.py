@@ -23,6 +23,8 @@ class Exchange:
         self._handler = handler
         self._service = service
         self.number = number
+        self.head = (handler.command, handler.path, dict(handler.headers))
+        """Method, path and headers."""
         length = int(handler.headers.get("Content-Length", 0))
         self.body = handler.rfile.read(length)
 

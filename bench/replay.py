@@ -1,0 +1,218 @@
+"""Drafts recorded once and replayed by many edges at a time, which then cost next to nothing.
+
+What is replayed are the very bytes that an edge sent, under other session names; every answer is
+compared with the one that was recorded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import cycle, islice
+from math import isclose
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from edgecloud.cloud import wire
+from edgecloud.cloud.loopback import Loopback
+from edgecloud.cloud.remote import RemoteCloud
+from edgecloud.cloud.server import MessageServer
+from edgecloud.contracts import CloudModel, Model, Prompt
+from edgecloud.decoding.recorder import Recorder
+from edgecloud.decoding.speculative import Speculation, speculative
+from edgecloud.decoding.stopping import Stopping
+from edgecloud.hardware.clock import WallClock
+
+__all__ = ["Caption", "Replayed", "record", "replay"]
+
+_NAME_BYTES = 16
+_SAME = 1e-3
+"""How far probabilities and regrets may lie apart: batches round differently."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """One caption's traffic: the session's name, the bodies of its requests, its last message, and
+    the message that answers each request."""
+
+    session: bytes
+    requests: tuple[bytes, ...]
+    closing: bytes
+    answers: tuple[bytes, ...]
+
+
+@dataclass(slots=True)
+class Replayed:
+    """What came of a replay. ``faults`` are answers that are not those recorded, or no answers."""
+
+    captions: int = 0
+    verifications: int = 0
+    seconds: float = 0.0
+    waits_s: list[float] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+    @property
+    def rate(self) -> float:
+        """Verifications a second."""
+        return self.verifications / self.seconds
+
+
+class _Recording(Loopback):
+    """Keeps what passes, as HTTP would carry it: what is not answered travels with what is next."""
+
+    def __init__(self, server: MessageServer) -> None:
+        super().__init__(server)
+        self._waiting: list[bytes] = []
+        self.requests: list[bytes] = []
+        self.answers: list[bytes] = []
+
+    def send(self, message: bytes, *, answered: bool) -> None:
+        super().send(message, answered=answered)
+        self._waiting.append(message)
+        if answered:
+            self.requests.append(wire.pack_frames(self._waiting))
+            self._waiting = []
+
+    def receive(self, timeout_s: float) -> bytes:
+        self.answers.append(super().receive(timeout_s))
+        return self.answers[-1]
+
+    def taken(self) -> Caption:
+        """The caption that has just ended."""
+        (last,) = self._waiting
+        session: bytes = wire.unpack(last)[2][0]
+        found = Caption(session, tuple(self.requests), last, tuple(self.answers))
+        self._waiting, self.requests, self.answers = [], [], []
+        return found
+
+
+def record(
+    prompts: Sequence[Prompt],
+    *,
+    edge: Model,
+    cloud: CloudModel,
+    settings: Speculation,
+    stopping: Stopping,
+) -> list[Caption]:
+    """The traffic of one caption for each of ``prompts``."""
+    channel = _Recording(MessageServer(cloud))
+    remote = RemoteCloud(channel, deadline_s=600)
+    captions = []
+    for prompt in prompts:
+        for _ in speculative(
+            prompt,
+            edge=edge,
+            cloud=remote,
+            settings=settings,
+            stopping=stopping,
+            recorder=Recorder(WallClock()),
+        ):
+            pass
+        captions.append(channel.taken())
+    return captions
+
+
+def replay(
+    url: str,
+    recorded: Sequence[Caption],
+    *,
+    edges: int,
+    captions: int,
+    deadline_s: float = 60.0,
+    after_each: Callable[[int], None] | None = None,
+) -> Replayed:
+    """Let ``edges`` connections at a time replay ``captions`` captions, the recorded ones in turn.
+
+    ``after_each`` is told how many captions have ended. A request without an answer within
+    ``deadline_s`` is a fault, and so is every other answer than the recorded one.
+    """
+    found = Replayed()
+    left = islice(cycle(recorded), captions)
+
+    async def everyone() -> None:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(edges):
+                group.create_task(_edge(url, left, found, deadline_s, after_each))
+
+    began = time.perf_counter()
+    asyncio.run(everyone())
+    found.seconds = time.perf_counter() - began
+    return found
+
+
+async def _edge(
+    url: str,
+    left: Iterator[Caption],
+    found: Replayed,
+    deadline_s: float,
+    after_each: Callable[[int], None] | None,
+) -> None:
+    address = urlsplit(url)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    last = b""
+    with closing(writer):
+        for caption in left:
+            session = secrets.token_bytes(_NAME_BYTES)
+            for body, expected in zip(caption.requests, caption.answers, strict=True):
+                body = last + body.replace(caption.session, session)
+                last = b""
+                began = time.perf_counter()
+                try:
+                    async with asyncio.timeout(deadline_s):
+                        status, answer = await _exchange(reader, writer, body)
+                except (OSError, EOFError, TimeoutError) as error:
+                    found.faults.append(f"no answer: {type(error).__name__}: {error}")
+                    return
+                found.waits_s.append(time.perf_counter() - began)
+                fault = _fault(status, answer, expected.replace(caption.session, session))
+                if fault is not None:
+                    found.faults.append(fault)
+                found.verifications += 1
+            last = wire.pack_frames([caption.closing.replace(caption.session, session)])
+            found.captions += 1
+            if after_each is not None:
+                after_each(found.captions)
+        await _exchange(reader, writer, last)
+
+
+async def _exchange(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body: bytes
+) -> tuple[int, bytes]:
+    """One request of HTTP/1.1 with an answer of known length; ``(status, body)``."""
+    head = f"POST /v1/messages HTTP/1.1\r\nHost: load\r\nContent-Length: {len(body)}\r\n\r\n"
+    writer.write(head.encode() + body)
+    said = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+    length = said.partition("content-length:")[2].partition("\r")[0]
+    return int(said.split()[1]), await reader.readexactly(int(length or 0))
+
+
+def _fault(status: int, answer: bytes, expected: bytes) -> str | None:
+    """What is wrong with an answer, if anything is."""
+    if status != 200:
+        return f"status {status}: {answer[:200]!r}"
+    messages, rest = wire.unpack_frames(answer)
+    if len(messages) != 1 or rest:
+        return f"{len(messages)} messages in an answer"
+    got, due = _facts(messages[0]), _facts(expected)
+    if got[0] != due[0]:
+        return f"{got[0]} in place of {due[0]}"
+    if len(got[1]) != len(due[1]) or not all(
+        isclose(one, other, abs_tol=_SAME) for one, other in zip(got[1], due[1], strict=True)
+    ):
+        return f"{got[1]} in place of {due[1]}"
+    return None
+
+
+def _facts(verdict: bytes) -> tuple[list[Any], list[float]]:
+    """What must be equal in a verdict's message, and what must be close."""
+    seq, kind, (session, kept, token, ranks, top_probs, more, regret, cost, *others) = wire.unpack(
+        verdict
+    )
+    close = [*np.frombuffer(top_probs, dtype="<f4").tolist(), regret]
+    return [seq, kind, session, kept, token, ranks, more, cost[:4], others], close

@@ -1,0 +1,74 @@
+"""Many edges at once on one service, with recorded drafts: a small run of what ``tox -e load`` measures."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from bench.replay import Caption, record, replay
+from edgecloud.cloud.local import LocalCloud
+from edgecloud.contracts import Acceptance, Model, Prompt, StopLimits
+from edgecloud.decoding.speculative import Speculation
+from edgecloud.decoding.stopping import Stopping
+from edgecloud.models.scripted import ScriptedModel, hashed
+
+pytest.importorskip("uvicorn", reason="the extra serve is not installed")
+from edgecloud.cloud.registry import Bounds
+from edgecloud.cloud.service import ServiceSettings
+from tests.cloud.running import running
+
+VOCAB = 12
+STOPPING = Stopping(StopLimits(30), frozenset({0}))
+EDGES = 16
+CAPTIONS = 100
+
+
+def model(seed: int) -> Model:
+    return ScriptedModel(hashed(seed, vocab_size=VOCAB, end_id=0), vocab_size=VOCAB)
+
+
+def cloud(seed: int = 3) -> LocalCloud:
+    return LocalCloud(model(seed), STOPPING)
+
+
+@pytest.fixture(scope="module")
+def recorded() -> list[Caption]:
+    prompts = [Prompt((7, 1 + n % 5, 9, 1 + n % 7)) for n in range(12)]
+    settings = Speculation(k=3, gate="always", acceptance=Acceptance("exact"), continuation=1)
+    return record(prompts, edge=model(4), cloud=cloud(), settings=settings, stopping=STOPPING)
+
+
+def test_sixteen_edges_at_once_lose_nothing_and_get_nothing_wrong(recorded: list[Caption]) -> None:
+    ended: list[int] = []
+    with running(cloud(), ServiceSettings(bounds=Bounds(sessions=EDGES))) as url:
+        found = replay(url, recorded, edges=EDGES, captions=CAPTIONS, after_each=ended.append)
+        page = httpx.get(f"{url}/metrics", trust_env=False).text
+    assert found.faults == []
+    assert found.captions == CAPTIONS
+    assert ended == list(range(1, CAPTIONS + 1))
+    requests = [len(caption.requests) for caption in recorded]
+    expected = sum(requests) * (CAPTIONS // 12) + sum(requests[: CAPTIONS % 12])
+    assert found.verifications == len(found.waits_s) == expected
+    # Nothing is left behind, and forwards were shared.
+    assert "edgecloud_sessions 0.0" in page
+    assert f'edgecloud_requests_total{{op="verify",status="200"}} {expected:.1f}' in page
+    lines = dict(line.rsplit(" ", 1) for line in page.splitlines() if not line.startswith("#"))
+    assert float(lines['edgecloud_batch_size_bucket{le="1.0"}']) < float(
+        lines["edgecloud_batch_size_count"]
+    )
+
+
+def test_wrong_answers_are_seen(recorded: list[Caption]) -> None:
+    with running(cloud(seed=5)) as url:
+        found = replay(url, recorded, edges=2, captions=4)
+    assert any("in place of" in fault for fault in found.faults)
+
+
+def test_refused_and_lost_answers_are_seen(recorded: list[Caption]) -> None:
+    with running(cloud(), ServiceSettings(bounds=Bounds(sessions=1))) as url:
+        found = replay(url, recorded, edges=3, captions=6)
+    assert any("status 503" in fault for fault in found.faults)
+    with running(cloud(), ServiceSettings(answer_s=30)) as url:
+        found = replay(url, recorded, edges=1, captions=1, deadline_s=0.0)
+    assert found.faults == ["no answer: TimeoutError: "]
+    assert found.captions == 0
