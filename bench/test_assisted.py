@@ -1,7 +1,7 @@
 """Wall time beside transformers: plain decoding beside ``generate``, speculation beside assisted
 generation, sample by sample in turn; and what our loops take outside the models' forwards.
 
-``EDGECLOUD_ASSISTED=full`` measures the last also at the 3B shape (5 GB of memory).
+``EDGECLOUD_ASSISTED=full`` measures the last also at the 3B shape (4 GB of memory).
 """
 
 from __future__ import annotations
@@ -125,8 +125,8 @@ def test_outside_at_the_3b_shape(pytestconfig: pytest.Config, benchmark: Any) ->
     add_no_row(benchmark)
     config = pytestconfig.stash[CONFIG]
     model = shape_3b()
-    prompts = [Prompt(tuple(range(1000 * turn, 1000 * turn + 128))) for turn in (1, 2, 3)]
-    stopping = Stopping(StopLimits(24), end_ids=frozenset({0}))
+    prompts = [Prompt(tuple(range(1000 * turn, 1000 * turn + 128))) for turn in (1, 2)]
+    stopping = Stopping(StopLimits(16), end_ids=frozenset({0}))
     found = outside(model, model.fresh(), stopping, prompts, k=config.k)
     title = (
         f"Outside the forwards at the 3B shape, {LAYERS} of its 36 layers (an upper bound of the "
