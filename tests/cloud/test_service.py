@@ -351,10 +351,8 @@ def test_ten_thousand_spoilt_requests_are_refused_and_harm_nobody() -> None:
 def test_the_page_of_the_model_says_what_speaks_here() -> None:
     async def test() -> None:
         async with client() as to:
-            assert (await to.get("/v1/model")).json() == {
-                "name": "scripted",
-                "protocol": wire.VERSION,
-            }
+            said = (await to.get("/v1/model")).json()
+            assert said == {"name": "scripted", "protocol": wire.VERSION}
 
     run(test())
 
