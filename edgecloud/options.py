@@ -242,7 +242,13 @@ OPTIONS: tuple[Option, ...] = (
         "measured time, or time computed from a hardware profile",
         choices=("wall", "modelled"),
     ),
-    Option("hardware_profile", str, "where", "constants of the modelled clock, by name"),
+    Option(
+        "hardware_profile",
+        str,
+        "where",
+        "caps of the edge and constants of the modelled clock: a name of `edgecloud profile list`, or a "
+        "file of `edgecloud profile measure`; NAME@PRECISION, EDGE+CLOUD",
+    ),
     Option(
         "link",
         str,

@@ -175,6 +175,7 @@ def _run(point: Point, path: Path, environment: Mapping[str, Any]) -> dict[str, 
     config = point.config
     corpus, manifest = load_corpus(config)
     samples = corpus[: config.max_samples]
+    hardware = profile(config.hardware_profile).to_json()
     edge = _loaded(config.edge_model, "edge", config.edge_device, config.edge_dtype)
     cloud = _loaded(config.cloud_model, "cloud", config.cloud_device, config.cloud_dtype)
     data = {
@@ -190,6 +191,7 @@ def _run(point: Point, path: Path, environment: Mapping[str, Any]) -> dict[str, 
         "settings": config.identity(),
         "data": data,
         "models": {side: found and found["sha256"] for side, found in used.items()},
+        "hardware_profile": hardware,
     }
     journal = Journal.open(path, mode=point.mode, identity=identity, resume=True)
     with journal:
@@ -202,7 +204,7 @@ def _run(point: Point, path: Path, environment: Mapping[str, Any]) -> dict[str, 
                     "models": used,
                     "data": data,
                     "limits": {"summary": "none: one process, modelled time"},
-                    "hardware_profile": profile(config.hardware_profile).to_json(),
+                    "hardware_profile": hardware,
                 },
                 environment=environment,
                 floors=None,
