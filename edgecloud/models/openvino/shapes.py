@@ -1,0 +1,219 @@
+"""The tensors of a quantised thinker: their names, shapes, precisions, and what they are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import (
+    Qwen2_5OmniAudioEncoderConfig,
+    Qwen2_5OmniTextConfig,
+    Qwen2_5OmniThinkerConfig,
+)
+
+from edgecloud.errors import ModelError
+
+__all__ = ["AudioShape", "Entry", "Part", "TextShape", "bits_of", "entries", "group_size"]
+
+GROUP = 128
+"""Weights that share a scale in 4 bits, and activations that do in both; what the engine is fastest at."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextShape:
+    """The text model's dimensions."""
+
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    feed_forward: int
+    vocabulary: int
+    epsilon: float
+    tied: bool
+
+    @classmethod
+    def of(cls, config: Qwen2_5OmniThinkerConfig) -> TextShape:
+        """Raises ModelError for layers that the graph does not know."""
+        text = config.text_config
+        if not isinstance(text, Qwen2_5OmniTextConfig):
+            raise ModelError("the configuration has no text_config")
+        if "sliding_attention" in (text.layer_types or ()) or text.hidden_act != "silu":
+            raise ModelError(
+                "the text model has sliding-window attention or another activation than silu; "
+                "only the family's published layout can be quantised"
+            )
+        return cls(
+            hidden=text.hidden_size,
+            layers=text.num_hidden_layers,
+            heads=text.num_attention_heads,
+            kv_heads=text.num_key_value_heads or text.num_attention_heads,
+            head_dim=text.hidden_size // text.num_attention_heads,
+            feed_forward=text.intermediate_size,
+            vocabulary=text.vocab_size,
+            epsilon=text.rms_norm_eps,
+            tied=bool(text.tie_word_embeddings and config.tie_word_embeddings),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AudioShape:
+    """The audio tower's dimensions; ``window`` frames after the first convolution attend together."""
+
+    mel_bins: int
+    width: int
+    layers: int
+    heads: int
+    feed_forward: int
+    window: int
+    positions: int
+    output: int
+
+    @classmethod
+    def of(cls, config: Qwen2_5OmniThinkerConfig) -> AudioShape:
+        """Raises ModelError for a tower that the graph does not know."""
+        audio = config.audio_config
+        if not isinstance(audio, Qwen2_5OmniAudioEncoderConfig):
+            raise ModelError("the configuration has no audio_config")
+        # An odd window would let the pooling pair frames of two windows.
+        if audio.activation_function != "gelu" or audio.n_window % 2 or audio.scale_embedding:
+            raise ModelError(
+                "the audio tower has another activation than gelu, an odd window or scaled "
+                "embeddings; only the family's published layout can be quantised"
+            )
+        return cls(
+            mel_bins=audio.num_mel_bins,
+            width=audio.d_model,
+            layers=audio.encoder_layers,
+            heads=audio.encoder_attention_heads,
+            feed_forward=audio.encoder_ffn_dim,
+            window=audio.n_window,
+            positions=audio.max_source_positions,
+            output=audio.output_dim,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """``rows`` of an entry: the checkpoint's tensor ``source``, or zeros where the family has none."""
+
+    source: str | None
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One tensor: its parts, one below the other.
+
+    ``kind``: a ``matrix`` is quantised, ``table`` rows are kept in the checkpoint's precision, and a
+    ``vector`` (norms, biases, the two convolutions) becomes float32.
+    """
+
+    name: str
+    kind: Literal["matrix", "table", "vector"]
+    shape: tuple[int, ...]
+    parts: tuple[Part, ...]
+
+
+def bits_of(name: str, bits: int) -> int:
+    """Bits of the matrix ``name`` in a thinker of ``bits``: the output layer and the audio tower stay
+    at 8, where the text model's layers have 4."""
+    return 8 if name == "head" or name.startswith("audio.") else bits
+
+
+def group_size(columns: int, bits: int) -> int:
+    """Weights of a row that share a scale: the whole row in 8 bits, else the largest divisor of
+    ``columns`` up to 128.
+
+    >>> group_size(2048, 8), group_size(2048, 4), group_size(192, 4)
+    (2048, 128, 96)
+    """
+    if bits == 8:
+        return columns
+    return next(size for size in range(min(GROUP, columns), 0, -1) if columns % size == 0)
+
+
+def entries(text: TextShape, audio: AudioShape | None) -> Iterator[Entry]:
+    """Every tensor of the text model and of the audio tower, ``None``: without one."""
+    yield from _text(text)
+    if audio is not None:
+        yield from _audio(audio)
+
+
+def _text(shape: TextShape) -> Iterator[Entry]:
+    hidden, queries = shape.hidden, shape.heads * shape.head_dim
+    keys = shape.kv_heads * shape.head_dim
+    embedding = "model.embed_tokens.weight"
+    yield Entry(
+        "embedding",
+        "table",
+        (shape.vocabulary, hidden),
+        (Part(embedding, shape.vocabulary),),
+    )
+    head = embedding if shape.tied else "lm_head.weight"
+    yield _matrix("head", hidden, Part(head, shape.vocabulary))
+    yield _vector("norm", Part("model.norm.weight", hidden))
+    for layer in range(shape.layers):
+        ours, theirs = f"layers.{layer}", f"model.layers.{layer}"
+        attention, mlp = f"{theirs}.self_attn", f"{theirs}.mlp"
+        yield _vector(f"{ours}.attention_norm", Part(f"{theirs}.input_layernorm.weight", hidden))
+        yield _vector(f"{ours}.mlp_norm", Part(f"{theirs}.post_attention_layernorm.weight", hidden))
+        sizes = {"q": queries, "k": keys, "v": keys}
+        for kind, make in (("weight", _matrix), ("bias", None)):
+            parts = [Part(f"{attention}.{n}_proj.{kind}", rows) for n, rows in sizes.items()]
+            if make is None:
+                yield _vector(f"{ours}.qkv.bias", *parts)
+            else:
+                yield make(f"{ours}.qkv", hidden, *parts)
+        yield _matrix(f"{ours}.out", queries, Part(f"{attention}.o_proj.weight", hidden))
+        yield _matrix(
+            f"{ours}.gate_up",
+            hidden,
+            Part(f"{mlp}.gate_proj.weight", shape.feed_forward),
+            Part(f"{mlp}.up_proj.weight", shape.feed_forward),
+        )
+        yield _matrix(f"{ours}.down", shape.feed_forward, Part(f"{mlp}.down_proj.weight", hidden))
+
+
+def _audio(shape: AudioShape) -> Iterator[Entry]:
+    width, tower = shape.width, "audio_tower"
+    for name, channels in (("conv1", shape.mel_bins), ("conv2", width)):
+        weight = Part(f"{tower}.{name}.weight", width)
+        yield Entry(f"audio.{name}", "vector", (width, channels, 3), (weight,))
+        yield _vector(f"audio.{name}.bias", Part(f"{tower}.{name}.bias", width))
+    for layer in range(shape.layers):
+        ours, theirs = f"audio.layers.{layer}", f"{tower}.layers.{layer}"
+        for norm in ("self_attn_layer_norm", "final_layer_norm"):
+            yield from _affine(f"{ours}.{norm}", f"{theirs}.{norm}", width)
+        attention = [f"{theirs}.self_attn.{name}_proj" for name in "qkv"]
+        yield _matrix(f"{ours}.qkv", width, *(Part(f"{n}.weight", width) for n in attention))
+        queries, _, values = (Part(f"{name}.bias", width) for name in attention)
+        yield _vector(f"{ours}.qkv.bias", queries, Part(None, width), values)
+        for name, source, columns, rows in (
+            ("out", "self_attn.out_proj", width, width),
+            ("fc1", "fc1", width, shape.feed_forward),
+            ("fc2", "fc2", shape.feed_forward, width),
+        ):
+            yield from _linear(f"{ours}.{name}", f"{theirs}.{source}", rows, columns)
+    yield from _affine("audio.ln_post", f"{tower}.ln_post", width)
+    yield from _linear("audio.proj", f"{tower}.proj", shape.output, width)
+
+
+def _matrix(name: str, columns: int, *parts: Part) -> Entry:
+    return Entry(name, "matrix", (sum(part.rows for part in parts), columns), parts)
+
+
+def _vector(name: str, *parts: Part) -> Entry:
+    return Entry(name, "vector", (sum(part.rows for part in parts),), parts)
+
+
+def _affine(name: str, source: str, size: int) -> Iterator[Entry]:
+    yield _vector(f"{name}.weight", Part(f"{source}.weight", size))
+    yield _vector(f"{name}.bias", Part(f"{source}.bias", size))
+
+
+def _linear(name: str, source: str, rows: int, columns: int) -> Iterator[Entry]:
+    yield _matrix(name, columns, Part(f"{source}.weight", rows))
+    yield _vector(f"{name}.bias", Part(f"{source}.bias", rows))
