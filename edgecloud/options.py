@@ -242,13 +242,7 @@ OPTIONS: tuple[Option, ...] = (
         "measured time, or time computed from a hardware profile",
         choices=("wall", "modelled"),
     ),
-    Option(
-        "hardware_profile",
-        str,
-        "where",
-        "caps of the edge and constants of the modelled clock: a name of `edgecloud profile list`, or a "
-        "file of `edgecloud profile measure`; NAME@PRECISION, EDGE+CLOUD",
-    ),
+    Option("hardware_profile", str, "where", "caps, and constants of modelled time: a name or a file"),
     Option(
         "link",
         str,

@@ -14,5 +14,6 @@ MODULES = (
     "gate",
     "baseline",
     "data",
+    "profile",
 )
 """In the order of ``edgecloud --help``."""

@@ -7,6 +7,7 @@ embeddings' memory, which changes nothing of what a step reads. Every layer has 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -44,6 +45,28 @@ class Shape:
     audio_heads: int = 20
     audio_feed_forward: int = 5120
     audio_token: int = 151646
+
+    @classmethod
+    def of(cls, name: str, config: Qwen2_5OmniThinkerConfig) -> Shape:
+        """The shape that a checkpoint's configuration describes; nothing of it is cut."""
+        text: Any = config.text_config
+        audio: Any = config.audio_config
+        return cls(
+            name=name,
+            hidden=text.hidden_size,
+            feed_forward=text.intermediate_size,
+            depth=text.num_hidden_layers,
+            layers=text.num_hidden_layers,
+            heads=text.num_attention_heads,
+            kv_heads=text.num_key_value_heads,
+            vocab_size=text.vocab_size,
+            head_dim=text.hidden_size // text.num_attention_heads,
+            audio_width=audio.d_model,
+            audio_layers=audio.encoder_layers,
+            audio_heads=audio.encoder_attention_heads,
+            audio_feed_forward=audio.encoder_ffn_dim,
+            audio_token=config.audio_token_id,
+        )
 
     @property
     def layer_weights(self) -> int:
@@ -102,7 +125,8 @@ def shape(name: str) -> Shape:
 def thinker_config(of: Shape) -> Qwen2_5OmniThinkerConfig:
     """The family's configuration of that shape, with the smallest vision tower that can be named."""
     third = of.head_dim // 2 // 3
-    return Qwen2_5OmniThinkerConfig(
+    family: Any = Qwen2_5OmniThinkerConfig  # its keywords are not all in its signature
+    found: Qwen2_5OmniThinkerConfig = family(
         audio_config={
             "num_mel_bins": 128,
             "encoder_layers": of.audio_layers,
@@ -149,6 +173,7 @@ def thinker_config(of: Shape) -> Qwen2_5OmniThinkerConfig:
         seconds_per_chunk=2,
         tie_word_embeddings=True,
     )
+    return found
 
 
 def random_thinker(of: Shape, *, dtype: torch.dtype, device: str = "cpu") -> Thinker:
@@ -169,12 +194,13 @@ def random_thinker(of: Shape, *, dtype: torch.dtype, device: str = "cpu") -> Thi
 def family_thinker(thinker: Thinker, of: Shape) -> Qwen2_5OmniThinkerForConditionalGeneration:
     """The family's own whole model on the very weights of ``thinker``; nothing is in memory twice."""
     with torch.device("meta"):
-        whole = Qwen2_5OmniThinkerForConditionalGeneration(thinker_config(of))
+        whole: Any = Qwen2_5OmniThinkerForConditionalGeneration(thinker_config(of))
     del whole.model.visual
     whole.model.audio_tower = thinker.audio_tower
     whole.model.language_model = thinker.model
     whole.lm_head = thinker.lm_head
-    return whole.eval()
+    found: Qwen2_5OmniThinkerForConditionalGeneration = whole.eval()
+    return found
 
 
 def _fill(module: nn.Module) -> None:
@@ -194,14 +220,12 @@ def _fill(module: nn.Module) -> None:
             piece.copy_(block[: len(piece)])
     for part in module.modules():
         if "norm" in type(part).__name__.lower():
-            part.weight.data.fill_(1.0)  # type: ignore[union-attr, operator]
+            part.weight.data.fill_(1.0)  # type: ignore[operator]
         names = [name for name, _ in part.named_buffers(recurse=False)]
         if not names:
             continue
         if isinstance(part, SinusoidsPositionEmbedding):
-            fresh: nn.Module = SinusoidsPositionEmbedding(
-                part.length, part.channels, part.max_timescale
-            )
+            fresh: nn.Module = type(part)(part.length, part.channels, part.max_timescale)
         else:
             fresh = type(part)(part.config)
         for name in names:
