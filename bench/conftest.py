@@ -23,6 +23,7 @@ _SUITES = {"test_edge.py": "edge", "test_cloud.py": "cloud", "test_spec.py": "sp
 CONFIG = pytest.StashKey["Config"]()
 MODES = pytest.StashKey[tuple[str, ...]]()
 WRITTEN = pytest.StashKey[list[Path]]()
+WARNED = pytest.StashKey[list[str]]()
 TOGETHER = pytest.StashKey[dict[str, Any]]()
 
 
@@ -31,6 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
     check_plugins(config)
     config.stash[CONFIG] = settings(config)
     config.stash[WRITTEN] = []
+    config.stash[WARNED] = []
     config.stash[TOGETHER] = {}
     # A run that ends before its first sample has said why; it saves nothing, of course.
     warnings.filterwarnings("ignore", message="Not saving anything")
@@ -109,6 +111,7 @@ def recorder(request: pytest.FixtureRequest, benchmark: Any, arm: str) -> Record
             uncaptured=uncaptured,
         ),
         written=pytest_config.stash[WRITTEN],
+        warned=pytest_config.stash[WARNED],
         arms=list(named.items()),
         together=pytest_config.stash[TOGETHER],
     )
@@ -119,3 +122,5 @@ def pytest_terminal_summary(
 ) -> None:
     for path in config.stash[WRITTEN]:
         terminalreporter.write_line(f"result: {path}")
+    for line in config.stash[WARNED]:
+        terminalreporter.write_line(f"warning: {line}", yellow=True)

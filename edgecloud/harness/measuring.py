@@ -61,6 +61,7 @@ def measure(request: Request, say: Callable[[str], None]) -> ProfileFile:
         EdgeCloudError: a model or device cannot be used.
     """
     device = pick_device(request.device)
+    shape(request.shape)  # an unknown one is said at once
     bandwidths = memory_bandwidth_gb_s(device=device)
     plan = Plan(rounds=request.rounds, captions=0)
     measured: dict[str, Any] = {}
