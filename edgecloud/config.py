@@ -68,6 +68,7 @@ class Config:
     edge_device: str
     cloud_device: str
     edge_dtype: str
+    edge_quantization: Literal["none", "bf16", "int8", "int4"]
     cloud_dtype: str
     max_cpu_cores: int
     max_memory_gb: float

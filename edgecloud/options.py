@@ -43,6 +43,7 @@ class Option:
 
 
 _DTYPES = ("auto", "float32", "bfloat16", "float16")
+_QUANTISATIONS = ("none", "bf16", "int8", "int4")
 
 OPTIONS: tuple[Option, ...] = (
     Option("dataset_type", str, "what", "format of the dataset", choices=("unified",)),
@@ -193,11 +194,7 @@ OPTIONS: tuple[Option, ...] = (
         "let the cloud finish the caption when that is faster and within --cloud-budget",
     ),
     Option(
-        "expected_tokens",
-        int,
-        "how",
-        "length of a caption that --hand-off reckons with",
-        minimum=1,
+        "expected_tokens", int, "how", "length of a caption that --hand-off reckons with", minimum=1
     ),
     Option(
         "cloud_budget",
@@ -226,6 +223,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("edge_device", str, "where", "cpu, cuda or cuda:N"),
     Option("cloud_device", str, "where", "auto (CUDA when there is one), cpu, cuda or cuda:N"),
     Option("edge_dtype", str, "where", "precision of the edge; auto is float32", choices=_DTYPES),
+    Option("edge_quantization", str, "where", "int8, int4: on OpenVINO", choices=_QUANTISATIONS),
     Option(
         "cloud_dtype",
         str,

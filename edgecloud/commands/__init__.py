@@ -15,5 +15,6 @@ MODULES = (
     "baseline",
     "data",
     "profile",
+    "quantize",
 )
 """In the order of ``edgecloud --help``."""

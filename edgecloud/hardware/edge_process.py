@@ -19,7 +19,7 @@ from edgecloud.errors import CloudError, DataError, ModelError, OutOfMemoryError
 from edgecloud.hardware.limits import apply_in_child, apply_torch_threads
 
 if TYPE_CHECKING:
-    from edgecloud.models.loading import Loaded
+    from edgecloud.models.edge import LoadedEdge
 
 __all__ = ["CaptionRequest", "Captioned", "EdgeSetup", "Failed", "Mode", "Streamed", "main"]
 
@@ -95,17 +95,23 @@ def main(control: Connection, cloud: Connection | None, setup: EdgeSetup) -> Non
     from edgecloud.cloud.remote import PipeChannel, RemoteCloud
     from edgecloud.hardware.captioner import Captioner
     from edgecloud.models.checkpoint import Checkpoint
-    from edgecloud.models.loading import load
+    from edgecloud.models.edge import load_edge
     from edgecloud.models.processor import Processor
 
     limits["torch_threads"] = apply_torch_threads(config.max_cpu_cores)
     began = time.perf_counter()
-    loaded: Loaded | None = None
+    loaded: LoadedEdge | None = None
     if setup.mode == "cloud":
         processor = Processor(Checkpoint.open(setup.path))
         facts: dict[str, Any] | None = None
     else:
-        loaded = load(setup.model, setup.path, device=config.edge_device, dtype=config.edge_dtype)
+        loaded = load_edge(
+            setup.model,
+            setup.path,
+            device=config.edge_device,
+            dtype=config.edge_dtype,
+            quantization=config.edge_quantization,
+        )
         processor = loaded.processor
         facts = {**loaded.facts, "load_s": time.perf_counter() - began}
     channel: HttpChannel | PipeChannel | None = None

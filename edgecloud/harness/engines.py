@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,13 +14,15 @@ from transformers import DynamicCache
 from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniThinkerConfig
 
 from edgecloud.contracts import Model, Prompt
-from edgecloud.errors import ModelError
 from edgecloud.models.audio_lm import AudioLM, Thinker, pick_dtype
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.decoder import Decoder
 from edgecloud.models.features import MEL_BINS, audio_token_count
 from edgecloud.models.loading import load
 from edgecloud.models.shapes import Shape, family_thinker, random_thinker, thinker_config
+
+if TYPE_CHECKING:
+    from edgecloud.models.openvino.model import OpenVINOLM
 
 __all__ = [
     "BASELINE",
@@ -83,7 +85,10 @@ def loaded(path: str, name: str, *, device: str = "cpu") -> Engine:
         checkpoint.path.name, Qwen2_5OmniThinkerConfig(**checkpoint.config["thinker_config"])
     )
     if name in BITS:
-        raise ModelError("quantised engines are measured at a shape; give --shape")
+        from edgecloud.models.openvino.loading import load_quantised
+
+        quantised = load_quantised(checkpoint, bits=BITS[name], vocab_size=of.vocab_size)
+        return _quantised_engine(name, of, quantised)
     own = load(path, path, device=device, dtype=name).model
     return _torch_engine(name, of, own._thinker, own)
 
@@ -98,18 +103,17 @@ def build(name: str, of: Shape, *, device: str = "cpu", share: Thinker | None = 
     if name in BITS:
         from edgecloud.models.openvino.random import random_model
 
-        quantised: Any = random_model(thinker_config(of), bits=BITS[name])
-        return Engine(
-            name,
-            of,
-            quantised,
-            quantised._engine._hear,
-            lambda prompt, tokens: caption_of(quantised, prompt, tokens),
-            of.step_weights * BITS[name] // 8,
-        )
+        return _quantised_engine(name, of, random_model(thinker_config(of), bits=BITS[name]))
     thinker = share or random_thinker(of, dtype=pick_dtype(name, device), device=device)
     model = AudioLM(thinker, Decoder(thinker.model), vocab_size=of.vocab_size)
     return _torch_engine(name, of, thinker, model)
+
+
+def _quantised_engine(name: str, of: Shape, model: OpenVINOLM) -> Engine:
+    def caption(prompt: Prompt, tokens: int) -> None:
+        caption_of(model, prompt, tokens)
+
+    return Engine(name, of, model, model.hear, caption, model.weight_bytes)
 
 
 def _torch_engine(name: str, of: Shape, thinker: Thinker, model: AudioLM) -> Engine:

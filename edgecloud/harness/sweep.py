@@ -37,6 +37,7 @@ from edgecloud.harness.reporting import machine
 from edgecloud.harness.system import cache_dir, model_of
 from edgecloud.measure.journal import Journal
 from edgecloud.measure.replay import facts
+from edgecloud.models.edge import LoadedEdge, load_edge
 from edgecloud.models.loading import Loaded, load
 from edgecloud.quality import corpus_references_of, score
 from edgecloud.quality.tokenise import LANGUAGE_TOKENISERS
@@ -170,13 +171,20 @@ def _loaded(path: str | None, side: str, device: str, dtype: str) -> Loaded:
     return load(*model_of(path, side), device=device, dtype=dtype)
 
 
+@cache
+def _loaded_edge(path: str | None, device: str, dtype: str, quantization: str) -> LoadedEdge:
+    return load_edge(*model_of(path, "edge"), device=device, dtype=dtype, quantization=quantization)
+
+
 def _run(point: Point, path: Path, environment: Mapping[str, Any]) -> dict[str, float]:
     """Caption what the point's journal does not hold yet; the CIDEr of each sample by ``file_id``."""
     config = point.config
     corpus, manifest = load_corpus(config)
     samples = corpus[: config.max_samples]
     hardware = profile(config.hardware_profile).to_json()
-    edge = _loaded(config.edge_model, "edge", config.edge_device, config.edge_dtype)
+    edge = _loaded_edge(
+        config.edge_model, config.edge_device, config.edge_dtype, config.edge_quantization
+    )
     cloud = _loaded(config.cloud_model, "cloud", config.cloud_device, config.cloud_dtype)
     data = {
         "manifest": "embedded" if config.dataset_path is None else manifest.name,

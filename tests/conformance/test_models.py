@@ -10,7 +10,11 @@ from edgecloud.contracts import Model, Prompt
 from edgecloud.hardware.clock import ModelledClock, TimedModel
 from edgecloud.hardware.profiles import profile
 from edgecloud.models.audio_lm import AudioLM
+from edgecloud.models.checkpoint import Checkpoint
+from edgecloud.models.openvino.loading import load_quantised
+from edgecloud.models.openvino.model import OpenVINOLM
 from edgecloud.models.processor import Processor
+from edgecloud.models.reference import EDGE_CHECKPOINT
 from edgecloud.models.scripted import ScriptedModel, hashed
 from tests.conformance.model_conformance import ModelConformance
 
@@ -59,3 +63,45 @@ class TestThinkerWithAudio(ModelConformance):
     def prompt(self, tiny_processor: Processor, tone: NDArray[np.float32]) -> Prompt:
         features = tiny_processor.features(tone)
         return tiny_processor.prompt(features, language="chinese", prompt_type="concise")
+
+
+@pytest.fixture(scope="module")
+def embedded_edge() -> tuple[Checkpoint, Processor]:
+    checkpoint = Checkpoint.open(EDGE_CHECKPOINT)
+    return checkpoint, Processor(checkpoint)
+
+
+@pytest.fixture(scope="module", params=[8, 4], ids=["int8", "int4"])
+def quantised(
+    request: pytest.FixtureRequest,
+    embedded_edge: tuple[Checkpoint, Processor],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> OpenVINOLM:
+    checkpoint, processor = embedded_edge
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        return load_quantised(checkpoint, bits=request.param, vocab_size=processor.vocab_size)
+
+
+class TestQuantisedWithText(ModelConformance):
+    @pytest.fixture
+    def model(self, quantised: OpenVINOLM) -> Model:
+        return quantised.fresh()
+
+    @pytest.fixture
+    def prompt(self) -> Prompt:
+        return Prompt((10, 20, 30, 40))
+
+
+class TestQuantisedWithAudio(ModelConformance):
+    @pytest.fixture
+    def model(self, quantised: OpenVINOLM) -> Model:
+        return quantised.fresh()
+
+    @pytest.fixture
+    def prompt(
+        self, embedded_edge: tuple[Checkpoint, Processor], tone: NDArray[np.float32]
+    ) -> Prompt:
+        processor = embedded_edge[1]
+        features = processor.features(tone)
+        return processor.prompt(features, language="chinese", prompt_type="concise")

@@ -17,11 +17,11 @@ from edgecloud.contracts import Prompt
 from edgecloud.errors import ModelError
 from edgecloud.models.openvino.audio import audio_inputs, audio_model
 from edgecloud.models.openvino.runtime import compiled, ov
-from edgecloud.models.openvino.shapes import AudioShape, TextShape
+from edgecloud.models.openvino.shapes import AudioShape, TextShape, parameter_count
 from edgecloud.models.openvino.text import text_model
 from edgecloud.models.openvino.weights import Weights
 
-__all__ = ["Engine", "OpenVINOLM", "assemble"]
+__all__ = ["Cache", "Engine", "OpenVINOLM"]
 
 _ROOM = 256
 """Tokens set aside after a prompt; a longer answer doubles what there is."""
@@ -40,25 +40,37 @@ class Engine:
         audio: AudioShape | None,
         weights: Weights,
     ) -> None:
+        """Compiles, and runs each graph once: the engine packs its weights at the first run.
+
+        The packed weights are the engine's own copy, so the pages that they were read from are given
+        back, all along: they never add up to a second copy.
+
+        Raises:
+            ModelError: the engine refuses a graph.
+        """
         self.shape = text
+        self.parameters = parameter_count(text, audio)
         self._audio_shape = audio
-        self._weights = weights
+        self.weights = weights
         self._audio_token: int = config.audio_token_id
-        self._rotary = Qwen2_5OmniRotaryEmbedding(config.text_config)  # type: ignore[no-untyped-call]
+        self._rotary = Qwen2_5OmniRotaryEmbedding(config.text_config)  # type: ignore[arg-type]
         self._turns = np.empty((2, 0, 1, text.head_dim), np.float32)
         self._lock = threading.Lock()
-        self._text = compiled(text_model(text, weights)).create_infer_request()
-        self._audio = (
-            None if audio is None else compiled(audio_model(audio, weights)).create_infer_request()
-        )
+        with weights.giving_back():
+            self._text = compiled(text_model(text, weights)).create_infer_request()
+            self.run(np.zeros((2, text.hidden), np.float32), Cache(text), 1)
+            self._audio = None
+            if audio is not None:
+                self._audio = compiled(audio_model(audio, weights)).create_infer_request()
+                self.hear(np.zeros((audio.mel_bins, 4), np.float16))
 
     def embed(self, prompt: Prompt) -> NDArray[np.float32]:
         """``(n, hidden)``: embedded token ids, with the audio in place of its placeholders."""
         ids = np.array(prompt.token_ids)
-        embedded = self._weights.embed(ids)
+        embedded = self.weights.embed(ids)
         if prompt.features is None:
             return embedded
-        audio = self._hear(prompt.features)
+        audio = self.hear(prompt.features)
         places = ids == self._audio_token
         if int(places.sum()) != len(audio):
             raise ModelError(
@@ -70,7 +82,7 @@ class Engine:
 
     def tokens(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """``(n, hidden)``: the embeddings of ``tokens``."""
-        return self._weights.embed(np.array(tokens))
+        return self.weights.embed(np.array(tokens))
 
     def run(self, embedded: NDArray[np.float32], cache: Cache, wanted: int) -> Tensor:
         """Append ``embedded (n, hidden)`` to ``cache``. Returns ``(wanted, V) float32``: the logits of
@@ -87,12 +99,7 @@ class Engine:
             cache.append(outputs[1:])
         return logits
 
-    def warm(self) -> None:
-        """Run the audio tower once."""
-        if self._audio_shape is not None:
-            self._hear(np.zeros((self._audio_shape.mel_bins, 4), np.float16))
-
-    def _hear(self, features: NDArray[np.float16]) -> NDArray[np.float32]:
+    def hear(self, features: NDArray[np.float16]) -> NDArray[np.float32]:
         """``(n, hidden)``: the embeddings of one recording."""
         if self._audio is None or self._audio_shape is None:
             raise ModelError("this model was loaded without its audio tower")
@@ -186,6 +193,20 @@ class OpenVINOLM:
     def cache_bytes(self) -> int:
         return self._cache.nbytes
 
+    @property
+    def parameters(self) -> int:
+        """How many of the checkpoint's parameters are used."""
+        return self._engine.parameters
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the text model's matrices, all of which a step reads."""
+        return self._engine.weights.step_bytes
+
+    def hear(self, features: NDArray[np.float16]) -> NDArray[np.float32]:
+        """``(n, hidden)``: the audio tower's embeddings of log-mel ``(mel bins, T)``."""
+        return self._engine.hear(features)
+
     def prefill(self, prompt: Prompt) -> Tensor:
         if not prompt.token_ids:
             raise ValueError("an empty prompt has no next token")
@@ -217,24 +238,3 @@ class OpenVINOLM:
 
     def fresh(self) -> OpenVINOLM:
         return OpenVINOLM(self._engine, vocab_size=self._vocab_size)
-
-
-def assemble(
-    config: Qwen2_5OmniThinkerConfig,
-    text: TextShape,
-    audio: AudioShape | None,
-    weights: Weights,
-    *,
-    vocab_size: int,
-) -> OpenVINOLM:
-    """Compile the graphs, and run each once: the engine packs its weights at the first run.
-
-    Raises:
-        ModelError: the engine refuses the graph.
-    """
-    engine = Engine(config, text, audio, weights)
-    model = OpenVINOLM(engine, vocab_size=vocab_size)
-    engine.warm()
-    model.prefill(Prompt((0, 0)))
-    model.extend([0])
-    return model.fresh()

@@ -2,22 +2,47 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from huggingface_hub.errors import StrictDataclassError
 from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import (
     Qwen2_5OmniAudioEncoderConfig,
     Qwen2_5OmniTextConfig,
     Qwen2_5OmniThinkerConfig,
 )
 
-from edgecloud.errors import ModelError
+from edgecloud.errors import CheckpointError, ModelError
+from edgecloud.models.checkpoint import Checkpoint
 
-__all__ = ["AudioShape", "Entry", "Part", "TextShape", "bits_of", "entries", "group_size"]
+__all__ = [
+    "GROUP",
+    "AudioShape",
+    "Entry",
+    "Part",
+    "TextShape",
+    "bits_of",
+    "entries",
+    "group_size",
+    "parameter_count",
+    "thinker_config",
+]
 
 GROUP = 128
 """Weights that share a scale in 4 bits, and activations that do in both; what the engine is fastest at."""
+
+
+def thinker_config(checkpoint: Checkpoint) -> Qwen2_5OmniThinkerConfig:
+    """Raises CheckpointError: config.json describes no thinker."""
+    try:
+        return Qwen2_5OmniThinkerConfig(**checkpoint.config["thinker_config"])
+    except (KeyError, StrictDataclassError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"model {checkpoint.path}: config.json does not describe a Qwen2.5-Omni thinker, the one "
+            f"family that can be quantised ({type(error).__name__}: {' '.join(str(error).split())})"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +165,17 @@ def entries(text: TextShape, audio: AudioShape | None) -> Iterator[Entry]:
     yield from _text(text)
     if audio is not None:
         yield from _audio(audio)
+
+
+def parameter_count(text: TextShape, audio: AudioShape | None) -> int:
+    """How many numbers of a checkpoint these entries are made of; what is used twice counts once."""
+    sizes = {
+        part.source: part.rows * math.prod(entry.shape[1:])
+        for entry in entries(text, audio)
+        for part in entry.parts
+        if part.source is not None
+    }
+    return sum(sizes.values())
 
 
 def _text(shape: TextShape) -> Iterator[Entry]:

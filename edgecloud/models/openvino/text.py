@@ -38,8 +38,8 @@ def text_model(shape: TextShape, weights: Weights) -> Any:
         past = [parameter(f"{what}.{index}", past_shape) for what in ("keys", "values")]
         inputs += past
         outputs += [result(keys, f"new_keys.{index}"), result(values, f"new_values.{index}")]
-        seen = [op.concat([old, new], 1) for old, new in zip(past, (keys, values), strict=True)]
-        mixed = _attention(shape, queries, *seen, mask)
+        keys, values = (op.concat(list(pair), 1) for pair in zip(past, (keys, values), strict=True))
+        mixed = _attention(shape, queries, keys, values, mask)
         hidden = op.add(hidden, linear(mixed, weights.matrix(f"{name}.out")))
         normed = _rms_norm(hidden, weights.vector(f"{name}.mlp_norm"), shape.epsilon)
         gate, up = _split(linear(normed, weights.matrix(f"{name}.gate_up")), 2)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecloud.models.openvino.file import Mapped
 from edgecloud.models.openvino.shapes import group_size
 
 __all__ = ["Matrix", "Weights", "dequantise", "quantise"]
+
+_GIVE_BACK_EVERY_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,23 +74,51 @@ def dequantise(matrix: Matrix) -> NDArray[np.float32]:
     return np.asarray((grouped * matrix.scales[:, :, None]).reshape(rows, columns))
 
 
-@dataclass(frozen=True, slots=True)
 class Weights:
     """The tensors of one thinker by the names of :func:`edgecloud.models.openvino.shapes.entries`,
-    matrices as ``name`` and ``name.scales``."""
+    matrices as ``name`` and ``name.scales``, on the pages of a file."""
 
-    arrays: Mapping[str, NDArray[Any]]
+    def __init__(self, mapped: Mapped) -> None:
+        self._mapped = mapped
+
+    @property
+    def step_bytes(self) -> int:
+        """Bytes of what every decode step reads: all but the audio tower and the embeddings."""
+        return sum(
+            held.nbytes
+            for name, held in self._mapped.arrays.items()
+            if name != "embedding" and not name.startswith("audio.")
+        )
 
     def matrix(self, name: str) -> Matrix:
-        values = self.arrays[name]
-        return Matrix(values, self.arrays[f"{name}.scales"], 4 if values.dtype == np.uint8 else 8)
+        values = self._mapped.arrays[name]
+        bits = 4 if values.dtype == np.uint8 else 8
+        return Matrix(values, self._mapped.arrays[f"{name}.scales"], bits)
 
     def vector(self, name: str) -> NDArray[np.float32]:
-        return self.arrays[name]
+        return self._mapped.arrays[name]
 
     def embed(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
         """``(n, hidden)``: the embeddings of ``tokens (n,)``."""
-        rows = self.arrays["embedding"][tokens]
+        rows = self._mapped.arrays["embedding"][tokens]
         if rows.dtype == np.uint16:  # bfloat16: the upper half of a float32
             return (rows.astype(np.uint32) << 16).view(np.float32)
         return rows.astype(np.float32)
+
+    @contextmanager
+    def giving_back(self) -> Iterator[None]:
+        """While the block runs, and at its end, the file's pages are given back to the system."""
+        done = threading.Event()
+
+        def give_back() -> None:
+            while not done.wait(_GIVE_BACK_EVERY_S):
+                self._mapped.release()
+
+        helper = threading.Thread(target=give_back, name="giving-back", daemon=True)
+        helper.start()
+        try:
+            yield
+        finally:
+            done.set()
+            helper.join()
+            self._mapped.release()

@@ -1,0 +1,51 @@
+"""A checkpoint's quantised model: from its own folder, from the cache, or converted now."""
+
+from __future__ import annotations
+
+import psutil
+
+from edgecloud.errors import CheckpointError, ModelError, OutOfMemoryError
+from edgecloud.models.checkpoint import Checkpoint
+from edgecloud.models.openvino.convert import cached, scheme
+from edgecloud.models.openvino.file import Mapped
+from edgecloud.models.openvino.model import Engine, OpenVINOLM
+from edgecloud.models.openvino.shapes import AudioShape, TextShape, thinker_config
+from edgecloud.models.openvino.weights import Weights
+
+__all__ = ["load_quantised"]
+
+_BYTES_PER_GB = 10**9
+
+
+def load_quantised(checkpoint: Checkpoint, *, bits: int, vocab_size: int) -> OpenVINOLM:
+    """The thinker of ``checkpoint`` in ``bits`` 8 or 4, compiled and ready.
+
+    Raises:
+        CheckpointError: weights are missing, broken, of other shapes or of other bits.
+        ModelError: the vocabulary is larger than the output layer, or the engine refuses the graph.
+        OutOfMemoryError: the weights do not fit into what memory is free.
+        OutputError: the cache of converted weights cannot be written.
+    """
+    found = scheme(checkpoint)
+    if found is not None and found.get("bits") != bits:
+        raise CheckpointError(
+            f"model {checkpoint.path} holds int{found.get('bits')} weights; "
+            f"give --edge-quantization int{found.get('bits')}, or the checkpoint it was made of"
+        )
+    folder = checkpoint.path if found is not None else cached(checkpoint, bits)
+    config = thinker_config(checkpoint)
+    text = TextShape.of(config)
+    if vocab_size > text.vocabulary:
+        raise ModelError(
+            f"model {checkpoint.path}: its tokenizer has {vocab_size} entries, "
+            f"its output layer only {text.vocabulary}"
+        )
+    mapped = Mapped(folder / "model.safetensors")
+    free = psutil.virtual_memory().available
+    if mapped.nbytes > free:
+        raise OutOfMemoryError(
+            f"model {checkpoint.path}: its weights take {mapped.nbytes / _BYTES_PER_GB:.1f} GB, "
+            f"{free / _BYTES_PER_GB:.1f} GB are free; use a smaller model or --edge-quantization int4"
+        )
+    engine = Engine(config, text, AudioShape.of(config), Weights(mapped))
+    return OpenVINOLM(engine, vocab_size=vocab_size)
