@@ -12,7 +12,7 @@ import torch
 from bench import shapes as bench_shapes
 from bench.gpu_shapes import Gpu
 from edgecloud.cli import main
-from edgecloud.hardware.costs import Caps
+from edgecloud.hardware.costs import Caps, EdgeCosts
 from edgecloud.hardware.profiles import profile
 from edgecloud.harness import measuring, profiling
 from edgecloud.harness.engines import Engine, Family, baseline, build, prompt_of
@@ -167,6 +167,60 @@ def test_as_many_layers_are_built_as_fit() -> None:
         small, "int8", 20.0
     )
     assert bench_shapes.layers_that_fit(small, "int8", 4.0) == 1
+
+
+def test_a_pair_has_rows_a_table_and_a_profile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profiling, "memory_bandwidth_gb_s", lambda **_: (30.0, 31.0))
+    run = bench_shapes.Run(shape="tiny", layers=2, clock="cpu")
+    pair = run.pair("bfloat16")
+    row = json.loads(json.dumps(pair.info("step"), allow_nan=False))
+    assert (row["layers"], row["depth"], row["extrapolated"]) == (2, 4, True)
+    base, own = pair.full_s("transformers", "wall"), pair.full_s("bfloat16", "wall")
+    assert row["times_faster_than_transformers"] == pytest.approx(base["step"] / own["step"])
+    assert row["full_depth_ms"] == pytest.approx(1e3 * own["step"])
+    assert row["bandwidth_gb_s"] == [30.0, 31.0]
+    assert "transformers" in run.table()
+    readings, made = run.save(tmp_path)
+    assert set(json.loads(readings.read_text())["bfloat16"]["readings_s"]) == {
+        "transformers",
+        "bfloat16",
+    }
+    assert profile(f"{made}@bfloat16").edge.step_s == pytest.approx(
+        pair.full_s("bfloat16", "cpu")["step"]
+    )
+
+
+def test_int8_at_the_3b_shape_is_held_to_its_targets() -> None:
+    def timed(step_s: float, ingest_s: float) -> dict[str, profiling.Timed]:
+        seconds = {"hear": 1.0, "prefill": 2.0, "prefill-short": 1.5, "step": step_s}
+        seconds |= {"ingest-8": ingest_s, "caption": 2.0 + 70 * step_s}
+        return {name: profiling.Timed([value], [value]) for name, value in seconds.items()}
+
+    def pair(step_s: float, ingest_s: float, bandwidth_gb_s: float) -> bench_shapes.Pair:
+        of = SHAPES["3b"]
+        return bench_shapes.Pair(
+            name="int8",
+            of=of,
+            base_of=of,
+            step_bytes=of.step_weights,
+            times={"int8": timed(step_s, ingest_s), "transformers": timed(0.601, 1.0)},
+            bandwidths_gb_s=(bandwidth_gb_s, bandwidth_gb_s),
+            peak_gb=1.0,
+            costs=EdgeCosts(1.0, step_s),
+            told={},
+        )
+
+    good = pair(0.1, 0.139, 40.0)
+    assert good.missed("step", "wall") is None
+    assert good.missed("ingest-8", "wall") is None
+    assert good.missed("prefill", "wall") == (
+        "prefill: 1.00 times faster than transformers float32, 4 is the target"
+    )
+    assert "5.01 times faster" in str(pair(0.12, 0.1, 30.0).missed("step", "wall"))
+    assert "39% of the memory bandwidth" in str(pair(0.1, 0.1, 80.0).missed("step", "wall"))
+    assert "1.41 steps" in str(pair(0.1, 0.141, 40.0).missed("ingest-8", "wall"))
 
 
 def test_a_captured_step_is_the_step(own: Engine) -> None:
