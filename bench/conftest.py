@@ -23,6 +23,7 @@ _SUITES = {"test_edge.py": "edge", "test_cloud.py": "cloud", "test_spec.py": "sp
 CONFIG = pytest.StashKey["Config"]()
 MODES = pytest.StashKey[tuple[str, ...]]()
 WRITTEN = pytest.StashKey[list[Path]]()
+WARNED = pytest.StashKey[list[str]]()
 TOGETHER = pytest.StashKey[dict[str, Any]]()
 TABLES = pytest.StashKey[list[str]]()
 """What heavier files have to show when all is done."""
@@ -33,6 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
     check_plugins(config)
     config.stash[CONFIG] = settings(config)
     config.stash[WRITTEN] = []
+    config.stash[WARNED] = []
     config.stash[TOGETHER] = {}
     config.stash[TABLES] = []
     # A run that ends before its first sample has said why; it saves nothing, of course.
@@ -112,6 +114,7 @@ def recorder(request: pytest.FixtureRequest, benchmark: Any, arm: str) -> Record
             uncaptured=uncaptured,
         ),
         written=pytest_config.stash[WRITTEN],
+        warned=pytest_config.stash[WARNED],
         arms=list(named.items()),
         together=pytest_config.stash[TOGETHER],
     )
@@ -124,3 +127,5 @@ def pytest_terminal_summary(
         terminalreporter.write_line(f"result: {path}")
     for table in config.stash[TABLES]:
         terminalreporter.write_line(f"\n{table}")
+    for line in config.stash[WARNED]:
+        terminalreporter.write_line(f"warning: {line}", yellow=True)

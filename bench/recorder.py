@@ -57,6 +57,8 @@ class Recorder:
     written: list[Path]
     arms: list[tuple[Any, Config]]
     """Every suite of this run, for ``--interleave``."""
+    warned: list[str]
+    """Lines for the end of the session: what a reader of the results should know first."""
     together: dict[str, Outcome]
     """What the suites gave, once they ran interleaved."""
     run_block: dict[str, Any] = field(default_factory=environment.run_block)
@@ -94,6 +96,12 @@ class Recorder:
             )
             path = write_result(Path(self.config.output_dir) / "results" / f"{name}.json", result)
         self.written.append(path)
+        over = result["metrics"]["latency_metrics"]["memory_over_cap_total"]
+        if over:
+            self.warned.append(
+                f"{path.stem}: {over} samples over the memory cap of "
+                f"{self.config.max_memory_gb:g} GB, which is watched, not enforced, here"
+            )
         problems = _problems(result, self.config.max_failures)
         tag = "failed: " + "; ".join(problems) if problems else "passed"
         details = [entry for entry in result["detailed_results"] if entry["status"] == "ok"]

@@ -1,4 +1,4 @@
-"""One validated configuration: flag > preset > file > ``default.yaml``.
+"""One validated configuration: flag > preset > file > the hardware profile's caps > ``default.yaml``.
 
 A :class:`Config` is printed into every result. Its :meth:`Config.identity` is what makes two runs
 the same run: everything but the settings of group ``run`` and the number of samples.
@@ -19,6 +19,7 @@ import yaml
 from edgecloud.contracts import Language, PromptType
 from edgecloud.decoding.pace import Budget
 from edgecloud.errors import ConfigError
+from edgecloud.hardware.profiles import profile
 from edgecloud.options import OPTIONS, Option
 from edgecloud.presets import PRESETS
 
@@ -164,6 +165,7 @@ def resolve(
         ("flag", {key: value for key, value in (flags or {}).items() if value is not None}),
     ]
     known = {option.name: option for option in OPTIONS}
+    given: set[str] = set()
     for source, layer in layers:
         for key, value in layer.items():
             name = key.replace("-", "_")
@@ -172,6 +174,7 @@ def resolve(
                 continue
             try:
                 values[name] = _convert(known[name], value)
+                given.add(name)
             except ValueError as error:
                 problems.append(f"{source}: {name}: {error}")
     for name, checked in (("shard", _shard), ("cloud_budget", Budget.parse)):
@@ -187,9 +190,31 @@ def resolve(
         )
     if values["dataset_type"] == "text" and values["dataset_path"] is None:
         problems.append("dataset_type text needs dataset_path: the embedded corpus is recordings")
+    try:
+        values.update(_caps(values["hardware_profile"], given))
+    except ConfigError as error:
+        problems.append(str(error))
     if problems:
         raise ConfigError("\n  ".join(["settings are wrong:", *problems]))
     return Config(**{field.name: values[field.name] for field in fields(Config)})
+
+
+def _caps(hardware_profile: str, given: set[str]) -> dict[str, Any]:
+    """The caps that the profile carries and no other layer gives.
+
+    A profile is looked at only when one may count: a run is read back from its own settings when its
+    profile's file is long gone.
+
+    Raises:
+        ConfigError: there is no such profile.
+    """
+    if {"max_cpu_cores", "max_memory_gb"} <= given:
+        return {}
+    caps = profile(hardware_profile).caps
+    found = caps and {"max_cpu_cores": caps.cpu_cores, "max_memory_gb": caps.memory_gb}
+    return {
+        key: value for key, value in (found or {}).items() if value is not None and key not in given
+    }
 
 
 def _shard(text: str) -> tuple[int, int]:

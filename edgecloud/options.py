@@ -254,7 +254,9 @@ OPTIONS: tuple[Option, ...] = (
         "measured time, or time computed from a hardware profile",
         choices=("wall", "modelled"),
     ),
-    Option("hardware_profile", str, "where", "constants of the modelled clock, by name"),
+    Option(
+        "hardware_profile", str, "where", "caps, and constants of modelled time: a name or a file"
+    ),
     Option(
         "link",
         str,

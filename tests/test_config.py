@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from typing import Any
 
@@ -265,3 +265,52 @@ def test_a_configuration_is_frozen_and_json() -> None:
     assert Config(**json.loads(json.dumps(config.to_json(), allow_nan=False))) == config
     with pytest.raises(FrozenInstanceError):
         config.k = 4  # type: ignore[misc]
+
+
+@pytest.fixture
+def capped(tmp_path: Path) -> str:
+    """A hardware profile of three cores and 7 GB."""
+    content = {
+        "schema": "edgecloud-profile/1",
+        "name": "three",
+        "source": "made up",
+        "caps": {"cpu_cores": 3, "memory_gb": 7.0},
+        "cloud": {"prefill_s": 0.1, "step_s": 0.1, "verify_s": 0.1},
+    }
+    path = tmp_path / "three.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return str(path)
+
+
+def test_a_profile_sets_caps_that_no_other_layer_gives(capped: str, tmp_path: Path) -> None:
+    found = resolve({"hardware_profile": capped})
+    assert (found.max_cpu_cores, found.max_memory_gb) == (3, 7.0)
+    assert resolve({"hardware_profile": capped, "max_cpu_cores": 1}).max_cpu_cores == 1
+    assert resolve({"hardware_profile": capped}, preset="cpu-limited").max_cpu_cores == 2
+    file = tmp_path / "settings.yaml"
+    file.write_text(f"hardware_profile: {capped}\nmax_memory_gb: 5\n", encoding="utf-8")
+    found = resolve(file=file)
+    assert (found.max_cpu_cores, found.max_memory_gb) == (3, 5.0)
+
+
+def test_a_profile_without_caps_leaves_the_defaults() -> None:
+    assert resolve({"hardware_profile": "paper-int8"}) == replace(
+        resolve(), hardware_profile="paper-int8"
+    )
+
+
+def test_the_simulated_phone_and_unlimited_are_one_word_each() -> None:
+    phone, free = (resolve({"hardware_profile": name}) for name in ("iphone-15-plus", "unlimited"))
+    assert (phone.max_cpu_cores, phone.max_memory_gb) == (2, 16.0)
+    assert (free.max_cpu_cores, free.max_memory_gb) == (0, 0.0)
+
+
+def test_an_unknown_profile_is_one_of_the_wrong_settings() -> None:
+    with pytest.raises(ConfigError, match="unknown hardware profile 'abacus'"):
+        resolve({"hardware_profile": "abacus"})
+
+
+def test_a_run_is_read_back_when_its_profile_is_gone(capped: str) -> None:
+    found = resolve({"hardware_profile": capped})
+    Path(capped).unlink()
+    assert resolve(found.to_json()) == found

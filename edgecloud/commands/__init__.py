@@ -16,6 +16,7 @@ MODULES = (
     "calibrate",
     "sweep",
     "data",
+    "profile",
     "quantize",
 )
 """In the order of ``edgecloud --help``."""

@@ -60,6 +60,20 @@ class CgroupCap:
         """``cpu`` and ``memory``, each ``"v1"``, ``"v2"`` or ``None``, and ``notes``."""
         return {**{str(k): v for k, v in self._versions.items()}, "notes": list(self._notes)}
 
+    @property
+    def memory_kills(self) -> int:
+        """How many processes the kernel has ended in the group for want of memory."""
+        version = self._versions["memory"]
+        if version is None:
+            return 0
+        name = "memory.oom_control" if version == "v1" else "memory.events"
+        for group in self._groups:
+            control = group / name
+            if control.is_file():
+                found = dict(line.split() for line in control.read_text().splitlines())
+                return int(found.get("oom_kill", 0))
+        return 0
+
     def __enter__(self) -> CgroupCap:
         wanted: list[Controller] = []
         if self._cores > 0:

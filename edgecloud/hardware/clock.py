@@ -204,7 +204,9 @@ class _TimedSession(CloudSession):
     ) -> Pending[Verdict]:
         verdict = self._session.verify(committed, draft, acceptance, continuation, drawn_from)
         costs = self._hardware.cloud
-        cost = self._busy(verdict.cost, costs.verify_s + len(verdict.continuation) * costs.step_s)
+        scored = verdict.cost.ingested_tokens + verdict.cost.verified_tokens
+        verify_s = costs.verify(max(1, scored))
+        cost = self._busy(verdict.cost, verify_s + len(verdict.continuation) * costs.step_s)
         return self._answer(replace(verdict, cost=cost), cost)
 
     def generate(self, committed: Sequence[int], limits: StopLimits) -> Iterator[CloudChunk]:
@@ -224,7 +226,8 @@ class _TimedSession(CloudSession):
         self._session.close()
 
     def _busy(self, cost: CloudCost, work_s: float) -> CloudCost:
-        prefill_s = self._hardware.cloud.prefill_s if cost.prefill_tokens else 0.0
+        tokens = cost.prefill_tokens
+        prefill_s = self._hardware.cloud.prefill(tokens) if tokens else 0.0
         return replace(cost, busy_s=prefill_s + work_s)
 
     def _answer(self, answer: Answer, cost: CloudCost) -> Pending[Answer]:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -31,8 +32,8 @@ class Readings:
     """What one request used, from ``start()`` to ``stop()``; ``reasons`` says why a field is ``None``.
 
     ``cpu_percent`` CPU time of the edge process and the processes it started, over wall time;
-    100 is one core. ``ram_gb`` mean and ``ram_gb_peak`` largest sampled RSS of the edge process,
-    10^9 bytes. ``memory_over_cap`` whether that peak is above the cap. ``gpu_util`` percent and
+    100 is one core. ``ram_gb`` mean and ``ram_gb_peak`` largest sampled RSS of the same processes,
+    10^9 bytes (memory that they share counts for each). ``memory_over_cap`` whether that peak is above the cap. ``gpu_util`` percent and
     ``gpu_memory_gb`` of the whole device the cloud runs on. ``energy_j`` joules of that device,
     ``cpu_energy_j`` of the processor packages of this machine. ``samples`` readings were taken,
     ``period_s`` apart.
@@ -188,7 +189,7 @@ class ResourceProbe:
             last = stop.is_set()
             if readable and self._process is not None:
                 try:
-                    rss.append(self._process.memory_info().rss)
+                    rss.append(_tree_rss(self._process))
                 except psutil.Error:
                     readable = False
             self._gpu.sample()
@@ -198,11 +199,40 @@ class ResourceProbe:
             stop.wait(next_s - time.perf_counter())
 
 
+def _tree_rss(root: psutil.Process) -> int:
+    """Resident bytes of ``root`` and everything it started."""
+    total = int(root.memory_info().rss)
+    for child in _descendants(root):
+        try:
+            total += child.memory_info().rss
+        except psutil.NoSuchProcess:
+            continue
+    return total
+
+
+def _descendants(root: psutil.Process) -> list[psutil.Process]:
+    """Everything ``root`` started that lives. On Linux the kernel lists them; elsewhere, and where it
+    does not, every process of the machine is asked for its parent, which takes milliseconds."""
+    tasks = Path(f"/proc/{root.pid}/task")
+    try:
+        lists = [(task / "children").read_text() for task in tasks.iterdir()]
+    except OSError:
+        return root.children(recursive=True)
+    found: list[psutil.Process] = []
+    for pid in (int(word) for text in lists for word in text.split()):
+        try:
+            child = psutil.Process(pid)
+        except psutil.NoSuchProcess:
+            continue
+        found += [child, *_descendants(child)]
+    return found
+
+
 def _tree_cpu_s(root: psutil.Process) -> float:
     """CPU seconds used so far by ``root`` and everything it started, the ended ones included."""
     times = root.cpu_times()
     total = _cpu_s(root) + _ended_children_s(times)
-    for child in root.children(recursive=True):
+    for child in _descendants(root):
         try:
             total += _cpu_s(child) + _ended_children_s(child.cpu_times())
         except psutil.NoSuchProcess:

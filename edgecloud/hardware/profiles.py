@@ -1,132 +1,156 @@
-"""Hardware profiles: the constants of the modelled clock, by name."""
+"""Hardware profiles by name or file: the constants of the modelled clock, and the caps of an edge.
+
+``NAME@PRECISION`` names one of several edges of a profile (``iphone-15-plus@int8``), ``EDGE+CLOUD``
+takes cloud and link from a second one (``galaxy-s24@int8+h100``). A name may be a file's path.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from itertools import pairwise
-from typing import Any
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
 
 from edgecloud.errors import ConfigError
+from edgecloud.hardware.catalogue import CLOUDS, CONSTANTS, DEVICES, cloud_costs, edge_costs
+from edgecloud.hardware.costs import Caps, CloudCosts, EdgeCosts, HardwareProfile, LinkCosts
+from edgecloud.hardware.profile_files import ProfileFile, read_profile
 
-__all__ = ["PROFILES", "CloudCosts", "EdgeCosts", "HardwareProfile", "LinkCosts", "profile"]
+__all__ = [
+    "PROFILES",
+    "Caps",
+    "CloudCosts",
+    "EdgeCosts",
+    "HardwareProfile",
+    "LinkCosts",
+    "names",
+    "profile",
+    "profile_file",
+]
 
+_MEASURED = Path(__file__).parent / "measured"
+_YARDSTICK = "epyc-2-cores"
+"""The measured machine from which devices are scaled."""
 
-@dataclass(frozen=True, slots=True)
-class EdgeCosts:
-    """Seconds on the edge: a prefill (fixed, plus so much a token), a step, and the ingestion of ``n``
-    known tokens in steps, linear between the given points and flat or rising beyond the last."""
-
-    prefill_s: float
-    step_s: float
-    prefill_per_token_s: float = 0.0
-    ingest_steps: tuple[tuple[int, float], ...] = ((1, 1.0),)
-
-    def prefill(self, tokens: int) -> float:
-        return self.prefill_s + tokens * self.prefill_per_token_s
-
-    def extend(self, tokens: int) -> float:
-        """Seconds for one forward over ``tokens`` tokens.
-
-        With points (1, 1.0) and (4, 2.0), three tokens cost 1 + 2/3 steps.
-        """
-        points = self.ingest_steps
-        steps = points[-1][1]
-        for (n0, s0), (n1, s1) in pairwise(points):
-            if tokens <= n1:
-                steps = s0 + (s1 - s0) * max(0, tokens - n0) / (n1 - n0)
-                break
-        return steps * self.step_s
+PROFILES: dict[str, HardwareProfile] = CONSTANTS
+"""Profiles that are constants."""
 
 
-@dataclass(frozen=True, slots=True)
-class CloudCosts:
-    """Seconds the cloud is busy: a prefill, a step of its own, a verification whatever its length."""
-
-    prefill_s: float
-    step_s: float
-    verify_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class LinkCosts:
-    """Round trip in seconds; bytes a second in each direction, ``None`` for no limit."""
-
-    round_trip_s: float
-    up_bytes_per_s: float | None = None
-    down_bytes_per_s: float | None = None
-
-    def up(self, count: int) -> float:
-        return self.round_trip_s / 2 + (count / self.up_bytes_per_s if self.up_bytes_per_s else 0.0)
-
-    def down(self, count: int) -> float:
-        rate = self.down_bytes_per_s
-        return self.round_trip_s / 2 + (count / rate if rate else 0.0)
-
-
-@dataclass(frozen=True, slots=True)
-class HardwareProfile:
-    """An edge, a cloud and a link; ``source`` says where the constants come from."""
-
-    name: str
-    edge: EdgeCosts
-    cloud: CloudCosts
-    link: LinkCosts
-    source: str
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-_ONE_BY_ONE = ((1, 1.0), (64, 64.0))
-_FLOAT32 = ((1, 1.0), (2, 1.84), (4, 2.07), (6, 2.61), (10, 2.83))
-
-PROFILES: dict[str, HardwareProfile] = {
-    found.name: found
-    for found in (
-        HardwareProfile(
-            name="paper",
-            edge=EdgeCosts(prefill_s=7.3, step_s=0.415),
-            cloud=CloudCosts(prefill_s=0.39, step_s=0.041, verify_s=0.05),
-            link=LinkCosts(round_trip_s=0.05),
-            source="the original project's measurements: 3B float32 on 2 CPU cores, 7B on an A100; "
-            "prefill whatever its length, ingestion of n known tokens one step",
-        ),
-        HardwareProfile(
-            name="paper-original",
-            edge=EdgeCosts(prefill_s=7.3, step_s=0.415, ingest_steps=_ONE_BY_ONE),
-            cloud=CloudCosts(prefill_s=0.0, step_s=0.041, verify_s=0.44),
-            link=LinkCosts(round_trip_s=0.05),
-            source="paper, with the original's own handling of caches: the cloud prefills again at "
-            "each verification, the edge ingests token by token. For speculation alone",
-        ),
-        HardwareProfile(
-            name="paper-measured",
-            edge=EdgeCosts(prefill_s=7.3, step_s=0.415, ingest_steps=_FLOAT32),
-            cloud=CloudCosts(prefill_s=0.39, step_s=0.041, verify_s=0.05),
-            link=LinkCosts(round_trip_s=0.05),
-            source="paper, with ingestion as float32 was measured at the 3B text shape on 2 cores",
-        ),
-        HardwareProfile(
-            name="paper-int8",
-            edge=EdgeCosts(prefill_s=7.3 / 4, step_s=0.415 / 8),
-            cloud=CloudCosts(prefill_s=0.39, step_s=0.041, verify_s=0.05),
-            link=LinkCosts(round_trip_s=0.05),
-            source="paper, with edge steps eight times and prefill four times faster, as measured for "
-            "int8 weights at the 3B shape on 2 cores",
-        ),
-    )
-}
+def names() -> list[str]:
+    """Every name that :func:`profile` knows."""
+    measured = sorted(path.stem for path in _MEASURED.glob("*.json"))
+    return [*CONSTANTS, *DEVICES, *CLOUDS, *measured]
 
 
 def profile(name: str) -> HardwareProfile:
-    """The profile of that name.
+    """The profile of that name, or the one that a file describes.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is none, it has no such edge, or the file is not a profile.
     """
-    try:
-        return PROFILES[name]
-    except KeyError:
+    if name in CONSTANTS:
+        return CONSTANTS[name]
+    edge_name, _, cloud_name = name.rpartition("+")
+    if edge_name and not Path(name).is_file():
+        edge, cloud = profile(edge_name), profile(cloud_name)
+        source = f"edge: {edge.source}; cloud: {cloud.source}"
+        provenance = {"edge": edge.provenance, "cloud": cloud.provenance}
+        return replace(
+            edge,
+            name=f"{edge.name}+{cloud.name}",
+            cloud=cloud.cloud,
+            link=cloud.link,
+            source=source,
+            provenance=provenance if any(provenance.values()) else {},
+        )
+    base, _, precision = name.rpartition("@")
+    if base and not Path(name).is_file():
+        return _of(profile_file(base), precision)
+    return _of(profile_file(name), None)
+
+
+def profile_file(name: str) -> ProfileFile:
+    """All of a profile: every precision of its edge.
+
+    Raises:
+        ConfigError: there is none of that name, and no such file, or the file is not a profile.
+    """
+    if name in CONSTANTS:
+        found = CONSTANTS[name]
+        return ProfileFile(
+            name=name,
+            source=found.source,
+            edges={"float32": found.edge},
+            default_edge="float32",
+            cloud=found.cloud,
+            link=found.link,
+            caps=found.caps,
+        )
+    if name in DEVICES:
+        return _device(name)
+    if name in CLOUDS:
+        return ProfileFile(
+            name=name,
+            source="modelled: roofline of the specified bandwidth and arithmetic, 7B float16",
+            cloud=cloud_costs(CLOUDS[name]),
+        )
+    shipped = _MEASURED / f"{name}.json"
+    if "/" not in name and shipped.is_file():
+        return _shipped(shipped)
+    if Path(name).is_file():
+        return read_profile(name)
+    raise ConfigError(
+        f"unknown hardware profile {name!r}; choose one of {', '.join(names())}, or a file of "
+        "`edgecloud profile measure`"
+    )
+
+
+@cache
+def _shipped(path: Path) -> ProfileFile:
+    return read_profile(path)
+
+
+def _of(found: ProfileFile, precision: str | None) -> HardwareProfile:
+    """One edge of a profile, with what it lacks from ``paper``."""
+    paper = CONSTANTS["paper"]
+    key = precision or found.default_edge
+    if precision is not None and precision not in found.edges:
         raise ConfigError(
-            f"unknown hardware profile {name!r}; choose one of {', '.join(PROFILES)}"
-        ) from None
+            f"hardware profile {found.name!r} has no edge {precision!r}; "
+            f"choose one of {', '.join(found.edges) or 'none'}"
+        )
+    return HardwareProfile(
+        name=found.name if precision is None else f"{found.name}@{precision}",
+        edge=paper.edge if key is None else found.edges[key],
+        cloud=found.cloud or paper.cloud,
+        link=found.link or paper.link,
+        source=found.source,
+        caps=found.caps,
+        provenance=found.provenance,
+    )
+
+
+def _device(name: str) -> ProfileFile:
+    device = DEVICES[name]
+    measured = _shipped(_MEASURED / f"{_YARDSTICK}.json")
+    bandwidth_gb_s = float(measured.provenance["bandwidth_gb_s"])
+    edges = {
+        precision: edge_costs(device, costs, bandwidth_gb_s=bandwidth_gb_s)
+        for precision, costs in measured.edges.items()
+    }
+    source = (
+        f"modelled from memory bandwidth: {_YARDSTICK}'s times × {bandwidth_gb_s:.1f} / "
+        f"{device.bandwidth_gb_s:g} GB/s; {device.source}"
+    )
+    default = "int8" if "int8" in edges else "float32"
+    if name == "iphone-15-plus":
+        # The simulation of the original project: its caps, and its measured times.
+        edges["float32"], default = CONSTANTS["paper"].edge, "float32"
+        source = f"float32: the original project's simulation and times; other precisions {source}"
+    return ProfileFile(
+        name=name,
+        source=source,
+        edges=edges,
+        default_edge=default,
+        caps=Caps(device.cores, device.memory_gb),
+        provenance={"modelled": ["edge"], "from": _YARDSTICK} if name != "iphone-15-plus" else {},
+    )

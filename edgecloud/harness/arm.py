@@ -137,6 +137,8 @@ class Arm(Started):
             "settings": config.identity(),
             "data": self._data,
             "models": {side: facts and facts["sha256"] for side, facts in models.items()},
+            # A file's content may change under its name.
+            "hardware_profile": system.facts["hardware_profile"],
         }
         self._journal = self._stack.enter_context(
             Journal.open(

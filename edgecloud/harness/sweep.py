@@ -206,6 +206,7 @@ def _run(point: Point, path: Path, environment: Mapping[str, Any]) -> dict[str, 
     config = point.config
     corpus, manifest = load_corpus(config)
     samples = corpus[: config.max_samples]
+    hardware = profile(config.hardware_profile).to_json()
     edge = _loaded_edge(
         config.edge_model, config.edge_device, config.edge_dtype, config.edge_quantization
     )
@@ -223,6 +224,7 @@ def _run(point: Point, path: Path, environment: Mapping[str, Any]) -> dict[str, 
         "settings": config.identity(),
         "data": data,
         "models": {side: found and found["sha256"] for side, found in used.items()},
+        "hardware_profile": hardware,
     }
     journal = Journal.open(path, mode=point.mode, identity=identity, resume=True)
     with journal:
@@ -235,7 +237,7 @@ def _run(point: Point, path: Path, environment: Mapping[str, Any]) -> dict[str, 
                     "models": used,
                     "data": data,
                     "limits": {"summary": "none: one process, modelled time"},
-                    "hardware_profile": profile(config.hardware_profile).to_json(),
+                    "hardware_profile": hardware,
                 },
                 environment=environment,
                 floors=None,

@@ -49,6 +49,7 @@ class System(Started):
         self._first_core = first_core
         self._config = config
         self._edge: Worker | None = None
+        self._cap: CgroupCap | None = None
         self.facts: dict[str, Any] = {}
         """JSON: ``limits``, ``models``, ``hardware_profile``."""
         self.load_s: dict[str, float] = {}
@@ -78,7 +79,7 @@ class System(Started):
         """
         self._running.send(request)
         while True:
-            message = self._running.receive(2 * self._config.deadline)
+            message = self._heard(self._running, 2 * self._config.deadline)
             if isinstance(message, Streamed):
                 if on_commit is not None:
                     on_commit(message)
@@ -135,7 +136,7 @@ class System(Started):
         self._stack.callback(self._edge.close)
         if theirs is not None:
             theirs.close()
-        cap = self._stack.enter_context(
+        cap = self._cap = self._stack.enter_context(
             CgroupCap(
                 self._edge.pid,
                 max_cpu_cores=config.max_cpu_cores,
@@ -169,8 +170,25 @@ class System(Started):
         port = self._stack.enter_context(over).port
         return replace(config, cloud_url=f"http://127.0.0.1:{port}")
 
+    def _heard(self, worker: Worker, timeout_s: float) -> Any:
+        """The worker's next message.
+
+        Raises:
+            WorkerError: it died or said nothing; where its memory cap ended it, that is what it says.
+        """
+        try:
+            return worker.receive(timeout_s)
+        except WorkerError as error:
+            if worker is not self._edge or self._cap is None or not self._cap.memory_kills:
+                raise
+            raise WorkerError(
+                f"the edge went over its memory cap of {self._config.max_memory_gb:g} GB and was "
+                "ended; raise --max-memory-gb, or use a smaller model or precision. The journal "
+                "holds what was done: --resume goes on from there"
+            ) from error
+
     def _ready(self, worker: Worker) -> dict[str, Any]:
-        word, facts = worker.receive(self._config.start_deadline)
+        word, facts = self._heard(worker, self._config.start_deadline)
         if word != "ready" or not isinstance(facts, dict):
             raise WorkerError(f"a process started with {word!r} instead of 'ready'")
         return facts

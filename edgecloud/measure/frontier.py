@@ -48,6 +48,8 @@ class Measures:
     seeded: tuple[bool, ...]
     """Whether the cloud wrote the first tokens: the first of them is its prefill's."""
     quality: tuple[float, ...]
+    input_tokens: tuple[int, ...] = ()
+    """Of the prompt; prefills may cost by the token."""
 
 
 def measures(records: Sequence[Mapping[str, Any]], quality: Sequence[float]) -> Measures:
@@ -68,6 +70,7 @@ def measures(records: Sequence[Mapping[str, Any]], quality: Sequence[float]) -> 
                 costs["cloud_prefill_tokens"] > 0,
                 any(event.data["tokens"] for event in trace.of("generate")),
                 scored,
+                record.get("input_tokens") or 0,
             )
         )
     return Measures(*zip(*rows, strict=True))
@@ -114,14 +117,20 @@ def bound_of(found: Measures, costs: Mapping[str, Any]) -> Bound:
     its prefill's first; the edge prefills and takes a step for each of the rest.
     """
     edge, cloud = costs["edge"], costs["cloud"]
+    prompt = mean(found.input_tokens) if found.input_tokens else 0.0
     n, c, m = mean(found.tokens), mean(found.cloud_tokens), mean(found.calls)
     steps = max(0.0, c - m - mean(found.seeded))
     return Bound(
-        time_s=edge["prefill_s"] + (n - c) * edge["step_s"],
-        busy_s=mean(found.prefilled) * cloud["prefill_s"]
+        time_s=_prefill_s(edge, prompt) + (n - c) * edge["step_s"],
+        busy_s=mean(found.prefilled) * _prefill_s(cloud, prompt)
         + m * cloud["verify_s"]
         + steps * cloud["step_s"],
     )
+
+
+def _prefill_s(costs: Mapping[str, Any], tokens: float) -> float:
+    per_token_s: float = costs.get("prefill_per_token_s", 0.0)
+    return float(costs["prefill_s"]) + tokens * per_token_s
 
 
 def mean(values: Sequence[float]) -> float:

@@ -1,5 +1,6 @@
 """A pytest plugin (``-p tests.bench.fake_runner``) that puts synthetic outcomes in the runner's place,
-so that the suites are tested in a second. ``FAKE_BAD`` lists the indices of samples that fail."""
+so that the suites are tested in a second. ``FAKE_BAD`` lists the indices of samples that fail,
+``FAKE_OVER`` puts all over the memory cap."""
 
 from __future__ import annotations
 
@@ -22,6 +23,9 @@ def run(mode: str, config: Any, *, on_progress: Any = None, **_: Any) -> FakeOut
     bad = tuple(int(index) for index in os.environ.get("FAKE_BAD", "").split() if index)
     outcome = FakeOutcome(mode, int(os.environ.get("FAKE_N", "6")), bad=bad)
     outcome.config = config
+    if os.environ.get("FAKE_OVER"):
+        for record in outcome.records:
+            record["resources"]["memory_over_cap"] = True
     on_progress(0, len(outcome.records), None)
     for done, record in enumerate(outcome.records, start=1):
         on_progress(done, len(outcome.records), record)

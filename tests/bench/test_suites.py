@@ -181,3 +181,11 @@ def test_the_folder_collects_the_three_experiments_and_other_files_when_named(ca
     assert "3 tests collected" in folder
     assert "test_heavy" not in folder
     assert "test_heavy" in named
+
+
+def test_samples_over_the_memory_cap_are_a_warning_and_a_flag(call: Call, tmp_path: Path) -> None:
+    done = call(FAKE_OVER="1", suites=("bench/test_edge.py",))
+    assert done.returncode == 0, done.stdout
+    assert "warning: edge_results: 6 samples over the memory cap of 16 GB" in done.stdout
+    result = _result(tmp_path / "out" / "results" / "edge_results.json")
+    assert result["metrics"]["latency_metrics"]["memory_over_cap_total"] == 6

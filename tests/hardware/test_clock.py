@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Generator
+from dataclasses import replace
 
 import pytest
 
@@ -163,6 +164,14 @@ def test_a_narrow_link_delays_messages_by_their_bytes() -> None:
     up, down = sum(map(len, channel.sent)), len(channel.received[0])
     assert (verdict.cost.bytes_up, verdict.cost.bytes_down) == (up, down)
     assert clock.now() == pytest.approx(0.2 + up / 1000 + 0.75 + down / 100)
+
+
+def test_a_cloud_may_cost_by_the_tokens_of_prompt_and_verification() -> None:
+    costs = CloudCosts(0.4, 0.1, 0.2, 0.01, ((1, 1.0), (5, 3.0)))
+    hardware = replace(PAPER, cloud=costs)
+    cloud = TimedCloud(LocalCloud(scripted(END_OF_TEXT), STOPPING), ModelledClock(), hardware)
+    verdict = cloud.open(PROMPT).verify([], [2, 3, 4], Acceptance("exact"))
+    assert verdict.cost.busy_s == pytest.approx(0.4 + 3 * 0.01 + 2 * 0.2)
 
 
 def test_two_runs_give_the_very_same_trace() -> None:

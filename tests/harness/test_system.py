@@ -48,7 +48,8 @@ def test_a_pair_that_does_not_fit_is_told_what_differs(
 
 
 def test_an_unknown_profile_is_found_before_any_process_starts() -> None:
-    config = resolve({"clock": "modelled", "hardware_profile": "abacus"})
+    caps = {"max_cpu_cores": 2, "max_memory_gb": 16.0}
+    config = resolve({"clock": "modelled", "hardware_profile": "abacus", **caps})
     system = System("spec", config)
     with pytest.raises(ConfigError, match="abacus"), system:
         raise AssertionError("it must not start")

@@ -213,7 +213,8 @@ def _scorers(info: Fields, scores: Mapping[str, Scores]) -> dict[str, Any]:
 
 def _profile(whole: Fields) -> dict[str, Any]:
     flat = flatten(whole.optional("hardware_profile").content)
-    return {key: value for key, value in flat.items() if key != "source"}
+    told = ("source", "provenance.", "caps.")  # words, and what is in force is compared elsewhere
+    return {key: value for key, value in flat.items() if not key.startswith(told)}
 
 
 def _hardware(whole: Fields, models: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,226 @@
+"""What bench/test_shapes.py runs: how much of a model fits, its timings, their rows and table."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import psutil
+from tabulate import tabulate
+
+if TYPE_CHECKING:
+    from edgecloud.hardware.costs import EdgeCosts
+    from edgecloud.harness.measuring import ClockName
+    from edgecloud.harness.profiling import Timed
+    from edgecloud.models.shapes import Shape
+
+__all__ = ["BUDGET_GB", "COUNTS", "ENGINES", "TARGETS", "Pair", "Run"]
+
+ENGINES = ("float32", "bfloat16", "int8", "int4")
+COUNTS = (1, 2, 3, 4, 6, 8, 10, 12, 16)
+BUDGET_GB = 20.0
+TARGETS = {"step": 6.0, "prefill": 4.0, "caption": 5.0}
+"""How much faster than float32 by ``transformers`` int8 is meant to be."""
+INGEST_8_AT_MOST_STEPS = 1.4
+BANDWIDTH_AT_LEAST = 0.7
+_ENGINE_GB = {"float32": 0.0, "bfloat16": 0.0, "int8": 7.0, "int4": 5.0}
+"""Room for a quantised engine at full depth; the others are cut with the baseline."""
+_SPARE_GB = 2.0
+
+
+def layers_that_fit(of: Shape, precision: str, available_gb: float) -> int:
+    """The layers of the baseline (float32), and of an unquantised engine beside it, that fit into the
+    budget or what is free, if less."""
+    room_gb = min(BUDGET_GB, available_gb) - _SPARE_GB - _ENGINE_GB[precision]
+    bytes_each = {"float32": 4, "bfloat16": 6}.get(precision, 4)
+    fixed = (of.head_weights + of.audio_weights) * bytes_each
+    layers = int((room_gb * 1e9 - fixed) / (of.layer_weights * bytes_each))
+    return max(1, min(of.depth, layers))
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One engine beside ``transformers`` float32, timed in turns: readings by engine and operation."""
+
+    name: str
+    of: Shape
+    base_of: Shape
+    step_bytes: int
+    times: dict[str, dict[str, Timed]]
+    bandwidths_gb_s: tuple[float, float]
+    """By the wall clock, and by processor time."""
+    peak_gb: float
+    costs: EdgeCosts
+    told: dict[str, Any]
+
+    def full_s(self, name: str, clock: ClockName) -> dict[str, float]:
+        """Medians of one of the two engines, by operation, as all layers would take; seconds."""
+        from edgecloud.harness.measuring import medians
+        from edgecloud.harness.profiling import full_depth_s
+
+        return full_depth_s(
+            self.of if name == self.name else self.base_of, medians(self.times[name], clock)
+        )
+
+    def ratio(self, operation: str, clock: ClockName) -> float:
+        """How many times faster than ``transformers`` the engine is."""
+        base = self.full_s("transformers", clock)[operation]
+        return base / self.full_s(self.name, clock)[operation]
+
+    def ingest_steps(self, count: int, clock: ClockName) -> float:
+        """Steps that a forward over ``count`` tokens takes."""
+        found = self.full_s(self.name, clock)
+        return found[f"ingest-{count}"] / found["step"]
+
+    def bandwidth_share(self, clock: ClockName) -> float:
+        """Bytes of weights that a step reads a second, over what this machine reads a second."""
+        from edgecloud.harness.measuring import medians
+
+        step_s = medians(self.times[self.name], clock)["step"]
+        return self.step_bytes / 1e9 / step_s / self.bandwidths_gb_s[clock == "cpu"]
+
+    def info(self, operation: str) -> dict[str, Any]:
+        """What a row says besides its readings (JSON)."""
+        found: dict[str, Any] = {
+            "engine": self.name,
+            "shape": self.of.name,
+            "layers": self.of.layers,
+            "layers_of_baseline": self.base_of.layers,
+            "depth": self.of.depth,
+            "extrapolated": self.of.layers < self.of.depth,
+            "baseline_extrapolated": self.base_of.layers < self.base_of.depth,
+            "peak_memory_gb": self.peak_gb,
+        }
+        for clock, suffix in (("wall", ""), ("cpu", "_by_processor_time")):
+            found[f"full_depth_ms{suffix}"] = 1e3 * self.full_s(self.name, clock)[operation]
+            found[f"times_faster_than_transformers{suffix}"] = self.ratio(operation, clock)
+            if operation == "step":
+                found[f"share_of_bandwidth{suffix}"] = self.bandwidth_share(clock)
+        if operation == "step":
+            found["step_bytes"] = self.step_bytes
+            found["bandwidth_gb_s"] = list(self.bandwidths_gb_s)
+        return found
+
+    def missed(self, operation: str, clock: ClockName) -> str | None:
+        """How int8 misses its target for an operation; ``None`` when it does not, or there is none."""
+        if (self.name, self.of.name) != ("int8", "3b"):
+            return None
+        if operation in TARGETS and self.ratio(operation, clock) < TARGETS[operation]:
+            return (
+                f"{operation}: {self.ratio(operation, clock):.2f} times faster than transformers "
+                f"float32, {TARGETS[operation]:g} is the target"
+            )
+        if operation == "step" and self.bandwidth_share(clock) < BANDWIDTH_AT_LEAST:
+            return f"step: {self.bandwidth_share(clock):.0%} of the memory bandwidth, 70% is the target"
+        if operation == "ingest-8" and self.ingest_steps(8, clock) > INGEST_8_AT_MOST_STEPS:
+            return (
+                f"ingest-8: {self.ingest_steps(8, clock):.2f} steps, "
+                f"{INGEST_8_AT_MOST_STEPS} is the target"
+            )
+        return None
+
+
+@dataclass(slots=True)
+class Run:
+    """The pairs of one run, one in memory at a time. From the environment: ``EDGECLOUD_SHAPES``, the
+    shape (``tiny`` tries the file out); ``EDGECLOUD_SHAPES_LAYERS``, of the unquantised
+    engines, in place of as many as fit; and ``EDGECLOUD_SHAPES_CLOCK``, ``cpu`` where others use the machine meanwhile."""
+
+    shape: str = field(default_factory=lambda: os.environ.get("EDGECLOUD_SHAPES", "3b"))
+    layers: int = field(default_factory=lambda: int(os.environ.get("EDGECLOUD_SHAPES_LAYERS", "0")))
+    clock: ClockName = field(
+        default_factory=lambda: cast("ClockName", os.environ.get("EDGECLOUD_SHAPES_CLOCK", "wall"))
+    )
+    done: list[Pair] = field(default_factory=list)
+
+    def pair(self, precision: str) -> Pair:
+        """Build both engines, time them in turns, and let go of their weights."""
+        from edgecloud.harness import engines, measuring, profiling
+        from edgecloud.models.shapes import shape
+
+        whole = shape(self.shape)
+        free_gb = psutil.virtual_memory().available / 1e9
+        layers = self.layers or layers_that_fit(whole, precision, free_gb)
+        plan = profiling.Plan(counts=COUNTS)
+        before = profiling.memory_bandwidth_gb_s()
+        gc.collect()
+        profiling.reset_peak_memory()
+        own = engines.build("float32", whole.cut(layers))
+        base = engines.baseline(own)
+        engine = (
+            own
+            if precision == "float32"
+            else engines.build(precision, whole if precision in engines.BITS else whole.cut(layers))
+        )
+        times = profiling.time_engines([base, engine], plan)
+        costs, told = measuring.summary(engine, times[precision], plan, clock=self.clock)
+        after = profiling.memory_bandwidth_gb_s()
+        best = (max(before[0], after[0]), max(before[1], after[1]))
+        told["bandwidth_gb_s"] = best[self.clock == "cpu"]
+        found = Pair(
+            name=precision,
+            of=engine.shape,
+            base_of=base.shape,
+            step_bytes=engine.step_bytes,
+            times=times,
+            bandwidths_gb_s=best,
+            peak_gb=told["peak_memory_gb"],
+            costs=costs,
+            told=told,
+        )
+        self.done.append(found)
+        return found
+
+    def table(self) -> str:
+        """Full-depth milliseconds, and in brackets how many times faster than ``transformers``."""
+        shown = ("hear", "prefill", "step", "ingest-4", "ingest-8", "ingest-16", "caption")
+        rows: list[list[object]] = []
+        for pair in self.done:
+            for name, of in (("transformers", pair.base_of), (pair.name, pair.of)):
+                times = pair.full_s(name, self.clock)
+                marks = [
+                    f"{1e3 * times[operation]:.0f}"
+                    + (f" ({pair.ratio(operation, self.clock):.1f})" if name == pair.name else "")
+                    for operation in shown
+                ]
+                rows.append([name, f"{of.layers}/{of.depth}", *marks, f"{pair.peak_gb:.1f}"])
+        return tabulate(rows, headers=["engine", "layers", *(f"{s} ms" for s in shown), "peak GB"])
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write every reading, and the hardware profile that the medians make."""
+        from edgecloud.hardware.costs import Caps
+        from edgecloud.hardware.profile_files import write_profile
+        from edgecloud.harness import measuring
+
+        readings = {
+            pair.name: {
+                "info": {operation: pair.info(operation) for operation in pair.times[pair.name]},
+                "readings_s": {
+                    name: {op: {"wall": t.wall_s, "cpu": t.cpu_s} for op, t in timed.items()}
+                    for name, timed in pair.times.items()
+                },
+            }
+            for pair in self.done
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        raw = folder / f"shapes-{self.shape}.json"
+        raw.write_text(json.dumps(readings, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        provenance = measuring.provenance_of(
+            {pair.name: pair.told for pair in self.done},
+            what=f"the {self.shape} shape, random weights",
+            clock=self.clock,
+            device="cpu",
+            affinity=None,
+            bandwidths=self.done[-1].bandwidths_gb_s,
+        )
+        path = folder / f"profile-{self.shape}.json"
+        costs = {pair.name: pair.costs for pair in self.done}
+        write_profile(
+            path,
+            measuring.profile_of(path.stem, costs, provenance, side="edge", caps=Caps(2, 16.0)),
+        )
+        return [raw, path]

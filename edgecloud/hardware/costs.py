@@ -1,0 +1,120 @@
+"""What a hardware profile is made of: seconds of an edge, a cloud and a link, and the caps of an edge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from typing import Any
+
+__all__ = ["Caps", "CloudCosts", "EdgeCosts", "HardwareProfile", "LinkCosts", "Points"]
+
+Points = tuple[tuple[int, float], ...]
+"""``(tokens, factor)``, tokens rising from 1; linear between points, flat beyond the last."""
+
+
+def _factor(points: Sequence[tuple[int, float]], tokens: int) -> float:
+    for (n0, f0), (n1, f1) in pairwise(points):
+        if tokens <= n1:
+            return f0 + (f1 - f0) * max(0, tokens - n0) / (n1 - n0)
+    return points[-1][1]
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeCosts:
+    """Seconds on the edge: a prefill (fixed, plus so much a token), a step, and the ingestion of ``n``
+    known tokens in steps, linear between the given points and flat or rising beyond the last."""
+
+    prefill_s: float
+    step_s: float
+    prefill_per_token_s: float = 0.0
+    ingest_steps: Points = ((1, 1.0),)
+
+    def prefill(self, tokens: int) -> float:
+        return self.prefill_s + tokens * self.prefill_per_token_s
+
+    def extend(self, tokens: int) -> float:
+        """Seconds for one forward over ``tokens`` tokens.
+
+        With points (1, 1.0) and (4, 2.0), three tokens cost 1 + 2/3 steps.
+        """
+        return _factor(self.ingest_steps, tokens) * self.step_s
+
+    def slower(self, factor: float) -> EdgeCosts:
+        """The costs of an edge that takes ``factor`` times as long for everything."""
+        return EdgeCosts(
+            prefill_s=self.prefill_s * factor,
+            step_s=self.step_s * factor,
+            prefill_per_token_s=self.prefill_per_token_s * factor,
+            ingest_steps=self.ingest_steps,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CloudCosts:
+    """Seconds the cloud is busy: a prefill (fixed, plus so much a token), a step of its own, and a
+    verification, whatever its length or, with ``verify_factors``, by the tokens of its forward."""
+
+    prefill_s: float
+    step_s: float
+    verify_s: float
+    prefill_per_token_s: float = 0.0
+    verify_factors: Points = ((1, 1.0),)
+
+    def prefill(self, tokens: int) -> float:
+        return self.prefill_s + tokens * self.prefill_per_token_s
+
+    def verify(self, tokens: int) -> float:
+        return _factor(self.verify_factors, tokens) * self.verify_s
+
+
+@dataclass(frozen=True, slots=True)
+class LinkCosts:
+    """Round trip in seconds; bytes a second in each direction, ``None`` for no limit."""
+
+    round_trip_s: float
+    up_bytes_per_s: float | None = None
+    down_bytes_per_s: float | None = None
+
+    def up(self, count: int) -> float:
+        return self.round_trip_s / 2 + (count / self.up_bytes_per_s if self.up_bytes_per_s else 0.0)
+
+    def down(self, count: int) -> float:
+        rate = self.down_bytes_per_s
+        return self.round_trip_s / 2 + (count / rate if rate else 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """What the edge may use: cores, and GB (10^9 bytes) of memory; 0 is uncapped, ``None`` says
+    nothing."""
+
+    cpu_cores: int | None = None
+    memory_gb: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HardwareProfile:
+    """An edge, a cloud and a link; ``source`` says where the constants come from, ``provenance`` in
+    detail (machine, versions, date, what was measured and what is modelled; JSON)."""
+
+    name: str
+    edge: EdgeCosts
+    cloud: CloudCosts
+    link: LinkCosts
+    source: str
+    caps: Caps | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON; what a profile says nothing about is left out."""
+        found = asdict(self)
+        if self.caps is None:
+            del found["caps"]
+        if not self.provenance:
+            del found["provenance"]
+        if self.cloud.prefill_per_token_s == 0.0:
+            del found["cloud"]["prefill_per_token_s"]
+        if self.cloud.verify_factors == ((1, 1.0),):
+            del found["cloud"]["verify_factors"]
+        return found
