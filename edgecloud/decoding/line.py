@@ -82,6 +82,8 @@ class Line:
         verdict: Verdict | None = None
         with self._watched() as start_s:
             self.started()
+            if self._lost:
+                return None  # it failed at its start: it is not asked again
             answer = self._opened().submit(output, proposed, self._acceptance, continuation)
             steps = 0
             if ahead is not None:
