@@ -77,6 +77,7 @@ class Config:
     bertscore_model_en: str | None
     bertscore_layers: int | None
     cloud_url: str
+    upload_audio: bool
     output_name: str | None
     output_dir: str
     warmup: int

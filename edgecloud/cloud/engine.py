@@ -13,17 +13,47 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
+from typing import Protocol
 
 from torch import Tensor
 
-from edgecloud.cloud.local import Forward, Steps, timed
+from edgecloud.cloud.local import Forward, Steps, alone, timed
 from edgecloud.contracts import CloudChunk, Model, Verdict
 from edgecloud.errors import CloudUnavailable, EdgeCloudError
 
-__all__ = ["Engine", "Outcome", "extend_each"]
+__all__ = ["Engine", "Outcome", "Runner", "Threads", "extend_each"]
 
 Outcome = CloudChunk | Verdict | EdgeCloudError
 """What a request gives: chunks, the last one marked; or one verdict; or what went wrong."""
+
+
+class Runner(Protocol):
+    """Runs the requests of a service."""
+
+    @property
+    def alive(self) -> bool: ...
+
+    @property
+    def waiting(self) -> int:
+        """Requests that have come in and are not finished."""
+        ...
+
+    def ready(self) -> bool:
+        """Whether a request now would be answered; finding out may take a moment."""
+        ...
+
+    def submit(self, steps: Steps, deliver: Callable[[Outcome], None]) -> None:
+        """Run ``steps``; ``deliver`` is called with each outcome, on a thread of the runner's.
+
+        Raises:
+            CloudUnavailable: it is closed.
+        """
+        ...
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Take no more; what is unfinished is answered with CloudUnavailable."""
+        ...
+
 
 ExtendMany = Callable[[Sequence[Model], Sequence[Sequence[int]]], list[Tensor]]
 
@@ -76,6 +106,9 @@ class Engine:
     def waiting(self) -> int:
         """Requests that have come in and are not finished."""
         return self._arrived.qsize() + len(self._active)
+
+    def ready(self) -> bool:
+        return self.alive
 
     def submit(self, steps: Steps, deliver: Callable[[Outcome], None]) -> None:
         """Run ``steps``; ``deliver`` is called on the engine's thread with each outcome.
@@ -191,3 +224,63 @@ class Engine:
         self._active.remove(request)
         if outcome is not None:
             request.deliver(outcome)
+
+
+class Threads:
+    """A :class:`Runner` for requests that wait for a model elsewhere, each on a thread of its own: there
+    is nothing here that they could share.
+
+    ``healthy`` asks whether the model is there; ``stop`` ends the requests under way.
+    """
+
+    def __init__(self, healthy: Callable[[], bool], stop: Callable[[], None]) -> None:
+        self._healthy = healthy
+        self._stop = stop
+        self._running: set[threading.Thread] = set()
+        self._lock = threading.Lock()
+        self._closing = False
+
+    @property
+    def alive(self) -> bool:
+        return not self._closing
+
+    @property
+    def waiting(self) -> int:
+        return len(self._running)
+
+    def ready(self) -> bool:
+        return self.alive and self._healthy()
+
+    def submit(self, steps: Steps, deliver: Callable[[Outcome], None]) -> None:
+        thread = threading.Thread(
+            target=self._run, args=(steps, deliver), name="edgecloud-request", daemon=True
+        )
+        with self._lock:
+            if self._closing:
+                raise CloudUnavailable("the verifier is shutting down")
+            self._running.add(thread)
+        thread.start()
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        with self._lock:
+            self._closing = True
+            left = list(self._running)
+        self._stop()
+        until_s = time.monotonic() + timeout_s
+        for thread in left:
+            thread.join(max(0.0, until_s - time.monotonic()))
+
+    def _run(self, steps: Steps, deliver: Callable[[Outcome], None]) -> None:
+        ended: Outcome | None = CloudUnavailable("the verifier failed at this request")
+        try:
+            for outcome in alone(steps):
+                deliver(outcome)
+            ended = None
+        except EdgeCloudError as error:
+            ended = error
+        finally:
+            # Also when a fault of ours ends the thread: nobody may be left waiting.
+            if ended is not None:
+                deliver(ended)
+            with self._lock:
+                self._running.discard(threading.current_thread())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import abstractmethod
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -24,9 +25,9 @@ from edgecloud.contracts import (
 from edgecloud.decoding.drafting import common_prefix
 from edgecloud.decoding.greedy import judge
 from edgecloud.decoding.stopping import Stopping
-from edgecloud.errors import WireError
+from edgecloud.errors import ModelError, WireError
 
-__all__ = ["Forward", "LocalCloud", "LocalSession", "Steps", "alone", "timed"]
+__all__ = ["Forward", "LocalCloud", "LocalSession", "SteppedSession", "Steps", "alone", "timed"]
 
 
 class LocalCloud:
@@ -41,6 +42,10 @@ class LocalCloud:
         self._stopping = stopping
 
     def open(self, prompt: Prompt) -> LocalSession:
+        if prompt.recording is not None:
+            raise ModelError(
+                "this cloud works on features and takes no recordings; run without --upload-audio"
+            )
         return LocalSession(self._model.fresh(), prompt, self._stopping)
 
 
@@ -67,25 +72,27 @@ verdict of a verification. So whoever drives it decides what shares a forward
 (:mod:`edgecloud.cloud.engine`)."""
 
 
-class LocalSession(CloudSession):
-    """One request. The prompt is prefilled at the first call; later calls compute only the suffix."""
-
-    def __init__(self, model: Model, prompt: Prompt, stopping: Stopping) -> None:
-        self._model = model
-        self._prompt = prompt
-        self._stopping = stopping
-        self._known: list[int] = []
-        """Output tokens in the cache."""
-        self._first: Tensor | None = None
-        """Logits ``(V,)`` after the prompt, once it is prefilled."""
-        self._next: Tensor | None = None
-        """Logits ``(V,)`` after the last token in the cache, where they are at hand."""
+class SteppedSession(CloudSession):
+    """A session whose requests are given step by step; whoever waits for them drives the steps."""
 
     @property
+    @abstractmethod
     def memory_bytes(self) -> int:
-        """What the prompt's features and the cache take."""
-        features = self._prompt.features
-        return self._model.cache_bytes + (0 if features is None else features.nbytes)
+        """What the session takes here."""
+
+    @abstractmethod
+    def verifying(
+        self,
+        committed: Sequence[int],
+        draft: Sequence[int],
+        acceptance: Acceptance,
+        continuation: int = 0,
+    ) -> Steps:
+        """:meth:`submit`, step by step."""
+
+    @abstractmethod
+    def generating(self, committed: Sequence[int], limits: StopLimits) -> Steps:
+        """:meth:`generate`, step by step."""
 
     def start(self, count: int) -> Pending[CloudChunk]:
         return Pending(lambda: CloudChunk.merged(self.generate((), StopLimits(count))))
@@ -105,6 +112,26 @@ class LocalSession(CloudSession):
             if isinstance(answer, CloudChunk):
                 yield answer
 
+
+class LocalSession(SteppedSession):
+    """One request. The prompt is prefilled at the first call; later calls compute only the suffix."""
+
+    def __init__(self, model: Model, prompt: Prompt, stopping: Stopping) -> None:
+        self._model = model
+        self._prompt = prompt
+        self._stopping = stopping
+        self._known: list[int] = []
+        """Output tokens in the cache."""
+        self._first: Tensor | None = None
+        """Logits ``(V,)`` after the prompt, once it is prefilled."""
+        self._next: Tensor | None = None
+        """Logits ``(V,)`` after the last token in the cache, where they are at hand."""
+
+    @property
+    def memory_bytes(self) -> int:
+        features = self._prompt.features
+        return self._model.cache_bytes + (0 if features is None else features.nbytes)
+
     def verifying(
         self,
         committed: Sequence[int],
@@ -112,7 +139,6 @@ class LocalSession(CloudSession):
         acceptance: Acceptance,
         continuation: int = 0,
     ) -> Steps:
-        """:meth:`submit`, step by step."""
         if not draft:
             raise WireError("a verification needs at least one drafted token")
         logits, cost = yield from self._extend(committed, draft)
@@ -131,7 +157,6 @@ class LocalSession(CloudSession):
         )
 
     def generating(self, committed: Sequence[int], limits: StopLimits) -> Steps:
-        """:meth:`generate`, step by step."""
         stopping = replace(self._stopping, limits=limits)
         output = list(committed)
         if not limits.max_new_tokens and not output:

@@ -7,14 +7,27 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from edgecloud.cloud.engine import Engine, Outcome
-from edgecloud.cloud.local import LocalCloud, LocalSession
+from edgecloud.cloud.engine import Outcome, Runner
+from edgecloud.cloud.local import SteppedSession
 from edgecloud.cloud.served import Generate, Served, Verify
 from edgecloud.contracts import CloudChunk, CloudCost, Prompt, Verdict
-from edgecloud.errors import CloudUnavailable, EdgeCloudError, SessionLost, WireError
+from edgecloud.errors import (
+    CloudTimeout,
+    CloudUnavailable,
+    EdgeCloudError,
+    SessionLost,
+    WireError,
+)
 
-__all__ = ["Answers", "Bounds", "Overloaded", "Registry", "Session"]
+__all__ = ["Answers", "Bounds", "Overloaded", "Registry", "Session", "SteppedCloud"]
+
+
+class SteppedCloud(Protocol):
+    """A cloud whose sessions give their requests step by step."""
+
+    def open(self, prompt: Prompt) -> SteppedSession: ...
 
 
 class Overloaded(CloudUnavailable):
@@ -41,6 +54,11 @@ class Answers:
     error: EdgeCloudError | None = None
     done: bool = False
     more: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    @property
+    def worth_another_try(self) -> bool:
+        """Whether it ended because the model was away: asked again, it may be there."""
+        return self.done and isinstance(self.error, CloudUnavailable | CloudTimeout)
 
     async def stream(self) -> AsyncIterator[bytes]:
         """Every answer from the first on, as they come.
@@ -80,8 +98,8 @@ class Session:
     def __init__(
         self,
         name: bytes,
-        session: LocalSession,
-        engine: Engine,
+        session: SteppedSession,
+        engine: Runner,
         on_cost: Callable[[CloudCost], None],
     ) -> None:
         self._on_cost = on_cost
@@ -100,7 +118,8 @@ class Session:
         return self._served.session.memory_bytes
 
     async def ask(self, seq: int, op: str, values: list[object]) -> Answers:
-        """Start request ``seq``, or find it again: asked twice, it is answered once.
+        """Start request ``seq``, or find it again: asked twice, it is answered once. (Only what the model
+        was not there for is tried again.)
 
         Raises:
             WireError: not a request, or one from before the last.
@@ -108,7 +127,7 @@ class Session:
         """
         self.used_s = time.monotonic()
         async with self._turn:
-            if seq == self._last.seq:
+            if seq == self._last.seq and not self._last.worth_another_try:
                 return self._last
             if seq < self._last.seq:
                 raise WireError(f"request {seq} comes after request {self._last.seq}")
@@ -152,8 +171,8 @@ class Registry:
 
     def __init__(
         self,
-        cloud: LocalCloud,
-        engine: Engine,
+        cloud: SteppedCloud,
+        engine: Runner,
         bounds: Bounds,
         *,
         on_cost: Callable[[CloudCost], None],

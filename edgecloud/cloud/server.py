@@ -47,8 +47,8 @@ class MessageServer:
                 yield wire.pack_error(seq, name, error)
 
     def _open(self, name: bytes, values: list[Any]) -> None:
-        if len(values) != 3:
-            raise WireError("open: ids, shape and features were expected")
+        if not 3 <= len(values) <= 4:
+            raise WireError("open: ids, shape, features and maybe a recording were expected")
         if len(self._sessions) >= self._max_sessions:
             raise WireError(f"open: {self._max_sessions} sessions are open already")
         prompt = wire.unpack_prompt(*values)

@@ -20,9 +20,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from edgecloud.cloud import wire
-from edgecloud.cloud.engine import Engine, ExtendMany, extend_each
-from edgecloud.cloud.local import LocalCloud
-from edgecloud.cloud.registry import Answers, Bounds, Overloaded, Registry
+from edgecloud.cloud.engine import Engine, ExtendMany, Runner, extend_each
+from edgecloud.cloud.registry import Answers, Bounds, Overloaded, Registry, SteppedCloud
 from edgecloud.cloud.telemetry import Telemetry
 from edgecloud.errors import (
     CloudTimeout,
@@ -55,27 +54,30 @@ class ServiceSettings:
 
 
 def service(
-    cloud: LocalCloud,
+    cloud: SteppedCloud,
     facts: dict[str, Any],
     settings: ServiceSettings,
     *,
     extend_many: ExtendMany = extend_each,
+    runner: Runner | None = None,
 ) -> Starlette:
-    """The application. ``facts`` is what ``/v1/model`` says of the model."""
-    return _Service(cloud, facts, settings, extend_many).app
+    """The application. ``facts`` is what ``/v1/model`` says of the model; ``runner`` runs the requests
+    of a cloud whose model is elsewhere."""
+    return _Service(cloud, facts, settings, extend_many, runner).app
 
 
 class _Service:
     def __init__(
         self,
-        cloud: LocalCloud,
+        cloud: SteppedCloud,
         facts: dict[str, Any],
         settings: ServiceSettings,
         extend_many: ExtendMany,
+        runner: Runner | None,
     ) -> None:
         self._facts = {**facts, "protocol": wire.VERSION}
         self._settings = settings
-        self._engine = Engine(
+        self._engine: Runner = runner or Engine(
             extend_many,
             max_batch=settings.max_batch,
             window_s=settings.window_s,
@@ -136,7 +138,7 @@ class _Service:
         return JSONResponse({"status": "alive"})
 
     async def _ready(self, _: Request) -> Response:
-        ready = self._engine.alive
+        ready = await asyncio.to_thread(self._engine.ready)
         return JSONResponse({"ready": ready}, status_code=200 if ready else 503)
 
     async def _metrics(self, _: Request) -> Response:
@@ -194,8 +196,8 @@ class _Service:
             self._registry.close(name)
             return None
         if op == "open":
-            if len(values) != 3:
-                raise WireError("open: ids, shape and features were expected")
+            if not 3 <= len(values) <= 4:
+                raise WireError("open: ids, shape, features and maybe a recording were expected")
             self._registry.open(name, wire.unpack_prompt(*values))
             return None
         return await self._registry.get(name).ask(seq, op, values)

@@ -5,7 +5,8 @@ Requests and answers are lists: short, and with no room for anything that is not
 ====================  ==============================================================================
 request               ``[version, seq, op, session, *arguments]``; sessions are 16 random bytes
 ``open``              ``ids``: int32 little-endian bytes; ``[n_mels, T]``; features: float16
-                      little-endian, bytes of equal significance together, deflated
+                      little-endian, bytes of equal significance together, deflated. With the
+                      edge's ``--upload-audio`` alone: nil; nil; ``recording``: FLAC
 ``verify``            ``shared``: how many output tokens both sides know; ``new`` committed tokens
                       after those; ``draft``; acceptance: ``[rule, rank threshold, probability
                       ratio, regret in nats]``; how many tokens to go on for
@@ -60,6 +61,9 @@ VERSION = 1
 OPERATIONS = ("open", "verify", "generate", "close")
 _MAX_FEATURE_BYTES = 128 * 30_000 * 2
 """Five minutes of audio at 128 bands; a longer recording is refused before it is sent."""
+_MAX_RECORDING_BYTES = 300 * 16_000 * 2
+"""Five minutes of 16 bits at 16 kHz, which FLAC makes shorter."""
+_FLAC = b"fLaC"
 
 
 def pack(seq: int, what: str, *values: Any) -> bytes:
@@ -90,16 +94,24 @@ def unpack(message: bytes) -> tuple[int, str, list[Any]]:
     return seq, what, values
 
 
-def pack_prompt(prompt: Prompt) -> tuple[bytes, list[int] | None, bytes | None]:
-    """``(ids, shape, features)`` of an ``open`` request."""
+def pack_prompt(
+    prompt: Prompt,
+) -> (
+    tuple[bytes, list[int] | None, bytes | None]
+    | tuple[bytes, list[int] | None, bytes | None, bytes]
+):
+    """``(ids, shape, features)`` of an ``open`` request; ``(ids, None, None, recording)`` where the
+    prompt holds one."""
     ids = np.asarray(prompt.token_ids, dtype="<i4").tobytes()
+    if prompt.recording is not None:
+        return ids, None, None, prompt.recording
     if prompt.features is None:
         return ids, None, None
     halves = np.ascontiguousarray(prompt.features, dtype="<f2").view(np.uint8).reshape(-1, 2)
     return ids, list(prompt.features.shape), zlib.compress(halves.T.tobytes(), 1)
 
 
-def unpack_prompt(ids: Any, shape: Any, features: Any) -> Prompt:
+def unpack_prompt(ids: Any, shape: Any, features: Any, recording: Any = None) -> Prompt:
     """The prompt of an ``open`` request.
 
     Raises:
@@ -108,8 +120,16 @@ def unpack_prompt(ids: Any, shape: Any, features: Any) -> Prompt:
     if not isinstance(ids, bytes) or len(ids) % 4 or not ids:
         raise WireError("open: prompt ids are not whole int32 values")
     token_ids = tuple(np.frombuffer(ids, dtype="<i4").tolist())
+    if recording is not None and not (
+        isinstance(recording, bytes)
+        and recording.startswith(_FLAC)
+        and len(recording) <= _MAX_RECORDING_BYTES
+    ):
+        raise WireError(f"open: a recording is FLAC, of up to {_MAX_RECORDING_BYTES} bytes")
     if shape is None and features is None:
-        return Prompt(token_ids)
+        return Prompt(token_ids, recording=recording)
+    if recording is not None:
+        raise WireError("open: a recording comes in the place of features")
     if not (
         isinstance(shape, list)
         and len(shape) == 2

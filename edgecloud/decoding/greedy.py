@@ -10,9 +10,9 @@ from torch import Tensor
 from edgecloud.contracts import Acceptance, Model, TokenStats, Verdict
 from edgecloud.decoding.acceptance import Judged, kept
 
-__all__ = ["choose", "draft_block", "judge"]
+__all__ = ["MOST_REGRET", "choose", "draft_block", "judge", "settle"]
 
-_MOST_REGRET = 1e4
+MOST_REGRET = 1e4
 """Nats: what a token counts that the cloud holds impossible."""
 
 
@@ -65,18 +65,36 @@ def judge(
     found = rows.gather(1, drafted[:, None])
     ranks = (rows > found).sum(dim=1).tolist()
     best = rows.amax(dim=1)
-    regrets = (best - found[:, 0]).clamp_max(_MOST_REGRET).tolist()
+    regrets = (best - found[:, 0]).clamp_max(MOST_REGRET).tolist()
     tops = logits.argmax(dim=1).tolist()
     seen = [
         Judged(rank, is_top=token == top, regret=regret)
         for rank, token, top, regret in zip(ranks, draft, tops, regrets, strict=False)
     ]
+    top_probs = (best - rows.logsumexp(dim=1)).exp().tolist()
+    return settle(draft, seen, acceptance, tops=tops, top_probs=top_probs, end_ids=end_ids)
+
+
+def settle(
+    draft: Sequence[int],
+    seen: Sequence[Judged],
+    acceptance: Acceptance,
+    *,
+    tops: Sequence[int],
+    top_probs: Sequence[float],
+    end_ids: frozenset[int],
+) -> Verdict:
+    """The verdict on a draft of ``n`` tokens that the target sees as ``seen (n,)``.
+
+    ``tops`` are its first choices at each of them and then after the whole draft; that last one may be
+    left out where the draft ends the text. ``top_probs (n,)``: their probabilities.
+    """
     count = kept(seen, acceptance)
     ended = count == len(draft) and draft[-1] in end_ids
     return Verdict(
         kept=count,
         token=None if ended else tops[count],
-        ranks=tuple(ranks),
-        top_probs=tuple((best - rows.logsumexp(dim=1)).exp().tolist()),
+        ranks=tuple(token.rank for token in seen),
+        top_probs=tuple(top_probs),
         regret=sum((token.regret for token in seen[:count]), start=0.0),
     )

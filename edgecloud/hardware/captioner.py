@@ -16,7 +16,7 @@ from edgecloud.contracts import (
     StopLimits,
     StopReason,
 )
-from edgecloud.datasets.audio import FeatureCache, load_audio
+from edgecloud.datasets.audio import FeatureCache, as_flac, load_audio
 from edgecloud.decoding.autoregressive import cloud_only, edge_only
 from edgecloud.decoding.recorder import Recorder
 from edgecloud.decoding.speculative import speculative
@@ -100,6 +100,8 @@ class Captioner:
             prompt_type=config.prompt_type,
             transcription=request.transcription,
         )
+        if config.upload_audio and self._cloud is not None:
+            prompt = replace(prompt, recording=as_flac(waveform))
         stream = _Stream(processor, listener)
         stop = stream.follow(self._decode(prompt, request.gate, recorder))
         text = processor.text(stream.tokens)

@@ -11,7 +11,7 @@ from edgecloud.models.audio_lm import AudioLM, pick_device
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.processor import Processor
 
-__all__ = ["Loaded", "load"]
+__all__ = ["Loaded", "load", "look_at"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +53,24 @@ def load(name: str, path: str, *, device: str, dtype: str) -> Loaded:
         "vocab_size": processor.vocab_size,
     }
     return Loaded(model, processor, facts)
+
+
+def look_at(name: str, path: str) -> tuple[Processor, dict[str, Any]]:
+    """What surrounds the model of the checkpoint at ``path``, and the facts of a model that runs
+    elsewhere: its weights are not loaded.
+
+    Raises:
+        CheckpointError: the folder or its content is not usable.
+    """
+    checkpoint = Checkpoint.open(path)
+    processor = Processor(checkpoint)
+    facts = {
+        "name": name,
+        "parameters": None,
+        "dtype": None,
+        "device": "vllm",
+        "sha256": checkpoint.fingerprint(),
+        "tokenizer_sha256": processor.fingerprint(),
+        "vocab_size": processor.vocab_size,
+    }
+    return processor, facts

@@ -52,7 +52,8 @@ class Processor:
             self._tokenizer.chat_template = _chat_template(checkpoint.path)
         self.vocab_size = len(self._tokenizer)
         """Entries of the tokenizer, special tokens included: the vocabulary that models share."""
-        self._audio_id = self._token_id(_AUDIO_TOKEN)
+        self.audio_id = self._token_id(_AUDIO_TOKEN)
+        """The token that stands for audio, once for each of its embeddings."""
 
     def fingerprint(self) -> str:
         """A sha256 of the vocabulary and the chat template: equal for models that can decode
@@ -84,13 +85,13 @@ class Processor:
             messages, tokenize=False, add_generation_prompt=True
         )
         ids = self._tokenizer.encode(str(text), add_special_tokens=False)
-        if ids.count(self._audio_id) != 1:
+        if ids.count(self.audio_id) != 1:
             raise ModelError(
-                f"model {self._path}: its chat template gives {ids.count(self._audio_id)} audio "
+                f"model {self._path}: its chat template gives {ids.count(self.audio_id)} audio "
                 "placeholders for one recording; it must give one"
             )
-        place = ids.index(self._audio_id)
-        audio = [self._audio_id] * audio_token_count(features.shape[1])
+        place = ids.index(self.audio_id)
+        audio = [self.audio_id] * audio_token_count(features.shape[1])
         return Prompt((*ids[:place], *audio, *ids[place + 1 :]), features)
 
     def text(self, tokens: list[int] | tuple[int, ...]) -> str:
