@@ -72,10 +72,8 @@ class Sample:
 class Prompt:
     """What both models are given: token ids with the audio placeholders expanded, and the features.
 
-    ``features`` is log-mel, ``(n_mels, T) float16``, rounded once on the edge so that every side sees
-    the same numbers; ``None`` for a text-only prompt. ``recording`` is the audio itself, FLAC, mono,
-    16 kHz; it is there only where the user said ``--upload-audio``, and then travels in the features'
-    place.
+    ``features``: log-mel ``(n_mels, T) float16``, rounded once on the edge so that every side sees the
+    same numbers; ``None`` for text alone. ``recording``: as FLAC, only where ``--upload-audio`` is said.
     """
 
     token_ids: tuple[int, ...]

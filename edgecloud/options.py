@@ -279,12 +279,7 @@ OPTIONS: tuple[Option, ...] = (
         "run",
         "where `edgecloud serve` answers (its token in EDGECLOUD_TOKEN); local: on this machine, without HTTP",
     ),
-    Option(
-        "upload_audio",
-        bool,
-        "run",
-        "let recordings themselves leave this machine, for a cloud on vLLM that needs them",
-    ),
+    Option("upload_audio", bool, "run", "let recordings leave this machine, for a cloud on vLLM"),
     Option("output_name", str, "run", "prefix of the result file", nullable=True),
     Option("output_dir", str, "run", "folder of results and journals"),
     Option("warmup", int, "run", "discarded requests per model first", minimum=2),

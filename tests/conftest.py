@@ -47,7 +47,7 @@ TINY = Size(
 )
 
 
-def _byte_tokenizer() -> Tokenizer:
+def byte_tokenizer() -> Tokenizer:
     """All bytes, a few merges (full stops of both languages among them) and the special tokens."""
     tokenizer = Tokenizer(token_models.BPE())
     tokenizer.normalizer = normalizers.NFC()
@@ -72,7 +72,7 @@ def _byte_tokenizer() -> Tokenizer:
 
 def make_checkpoint(folder: Path, *, seed: int, size: Size = TINY) -> Path:
     """A checkpoint with random weights, spread widely enough that its choices are clear."""
-    write_settings(folder, size=size, tokenizer=_byte_tokenizer())
+    write_settings(folder, size=size, tokenizer=byte_tokenizer())
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = Miniature(json.loads((folder / "config.json").read_text(encoding="utf-8")))
