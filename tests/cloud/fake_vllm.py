@@ -7,13 +7,15 @@ import base64
 import io
 import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import soundfile
 import torch
+from numpy.typing import NDArray
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -52,8 +54,10 @@ class FakeVllm:
     fault: Fault | None = None
     healthy: bool = True
     asked: list[Asked] = field(default_factory=list)
-    recordings: dict[str, int] = field(default_factory=dict)
-    """Samples of each recording in the cache, by name."""
+    hear: Callable[[list[int], NDArray[np.float32]], Prompt] | None = None
+    """What the model makes of token ids with one placeholder, and a waveform at 16 kHz."""
+    recordings: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    """The recordings in the cache, by name."""
     closed_early: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -89,10 +93,10 @@ class FakeVllm:
         if wrong := self._wrong(body, prompts, logprobs):
             return wrong
         if body.get("stream"):
-            return self._streamed(prompts[0], body)
+            return self._streamed(Prompt(tuple(prompts[0])), body)
         choices = []
         for index, prompt in enumerate(prompts):
-            tokens, tops = self._greedy(prompt, body, logprobs)
+            tokens, tops = self._greedy(Prompt(tuple(prompt)), body, logprobs)
             named = [{f"token_id:{t}": value for t, value in top} for top in tops]
             found = {
                 "text_offset": [0] * len(tokens),
@@ -120,9 +124,11 @@ class FakeVllm:
         (part,) = body["content_parts"]
         if wrong := self._unheard(part, prompt):
             return wrong
+        waveform = self.recordings[part["uuid"]]
+        heard = self.hear(prompt, waveform) if self.hear else Prompt(tuple(prompt))
         if body.get("stream"):
-            return self._streamed(prompt, sampling)
-        tokens, tops = self._greedy(prompt, sampling, sampling.get("logprobs"))
+            return self._streamed(heard, sampling)
+        tokens, tops = self._greedy(heard, sampling, sampling.get("logprobs"))
         content = [
             {"token_id": token, "logprob": top[0][1], "rank": 1, "top_logprobs": entries}
             for token, top in zip(tokens, tops, strict=True)
@@ -148,14 +154,14 @@ class FakeVllm:
         if "url" in part:
             kind, _, data = part["url"].partition(";base64,")
             assert kind == "data:audio/flac"
-            samples, rate = soundfile.read(io.BytesIO(base64.b64decode(data)))
+            samples, rate = soundfile.read(io.BytesIO(base64.b64decode(data)), dtype="float32")
             assert rate == 16_000
-            self.recordings[name] = len(samples)
+            self.recordings[name] = samples
         elif name not in self.recordings:
             return _error(400, "Cache miss for audio at index 0 but data is not provided.")
         return None
 
-    def _streamed(self, prompt: list[int], limits: dict[str, Any]) -> Response:
+    def _streamed(self, prompt: Prompt, limits: dict[str, Any]) -> Response:
         tokens, _ = self._greedy(prompt, limits, None)
         stopped = tokens[-1] in limits.get("stop_token_ids", ())
 
@@ -174,12 +180,12 @@ class FakeVllm:
         return StreamingResponse(events(), media_type="text/event-stream")
 
     def _greedy(
-        self, prompt: Sequence[int], limits: dict[str, Any], logprobs: int | None
+        self, prompt: Prompt, limits: dict[str, Any], logprobs: int | None
     ) -> tuple[list[int], list[list[tuple[int, float]]]]:
         """The tokens that are chosen, and the first choices at each, the chosen one first."""
         with self._lock:
             model = self.model.fresh()
-            logits = model.prefill(Prompt(tuple(prompt)))
+            logits = model.prefill(prompt)
             tokens: list[int] = []
             tops = []
             while True:
