@@ -24,6 +24,8 @@ __all__ = ["Replica", "Replicas", "VllmSettings"]
 
 _MAX_ANSWER_BYTES = 16 << 20
 _LONGEST_REASON = 300
+_REST_S = 0.5
+"""Less than the second after which an edge that was sent away asks again."""
 _LOG = logging.getLogger("edgecloud.service")
 
 
@@ -64,8 +66,11 @@ class Replica:
             # Sessions wait for the model, not for a connection.
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
         )
-        self.breaker = Breaker(failures=2)
+        self._closed = False
+        self.breaker = Breaker(failures=2, rest_s=_REST_S)
         self.sessions = 0
+        self.failure = ""
+        """What went wrong last."""
 
     def model(self, deadline_s: float) -> str:
         """The name that requests give the model.
@@ -130,7 +135,13 @@ class Replica:
             return False
 
     def close(self) -> None:
+        self._closed = True
         self._client.close()
+
+    def _failed(self, what: str, why: str = "") -> None:
+        self.failure = what
+        self.breaker.failed()
+        _LOG.warning(what, extra={"facts": {"url": self._url, "why": why}})
 
     @contextmanager
     def _answered(
@@ -155,18 +166,18 @@ class Replica:
                 yield response
         except httpx.TimeoutException as error:
             # Its own mistake or too much work: either way other servers are worth a try first.
-            self.breaker.failed()
-            _LOG.warning("vllm timed out", extra={"facts": {"url": self._url}})
-            raise CloudTimeout("vLLM did not answer in time") from error
+            self._failed("vLLM did not answer in time")
+            raise CloudTimeout(self.failure) from error
         except (httpx.HTTPError, httpx.StreamError) as error:
-            self.breaker.failed()
-            said = str(error) or type(error).__name__
-            _LOG.warning("vllm unreachable", extra={"facts": {"url": self._url, "why": said}})
-            raise CloudUnavailable("vLLM behind this gateway cannot be reached") from error
+            self._failed("vLLM cannot be reached", str(error) or type(error).__name__)
+            raise CloudUnavailable(self.failure) from error
         except CloudUnavailable as error:
-            self.breaker.failed()
-            _LOG.warning("vllm failed", extra={"facts": {"url": self._url, "why": str(error)}})
+            self._failed(str(error))
             raise
+        except RuntimeError as error:
+            if not self._closed:
+                raise
+            raise CloudUnavailable("the gateway is shutting down") from error
         self.breaker.worked()
 
 
@@ -192,8 +203,9 @@ class Replicas:
         with self._lock:
             working = [replica for replica in self._all if not replica.breaker.resting]
             if not working:
+                said = sorted({replica.failure for replica in self._all})
                 raise CloudUnavailable(
-                    f"none of the {len(self._all)} vLLM servers behind this gateway answers"
+                    f"no vLLM server behind this gateway works now, of {len(self._all)}: {'; '.join(said)}"
                 )
             chosen = min(working, key=lambda replica: replica.sessions)
             chosen.sessions += 1

@@ -85,8 +85,8 @@ class VllmCloud:
         return self._replicas.healthy()
 
     def close(self) -> None:
-        """End what is under way."""
-        self._together.shutdown(wait=False, cancel_futures=True)
+        """End what is under way. (The threads of ``together`` end with their requests, and their pool
+        with this object.)"""
         self._replicas.close()
 
 

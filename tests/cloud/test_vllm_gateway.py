@@ -271,7 +271,7 @@ def test_without_vllm_the_service_says_503_and_the_edge_goes_on_alone() -> None:
 
 
 def test_when_vllm_comes_back_so_do_its_verdicts_within_the_same_caption() -> None:
-    server = fake(fault=failing(4, broken))
+    server = fake(fault=failing(2, broken))
     with server.running() as url, gateway(to(url)) as here, edge_of(here) as cloud:
         assert httpx.get(f"{here}/readyz").status_code == 200
         run = run_speculative(CASE, CASE.edge(), cloud)
