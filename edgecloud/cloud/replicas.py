@@ -59,13 +59,10 @@ class Replica:
             headers["X-data-parallel-rank"] = str(rank)
         self._url = url
         self._model = model
-        self._client = httpx.Client(
-            base_url=url,
-            headers=headers,
-            trust_env=False,
-            # Sessions wait for the model, not for a connection.
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
-        )
+        # Sessions wait for the model, not for a connection.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
+        self._transport = httpx.HTTPTransport(trust_env=False, limits=limits)
+        self._client = httpx.Client(base_url=url, headers=headers, transport=self._transport)
         self._closed = False
         self.breaker = Breaker(failures=2, rest_s=_REST_S)
         self.sessions = 0
@@ -178,6 +175,9 @@ class Replica:
             if not self._closed:
                 raise
             raise CloudUnavailable("the gateway is shutting down") from error
+        finally:
+            if self._closed:
+                self._transport.close()  # the connection that was in use meanwhile
         self.breaker.worked()
 
 

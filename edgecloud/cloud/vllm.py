@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
@@ -167,9 +168,10 @@ class VllmSession(SteppedSession):
             raise WireError("generate: the token limit leaves no room for a token")
         cost: CloudCost | None = None
         for attempt in _tries():
-            with attempt:
-                # After a failure it goes on where it was.
-                for new in self._decoded(output, stopping.room(output), deadline_s):
+            # After a failure it goes on where it was.
+            decoded = self._decoded(output, stopping.room(output), deadline_s)
+            with attempt, closing(decoded):
+                for new in decoded:
                     tokens, reason = stopping.cut(output, new)
                     cost = CloudCost() if cost else self._ingested(output)
                     output += tokens
@@ -210,7 +212,9 @@ class VllmSession(SteppedSession):
         self._known = [*output, *tokens[:-1]]
         return tokens
 
-    def _decoded(self, output: Sequence[int], count: int, deadline_s: float) -> Iterator[list[int]]:
+    def _decoded(
+        self, output: Sequence[int], count: int, deadline_s: float
+    ) -> Generator[list[int], None, None]:
         """Up to ``count`` tokens after ``output``, as vLLM comes to them."""
         end_ids = sorted(self._vocabulary.stopping.end_ids)
         limits = {"max_tokens": count, "stop_token_ids": end_ids}
