@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -61,7 +62,13 @@ class Replica:
         self._model = model
         # Sessions wait for the model, not for a connection.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
-        self._transport = httpx.HTTPTransport(trust_env=False, limits=limits)
+        # Reading the authorities takes a while, and plain HTTP has no use for them.
+        verify = (
+            httpx.create_ssl_context()
+            if url.startswith("https:")
+            else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        )
+        self._transport = httpx.HTTPTransport(trust_env=False, limits=limits, verify=verify)
         self._client = httpx.Client(base_url=url, headers=headers, transport=self._transport)
         self._closed = False
         self.breaker = Breaker(failures=2, rest_s=_REST_S)
