@@ -230,7 +230,7 @@ class Threads:
     """A :class:`Runner` for requests that wait for a model elsewhere, each on a thread of its own: there
     is nothing here that they could share.
 
-    ``healthy`` asks whether the model is there; ``stop`` ends the requests under way.
+    ``healthy`` asks whether the model is there; ``stop`` lets it be asked no more.
     """
 
     def __init__(self, healthy: Callable[[], bool], stop: Callable[[], None]) -> None:

@@ -68,8 +68,11 @@ class Replica:
             if url.startswith("https:")
             else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         )
-        self._transport = httpx.HTTPTransport(trust_env=False, limits=limits, verify=verify)
-        self._client = httpx.Client(base_url=url, headers=headers, transport=self._transport)
+        self._client = httpx.Client(
+            base_url=url, headers=headers, verify=verify, trust_env=False, limits=limits
+        )
+        self._lock = threading.Lock()
+        self._under_way = 0
         self._closed = False
         self.breaker = Breaker(failures=2, rest_s=_REST_S)
         self.sessions = 0
@@ -139,8 +142,12 @@ class Replica:
             return False
 
     def close(self) -> None:
-        self._closed = True
-        self._client.close()
+        """Begin no more requests. The last one under way takes the connections with it."""
+        with self._lock:
+            self._closed = True
+            idle = not self._under_way
+        if idle:
+            self._client.close()
 
     def _failed(self, what: str, why: str = "") -> None:
         self.failure = what
@@ -158,6 +165,7 @@ class Replica:
     ) -> Iterator[httpx.Response]:
         """An answer with status 200 whose body can be read. What goes wrong until it is read counts."""
         self.breaker.check()
+        self._begin()
         timeout_s = max(0.001, deadline_s - time.monotonic())
         headers = {"X-Session-Id": session} if session else {}
         try:
@@ -178,14 +186,22 @@ class Replica:
         except CloudUnavailable as error:
             self._failed(str(error))
             raise
-        except RuntimeError as error:
-            if not self._closed:
-                raise
-            raise CloudUnavailable("the gateway is shutting down") from error
         finally:
-            if self._closed:
-                self._transport.close()  # the connection that was in use meanwhile
+            self._end()
         self.breaker.worked()
+
+    def _begin(self) -> None:
+        with self._lock:
+            if self._closed:
+                raise CloudUnavailable("the gateway is shutting down")
+            self._under_way += 1
+
+    def _end(self) -> None:
+        with self._lock:
+            self._under_way -= 1
+            last = self._closed and not self._under_way
+        if last:
+            self._client.close()
 
 
 class Replicas:

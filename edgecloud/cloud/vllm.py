@@ -86,8 +86,7 @@ class VllmCloud:
         return self._replicas.healthy()
 
     def close(self) -> None:
-        """End what is under way. (The threads of ``together`` end with their requests, and their pool
-        with this object.)"""
+        """Ask vLLM no more. (The threads of ``together`` end with this object.)"""
         self._replicas.close()
 
 
