@@ -73,7 +73,7 @@ OPTIONS: tuple[Option, ...] = (
         "input_modality",
         str,
         "what",
-        "audio alone, or audio and its transcription",
+        "audio alone, or audio and its transcription, whose words then go to the cloud",
         choices=("audio_only", "audio_text"),
     ),
     Option("max_samples", int, "what", "most samples, from the first on", minimum=1, nullable=True),

@@ -30,10 +30,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "frontier-light": {
         **_LISTENING,
-        "calibrated_threshold": 0.08,
-        "continuation": 1,
+        "calibrated_threshold": 0.04,
         "parallel_prefill": True,
-        "cloud_seed_tokens": 1,
+        "cloud_seed_tokens": 4,
     },
 }
 """The run guide's five, then the project's own: near the cloud's quality in two thirds of the edge's

@@ -183,7 +183,11 @@ class _RemoteSession(CloudSession):
             except SessionLost:
                 seq, bytes_up = self._again(bytes_up, "generate", output, *arguments)
                 values, bytes_down = self._answer(seq, "chunk")
-            chunk = wire.unpack_chunk(values, bytes_up=bytes_up, bytes_down=bytes_down)
+            chunk, at = wire.unpack_chunk(values, bytes_up=bytes_up, bytes_down=bytes_down)
+            if at < len(output):
+                continue  # it came twice
+            if at > len(output):
+                raise WireError(f"tokens {len(output)} to {at} of the cloud's output did not come")
             last = chunk.last
             output += chunk.tokens
             self._known = list(output)

@@ -77,8 +77,9 @@ class Served(Generic[Session]):
     def packed(self, seq: int, asked: Verify | Generate, answer: Verdict | CloudChunk) -> bytes:
         """The message that carries ``answer``; the output grows by what it holds."""
         if isinstance(answer, CloudChunk):
+            at = len(self._output)
             self._output = [*self._output, *answer.tokens]
-            return wire.pack_chunk(seq, self.name, answer)
+            return wire.pack_chunk(seq, self.name, answer, at=at)
         if isinstance(asked, Verify):
             self._output = [*asked.committed, *answer.output(asked.draft)]
         return wire.pack_verdict(seq, self.name, answer)

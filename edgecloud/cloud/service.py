@@ -1,4 +1,4 @@
-"""The verifier behind HTTP. docs/protocol.md describes what passes.
+"""The verifier behind HTTP. docs/wire.md describes what passes.
 
 One event loop keeps the sessions, one thread owns the model (:mod:`edgecloud.cloud.engine`).
 """

@@ -19,7 +19,7 @@ request               ``[version, seq, op, session, *arguments]``; sessions are 
 answer                ``[version, seq, kind, session, *values]``
 ``verdict``           kept; token or nil; ranks; top-1 probabilities (float32); continuation;
                       regret in nats; cost
-``chunk``             tokens; cost; whether it is the last
+``chunk``             tokens; cost; whether it is the last; how many output tokens come before it
 ``error``             name of the exception; its text
 cost                  prefill, verified, ingested, generated tokens; busy seconds
 ====================  ==============================================================================
@@ -175,25 +175,30 @@ def unpack_verdict(
     )
 
 
-def pack_chunk(seq: int, session: bytes, chunk: CloudChunk) -> bytes:
-    return pack(seq, "chunk", session, list(chunk.tokens), pack_cost(chunk.cost), chunk.last)
+def pack_chunk(seq: int, session: bytes, chunk: CloudChunk, *, at: int) -> bytes:
+    """``at``: how many output tokens come before it."""
+    cost = pack_cost(chunk.cost)
+    return pack(seq, "chunk", session, list(chunk.tokens), cost, chunk.last, at)
 
 
-def unpack_chunk(values: Sequence[Any], *, bytes_up: int, bytes_down: int) -> CloudChunk:
-    """Tokens the cloud decoded by itself.
+def unpack_chunk(
+    values: Sequence[Any], *, bytes_up: int, bytes_down: int
+) -> tuple[CloudChunk, int]:
+    """Tokens the cloud decoded by itself, and how many of the output come before them.
 
     Raises:
         WireError: not a chunk.
     """
     if not (
-        len(values) == 3
+        len(values) == 4
         and isinstance(values[0], list)
         and all(isinstance(token, int) and token >= 0 for token in values[0])
         and isinstance(values[2], bool)
+        and counted(values[3])
     ):
-        raise WireError("chunk: tokens, cost and a flag were expected")
-    tokens, cost, last = values
-    return CloudChunk(tuple(tokens), _cost(cost, bytes_up, bytes_down), last)
+        raise WireError("chunk: tokens, cost, a flag and a place were expected")
+    tokens, cost, last, at = values
+    return CloudChunk(tuple(tokens), _cost(cost, bytes_up, bytes_down), last), at
 
 
 def pack_error(seq: int, session: bytes, error: EdgeCloudError) -> bytes:

@@ -46,7 +46,6 @@ class Pace:
     waiting_s: float = 0.0
     busy_s: float = 0.0
     tokens: int = 0
-    last_busy_s: float = 0.0
     step_s: float = 0.0
     """What one token of the cloud's own takes it, at most: a call's time over its tokens."""
 
@@ -68,14 +67,13 @@ class Pace:
         self.busy_s += cost.busy_s
         self.tokens += cost.generated_tokens
         if not cost.prefill_tokens:
-            self.last_busy_s = cost.busy_s
             self.step_s = cost.busy_s / max(1, cost.generated_tokens)
 
     @property
     def affordable(self) -> bool:
-        """Whether the budget has room for another call like the last."""
+        """Whether the budget has room for another token of the cloud's, verified on the way."""
         return (
-            self.busy_s + self.last_busy_s <= self.budget.busy_s
+            self.busy_s + self.step_s <= self.budget.busy_s
             and self.tokens + 1 <= self.budget.tokens
         )
 

@@ -9,6 +9,7 @@ from edgecloud.contracts import Acceptance
 from edgecloud.decoding.gates import Calibration, Thresholds
 from edgecloud.decoding.pace import Budget
 from edgecloud.decoding.speculative import Speculation
+from edgecloud.errors import ConfigError
 from edgecloud.models.calibration import calibration
 
 __all__ = ["speculation"]
@@ -18,10 +19,15 @@ def speculation(config: Config) -> Speculation:
     """``config``'s policy.
 
     Raises:
-        ConfigError: the calibrated gate's file cannot be used.
+        ConfigError: the calibrated gate's file cannot be used, or there is none for these models.
     """
     fitted = Calibration()
     if config.gate_type == "calibrated":
+        if config.calibration is None and (config.edge_model or config.cloud_model):
+            raise ConfigError(
+                "the calibrated gate is fitted to a pair of models: make one for these with "
+                "`edgecloud calibrate` and give it as --calibration"
+            )
         fitted = calibration(
             config.calibration, language=config.language, prompt_type=config.prompt_type
         )

@@ -193,7 +193,7 @@ ANSWERS: Mapping[str, Mapping[str, Field]] = {
         "regret": _number,
         "cost": _cost,
     },
-    "chunk": {"tokens": _tokens, "cost": _cost, "last": _flag},
+    "chunk": {"tokens": _tokens, "cost": _cost, "last": _flag, "at": _whole},
 }
 
 HEADERS = {

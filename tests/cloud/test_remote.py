@@ -134,6 +134,19 @@ def test_generation_streams_chunk_by_chunk() -> None:
     assert sum(chunk.cost.bytes_down for chunk in chunks) == sum(map(len, channel.received))
 
 
+def test_a_chunk_that_comes_twice_counts_once_and_one_that_is_missing_is_noticed() -> None:
+    channel = MemoryChannel(server(), lambda answer: [answer, answer])
+    session = RemoteCloud(channel, deadline_s=5).open(PROMPT)
+    assert session.start(3).result().tokens == (2, 3, 4)
+    verdict = session.verify([2, 3, 4], [5], EXACT)
+    assert (verdict.kept, verdict.token) == (1, 6)
+    count = iter(range(9))
+    channel = MemoryChannel(server(), lambda answer: [answer] if next(count) != 1 else [])
+    session = RemoteCloud(channel, deadline_s=5).open(PROMPT)
+    with pytest.raises(WireError, match="tokens 1 to 2"):
+        list(session.generate([], StopLimits(40)))
+
+
 def test_a_verification_may_follow_a_generation_cut_short() -> None:
     channel = MemoryChannel(server())
     session = RemoteCloud(channel, deadline_s=5).open(PROMPT)

@@ -95,10 +95,10 @@ def test_a_verdict_on_eight_tokens_is_below_200_bytes(verdict: Verdict) -> None:
 @given(st.lists(token, max_size=6), costs, st.booleans())
 def test_a_chunk_arrives_as_it_was_sent(tokens: list[int], cost: CloudCost, last: bool) -> None:
     chunk = CloudChunk(tuple(tokens), cost, last)
-    _, what, rest = wire.unpack(wire.pack_chunk(3, SESSION, chunk))
+    _, what, rest = wire.unpack(wire.pack_chunk(3, SESSION, chunk, at=7))
     assert what == "chunk"
     arrived = wire.unpack_chunk(rest[1:], bytes_up=cost.bytes_up, bytes_down=cost.bytes_down)
-    assert arrived == chunk
+    assert arrived == (chunk, 7)
 
 
 @given(

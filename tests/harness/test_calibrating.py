@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
+from edgecloud.config import resolve
 from edgecloud.contracts import TokenStats
 from edgecloud.decoding.gates import GATES, Thresholds
 from edgecloud.errors import ConfigError, DataError
 from edgecloud.harness.calibrating import evaluate, examples, fit
 from edgecloud.measure.journal import SCHEMA
 from edgecloud.models.calibration import calibration, to_json
+from edgecloud.models.policy import speculation
 
 
 def journal(path: Path, traces: list[list[dict[str, Any]]]) -> Path:
@@ -118,6 +120,12 @@ def test_a_file_that_is_no_calibration_says_so(tmp_path: Path, content: str) -> 
     path.write_text(content, encoding="utf-8")
     with pytest.raises(ConfigError, match=r"c\.json"):
         calibration(path, language="chinese", prompt_type="default")
+
+
+def test_the_embedded_calibration_is_not_taken_for_another_pair(tmp_path: Path) -> None:
+    speculation(resolve(preset="frontier"))
+    with pytest.raises(ConfigError, match="edgecloud calibrate"):
+        speculation(resolve({"edge_model": "my-3B"}, preset="frontier"))
 
 
 def test_journals_without_verifications_are_refused(tmp_path: Path) -> None:

@@ -6,11 +6,14 @@ With EDGECLOUD_FAULTS=full (``tox -e faults``) stalls last 10 s and the outage a
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import socket
+import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass, replace
 from random import Random
 from urllib.parse import urlsplit
 
@@ -46,6 +49,24 @@ CASES = [
     for n in range(SAMPLES)
 ]
 """One cloud, and edges that agree with it now and then."""
+IDEAS = [
+    replace(
+        case,
+        settings=replace(
+            case.settings,
+            verify_scope="since-last-call",
+            final_check=True,
+            continuation=n % 3,
+            draft_ahead=True,
+            parallel_prefill=n % 2 == 0,
+            seed_tokens=n % 4,
+        ),
+    )
+    for n, case in enumerate(CASES)
+]
+"""The same with everything that asks the cloud in another way: a start, seed tokens, a continuation,
+answers that come while the edge drafts on."""
+both = pytest.mark.parametrize("cases", [CASES, IDEAS], ids=["plain", "ideas"])
 
 
 @dataclass(frozen=True)
@@ -66,6 +87,7 @@ class Told:
 def captions(
     url: str,
     *,
+    cases: Sequence[Case] = CASES,
     deadline_s: float = DEADLINE_S,
     between: Callable[[int], None] | None = None,
 ) -> list[Told]:
@@ -73,7 +95,7 @@ def captions(
     found = []
     with closing(HttpChannel(url, breaker=Breaker(rest_s=REST_S))) as channel:
         cloud = RemoteCloud(channel, deadline_s=deadline_s)
-        for number, case in enumerate(CASES):
+        for number, case in enumerate(cases):
             if between is not None:
                 between(number)
             began = time.monotonic()
@@ -116,17 +138,19 @@ def behind(fault: Fault) -> Iterator[str]:
         yield gateway.url
 
 
-def test_refused() -> None:
+@both
+def test_refused(cases: list[Case]) -> None:
     with running(plain()) as url:
         gone = url
-    found = captions(gone)
+    found = captions(gone, cases=cases)
     assert all(
         "cannot be reached" in str(told.degraded) or "in a row" in str(told.degraded)
         for told in found
     )
 
 
-def test_reset_in_the_middle_of_an_answer() -> None:
+@both
+def test_reset_in_the_middle_of_an_answer(cases: list[Case]) -> None:
     def fault(exchange: Exchange) -> None:
         if exchange.number % 6:
             exchange.relay()
@@ -137,16 +161,18 @@ def test_reset_in_the_middle_of_an_answer() -> None:
 
     with behind(fault) as url:
         # Each is asked again and gets the answer that was lost on the way.
-        found = captions(url, deadline_s=PATIENT_S)
+        found = captions(url, cases=cases, deadline_s=PATIENT_S)
     assert [told.degraded for told in found] == [None] * SAMPLES
 
 
-def test_500s() -> None:
+@both
+def test_500s(cases: list[Case]) -> None:
     with behind(lambda exchange: exchange.answer(500, b"oops")) as url:
-        assert all(told.degraded for told in captions(url))
+        assert all(told.degraded for told in captions(url, cases=cases))
 
 
-def test_some_500s() -> None:
+@both
+def test_some_500s(cases: list[Case]) -> None:
     def fault(exchange: Exchange) -> None:
         if exchange.number % 6:
             exchange.relay()
@@ -154,18 +180,19 @@ def test_some_500s() -> None:
             exchange.answer(500, b"oops")
 
     with behind(fault) as url:
-        found = captions(url, deadline_s=PATIENT_S)
+        found = captions(url, cases=cases, deadline_s=PATIENT_S)
     assert [told.degraded for told in found] == [None] * SAMPLES
 
 
-def test_stalls() -> None:
+@both
+def test_stalls(cases: list[Case]) -> None:
     def fault(exchange: Exchange) -> None:
         if exchange.number % 40 == 5:
             time.sleep(STALL_S)
         exchange.relay()
 
     with behind(fault) as url:
-        found = captions(url)
+        found = captions(url, cases=cases)
     lost = [told for told in found if told.degraded]
     assert lost
     assert len(lost) < SAMPLES
@@ -190,7 +217,8 @@ def test_garbage_in_a_sound_frame() -> None:
         assert all("not a message" in str(told.degraded) for told in captions(url))
 
 
-def test_truncated_bodies() -> None:
+@both
+def test_truncated_bodies(cases: list[Case]) -> None:
     def fault(exchange: Exchange) -> None:
         body = exchange.ask().content
         if exchange.number % 6:
@@ -199,58 +227,84 @@ def test_truncated_bodies() -> None:
             exchange.answer(200, body[: len(body) // 2], claim=len(body))
 
     with behind(fault) as url:
-        found = captions(url, deadline_s=PATIENT_S)
+        found = captions(url, cases=cases, deadline_s=PATIENT_S)
     assert [told.degraded for told in found] == [None] * SAMPLES
 
 
-def test_another_version() -> None:
+@both
+def test_another_version(cases: list[Case]) -> None:
     def fault(exchange: Exchange) -> None:
-        (message,), _ = wire.unpack_frames(exchange.ask().content)
+        (message, *_), _ = wire.unpack_frames(exchange.ask().content)
         assert message[1] == wire.VERSION
         exchange.answer(200, wire.pack_frames([message[:1] + bytes([99]) + message[2:]]))
 
     with behind(fault) as url:
-        assert all("protocol version 99" in str(told.degraded) for told in captions(url))
+        assert all(
+            "protocol version 99" in str(told.degraded) for told in captions(url, cases=cases)
+        )
 
 
-def test_the_cloud_is_killed_and_started_again() -> None:
+def serve_for_ever(port: int) -> None:
+    with running(plain(), port=port):
+        threading.Event().wait()
+
+
+@contextmanager
+def mortal(port: int) -> Iterator[None]:
+    """A service on ``port`` that ends with the context: in full length a process, which is killed."""
+    if not FULL:
+        with running(plain(), port=port):
+            yield
+        return
+    process = multiprocessing.get_context("spawn").Process(target=serve_for_ever, args=(port,))
+    process.start()
+    try:
+        while process.is_alive():
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                break
+            time.sleep(0.05)
+        yield
+    finally:
+        process.kill()
+        process.join()
+
+
+@both
+def test_the_cloud_is_killed_and_started_again(cases: list[Case]) -> None:
     with running(plain()) as url:
         port = urlsplit(url).port
     assert port is not None
+    with ExitStack() as stack:
+        stack.enter_context(mortal(port))
 
-    def between(number: int) -> None:
-        nonlocal service
-        if number == 7:
-            service.__exit__(None, None, None)
-        if number == 12:
-            service = running(plain(), port=port)
-            service.__enter__()
-            time.sleep(REST_S)
+        def between(number: int) -> None:
+            if number == 7:
+                stack.close()
+            if number == 12:
+                stack.enter_context(mortal(port))
+                time.sleep(REST_S)
 
-    service = running(plain(), port=port)
-    service.__enter__()
-    try:
-        found = captions(url, deadline_s=PATIENT_S, between=between)
-    finally:
-        service.__exit__(None, None, None)
+        found = captions(url, cases=cases, deadline_s=PATIENT_S, between=between)
     lost = [bool(told.degraded) for told in found]
     assert lost == [False] * 7 + [True] * 5 + [False] * 8
 
 
-def test_sessions_that_expire() -> None:
+@both
+def test_sessions_that_expire(cases: list[Case]) -> None:
     def fault(exchange: Exchange) -> None:
         if exchange.number % 6 == 2:
-            (message, *_), _ = wire.unpack_frames(exchange.body)
+            (*_, message), _ = wire.unpack_frames(exchange.body)
             name = wire.unpack(message)[2][0]
             exchange.ask(wire.pack_frames([wire.pack(0, "close", name)]))
         exchange.relay()
 
     with behind(fault) as url:
-        found = captions(url, deadline_s=PATIENT_S)
+        found = captions(url, cases=cases, deadline_s=PATIENT_S)
     assert [told.degraded for told in found] == [None] * SAMPLES
 
 
-def test_answers_doubled_and_out_of_order() -> None:
+@both
+def test_answers_doubled_and_out_of_order(cases: list[Case]) -> None:
     earlier: list[bytes] = []
 
     def fault(exchange: Exchange) -> None:
@@ -259,11 +313,12 @@ def test_answers_doubled_and_out_of_order() -> None:
         earlier.append(body)
 
     with behind(fault) as url:
-        found = captions(url, deadline_s=PATIENT_S)
+        found = captions(url, cases=cases, deadline_s=PATIENT_S)
     assert [told.degraded for told in found] == [None] * SAMPLES
 
 
-def test_a_third_of_everything_is_lost() -> None:
+@both
+def test_a_third_of_everything_is_lost(cases: list[Case]) -> None:
     chance = Random(5)
 
     def fault(exchange: Exchange) -> None:
@@ -277,7 +332,7 @@ def test_a_third_of_everything_is_lost() -> None:
         exchange.answer(200, body)
 
     with behind(fault) as url:
-        found = captions(url)
+        found = captions(url, cases=cases)
     # Four attempts of which half come through: most captions never notice.
     assert sum(told.degraded is None for told in found) >= SAMPLES // 4
 
