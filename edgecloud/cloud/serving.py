@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from edgecloud.cloud.engine import ExtendMany
     from edgecloud.cloud.replicas import VllmSettings
 
-__all__ = ["Listening", "check", "serve"]
+__all__ = ["Listening", "check", "on_vllm", "serve"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def serve(
         app = (
             _on_model(name, path, device, dtype, settings)
             if vllm is None
-            else _on_vllm(name, path, vllm, settings)
+            else on_vllm(name, path, vllm, settings)
         )
         log = logging.StreamHandler(sys.stderr)
         log.setFormatter(JsonLines())
@@ -125,7 +125,12 @@ def _on_model(
     )
 
 
-def _on_vllm(name: str, path: str, vllm: VllmSettings, settings: ServiceSettings) -> Starlette:
+def on_vllm(name: str, path: str, vllm: VllmSettings, settings: ServiceSettings) -> Starlette:
+    """The application of a gateway to vLLM for the checkpoint at ``path``.
+
+    Raises:
+        CheckpointError: the folder or its content is not usable.
+    """
     from edgecloud.cloud.threads import Threads
     from edgecloud.cloud.vllm import VllmCloud, Vocabulary
     from edgecloud.contracts import StopLimits
