@@ -82,6 +82,7 @@ class Config:
     bertscore_layers: int | None
     cloud_url: str
     verify_weights: bool
+    upload_audio: bool
     output_name: str | None
     output_dir: str
     warmup: int

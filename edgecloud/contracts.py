@@ -75,12 +75,13 @@ class Sample:
 class Prompt:
     """What both models are given: token ids with the audio placeholders expanded, and the features.
 
-    ``features`` is log-mel, ``(n_mels, T) float16``, rounded once on the edge so that every side sees
-    the same numbers; ``None`` for a text-only prompt.
+    ``features``: log-mel ``(n_mels, T) float16``, rounded once on the edge so that every side sees the
+    same numbers; ``None`` for text alone. ``recording``: as FLAC, only where ``--upload-audio`` is said.
     """
 
     token_ids: tuple[int, ...]
     features: NDArray[np.float16] | None = None
+    recording: bytes | None = field(default=None, repr=False)
 
     @property
     def length(self) -> int:
@@ -193,8 +194,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Pending(Generic[T]):
-    """What is under way elsewhere. ``result()`` waits for it, once; ``ready()`` says whether that
-    would return at once."""
+    """What is under way elsewhere. ``result()`` waits for it, once; ``ready()``: whether it is there."""
 
     result: Callable[[], T]
     ready: Callable[[], bool] = lambda: True

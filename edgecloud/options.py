@@ -76,14 +76,7 @@ OPTIONS: tuple[Option, ...] = (
         "audio alone, or audio and its transcription, whose words then go to the cloud",
         choices=("audio_only", "audio_text"),
     ),
-    Option(
-        "max_samples",
-        int,
-        "what",
-        "most samples to run, from the first on",
-        minimum=1,
-        nullable=True,
-    ),
+    Option("max_samples", int, "what", "most samples, from the first on", minimum=1, nullable=True),
     Option("max_audio_s", float, "what", "longest recording accepted, seconds", minimum=0.1),
     Option("gate_type", str, "how", "when to ask the cloud", choices=tuple(GATES)),
     Option(
@@ -294,6 +287,7 @@ OPTIONS: tuple[Option, ...] = (
         "where `edgecloud serve` answers (its token in EDGECLOUD_TOKEN); local: on this machine, without HTTP",
     ),
     Option("verify_weights", bool, "run", "compare weights with their published sha256 first"),
+    Option("upload_audio", bool, "run", "let recordings leave this machine, for a cloud on vLLM"),
     Option("output_name", str, "run", "prefix of the result file", nullable=True),
     Option("output_dir", str, "run", "folder of results and journals"),
     Option("warmup", int, "run", "discarded requests per model first", minimum=2),

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
+from typing import Protocol
 
 from torch import Tensor
 
@@ -24,10 +25,39 @@ from edgecloud.cloud.local import Forward, Steps, timed
 from edgecloud.contracts import CloudChunk, Model, Verdict
 from edgecloud.errors import CloudUnavailable, EdgeCloudError
 
-__all__ = ["Engine", "Outcome", "extend_each"]
+__all__ = ["Engine", "Outcome", "Runner", "extend_each"]
 
 Outcome = CloudChunk | Verdict | EdgeCloudError
 """What a request gives: chunks, the last one marked; or one verdict; or what went wrong."""
+
+
+class Runner(Protocol):
+    """Runs the requests of a service."""
+
+    @property
+    def alive(self) -> bool: ...
+
+    @property
+    def waiting(self) -> int:
+        """Requests that have come in and are not finished."""
+        ...
+
+    def ready(self) -> bool:
+        """Whether a request now would be answered; finding out may take a moment."""
+        ...
+
+    def submit(self, steps: Steps, deliver: Callable[[Outcome], None]) -> None:
+        """Run ``steps``; ``deliver`` is called with each outcome, on a thread of the runner's.
+
+        Raises:
+            CloudUnavailable: it is closed.
+        """
+        ...
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Take no more; what is unfinished is answered with CloudUnavailable."""
+        ...
+
 
 ExtendMany = Callable[[Sequence[Model], Sequence[Sequence[int]]], list[Tensor]]
 
@@ -96,6 +126,9 @@ class Engine:
     def waiting(self) -> int:
         """Requests that have come in and are not finished."""
         return self._arrived.qsize() + len(self._backlog) + len(self._active)
+
+    def ready(self) -> bool:
+        return self.alive
 
     def submit(self, steps: Steps, deliver: Callable[[Outcome], None]) -> None:
         """Run ``steps``; ``deliver`` is called on the engine's thread with each outcome.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import abstractmethod
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -26,9 +27,9 @@ from edgecloud.decoding.greedy import judge
 from edgecloud.decoding.sampling import judge_drawn, pick
 from edgecloud.decoding.stopping import Stopping
 from edgecloud.draws import GREEDY, Distribution, Sampling
-from edgecloud.errors import WireError
+from edgecloud.errors import ModelError, WireError
 
-__all__ = ["Forward", "LocalCloud", "LocalSession", "Steps", "alone", "timed"]
+__all__ = ["Forward", "LocalCloud", "LocalSession", "SteppedSession", "Steps", "alone", "timed"]
 
 
 class LocalCloud:
@@ -43,6 +44,11 @@ class LocalCloud:
         self._stopping = stopping
 
     def open(self, prompt: Prompt, sampling: Sampling = GREEDY) -> LocalSession:
+        """Raises ModelError where the prompt holds a recording."""
+        if prompt.recording is not None:
+            raise ModelError(
+                "this cloud works on features and takes no recordings; run without --upload-audio"
+            )
         return LocalSession(self._model.fresh(), prompt, self._stopping, sampling)
 
 
@@ -69,28 +75,28 @@ verdict of a verification. So whoever drives it decides what shares a forward
 (:mod:`edgecloud.cloud.engine`)."""
 
 
-class LocalSession(CloudSession):
-    """One request. The prompt is prefilled at the first call; later calls compute only the suffix."""
-
-    def __init__(
-        self, model: Model, prompt: Prompt, stopping: Stopping, sampling: Sampling = GREEDY
-    ) -> None:
-        self._model = model
-        self._prompt = prompt
-        self._stopping = stopping
-        self._sampling = sampling
-        self._known: list[int] = []
-        """Output tokens in the cache."""
-        self._first: Tensor | None = None
-        """Logits ``(V,)`` after the prompt, once it is prefilled."""
-        self._next: Tensor | None = None
-        """Logits ``(V,)`` after the last token in the cache, where they are at hand."""
+class SteppedSession(CloudSession):
+    """A session whose requests are given step by step; whoever waits for them drives the steps."""
 
     @property
+    @abstractmethod
     def memory_bytes(self) -> int:
-        """What the prompt's features and the cache take."""
-        features = self._prompt.features
-        return self._model.cache_bytes + (0 if features is None else features.nbytes)
+        """What the session takes here."""
+
+    @abstractmethod
+    def verifying(
+        self,
+        committed: Sequence[int],
+        draft: Sequence[int],
+        acceptance: Acceptance,
+        continuation: int = 0,
+        drawn_from: Sequence[Distribution] = (),
+    ) -> Steps:
+        """:meth:`submit`, step by step."""
+
+    @abstractmethod
+    def generating(self, committed: Sequence[int], limits: StopLimits) -> Steps:
+        """:meth:`generate`, step by step."""
 
     def start(self, count: int) -> Pending[CloudChunk]:
         return Pending(lambda: CloudChunk.merged(self.generate((), StopLimits(count))))
@@ -111,6 +117,29 @@ class LocalSession(CloudSession):
             if isinstance(answer, CloudChunk):
                 yield answer
 
+
+class LocalSession(SteppedSession):
+    """One request. The prompt is prefilled at the first call; later calls compute only the suffix."""
+
+    def __init__(
+        self, model: Model, prompt: Prompt, stopping: Stopping, sampling: Sampling = GREEDY
+    ) -> None:
+        self._model = model
+        self._prompt = prompt
+        self._stopping = stopping
+        self._sampling = sampling
+        self._known: list[int] = []
+        """Output tokens in the cache."""
+        self._first: Tensor | None = None
+        """Logits ``(V,)`` after the prompt, once it is prefilled."""
+        self._next: Tensor | None = None
+        """Logits ``(V,)`` after the last token in the cache, where they are at hand."""
+
+    @property
+    def memory_bytes(self) -> int:
+        features = self._prompt.features
+        return self._model.cache_bytes + (0 if features is None else features.nbytes)
+
     def verifying(
         self,
         committed: Sequence[int],
@@ -119,7 +148,6 @@ class LocalSession(CloudSession):
         continuation: int = 0,
         drawn_from: Sequence[Distribution] = (),
     ) -> Steps:
-        """:meth:`submit`, step by step."""
         if not draft:
             raise WireError("a verification needs at least one drafted token")
         self._check_drawn(draft, acceptance, drawn_from)
@@ -139,7 +167,6 @@ class LocalSession(CloudSession):
         )
 
     def generating(self, committed: Sequence[int], limits: StopLimits) -> Steps:
-        """:meth:`generate`, step by step."""
         stopping = replace(self._stopping, limits=limits)
         output = list(committed)
         if not limits.max_new_tokens and not output:

@@ -7,15 +7,28 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from edgecloud.cloud.engine import Engine, Outcome
-from edgecloud.cloud.local import LocalCloud, LocalSession
+from edgecloud.cloud.engine import Outcome, Runner
+from edgecloud.cloud.local import SteppedSession
 from edgecloud.cloud.served import Generate, Served, Verify
 from edgecloud.contracts import CloudChunk, CloudCost, Prompt, Verdict
-from edgecloud.draws import Sampling
-from edgecloud.errors import CloudUnavailable, EdgeCloudError, SessionLost, WireError
+from edgecloud.draws import GREEDY, Sampling
+from edgecloud.errors import (
+    CloudTimeout,
+    CloudUnavailable,
+    EdgeCloudError,
+    SessionLost,
+    WireError,
+)
 
-__all__ = ["Answers", "Bounds", "Overloaded", "Registry", "Session"]
+__all__ = ["Answers", "Bounds", "Overloaded", "Registry", "Session", "SteppedCloud"]
+
+
+class SteppedCloud(Protocol):
+    """A cloud whose sessions give their requests step by step."""
+
+    def open(self, prompt: Prompt, sampling: Sampling = GREEDY) -> SteppedSession: ...
 
 
 class Overloaded(CloudUnavailable):
@@ -42,6 +55,11 @@ class Answers:
     error: EdgeCloudError | None = None
     done: bool = False
     more: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    @property
+    def worth_another_try(self) -> bool:
+        """Whether it ended because the model was away: asked again, it may be there."""
+        return self.done and isinstance(self.error, CloudUnavailable | CloudTimeout)
 
     async def stream(self) -> AsyncIterator[bytes]:
         """Every answer from the first on, as they come.
@@ -81,8 +99,8 @@ class Session:
     def __init__(
         self,
         name: bytes,
-        session: LocalSession,
-        engine: Engine,
+        session: SteppedSession,
+        engine: Runner,
         on_cost: Callable[[CloudCost], None],
     ) -> None:
         self._on_cost = on_cost
@@ -101,7 +119,8 @@ class Session:
         return self._served.session.memory_bytes
 
     async def ask(self, seq: int, op: str, values: list[object]) -> Answers:
-        """Start request ``seq``, or find it again: asked twice, it is answered once.
+        """Start request ``seq``, or find it again: asked twice, it is answered once. (Only what the model
+        was not there for is tried again.)
 
         Raises:
             WireError: not a request, or one from before the last.
@@ -109,7 +128,7 @@ class Session:
         """
         self.used_s = time.monotonic()
         async with self._turn:
-            if seq == self._last.seq:
+            if seq == self._last.seq and not self._last.worth_another_try:
                 return self._last
             if seq < self._last.seq:
                 raise WireError(f"request {seq} comes after request {self._last.seq}")
@@ -159,8 +178,8 @@ class Registry:
 
     def __init__(
         self,
-        cloud: LocalCloud,
-        engine: Engine,
+        cloud: SteppedCloud,
+        engine: Runner,
         bounds: Bounds,
         *,
         on_cost: Callable[[CloudCost], None],

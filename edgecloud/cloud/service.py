@@ -20,9 +20,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from edgecloud.cloud import wire
-from edgecloud.cloud.engine import Engine, ExtendMany, extend_each
-from edgecloud.cloud.local import LocalCloud
-from edgecloud.cloud.registry import Answers, Bounds, Overloaded, Registry
+from edgecloud.cloud.engine import Engine, ExtendMany, Runner, extend_each
+from edgecloud.cloud.registry import Answers, Bounds, Overloaded, Registry, SteppedCloud
 from edgecloud.cloud.telemetry import Telemetry
 from edgecloud.errors import (
     CloudTimeout,
@@ -55,31 +54,36 @@ class ServiceSettings:
 
 
 def service(
-    cloud: LocalCloud,
+    cloud: SteppedCloud,
     facts: dict[str, Any],
     settings: ServiceSettings,
     *,
     extend_many: ExtendMany = extend_each,
     prefill_beside: bool = False,
+    runner: Runner | None = None,
 ) -> Starlette:
-    """The application. ``facts`` is what ``/v1/model`` says of the model; the last two settings are the
-    engine's."""
-    return _Service(cloud, facts, settings, extend_many, prefill_beside=prefill_beside).app
+    """The application. ``facts`` is what ``/v1/model`` says of the model; ``extend_many`` and
+    ``prefill_beside`` are the engine's. Where the cloud's model is elsewhere, ``runner`` takes its place."""
+    made = _Service(
+        cloud, facts, settings, extend_many, prefill_beside=prefill_beside, runner=runner
+    )
+    return made.app
 
 
 class _Service:
     def __init__(
         self,
-        cloud: LocalCloud,
+        cloud: SteppedCloud,
         facts: dict[str, Any],
         settings: ServiceSettings,
         extend_many: ExtendMany,
         *,
         prefill_beside: bool,
+        runner: Runner | None,
     ) -> None:
         self._facts = {**facts, "protocol": wire.VERSION}
         self._settings = settings
-        self._engine = Engine(
+        self._engine: Runner = runner or Engine(
             extend_many,
             max_batch=settings.max_batch,
             window_s=settings.window_s,
@@ -141,7 +145,7 @@ class _Service:
         return JSONResponse({"status": "alive"})
 
     async def _ready(self, _: Request) -> Response:
-        ready = self._engine.alive
+        ready = await asyncio.to_thread(self._engine.ready)
         return JSONResponse({"ready": ready}, status_code=200 if ready else 503)
 
     async def _metrics(self, _: Request) -> Response:

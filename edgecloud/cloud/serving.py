@@ -16,9 +16,12 @@ from edgecloud.cloud.telemetry import JsonLines
 from edgecloud.errors import ConfigError
 
 if TYPE_CHECKING:
-    from edgecloud.cloud.engine import ExtendMany
+    from starlette.applications import Starlette
 
-__all__ = ["Listening", "check", "serve"]
+    from edgecloud.cloud.engine import ExtendMany
+    from edgecloud.cloud.replicas import VllmSettings
+
+__all__ = ["Listening", "check", "on_vllm", "serve"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +63,10 @@ def serve(
     settings: ServiceSettings,
     log_level: str = "info",
     on_ready: Callable[[str], None],
+    vllm: VllmSettings | None = None,
 ) -> None:
-    """Answer until SIGTERM or Ctrl-C. ``on_ready`` is told the address once it is listened on.
+    """Answer until SIGTERM or Ctrl-C. ``on_ready`` is told the address once it is listened on. With
+    ``vllm`` the model at ``path`` runs there, and only its tokenizer is read here.
 
     Raises:
         ConfigError: the address cannot be listened on, or is open to strangers.
@@ -69,21 +74,12 @@ def serve(
     """
     import uvicorn
 
-    from edgecloud.cloud.local import LocalCloud
-    from edgecloud.models.audio_lm import extend_many
-    from edgecloud.models.loading import load
-
     check(listening, settings)
     with _bound(listening) as listener:
-        loaded = load(name, path, device=device, dtype=dtype)
-        cloud = LocalCloud(loaded.model, loaded.stopping())
-        together = cast("ExtendMany", extend_many)  # every session of this cloud is an AudioLM
-        app = service(
-            cloud,
-            loaded.facts,
-            settings,
-            extend_many=together,
-            prefill_beside=settings.max_batch > 1,
+        app = (
+            _on_model(name, path, device, dtype, settings)
+            if vllm is None
+            else on_vllm(name, path, vllm, settings)
         )
         log = logging.StreamHandler(sys.stderr)
         log.setFormatter(JsonLines())
@@ -108,6 +104,48 @@ def serve(
         host, port = listener.getsockname()[:2]
         on_ready(f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}")
         server.run(sockets=[listener])
+
+
+def _on_model(
+    name: str, path: str, device: str, dtype: str, settings: ServiceSettings
+) -> Starlette:
+    from edgecloud.cloud.local import LocalCloud
+    from edgecloud.models.audio_lm import extend_many
+    from edgecloud.models.loading import load
+
+    loaded = load(name, path, device=device, dtype=dtype)
+    cloud = LocalCloud(loaded.model, loaded.stopping())
+    together = cast("ExtendMany", extend_many)  # every session of this cloud is an AudioLM
+    return service(
+        cloud,
+        loaded.facts,
+        settings,
+        extend_many=together,
+        prefill_beside=settings.max_batch > 1,
+    )
+
+
+def on_vllm(name: str, path: str, vllm: VllmSettings, settings: ServiceSettings) -> Starlette:
+    """The application of a gateway to vLLM for the checkpoint at ``path``.
+
+    Raises:
+        CheckpointError: the folder or its content is not usable.
+    """
+    from edgecloud.cloud.threads import Threads
+    from edgecloud.cloud.vllm import VllmCloud, Vocabulary
+    from edgecloud.contracts import StopLimits
+    from edgecloud.models.loading import look_at
+
+    processor, facts = look_at(name, path)
+    stopping = processor.stopping(StopLimits(max_sentences=1))
+    cloud = VllmCloud(vllm, Vocabulary(processor.vocab_size, stopping, processor.audio_id))
+    hears = "recordings" if vllm.recordings else "nothing"
+    return service(
+        cloud,
+        {**facts, "hears": hears, "draws": False},
+        settings,
+        runner=Threads(cloud.healthy, cloud.close),
+    )
 
 
 def _bound(listening: Listening) -> socket.socket:

@@ -6,7 +6,8 @@ Requests and answers are lists: short, and with no room for anything that is not
 request               ``[version, seq, op, session, *arguments]``; sessions are 16 random bytes
 ``open``              ``ids``: int32 little-endian bytes; ``[n_mels, T]``; features: float16
                       little-endian, bytes of equal significance together, deflated;
-                      ``[temperature, top_p, seed]``
+                      ``[temperature, top_p, seed]``. With the edge's ``--upload-audio`` alone: nil
+                      and nil in the features' place, and a fifth: ``recording``, FLAC
 ``verify``            ``shared``: how many output tokens both sides know; ``new`` committed tokens
                       after those; ``draft``; acceptance: ``[rule, rank threshold, probability
                       ratio, regret in nats]``; how many tokens to go on for; what each
@@ -27,17 +28,15 @@ cost                  prefill, verified, ingested, generated tokens; busy second
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Sequence
 from typing import Any, cast
 
 import msgpack
 import numpy as np
-from numpy.typing import NDArray
 
-from edgecloud.cloud.drawn import drawn_from_of, pack_drawn_from, pack_sampling, sampling_of
-from edgecloud.contracts import Acceptance, CloudChunk, CloudCost, Prompt, StopLimits, Verdict
-from edgecloud.draws import GREEDY, Sampling
+from edgecloud.cloud.drawn import drawn_from_of, pack_drawn_from
+from edgecloud.cloud.opening import pack_open, pack_prompt, unpack_open, unpack_prompt
+from edgecloud.contracts import Acceptance, CloudChunk, CloudCost, StopLimits, Verdict
 from edgecloud.errors import EdgeCloudError, WireError
 
 __all__ = [
@@ -67,8 +66,6 @@ __all__ = [
 
 VERSION = 2
 OPERATIONS = ("open", "verify", "generate", "close")
-_MAX_FEATURE_BYTES = 128 * 30_000 * 2
-"""Five minutes of audio at 128 bands; a longer recording is refused before it is sent."""
 
 
 def pack(seq: int, what: str, *values: Any) -> bytes:
@@ -97,67 +94,6 @@ def unpack(message: bytes) -> tuple[int, str, list[Any]]:
     if not isinstance(seq, int) or not isinstance(what, str):
         raise WireError("not a message of this protocol")
     return seq, what, values
-
-
-def pack_open(prompt: Prompt, sampling: Sampling = GREEDY) -> tuple[Any, ...]:
-    """What an ``open`` request holds."""
-    return *pack_prompt(prompt), pack_sampling(sampling)
-
-
-def unpack_open(values: Sequence[Any]) -> tuple[Prompt, Sampling]:
-    """The prompt of an ``open`` request, and how its session chooses tokens.
-
-    Raises:
-        WireError: sizes do not fit together or are over the limit, or it holds something else.
-    """
-    if len(values) != 4:
-        raise WireError("open: ids, shape, features and sampling were expected")
-    ids, shape, features, sampling = values
-    return unpack_prompt(ids, shape, features), sampling_of(sampling)
-
-
-def pack_prompt(prompt: Prompt) -> tuple[bytes, list[int] | None, bytes | None]:
-    """``(ids, shape, features)`` of an ``open`` request."""
-    ids = np.asarray(prompt.token_ids, dtype="<i4").tobytes()
-    if prompt.features is None:
-        return ids, None, None
-    halves = np.ascontiguousarray(prompt.features, dtype="<f2").view(np.uint8).reshape(-1, 2)
-    return ids, list(prompt.features.shape), zlib.compress(halves.T.tobytes(), 1)
-
-
-def unpack_prompt(ids: Any, shape: Any, features: Any) -> Prompt:
-    """The prompt of an ``open`` request.
-
-    Raises:
-        WireError: sizes do not fit together or are over the limit.
-    """
-    if not isinstance(ids, bytes) or len(ids) % 4 or not ids:
-        raise WireError("open: prompt ids are not whole int32 values")
-    token_ids = tuple(np.frombuffer(ids, dtype="<i4").tolist())
-    if shape is None and features is None:
-        return Prompt(token_ids)
-    if not (
-        isinstance(shape, list)
-        and len(shape) == 2
-        and all(isinstance(size, int) and size > 0 for size in shape)
-        and isinstance(features, bytes)
-    ):
-        raise WireError("open: features need a shape [n_mels, T] and bytes")
-    size = shape[0] * shape[1] * 2
-    if size > _MAX_FEATURE_BYTES:
-        raise WireError(f"open: {size} bytes of features; at most {_MAX_FEATURE_BYTES}")
-    inflate = zlib.decompressobj()
-    try:
-        raw = inflate.decompress(features, size + 1)
-    except zlib.error as error:
-        raise WireError(f"open: features do not inflate: {error}") from error
-    if len(raw) != size or not inflate.eof or inflate.unused_data:
-        raise WireError(f"open: features inflate to another size than their shape's {size} bytes")
-    halves = np.frombuffer(raw, dtype=np.uint8).reshape(2, -1)
-    values: NDArray[np.float16] = np.ascontiguousarray(halves.T).view("<f2").reshape(shape)
-    if not np.isfinite(values).all():
-        raise WireError("open: features hold values that are not finite numbers")
-    return Prompt(token_ids, values.astype(np.float16))
 
 
 def pack_cost(cost: CloudCost) -> list[Any]:

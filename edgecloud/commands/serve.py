@@ -8,9 +8,13 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from edgecloud.errors import CloudUnavailable, ConfigError
+
+if TYPE_CHECKING:
+    from edgecloud.cloud.replicas import VllmSettings
 
 __all__ = ["add"]
 
@@ -53,6 +57,7 @@ def add(commands: Any) -> None:
     serve.add_argument("--max-body-mb", type=_positive, default=8.0)
     serve.add_argument("--answer-s", type=_positive, default=60.0, help="most time to an answer")
     serve.add_argument("--drain-s", type=_positive, default=10.0, help="for requests at the end")
+    _add_vllm(serve.add_argument_group("on vLLM", "the model on vLLM servers; see docs/vllm.md"))
     serve.add_argument("--log-level", choices=("info", "warning"), default="info")
     serve.add_argument(
         "run",
@@ -61,6 +66,58 @@ def add(commands: Any) -> None:
         help="after --: run this, with {url} replaced by the service's address, and end with it",
     )
     serve.set_defaults(command=_serve)
+
+
+def _add_vllm(group: Any) -> None:
+    group.add_argument(
+        "--vllm-url",
+        action="append",
+        metavar="URL",
+        help="a vLLM server of the model in --model; once for each of several equal ones",
+    )
+    group.add_argument(
+        "--vllm-model", metavar="NAME", help="its name there; by default the only one"
+    )
+    group.add_argument(
+        "--vllm-ranks", type=_count, default=1, help="data-parallel ranks behind each URL"
+    )
+    group.add_argument(
+        "--vllm-logprobs",
+        type=_count,
+        default=20,
+        help="ranks to ask for; at most vLLM's --max-logprobs",
+    )
+    group.add_argument(
+        "--upload-audio",
+        action="store_true",
+        help="take recordings from edges that say --upload-audio, too: vLLM cannot use features",
+    )
+
+
+def _vllm(parsed: argparse.Namespace) -> VllmSettings | None:
+    """How vLLM is reached, where it is to be used.
+
+    Raises:
+        ConfigError: a setting needs another one, or is no address.
+    """
+    from edgecloud.cloud.replicas import VllmSettings
+
+    if not parsed.vllm_url:
+        if parsed.upload_audio:
+            raise ConfigError("--upload-audio is for --vllm-url; a model here works on features")
+        return None
+    for url in parsed.vllm_url:
+        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+            raise ConfigError(f"--vllm-url {url}: http://HOST:PORT was expected")
+    return VllmSettings(
+        urls=tuple(parsed.vllm_url),
+        ranks=parsed.vllm_ranks,
+        model=parsed.vllm_model,
+        key=os.environ.get("EDGECLOUD_VLLM_KEY") or None,
+        logprobs=parsed.vllm_logprobs,
+        timeout_s=parsed.answer_s,
+        recordings=parsed.upload_audio,
+    )
 
 
 def _serve(parsed: argparse.Namespace) -> int:
@@ -101,6 +158,7 @@ def _serve(parsed: argparse.Namespace) -> int:
         settings=settings,
         log_level=parsed.log_level,
         on_ready=lambda address: print(f"edgecloud: {model.name} at {address}", flush=True),
+        vllm=_vllm(parsed),
     )
     return 0
 

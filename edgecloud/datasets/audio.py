@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from edgecloud.errors import AudioError, OutputError
 
-__all__ = ["MIN_AUDIO_S", "SAMPLE_RATE_HZ", "FeatureCache", "load_audio"]
+__all__ = ["MIN_AUDIO_S", "SAMPLE_RATE_HZ", "FeatureCache", "as_flac", "load_audio"]
 
 SAMPLE_RATE_HZ: Final = 16_000
 MIN_AUDIO_S: Final = 0.1
@@ -62,6 +62,13 @@ def load_audio(path: Path | str, *, max_audio_s: float) -> NDArray[np.float32]:
     if not np.isfinite(waveform).all():
         raise AudioError(f"recording {path} is too loud to resample: its samples overflow")
     return waveform
+
+
+def as_flac(waveform: NDArray[np.float32]) -> bytes:
+    """A mono 16 kHz waveform ``(n,)`` as a FLAC file of 16 bits; what is beyond full scale is cut."""
+    content = io.BytesIO()
+    soundfile.write(content, waveform, SAMPLE_RATE_HZ, format="FLAC", subtype="PCM_16")
+    return content.getvalue()
 
 
 def _decode(path: Path, max_audio_s: float) -> tuple[NDArray[np.float32], int]:

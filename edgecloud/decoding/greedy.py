@@ -11,9 +11,9 @@ from torch import Tensor
 from edgecloud.contracts import Acceptance, TokenStats, Verdict
 from edgecloud.decoding.acceptance import Judged, kept
 
-__all__ = ["choose", "judge"]
+__all__ = ["MOST_REGRET", "choose", "judge", "settle"]
 
-_MOST_REGRET = 1e4
+MOST_REGRET = 1e4
 """Nats: what a token counts that the cloud holds impossible."""
 
 
@@ -53,17 +53,36 @@ def judge(
     values = torch.cat((tops, ranks, best[:-1] - found[:, 0], top_probs)).tolist()
     chosen = [int(token) for token in values[: n + 1]]
     seen = [
-        Judged(int(rank), is_top=token == top, regret=min(regret, _MOST_REGRET))
+        Judged(int(rank), is_top=token == top, regret=min(regret, MOST_REGRET))
         for token, top, rank, regret in zip(
             draft, chosen, values[n + 1 :], values[2 * n + 1 :], strict=False
         )
     ]
+    return settle(
+        draft, seen, acceptance, tops=chosen, top_probs=values[3 * n + 1 :], end_ids=end_ids
+    )
+
+
+def settle(
+    draft: Sequence[int],
+    seen: Sequence[Judged],
+    acceptance: Acceptance,
+    *,
+    tops: Sequence[int],
+    top_probs: Sequence[float],
+    end_ids: frozenset[int],
+) -> Verdict:
+    """The verdict on a draft of ``n`` tokens that the target sees as ``seen (n,)``.
+
+    ``tops`` are its first choices at each of them and then after the whole draft; that last one may be
+    left out where the draft ends the text. ``top_probs (n,)``: their probabilities.
+    """
     count = kept(seen, acceptance)
     ended = count == len(draft) and draft[-1] in end_ids
     return Verdict(
         kept=count,
-        token=None if ended else chosen[count],
+        token=None if ended else tops[count],
         ranks=tuple(token.rank for token in seen),
-        top_probs=tuple(values[3 * n + 1 :]),
+        top_probs=tuple(top_probs),
         regret=sum((token.regret for token in seen[:count]), start=0.0),
     )

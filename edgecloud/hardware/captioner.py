@@ -17,7 +17,7 @@ from edgecloud.contracts import (
     StopLimits,
     StopReason,
 )
-from edgecloud.datasets.audio import FeatureCache, load_audio
+from edgecloud.datasets.audio import FeatureCache, as_flac, load_audio
 from edgecloud.decoding.autoregressive import cloud_only, edge_only
 from edgecloud.decoding.recorder import Recorder
 from edgecloud.decoding.sampling import seeded
@@ -127,12 +127,15 @@ class Captioner:
         else:
             features = processor.features(waveform)
         recorder.add("features", 0.0)
-        return processor.prompt(
+        prompt = processor.prompt(
             features,
             language=config.language,
             prompt_type=config.prompt_type,
             transcription=request.transcription,
         )
+        if config.upload_audio and self._cloud is not None:
+            return replace(prompt, recording=as_flac(waveform))
+        return prompt
 
     def _decode(
         self, prompt: Prompt, gate: str | None, recorder: Recorder

@@ -100,6 +100,9 @@ class System(Started):
         theirs = None
         remote = mode != "edge" and config.cloud_url != "local"
         cloud_facts = _remote_facts(config) if remote else None
+        if mode != "edge":
+            _check_audio(config, cloud_facts or {})
+            _check_sampling(config, cloud_facts or {})
         if config.link is not None and config.clock == "wall" and mode != "edge" and not remote:
             raise ConfigError(
                 "in measured time --link lies between the edge and --cloud-url; give both, "
@@ -245,6 +248,45 @@ def _remote_facts(config: Config) -> dict[str, Any]:
     token = os.environ.get("EDGECLOUD_TOKEN")
     found = describe(config.cloud_url, token=token, timeout_s=config.start_deadline)
     return {**found, "transport": "http"}
+
+
+def _check_audio(config: Config, cloud: dict[str, Any]) -> None:
+    """What the cloud hears with must be what may leave the edge.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if config.dataset_type == "text":
+        return
+    hears = cloud.get("hears", "features")
+    if hears == "nothing":
+        raise ConfigError(
+            f"the cloud at {config.cloud_url} runs on vLLM, which needs recordings, and takes none; "
+            "start it with --upload-audio, and run with --upload-audio, if they may leave the edge"
+        )
+    if hears == "recordings" and not config.upload_audio:
+        raise ConfigError(
+            f"the cloud at {config.cloud_url} runs on vLLM, which needs recordings, not features; "
+            "run with --upload-audio if they may leave this machine"
+        )
+    if hears == "features" and config.upload_audio:
+        raise ConfigError(
+            "--upload-audio: this cloud works on features, so no recording has to leave this "
+            "machine; run without it"
+        )
+
+
+def _check_sampling(config: Config, cloud: dict[str, Any]) -> None:
+    """The cloud must be able to verify tokens that are drawn, where they are.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if config.temperature > 0 and not cloud.get("draws", True):
+        raise ConfigError(
+            f"the cloud at {config.cloud_url} runs on vLLM, which cannot verify drawn tokens; run with "
+            "--temperature 0, or on a cloud without vLLM"
+        )
 
 
 def _check_pair(edge: dict[str, Any], cloud: dict[str, Any] | None) -> None:

@@ -12,7 +12,7 @@ from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.processor import Processor
 from edgecloud.models.verifying import verify_weights
 
-__all__ = ["Loaded", "load"]
+__all__ = ["Loaded", "load", "look_at"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +61,26 @@ def load(name: str, path: str, *, device: str, dtype: str, verify: bool = False)
         "vocab_size": processor.vocab_size,
     }
     return Loaded(model, processor, facts)
+
+
+def look_at(name: str, path: str) -> tuple[Processor, dict[str, Any]]:
+    """What surrounds the model of the checkpoint at ``path``, and the facts of a model that runs
+    elsewhere: its weights are not loaded.
+
+    Raises:
+        CheckpointError: the folder or its content is not usable.
+    """
+    checkpoint = Checkpoint.open(path)
+    processor = Processor(checkpoint)
+    facts = {
+        "name": name,
+        "family": checkpoint.family.model_type,
+        "parameters": None,
+        "dtype": None,
+        "device": "vllm",
+        "sha256": checkpoint.fingerprint(),
+        "tokenizer_sha256": processor.fingerprint(),
+        "shared": processor.shared(),
+        "vocab_size": processor.vocab_size,
+    }
+    return processor, facts

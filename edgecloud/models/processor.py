@@ -66,6 +66,11 @@ class Processor:
         """Whether the model takes recordings; otherwise :meth:`text_prompt` makes its prompts."""
         return self._family.hears
 
+    @property
+    def audio_id(self) -> int | None:
+        """The token that stands for audio, once for each of its embeddings; None where none does."""
+        return self._audio_id if self.hears else None
+
     def shared(self) -> dict[str, Any]:
         """JSON: what two models must have in common to decode together, in parts that can be told
         apart (:mod:`edgecloud.models.pairing`). Padding of the output layer is none of it."""

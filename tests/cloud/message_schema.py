@@ -17,7 +17,16 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ANSWERS", "REQUESTS", "Leak", "Secrets", "check_body", "check_head", "well_formed"]
+__all__ = [
+    "ANSWERS",
+    "RECORDING_REQUESTS",
+    "REQUESTS",
+    "Leak",
+    "Secrets",
+    "check_body",
+    "check_head",
+    "well_formed",
+]
 
 VERSION = 2
 MEL_BINS = 128
@@ -127,6 +136,15 @@ def _cost(value: Any) -> bool:
     )
 
 
+def _nothing(value: Any) -> bool:
+    return value is None
+
+
+def _recording(value: Any) -> bool:
+    """FLAC, no longer than five minutes of plain samples."""
+    return type(value) is bytes and value[:4] == b"fLaC" and len(value) <= 300 * 16_000 * 2
+
+
 def _flag(value: Any) -> bool:
     return type(value) is bool
 
@@ -154,6 +172,17 @@ REQUESTS: Mapping[str, Mapping[str, Field]] = {
     },
     "close": {},
 }
+RECORDING_REQUESTS: Mapping[str, Mapping[str, Field]] = {
+    **REQUESTS,
+    "open": {
+        "ids": _ids,
+        "shape": _nothing,
+        "features": _nothing,
+        "sampling": _sampling,
+        "recording": _recording,
+    },
+}
+"""What passes instead where the edge was told ``--upload-audio``, and only there."""
 ANSWERS: Mapping[str, Mapping[str, Field]] = {
     "verdict": {
         "kept": _whole,

@@ -7,25 +7,40 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import uvicorn
 
-from edgecloud.cloud.local import LocalCloud
+from edgecloud.cloud.engine import Runner
+from edgecloud.cloud.registry import SteppedCloud
 from edgecloud.cloud.service import ServiceSettings, service
 
-__all__ = ["running"]
+__all__ = ["listening", "running"]
 
 _WITHIN_S = 20
 
 
 @contextmanager
 def running(
-    cloud: LocalCloud, settings: ServiceSettings | None = None, *, port: int = 0
+    cloud: SteppedCloud,
+    settings: ServiceSettings | None = None,
+    *,
+    port: int = 0,
+    runner: Runner | None = None,
+    facts: dict[str, Any] | None = None,
 ) -> Iterator[str]:
     """The address of a service on ``cloud`` while the context lasts."""
+    known = {"name": "scripted", **(facts or {})}
+    app = service(cloud, known, settings or ServiceSettings(), runner=runner)
+    with listening(app, port=port) as address:
+        yield address
+
+
+@contextmanager
+def listening(app: Any, *, port: int = 0) -> Iterator[str]:
+    """The address of an ASGI application while the context lasts."""
     listener = socket.create_server(("127.0.0.1", port))
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    app = service(cloud, {"name": "scripted"}, settings or ServiceSettings())
     server = uvicorn.Server(
         uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1)
     )

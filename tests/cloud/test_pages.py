@@ -19,7 +19,7 @@ from edgecloud.cloud.server import MessageServer
 from edgecloud.commands.serve import add
 from edgecloud.contracts import Acceptance
 from edgecloud.options import OPTIONS
-from tests.cloud.message_schema import ANSWERS, REQUESTS
+from tests.cloud.message_schema import ANSWERS, RECORDING_REQUESTS, REQUESTS
 from tests.cloud.message_schema import VERSION as SCHEMA_VERSION
 from tests.properties.loop import PROMPT, Case
 
@@ -31,7 +31,7 @@ COMPOSE = (DOCS / "examples" / "compose-service.yaml").read_text("utf-8")
 
 def fields_of(kind: str) -> list[str]:
     """The first column of the table under a message's heading."""
-    section = WIRE.partition(f"### {kind}\n")[2].partition("\n#")[0]
+    section = WIRE.partition(f"## {kind}\n")[2].partition("\n#")[0]
     return re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
 
 
@@ -44,6 +44,13 @@ def test_page_schema_and_code_speak_of_one_version() -> None:
 def test_the_page_lists_each_messages_fields_in_order(kind: str) -> None:
     schema = REQUESTS.get(kind) or ANSWERS.get(kind) or {}
     assert fields_of(kind) == list(schema)
+
+
+def test_a_recording_has_a_table_of_its_own() -> None:
+    assert fields_of("open with a recording") == list(RECORDING_REQUESTS["open"])
+    assert {kind: RECORDING_REQUESTS[kind] for kind in REQUESTS if kind != "open"} == {
+        kind: REQUESTS[kind] for kind in REQUESTS if kind != "open"
+    }
 
 
 def test_the_page_lists_every_message() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from edgecloud.config import resolve
 from edgecloud.errors import ConfigError, ModelError, WorkerError
-from edgecloud.harness.system import System, _check_pair, model_of
+from edgecloud.harness.system import System, _check_audio, _check_pair, _check_sampling, model_of
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.processor import Processor
 from edgecloud.models.reference import CLOUD_CHECKPOINT, EDGE_CHECKPOINT
@@ -45,6 +45,30 @@ def test_a_pair_that_does_not_fit_is_told_what_differs(
         assert part in str(info.value)
     with pytest.raises(ModelError, match="n_window is 100 on the edge, absent in the cloud"):
         _check_pair(omni, audio)
+
+
+VLLM = {"hears": "nothing", "draws": False}
+
+
+def test_what_a_cloud_on_vllm_needs_is_asked_before_the_first_sample(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="takes none"):
+        _check_audio(resolve(), VLLM)
+    with pytest.raises(ConfigError, match="not features"):
+        _check_audio(resolve(), {"hears": "recordings"})
+    with pytest.raises(ConfigError, match="no recording has to leave"):
+        _check_audio(resolve({"upload_audio": True}), {})
+    _check_audio(resolve(), {})
+    _check_audio(resolve({"upload_audio": True}), {"hears": "recordings"})
+    text = {"dataset_type": "text", "dataset_path": str(tmp_path / "prompts.json")}
+    _check_audio(resolve(text), VLLM)
+
+
+def test_a_cloud_on_vllm_is_asked_for_no_drawn_tokens() -> None:
+    drawn = resolve({"temperature": 0.7, "acceptance": "rejection"})
+    with pytest.raises(ConfigError, match="--temperature 0"):
+        _check_sampling(drawn, VLLM)
+    _check_sampling(drawn, {})
+    _check_sampling(resolve(), VLLM)
 
 
 def test_an_unknown_profile_is_found_before_any_process_starts() -> None:

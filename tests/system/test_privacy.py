@@ -8,6 +8,7 @@ Every recording is captioned, in Chinese and in English in turn; with EDGECLOUD_
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from numpy.typing import NDArray
 from transformers import WhisperFeatureExtractor
 
@@ -35,6 +37,7 @@ from edgecloud.models.loading import Loaded, load
 from edgecloud.models.reference import CLOUD_CHECKPOINT, EDGE_CHECKPOINT
 from tests.cloud.message_schema import (
     ANSWERS,
+    RECORDING_REQUESTS,
     REQUESTS,
     Leak,
     Secrets,
@@ -301,6 +304,32 @@ def test_a_header_too_many_is_found(line: Line, monkeypatch: pytest.MonkeyPatch)
     passed = line.caption(sample, config("english"))
     with pytest.raises(Leak, match="header X-Recording"):
         check(passed, secrets_of(sample, line))
+
+
+def test_a_recording_goes_up_only_where_that_was_asked_for_and_the_check_sees_it(
+    line: Line,
+) -> None:
+    sample = corpus("english")[1]
+    secrets = secrets_of(sample, line)
+    settings = config("english", gate_type="always", upload_audio=True)
+    with pytest.raises(ModelError, match="takes no recordings"):
+        line.caption(sample, settings)
+    passed = line.taken()
+    with pytest.raises(Leak, match="open: 5 values, 4 foreseen"):
+        check(passed, secrets)
+    kinds = [
+        kind for one in passed for kind in check_body(one.request, RECORDING_REQUESTS, secrets)
+    ]
+    assert kinds[0] == "open"
+    ((*_, recording),) = [
+        values
+        for message in wire.unpack_frames(passed[0].request)[0]
+        for _, op, values in [wire.unpack(message)]
+        if op == "open"
+    ]
+    samples, rate = soundfile.read(io.BytesIO(recording), dtype="float32")
+    assert rate == 16_000
+    assert np.abs(samples - secrets.waveform).max() < 1e-4
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

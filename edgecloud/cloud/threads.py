@@ -1,0 +1,73 @@
+"""Requests for a model elsewhere: each waits on a thread of its own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from edgecloud.cloud.engine import Outcome
+from edgecloud.cloud.local import Steps, alone
+from edgecloud.errors import CloudUnavailable, EdgeCloudError
+
+__all__ = ["Threads"]
+
+
+class Threads:
+    """A :class:`edgecloud.cloud.engine.Runner` for requests that wait for a model elsewhere, each on a thread of its own: there
+    is nothing here that they could share.
+
+    ``healthy`` asks whether the model is there; ``stop`` lets it be asked no more.
+    """
+
+    def __init__(self, healthy: Callable[[], bool], stop: Callable[[], None]) -> None:
+        self._healthy = healthy
+        self._stop = stop
+        self._running: set[threading.Thread] = set()
+        self._lock = threading.Lock()
+        self._closing = False
+
+    @property
+    def alive(self) -> bool:
+        return not self._closing
+
+    @property
+    def waiting(self) -> int:
+        return len(self._running)
+
+    def ready(self) -> bool:
+        return self.alive and self._healthy()
+
+    def submit(self, steps: Steps, deliver: Callable[[Outcome], None]) -> None:
+        thread = threading.Thread(
+            target=self._run, args=(steps, deliver), name="edgecloud-request", daemon=True
+        )
+        with self._lock:
+            if self._closing:
+                raise CloudUnavailable("the verifier is shutting down")
+            self._running.add(thread)
+        thread.start()
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        with self._lock:
+            self._closing = True
+            left = list(self._running)
+        self._stop()
+        until_s = time.monotonic() + timeout_s
+        for thread in left:
+            thread.join(max(0.0, until_s - time.monotonic()))
+
+    def _run(self, steps: Steps, deliver: Callable[[Outcome], None]) -> None:
+        ended: Outcome | None = CloudUnavailable("the verifier failed at this request")
+        try:
+            for outcome in alone(steps):
+                deliver(outcome)
+            ended = None
+        except EdgeCloudError as error:
+            ended = error
+        finally:
+            # Also when a fault of ours ends the thread: nobody may be left waiting.
+            if ended is not None:
+                deliver(ended)
+            with self._lock:
+                self._running.discard(threading.current_thread())
