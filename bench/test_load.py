@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 EDGES = 16
 CAPTIONS = 1000
 TURNS = 4
-ONE_AT_A_TIME_CAPTIONS = 50
+ONE_AT_A_TIME_CAPTIONS = 24
 FASTER = 2.5
 FLAT = 1.05
 
@@ -88,7 +88,7 @@ def serving(*options: str) -> Iterator[Service]:
 
 @pytest.fixture(scope="module")
 def recorded() -> list[Caption]:
-    """The traffic of one detailed caption for every fourth recording of the corpus, in both languages in turn."""
+    """The traffic of one detailed caption for every eighth recording of the corpus, in both languages in turn."""
     from bench.replay import record
     from edgecloud.cloud.local import LocalCloud
     from edgecloud.contracts import Acceptance, StopLimits
@@ -115,7 +115,7 @@ def prompts(edge: Loaded) -> list[Prompt]:
     found = []
     for language in LANGUAGES:
         manifest = embedded_manifest(language)
-        for sample in load_manifest(manifest, language=language, caption_type="original")[::4]:
+        for sample in load_manifest(manifest, language=language, caption_type="original")[::8]:
             features = edge.processor.features(load_audio(sample.audio_path, max_audio_s=60.0))
             found.append(edge.processor.prompt(features, language=language, prompt_type="detailed"))
     return found
@@ -132,7 +132,7 @@ def test_sixteen_edges_at_once(recorded: list[Caption], request: pytest.FixtureR
         for _ in range(TURNS):
             # One edge, which waits for each answer; many edges on a service that takes one request
             # at a time; many edges on one that lets them share its forwards.
-            alone.took(replay(alone.url, recorded, edges=1, captions=ONE_AT_A_TIME_CAPTIONS // 2))
+            alone.took(replay(alone.url, recorded, edges=1, captions=ONE_AT_A_TIME_CAPTIONS // 3))
             single.took(replay(single.url, recorded, edges=EDGES, captions=ONE_AT_A_TIME_CAPTIONS))
             replayed = replay(many.url, recorded, edges=EDGES, captions=CAPTIONS // TURNS)
             many.took(replayed)

@@ -117,12 +117,11 @@ def test_another_file_is_refused(tmp_path: Path, text: str) -> None:
 
 
 def converse(with_: CloudModel) -> None:
-    """Six verifications and a short generation, one after the other."""
+    """A start, six verifications and a short generation, one after the other."""
     session = with_.open(PROMPT)
-    output: list[int] = []
-    for _ in range(6):
-        verdict = session.verify(output, [2, 3], Acceptance("rank", 20))
-        output += [2, 3][: verdict.kept] + ([verdict.token] if verdict.token is not None else [])
+    output = list(session.start(1).result().tokens)
+    for number in range(6):
+        output += session.verify(output, [2, 3], Acceptance("rank", 20), number % 3).output([2, 3])
     for _ in session.generate(output, StopLimits(len(output) + 4)):
         pass
     session.close()
@@ -138,8 +137,14 @@ def timed(with_: CloudModel) -> float:
     "over",
     [
         Link("far", LinkCosts(0.08)),
-        Link("narrow", LinkCosts(0.02, 60_000.0, 60_000.0)),
+        Link("narrow", LinkCosts(0.1, 100_000.0, 100_000.0)),
         Link("shaky", LinkCosts(0.04), jitter_s=0.02, loss=0.05),
+        # It changes before the conversation ends.
+        Link(
+            "train",
+            LinkCosts(0.06),
+            trace=(Point(0.0, 200_000.0, 0.04), Point(0.4, 100_000.0, 0.05), Point(60.0, 1.0, 9.0)),
+        ),
     ],
     ids=lambda over: over.name,
 )
@@ -147,29 +152,33 @@ def test_modelled_and_real_times_agree(over: Link) -> None:
     pytest.importorskip("uvicorn", reason="the extra serve is not installed")
     from tests.cloud.running import running
 
+    chance = bool(over.jitter_s or over.loss)
+    modelled, real = [], []
     with running(cloud()) as url:
         port = urlsplit(url).port
         assert port is not None
         # The same messages over the bare loopback, so that the link's part alone is compared.
         with closing(HttpChannel(url)) as channel:
-            converse(RemoteCloud(channel, deadline_s=30))
-            overhead = timed(RemoteCloud(channel, deadline_s=30))
-            modelled = 0.0
+            behind = RemoteCloud(channel, deadline_s=30)
+            converse(behind)
+            overhead = min(timed(behind) for _ in range(3))
             for seed in range(3):
                 clock = ModelledClock()
-                behind = RemoteCloud(channel, deadline_s=30)
                 converse(TimedCloud(behind, clock, IDLE, link=over, seed=seed))
-                modelled += clock.now()
-        real = 0.0
+                modelled.append(clock.now())
         for seed in range(3):
             with (
                 ShapingProxy("127.0.0.1", port, over, seed=seed) as proxy,
                 closing(HttpChannel(f"http://127.0.0.1:{proxy.port}")) as channel,
             ):
-                real += timed(RemoteCloud(channel, deadline_s=30)) - overhead
-    # Chance strikes pieces of other sizes at other moments: it agrees on the whole, not in each run.
-    tolerance = 0.5 if over.jitter_s or over.loss else 0.1
-    assert real == pytest.approx(modelled, rel=tolerance)
+                real.append(timed(RemoteCloud(channel, deadline_s=30)) - overhead)
+    if chance:
+        # It strikes pieces of other sizes at other moments: it agrees on the whole, not in each run.
+        assert sum(real) == pytest.approx(sum(modelled), rel=0.5)
+    else:
+        # A busy machine adds to one run or another.
+        assert len(set(modelled)) == 1
+        assert min(real) == pytest.approx(modelled[0], rel=0.1)
 
 
 def test_in_modelled_time_a_wait_ends_at_the_deadline() -> None:
