@@ -49,12 +49,11 @@ def _calls_over_against(row: Json, block: Json, blocks: Sequence[Json]) -> float
     return row["calls"] / other[0]["calls"] if other and other[0]["calls"] else None
 
 
-def _gap_less_against(row: Json, block: Json, blocks: Sequence[Json]) -> float | None:
-    """How much more of the gap it closes than the policy it is compared with."""
-    other = [r for r in block["rows"] if row["against"] and r["name"] == row["against"]["name"]]
-    own = row["gap_closed"]["estimate"]
-    theirs = other[0]["gap_closed"]["estimate"] if other else None
-    return None if own is None or theirs is None else own - theirs
+def _cider_high_against(row: Json, block: Json, blocks: Sequence[Json]) -> float | None:
+    """The upper end of the paired interval of its CIDEr less that of the policy it is compared with:
+    from 0 on, it is not worse beyond the interval."""
+    found: float | None = row["against"]["cider"]["high"] if row["against"] else None
+    return found
 
 
 MEASURES: dict[str, Measure] = {
@@ -66,7 +65,7 @@ MEASURES: dict[str, Measure] = {
     "time_over_paper_edge": _time_over_paper,
     "time_over_no_link": _time_over_no_link,
     "calls_over_against": _calls_over_against,
-    "gap_less_against": _gap_less_against,
+    "cider_high_against": _cider_high_against,
 }
 
 

@@ -133,7 +133,7 @@ def block(**changes: Any) -> dict[str, Any]:
         "gap_closed": {"estimate": None, "low": None, "high": None},
         "above_bound": 0.1,
         "calls": 2.0,
-        "against": {"name": "plain"},
+        "against": {"name": "plain", "cider": {"estimate": -0.1, "low": -0.2, "high": 0.01}},
     }
     return {
         "language": "chinese",
@@ -152,7 +152,7 @@ def test_targets_are_judged_where_they_apply_and_what_is_undefined_is_not_met() 
         "best",
         {"hardware_profile": "paper-int8"},
         {"time": 0.6, "time_over_paper_edge": 0.59, "calls_over_against": 0.5},
-        {"gap_closed": 0.9},
+        {"gap_closed": 0.9, "cider_high_against": 0.0},
     )
     verdicts = {v.measure: v for v in judge([target], [block(), other])}
     assert {name: v.met for name, v in verdicts.items()} == {
@@ -160,6 +160,7 @@ def test_targets_are_judged_where_they_apply_and_what_is_undefined_is_not_met() 
         "time_over_paper_edge": False,
         "calls_over_against": True,
         "gap_closed": False,
+        "cider_high_against": True,
     }
     assert verdicts["time_over_paper_edge"].value == pytest.approx(0.6)
 
