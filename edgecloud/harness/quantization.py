@@ -26,6 +26,7 @@ from edgecloud.harness.arm import load_corpus
 from edgecloud.harness.system import model_of
 from edgecloud.measure.statistics import Interval, mean_difference
 from edgecloud.models.edge import load_edge
+from edgecloud.models.processor import Processor
 from edgecloud.quality.score import corpus_references_of, score
 from edgecloud.quality.tokenise import LANGUAGE_TOKENISERS
 
@@ -159,18 +160,17 @@ def equal_rate_threshold(
     return (above + below) / 2 if count else below
 
 
-def _prompt(config: Config, processor: Any, sample: Sample) -> Prompt:
+def _prompt(config: Config, processor: Processor, sample: Sample) -> Prompt:
     waveform = load_audio(str(sample.audio_path), max_audio_s=config.max_audio_s)
-    prompt: Prompt = processor.prompt(
+    return processor.prompt(
         processor.features(waveform),
         language=config.language,
         prompt_type=config.prompt_type,
         transcription=sample.transcription if config.input_modality == "audio_text" else None,
     )
-    return prompt
 
 
-def _alone(model: Model, prompt: Prompt, stopping: Stopping, processor: Any) -> Caption:
+def _alone(model: Model, prompt: Prompt, stopping: Stopping, processor: Processor) -> Caption:
     tokens: list[int] = []
     entropies: list[float] = []
     logits = model.prefill(prompt)
