@@ -172,16 +172,13 @@ def seeded(rows: Sequence[Mapping[str, Any]], busy: float) -> Rival | None:
 
 def bound_line(block: Mapping[str, Any], points: int = 50) -> list[tuple[float, float]]:
     """``(busy over the cloud's, time over the edge's)`` that no caption to which the edge contributes
-    can go below: the cloud's tokens on average, any number of them its own, in a single call."""
+    can go below: the cloud's tokens on average, any number of them its own, from its start on, without a
+    single verification."""
     edge, cloud, costs = block["edge"], block["cloud"], block["costs"]
     line = []
     for part in range(points + 1):
         own = 1 + part / points * max(0.0, cloud["tokens"] - 1)
-        busy_s = (
-            costs["cloud"]["prefill_s"]
-            + costs["cloud"]["verify_s"]
-            + (own - 1) * costs["cloud"]["step_s"]
-        )
+        busy_s = costs["cloud"]["prefill_s"] + (own - 1) * costs["cloud"]["step_s"]
         time_s = costs["edge"]["prefill_s"] + (cloud["tokens"] - own) * costs["edge"]["step_s"]
         line.append((busy_s / cloud["busy_s"], time_s / edge["total_s"]))
     return line

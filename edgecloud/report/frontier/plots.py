@@ -22,10 +22,10 @@ _INK = {"policy": "spec-2", "chosen": "fail", "added": "spec-1", "removed": "spe
 _INK |= {"baseline": "warn"}
 _LABELS = {
     "policy": "policies",
-    "chosen": "chosen",
     "added": "one idea added at a time",
     "removed": "one idea removed",
     "baseline": "first tokens by the cloud, the rest unverified",
+    "chosen": "chosen",
 }
 _SETTINGS: Any = {
     "svg.fonttype": "none",
@@ -68,7 +68,7 @@ def _quality(axes: Axes, block: Mapping[str, Any]) -> None:
     axes.annotate(
         "cloud", (cloud_time, 1), (9, -3), textcoords="offset points", color=LIGHT["cloud"]
     )
-    for row in block["rows"]:
+    for row in sorted(block["rows"], key=lambda row: list(_LABELS).index(row["role"])):
         gap = row["gap_closed"]
         if gap["estimate"] is None:
             continue
