@@ -27,7 +27,7 @@ from edgecloud.cloud.client import HttpChannel
 from edgecloud.cloud.local import LocalCloud
 from edgecloud.cloud.remote import RemoteCloud
 from edgecloud.config import Config, resolve
-from edgecloud.contracts import Sample
+from edgecloud.contracts import Prompt, Sample
 from edgecloud.datasets.audio import load_audio
 from edgecloud.datasets.manifest import embedded_manifest, load_manifest
 from edgecloud.errors import ModelError
@@ -224,7 +224,7 @@ def samples_for_features(op: str, values: Values, sample: Sample, secrets: Secre
     shape = values[2]
     count = shape[0] * shape[1]
     wave = np.resize(secrets.waveform, count).astype("<f2").reshape(shape)
-    return [values[0], *wire.pack_prompt(wire.Prompt((1,), wave)), values[4]]
+    return [values[0], *wire.pack_prompt(Prompt((1,), wave)), values[4]]
 
 
 def samples_for_ids(op: str, values: Values, sample: Sample, secrets: Secrets) -> Values:
