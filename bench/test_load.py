@@ -88,7 +88,7 @@ def serving(*options: str) -> Iterator[Service]:
 
 @pytest.fixture(scope="module")
 def recorded() -> list[Caption]:
-    """The traffic of one detailed caption for every eighth recording of the corpus, in both languages in turn."""
+    """The traffic of one detailed caption for every eighth recording of the corpus, in both languages."""
     from bench.replay import record
     from edgecloud.cloud.local import LocalCloud
     from edgecloud.contracts import Acceptance, StopLimits
