@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,16 @@ from edgecloud.harness.system import System
 from edgecloud.measure.journal import Journal
 from edgecloud.measure.replay import facts
 
-__all__ = ["Arm", "Outcome", "journal_path", "journalled", "load_corpus", "request_of"]
+__all__ = [
+    "Arm",
+    "Outcome",
+    "data_of",
+    "identity_of",
+    "journal_path",
+    "journalled",
+    "load_corpus",
+    "request_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +49,27 @@ class Outcome:
 
 def journal_path(mode: Mode, config: Config) -> Path:
     return Path(config.output_dir) / "journals" / f"{config.output_name or f'{mode}_results'}.jsonl"
+
+
+def data_of(config: Config, corpus: Sequence[Sample], manifest: Path) -> dict[str, Any]:
+    """What a result says of its data."""
+    return {
+        "manifest": "embedded" if config.dataset_path is None else manifest.name,
+        "samples": len(corpus),
+        "sha256": data_hash(corpus),
+    }
+
+
+def identity_of(config: Config, setup: Mapping[str, Any]) -> dict[str, Any]:
+    """What must be the same for a journal to be gone on with; ``setup`` has the facts of data, models
+    and hardware profile."""
+    return {
+        "settings": config.identity(),
+        "data": setup["data"],
+        "models": {side: found and found["sha256"] for side, found in setup["models"].items()},
+        # A file's content may change under its name.
+        "hardware_profile": setup["hardware_profile"],
+    }
 
 
 class Arm(Started):
@@ -65,11 +95,7 @@ class Arm(Started):
                 f"--shard {config.shard} holds none of the samples: take fewer shards"
             )
         self.records: dict[str, dict[str, Any]] = {}
-        self._data = {
-            "manifest": "embedded" if config.dataset_path is None else manifest.name,
-            "samples": len(self._corpus),
-            "sha256": data_hash(self._corpus),
-        }
+        self._data = data_of(config, self._corpus, manifest)
         self._setup: dict[str, Any] = {}
 
     @property
@@ -132,14 +158,7 @@ class Arm(Started):
         mode, config = self._mode, self._config
         self._systems = self._start_systems()
         system = self._systems[0]
-        models = system.facts["models"]
-        identity = {
-            "settings": config.identity(),
-            "data": self._data,
-            "models": {side: facts and facts["sha256"] for side, facts in models.items()},
-            # A file's content may change under its name.
-            "hardware_profile": system.facts["hardware_profile"],
-        }
+        identity = identity_of(config, {**system.facts, "data": self._data})
         self._journal = self._stack.enter_context(
             Journal.open(
                 journal_path(mode, config), mode=mode, identity=identity, resume=config.resume

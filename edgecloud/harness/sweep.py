@@ -27,13 +27,12 @@ from edgecloud.cloud.server import MessageServer
 from edgecloud.config import Config, resolve
 from edgecloud.contracts import Sample
 from edgecloud.datasets.corpus import load_corpus
-from edgecloud.datasets.manifest import data_hash
 from edgecloud.errors import ConfigError, DataError, ModelError, WorkerError
 from edgecloud.hardware.captioner import Captioner
-from edgecloud.hardware.edge_process import Failed, Mode
+from edgecloud.hardware.edge_process import Captioned, Failed, Mode
 from edgecloud.hardware.probes import null_readings
 from edgecloud.hardware.profiles import profile
-from edgecloud.harness.arm import journalled, request_of
+from edgecloud.harness.arm import data_of, identity_of, journalled, request_of
 from edgecloud.harness.reporting import machine
 from edgecloud.harness.system import cache_dir, model_of
 from edgecloud.measure.journal import Journal
@@ -43,7 +42,7 @@ from edgecloud.models.loading import Loaded, load
 from edgecloud.quality import corpus_references_of, score
 from edgecloud.quality.tokenise import LANGUAGE_TOKENISERS
 
-__all__ = ["DEFAULT_GRID", "ROLES", "Point", "read_grid", "sweep"]
+__all__ = ["DEFAULT_GRID", "ROLES", "Point", "grid_content", "read_grid", "sweep"]
 
 DEFAULT_GRID = Path(__file__).parent / "frontier.toml"
 _WHERE = ("language", "prompt_type", "hardware_profile", "link")
@@ -86,6 +85,20 @@ class Point:
         return f"{self.mode}-{hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()}"
 
 
+def grid_content(path: str | Path) -> dict[str, Any]:
+    """What a grid file holds.
+
+    Raises:
+        ConfigError: no such file, or not TOML.
+    """
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"grid {path}: {error.strerror or error}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"grid {path} is not TOML: {error}") from error
+
+
 def read_grid(path: str | Path) -> list[Point]:
     """The points of a grid file (TOML): every ``[[policy]]`` at every place of ``[where]``, edge and
     cloud alone at each of them, too.
@@ -98,12 +111,7 @@ def read_grid(path: str | Path) -> list[Point]:
     Raises:
         ConfigError: no such file, not TOML, or settings that are none.
     """
-    try:
-        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"grid {path}: {error.strerror or error}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"grid {path} is not TOML: {error}") from error
+    content = grid_content(path)
     where = content.get("where", {})
     policies = content.get("policy", [])
     unknown = {*content} - {"where", "policy", "target"}
@@ -187,11 +195,6 @@ def _one_thread() -> None:
 
 
 @cache
-def _edge(path: str | None, device: str, dtype: str, quantization: str) -> LoadedEdge:
-    return load_edge(*model_of(path, "edge"), device=device, dtype=dtype, quantization=quantization)
-
-
-@cache
 def _cloud(path: str | None, device: str, dtype: str) -> Loaded:
     return load(*model_of(path, "cloud"), device=device, dtype=dtype)
 
@@ -206,65 +209,55 @@ def _run(point: Point, path: Path, environment: Mapping[str, Any]) -> dict[str, 
     config = point.config
     corpus, manifest = load_corpus(config)
     samples = corpus[: config.max_samples]
-    hardware = profile(config.hardware_profile).to_json()
     edge = _loaded_edge(
         config.edge_model, config.edge_device, config.edge_dtype, config.edge_quantization
     )
     cloud = _cloud(config.cloud_model, config.cloud_device, config.cloud_dtype)
-    data = {
-        "manifest": "embedded" if config.dataset_path is None else manifest.name,
-        "samples": len(corpus),
-        "sha256": data_hash(corpus),
+    setup = {
+        "models": {
+            "edge": None if point.mode == "cloud" else edge.facts,
+            "cloud": None if point.mode == "edge" else cloud.facts,
+        },
+        "data": data_of(config, corpus, manifest),
+        "limits": {"summary": "none: one process, modelled time"},
+        "hardware_profile": profile(config.hardware_profile).to_json(),
     }
-    used = {
-        "edge": None if point.mode == "cloud" else edge.facts,
-        "cloud": None if point.mode == "edge" else cloud.facts,
-    }
-    identity = {
-        "settings": config.identity(),
-        "data": data,
-        "models": {side: found and found["sha256"] for side, found in used.items()},
-        "hardware_profile": hardware,
-    }
-    journal = Journal.open(path, mode=point.mode, identity=identity, resume=True)
-    with journal:
+    identity = identity_of(config, setup)
+    with Journal.open(path, mode=point.mode, identity=identity, resume=True) as journal:
         journal.describe(
             facts(
                 config=config,
                 corpus=corpus,
                 samples=samples,
-                setup={
-                    "models": used,
-                    "data": data,
-                    "limits": {"summary": "none: one process, modelled time"},
-                    "hardware_profile": hardware,
-                },
+                setup=setup,
                 environment=environment,
                 floors=None,
             )
         )
-        left = [sample for sample in samples if sample.file_id not in journal.records]
-        server = MessageServer(LocalCloud(cloud.model, cloud.stopping()))
-        captioner = Captioner(
-            config,
-            (cloud if point.mode == "cloud" else edge).processor,
-            edge=None if point.mode == "cloud" else edge.model.fresh(),
-            cloud=(
-                None
-                if point.mode == "edge"
-                else RemoteCloud(Loopback(server), deadline_s=config.deadline)
-            ),
-            cache_dir=cache_dir(),
-        )
-        for sample in left:
+        captioner = _captioner(point, config, edge, cloud)
+        for sample in samples:
+            if sample.file_id in journal.records:
+                continue
+            answer: Captioned | Failed
             try:
                 answer = captioner.caption(request_of(config, sample))
             except (DataError, ModelError) as error:
-                failed = Failed(type(error).__name__, str(error))
-                journal.append(journalled(sample, failed, null_readings("the clock is modelled")))
-                continue
+                answer = Failed(type(error).__name__, str(error))
             journal.append(journalled(sample, answer, null_readings("the clock is modelled")))
     return _ciders(config, corpus, journal.records)
+
+
+def _captioner(point: Point, config: Config, edge: LoadedEdge, cloud: Loaded) -> Captioner:
+    """Edge and cloud in this process, with the whole protocol between them."""
+    server = MessageServer(LocalCloud(cloud.model, cloud.stopping()))
+    remote = RemoteCloud(Loopback(server), deadline_s=config.deadline)
+    return Captioner(
+        config,
+        (cloud if point.mode == "cloud" else edge).processor,
+        edge=None if point.mode == "cloud" else edge.model.fresh(),
+        cloud=None if point.mode == "edge" else remote,
+        cache_dir=cache_dir(),
+    )
 
 
 def _ciders(

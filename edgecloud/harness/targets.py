@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgecloud.errors import ConfigError
+from edgecloud.harness.sweep import grid_content
 
 __all__ = ["MEASURES", "Target", "Verdict", "judge", "read_targets"]
 
@@ -96,9 +96,9 @@ def read_targets(path: str | Path) -> list[Target]:
     """The ``[[target]]`` tables of a grid file.
 
     Raises:
-        ConfigError: a table that is no target; :func:`edgecloud.harness.sweep.read_grid` says what else.
+        ConfigError: no such file, not TOML, or a table that is no target.
     """
-    content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    content = grid_content(path)
     found = []
     for table in content.get("target", []):
         measures = {*table.get("most", {}), *table.get("least", {})}

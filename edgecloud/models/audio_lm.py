@@ -27,6 +27,7 @@ from edgecloud.contracts import Prompt
 from edgecloud.errors import ModelError, OutOfMemoryError
 from edgecloud.models.assembly import assemble
 from edgecloud.models.checkpoint import Checkpoint
+from edgecloud.models.checks import check_prompt, check_rewind, check_started, check_vocabulary
 from edgecloud.models.decoder import Decoder
 from edgecloud.models.networks import AudioNetwork, Network, TextNetwork, place_audio
 from edgecloud.models.placing import AUTO_MAP
@@ -142,8 +143,7 @@ class AudioLM:
         return str(self._thinker.lm_head.weight.dtype).removeprefix("torch.")
 
     def prefill(self, prompt: Prompt) -> Tensor:
-        if not prompt.token_ids:
-            raise ValueError("an empty prompt has no next token")
+        check_prompt(prompt)
         self._cache = self._decoder.cache()
         self._prompt_length = prompt.length
         with torch.inference_mode(), _memory_advice(self._device):
@@ -154,11 +154,7 @@ class AudioLM:
         return extend_many([self], [tokens])[0]
 
     def rewind(self, length: int) -> None:
-        if not self._prompt_length <= length <= self.length:
-            raise ValueError(
-                f"cannot rewind to {length}: the prompt has {self._prompt_length} tokens, "
-                f"the cache {self.length}"
-            )
+        check_rewind(length, prompt_length=self._prompt_length, held=self.length)
         self._cache.length = length
 
     def fresh(self) -> AudioLM:
@@ -172,15 +168,8 @@ class AudioLM:
         return logits[..., : self._vocab_size].float()
 
     def _check(self, tokens: Sequence[int]) -> None:
-        if not tokens:
-            raise ValueError("extend needs at least one token")
-        if not self.length:
-            raise ValueError("prefill comes first")
-        if min(tokens) < 0 or max(tokens) >= self._vocab_size:
-            raise ModelError(
-                f"a token is outside the vocabulary of {self._vocab_size}; "
-                "edge and cloud must share a tokenizer"
-            )
+        check_started(tokens, self.length)
+        check_vocabulary(tokens, self._vocab_size)
 
 
 def extend_many(models: Sequence[AudioLM], tokens: Sequence[Sequence[int]]) -> list[Tensor]:

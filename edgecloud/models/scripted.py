@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from edgecloud.contracts import Prompt
+from edgecloud.models.checks import check_prompt, check_rewind, check_started
 
 __all__ = ["ScriptedModel", "follows", "hashed"]
 
@@ -52,18 +53,14 @@ class ScriptedModel:
         return tuple(self._sequence)
 
     def prefill(self, prompt: Prompt) -> Tensor:
-        if not prompt.token_ids:
-            raise ValueError("an empty prompt has no next token")
+        check_prompt(prompt)
         self._sequence = list(prompt.token_ids)
         self._prompt_length = prompt.length
         self.forwards += 1
         return self._logits()
 
     def extend(self, tokens: Sequence[int]) -> Tensor:
-        if not tokens:
-            raise ValueError("extend needs at least one token")
-        if not self._sequence:
-            raise ValueError("prefill comes first")
+        check_started(tokens, self.length)
         self.forwards += 1
         self.ingested += len(tokens)
         rows = []
@@ -73,11 +70,7 @@ class ScriptedModel:
         return torch.stack(rows)
 
     def rewind(self, length: int) -> None:
-        if not self._prompt_length <= length <= len(self._sequence):
-            raise ValueError(
-                f"cannot rewind to {length}: the prompt has {self._prompt_length} tokens, "
-                f"the cache {len(self._sequence)}"
-            )
+        check_rewind(length, prompt_length=self._prompt_length, held=self.length)
         del self._sequence[length:]
 
     def fresh(self) -> ScriptedModel:

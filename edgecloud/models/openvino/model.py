@@ -15,6 +15,7 @@ from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniRo
 
 from edgecloud.contracts import Prompt
 from edgecloud.errors import ModelError
+from edgecloud.models.checks import check_prompt, check_rewind, check_started, check_vocabulary
 from edgecloud.models.openvino.audio import audio_inputs, audio_model
 from edgecloud.models.openvino.runtime import compiled, ov
 from edgecloud.models.openvino.shapes import AudioShape, TextShape, parameter_count
@@ -208,32 +209,20 @@ class OpenVINOLM:
         return self._engine.hear(features)
 
     def prefill(self, prompt: Prompt) -> Tensor:
-        if not prompt.token_ids:
-            raise ValueError("an empty prompt has no next token")
+        check_prompt(prompt)
         self._cache = Cache(self._engine.shape)
         self._prompt_length = prompt.length
         embedded = self._engine.embed(prompt)
         return self._engine.run(embedded, self._cache, 1)[0, : self._vocab_size]
 
     def extend(self, tokens: Sequence[int]) -> Tensor:
-        if not tokens:
-            raise ValueError("extend needs at least one token")
-        if not self.length:
-            raise ValueError("prefill comes first")
-        if not all(0 <= token < self._vocab_size for token in tokens):
-            raise ModelError(
-                f"a token is outside the vocabulary of {self._vocab_size}; "
-                "edge and cloud must share a tokenizer"
-            )
+        check_started(tokens, self.length)
+        check_vocabulary(tokens, self._vocab_size)
         embedded = self._engine.tokens(tokens)
         return self._engine.run(embedded, self._cache, len(tokens))[:, : self._vocab_size]
 
     def rewind(self, length: int) -> None:
-        if not self._prompt_length <= length <= self.length:
-            raise ValueError(
-                f"cannot rewind to {length}: the prompt has {self._prompt_length} tokens, "
-                f"the cache {self.length}"
-            )
+        check_rewind(length, prompt_length=self._prompt_length, held=self.length)
         self._cache.length = length
 
     def fresh(self) -> OpenVINOLM:

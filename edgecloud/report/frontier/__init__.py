@@ -10,6 +10,7 @@ from typing import Any
 
 from edgecloud.errors import OutputError
 from edgecloud.harness.targets import Verdict
+from edgecloud.measure.files import put
 from edgecloud.measure.results import write_result
 from edgecloud.report.frontier.page import place_name, sections, updated
 from edgecloud.report.frontier.plots import draw
@@ -45,7 +46,7 @@ def write(
     for path, text in texts.items():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8", newline="\n")
+            put(path, text.encode())
         except OSError as error:
             raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
         written.append(path)
