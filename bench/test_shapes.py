@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bench.conftest import CONFIG, WRITTEN
+from bench.conftest import CONFIG, TABLES, WRITTEN
 from bench.gpu_shapes import Gpu
 from bench.rows import REPLAY, add_rows
 from bench.shapes import COUNTS, ENGINES, Pair, Run
@@ -35,11 +35,8 @@ def run(pytestconfig: pytest.Config) -> Iterator[Run]:
     found = Run()
     yield found
     if found.done:
-        reporter: Any = pytestconfig.pluginmanager.getplugin("terminalreporter")
-        reporter.write_line("")
-        reporter.write_line(found.table())
-        for path in found.save(Path(config.output_dir) / "shapes"):
-            reporter.write_line(f"written: {path}")
+        pytestconfig.stash[TABLES].append(found.table())
+        pytestconfig.stash[WRITTEN] += found.save(Path(config.output_dir) / "shapes")
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +36,35 @@ settings.register_profile(
     "edgecloud", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
 )
 settings.load_profile("edgecloud")
+
+# Tests start experiments of their own, which are no workers of pytest-xdist.
+os.environ.pop("PYTEST_XDIST_WORKER", None)
+
+
+@contextmanager
+def locked(path: Path, *, shared: bool) -> Iterator[None]:
+    """Hold a lock between processes; the system lets go of it for a process that dies."""
+    import fcntl
+
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """With several workers (``pytest -n 2``): a test marked ``alone`` waits until the others' are over,
+    and they wait for it."""
+    if not hasattr(item.config, "workerinput"):
+        return (yield)
+    folder = item.config._tmp_path_factory.getbasetemp().parent  # type: ignore[attr-defined]
+    alone = item.get_closest_marker("alone") is not None
+    with ExitStack() as held:
+        # Whoever is next in line stands here, so that one that waits for all is not passed by.
+        with locked(folder / "next", shared=False):
+            held.enter_context(locked(folder / "machine", shared=not alone))
+        return (yield)
+
 
 TINY = Size(
     hidden=32,

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import torch
+from torch import Tensor
 
 from edgecloud.contracts import Prompt
 from edgecloud.hardware.costs import EdgeCosts, Points
@@ -22,6 +23,8 @@ from edgecloud.models.shapes import Shape
 
 __all__ = [
     "COUNTS",
+    "MEMORY",
+    "Memory",
     "Plan",
     "Timed",
     "edge_costs",
@@ -35,16 +38,20 @@ __all__ = [
 
 COUNTS = (1, 2, 3, 4, 6, 8, 10, 12, 16)
 """Tokens of the forwards that are timed."""
+MEMORY = "memory"
+"""What readings of the memory alone go under, where others have the engine's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What is timed: forwards over ``counts`` tokens ``rounds`` times each, prefills of ``audio_s``
-    and the audio tower alone ``prefills`` times, whole captions of ``caption_tokens`` ``captions``
-    times. Seconds of audio; the first is the long prompt, which all but prefills build on."""
+    """What is timed: forwards over ``counts`` tokens ``rounds`` times each, those over one ``steps``
+    times when it is given; prefills of ``audio_s`` and the audio tower alone ``prefills`` times; whole
+    captions of ``caption_tokens`` ``captions`` times. Seconds of audio; the first is the long prompt,
+    which all but prefills build on."""
 
     counts: tuple[int, ...] = COUNTS
     rounds: int = 7
+    steps: int | None = None
     audio_s: tuple[float, float] = (10.0, 3.0)
     prefills: int = 3
     caption_tokens: int = 70
@@ -58,6 +65,11 @@ class Timed:
 
     wall_s: list[float] = field(default_factory=list)
     cpu_s: list[float] = field(default_factory=list)
+
+    def add(self, reading: tuple[float, float]) -> None:
+        """One more, by both clocks."""
+        self.wall_s.append(reading[0])
+        self.cpu_s.append(reading[1])
 
     @property
     def median_s(self) -> float:
@@ -73,13 +85,40 @@ def ingest(count: int) -> str:
     return "step" if count == 1 else f"ingest-{count}"
 
 
-def time_engines(engines: Sequence[Engine], plan: Plan) -> dict[str, dict[str, Timed]]:
+class Memory:
+    """More memory than any cache holds, to be read beside the engines; ``gigabytes`` of 10^9 bytes."""
+
+    def __init__(self, *, gigabytes: float = 1.0, device: str = "cpu") -> None:
+        side = int((gigabytes * 1e9 / 4) ** 0.5)
+        self._matrix = torch.ones(side, side, device=device)
+        self._vector = torch.ones(side, device=device)
+        self.gigabytes = self._matrix.nbytes / 1e9
+        self.reads: tuple[Callable[[], object], ...] = (self.sum, self._product)
+        """Two ways to read all of it, with the threads that torch has."""
+
+    def sum(self) -> None:
+        self._done(self._matrix.sum())
+
+    def _product(self) -> None:
+        self._done(self._matrix.mv(self._vector))
+
+    def _done(self, found: Tensor) -> None:
+        if found.is_cuda:
+            torch.cuda.synchronize()
+
+
+def time_engines(
+    engines: Sequence[Engine], plan: Plan, *, memory: Memory | None = None
+) -> dict[str, dict[str, Timed]]:
     """Time every operation of ``plan`` on all ``engines``, interleaved: ``{engine: {operation: …}}``.
 
     Operations are ``hear``, ``prefill``, ``prefill-short``, ``step``, ``ingest-N`` and ``caption``.
-    Each is done once before without a reading.
+    Each is done once before without a reading. With ``memory``, its sum is taken in each turn of the
+    steps, too: ``{MEMORY: {"step": …}}``.
     """
     found: dict[str, dict[str, Timed]] = {engine.name: {} for engine in engines}
+    if memory is not None:
+        found[MEMORY] = {"step": Timed()}
     longer, shorter = (prompt_of(engines[0].shape, seconds) for seconds in plan.audio_s)
     for name, act, rounds in _operations(plan, longer, shorter):
         for turn in range(rounds + 1 if rounds and name != "caption" else rounds):
@@ -87,9 +126,9 @@ def time_engines(engines: Sequence[Engine], plan: Plan) -> dict[str, dict[str, T
             for engine in (*engines[first:], *engines[:first]):
                 reading = _timed(engine, act, longer)
                 if turn or name == "caption":  # a caption repeats what is warm by now
-                    timed = found[engine.name].setdefault(name, Timed())
-                    timed.wall_s.append(reading[0])
-                    timed.cpu_s.append(reading[1])
+                    found[engine.name].setdefault(name, Timed()).add(reading)
+            if memory is not None and turn and name == "step":
+                found[MEMORY][name].add(_clocked(memory.sum))
     return found
 
 
@@ -106,7 +145,10 @@ def _operations(plan: Plan, longer: Prompt, shorter: Prompt) -> list[tuple[str, 
         ("hear", lambda engine: engine.hear(features), plan.prefills),
         ("prefill-short", lambda engine: engine.model.prefill(shorter), plan.prefills),
         ("prefill", lambda engine: engine.model.prefill(longer), plan.prefills),
-        *[(ingest(count), forward(count), plan.rounds) for count in plan.counts],
+        *[
+            (ingest(count), forward(count), (plan.steps if count == 1 else None) or plan.rounds)
+            for count in plan.counts
+        ],
         ("caption", lambda engine: engine.caption(longer, plan.caption_tokens), plan.captions),
     ]
 
@@ -117,9 +159,18 @@ def _timed(engine: Engine, act: Act, longer: Prompt) -> tuple[float, float]:
     if model.length > longer.length:
         model.rewind(longer.length)
     _synchronise(engine)
+
+    def done() -> None:
+        act(engine)
+        _synchronise(engine)
+
+    return _clocked(done)
+
+
+def _clocked(act: Callable[[], object]) -> tuple[float, float]:
+    """Wall and processor seconds of ``act``, these over the number of threads."""
     began_s, began_cpu_s = time.perf_counter(), time.process_time()
-    act(engine)
-    _synchronise(engine)
+    act()
     took_s, took_cpu_s = time.perf_counter() - began_s, time.process_time() - began_cpu_s
     return took_s, took_cpu_s / torch.get_num_threads()
 
@@ -186,21 +237,10 @@ def memory_bandwidth_gb_s(
     The best of a sum and of a product of matrix and vector over more than any cache holds, with the
     threads that torch has.
     """
-    side = int((gigabytes * 1e9 / 4) ** 0.5)
-    matrix = torch.ones(side, side, device=device)
-    vector = torch.ones(side, device=device)
-    best_s = best_cpu_s = float("inf")
-    reads: tuple[Callable[[], object], ...] = (lambda: matrix.sum(), lambda: matrix.mv(vector))
-    for read in reads:
-        for _ in range(rounds + 1):
-            began_s, began_cpu_s = time.perf_counter(), time.process_time()
-            read()
-            if matrix.is_cuda:
-                torch.cuda.synchronize()
-            best_s = min(best_s, time.perf_counter() - began_s)
-            best_cpu_s = min(best_cpu_s, time.process_time() - began_cpu_s)
-    size_gb = matrix.nbytes / 1e9
-    return size_gb / best_s, size_gb / best_cpu_s * torch.get_num_threads()
+    memory = Memory(gigabytes=gigabytes, device=device)
+    readings = [_clocked(read) for read in memory.reads for _ in range(rounds + 1)]
+    best_s, best_cpu_s = (min(by_clock) for by_clock in zip(*readings, strict=True))
+    return memory.gigabytes / best_s, memory.gigabytes / best_cpu_s
 
 
 def reset_peak_memory() -> None:

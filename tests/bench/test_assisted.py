@@ -56,6 +56,7 @@ def test_texts_part_at_a_tie_only_where_two_tokens_are_equally_good(
     assert not family.tied(prompt, text, text[:-1], side="cloud")
 
 
+@pytest.mark.alone
 def test_time_outside_forwards_is_part_of_the_request(
     tiny_model: AudioLM, tiny_processor: Processor, prompt: Prompt
 ) -> None:

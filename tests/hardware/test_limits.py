@@ -62,6 +62,7 @@ def cgroup_permitted(controller: str) -> bool:
     return permitted
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(sys.platform != "linux", reason="core affinity is Linux's")
 def test_a_capped_child_uses_no_more_than_its_cores() -> None:
     facts = json.loads(finish(start(BUSY, "1")))
@@ -82,6 +83,7 @@ def test_zero_cores_leave_the_child_uncapped() -> None:
     assert facts["notes"] == []
 
 
+@pytest.mark.alone
 def test_a_child_in_a_cpu_cgroup_is_held_by_the_quota_alone() -> None:
     if not cgroup_permitted("cpu"):
         pytest.skip("a cpu cgroup is not permitted here")

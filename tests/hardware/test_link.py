@@ -133,6 +133,7 @@ def timed(with_: CloudModel) -> float:
     return time.perf_counter() - began
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "over",
     [

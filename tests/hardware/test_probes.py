@@ -68,6 +68,7 @@ def child() -> Iterator[Child]:
     busy.end()
 
 
+@pytest.mark.alone
 def test_cpu_time_and_memory_are_the_childs_and_not_the_harnesss(child: Child) -> None:
     probe = ResourceProbe(child.process.pid, period_s=0.02, memory_cap_gb=0.01)
     probe.start()

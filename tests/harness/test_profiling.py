@@ -180,12 +180,16 @@ def test_a_pair_has_rows_a_table_and_a_profile(
     base, own = pair.full_s("transformers", "wall"), pair.full_s("bfloat16", "wall")
     assert row["times_faster_than_transformers"] == pytest.approx(base["step"] / own["step"])
     assert row["full_depth_ms"] == pytest.approx(1e3 * own["step"])
-    assert row["bandwidth_gb_s"] == [30.0, 31.0]
+    assert row["best_bandwidth_gb_s"] == [30.0, 31.0]
+    memory_s = pair.times[profiling.MEMORY]["step"].median_s
+    assert row["bandwidth_gb_s"] == pytest.approx(pair.memory_gb / memory_s)
+    assert len(pair.times[profiling.MEMORY]["step"].wall_s) == 15
     assert "transformers" in run.table()
     readings, made = run.save(tmp_path)
     assert set(json.loads(readings.read_text())["bfloat16"]["readings_s"]) == {
         "transformers",
         "bfloat16",
+        "memory",
     }
     assert profile(f"{made}@bfloat16").edge.step_s == pytest.approx(
         pair.full_s("bfloat16", "cpu")["step"]
@@ -205,8 +209,13 @@ def test_int8_at_the_3b_shape_is_held_to_its_targets() -> None:
             of=of,
             base_of=of,
             step_bytes=of.step_weights,
-            times={"int8": timed(step_s, ingest_s), "transformers": timed(0.601, 1.0)},
-            bandwidths_gb_s=(bandwidth_gb_s, bandwidth_gb_s),
+            times={
+                "int8": timed(step_s, ingest_s),
+                "transformers": timed(0.601, 1.0),
+                profiling.MEMORY: timed(1.0 / bandwidth_gb_s, 1.0),
+            },
+            bandwidths_gb_s=(50.0, 50.0),
+            memory_gb=1.0,
             peak_gb=1.0,
             costs=EdgeCosts(1.0, step_s),
             told={},

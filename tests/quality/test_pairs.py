@@ -195,6 +195,7 @@ def test_scores_are_printed_as_json_when_asked(
 
 
 @needs_java
+@pytest.mark.alone
 def test_600_pairs_are_scored_in_seconds() -> None:
     voices = [
         f"voice {i} is calm, slow and low, and speaker {i % 7} sounds tired" for i in range(300)

@@ -84,6 +84,7 @@ def choose(browser: Chromium, **values: Any) -> str:
     return str(browser.run(SHOWN))
 
 
+@pytest.mark.alone
 def test_600_samples_open_in_time_and_in_few_megabytes(browser: Chromium, pages: Pages) -> None:
     assert pages.large.stat().st_size < 20e6
     browser.size(1280, 900)

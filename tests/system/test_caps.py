@@ -59,6 +59,7 @@ def tree(pid: int) -> Iterator[int]:
             yield from tree(int(child))
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("cores", [1, 2])
 def test_threads_and_children_of_a_busy_edge_get_its_cores_and_no_more(cores: int) -> None:
     if len(os.sched_getaffinity(0)) < cores:

@@ -225,6 +225,7 @@ def test_without_openvino_the_extra_is_named(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.alone
 def test_the_cap_of_cores_holds_for_the_engine(tiny_checkpoint: Path) -> None:
     code = (
         "from pathlib import Path\n"
