@@ -75,15 +75,15 @@ class Service:
 def serving(*options: str) -> Iterator[Service]:
     """``edgecloud serve`` with the embedded cloud, warmed up by nobody yet."""
     command = [sys.executable, "-m", "edgecloud", "serve", "--port", "0", "--log-level", "warning"]
-    process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line, "the service did not start"
-        yield Service(process, line.split()[-1])
-    finally:
-        process.terminate()
-        process.wait(30)
+    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line, "the service did not start"
+            yield Service(process, line.split()[-1])
+        finally:
+            process.terminate()
+            process.wait(30)
 
 
 @pytest.fixture(scope="module")
