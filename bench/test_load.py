@@ -44,6 +44,7 @@ class Service:
     process: subprocess.Popen[str]
     url: str
     verifications: int = 0
+    ties: int = 0
     seconds: float = 0.0
     waits_s: list[float] = field(default_factory=list)
     rss_bytes: list[int] = field(default_factory=list)
@@ -55,6 +56,7 @@ class Service:
 
     def took(self, replayed: Replayed) -> None:
         assert replayed.faults == []
+        self.ties += replayed.ties
         self.verifications += replayed.verifications
         self.seconds += replayed.seconds
         self.waits_s += replayed.waits_s
@@ -66,6 +68,7 @@ class Service:
         cuts = quantiles(self.waits_s, n=100)
         return {
             "verifications": self.verifications,
+            "ties": self.ties,
             "verifications_per_s": self.rate,
             "wait_ms": {"p50": cuts[49] * 1e3, "p99": cuts[98] * 1e3},
         }
@@ -90,7 +93,6 @@ def serving(*options: str) -> Iterator[Service]:
 def recorded() -> list[Caption]:
     """The traffic of one detailed caption for every eighth recording of the corpus, in both languages."""
     from bench.replay import record
-    from edgecloud.cloud.local import LocalCloud
     from edgecloud.contracts import Acceptance, StopLimits
     from edgecloud.decoding.speculative import Speculation
     from edgecloud.models.loading import load
@@ -101,7 +103,7 @@ def recorded() -> list[Caption]:
     return record(
         prompts(edge),
         edge=edge.model,
-        cloud=LocalCloud(cloud.model, cloud.stopping()),
+        cloud=cloud.model,
         settings=Speculation(k=3, gate="always", acceptance=Acceptance("exact")),
         stopping=edge.processor.stopping(StopLimits()),
     )

@@ -3,8 +3,8 @@
 One thread owns the model. Each request is a generator that says which forward it needs next
 (:data:`edgecloud.cloud.local.Steps`); at each turn the thread takes what has come in, runs one forward
 for all who wait, and hands every request its own logits. A request joins and leaves between any two
-turns, so nobody waits for another's end (iteration-level scheduling, Yu et al. 2022, "Orca"). Prompts are
-prefilled on a second thread where the model allows it: one prompt is the work of many extensions, and those
+turns, so nobody waits for another's end (iteration-level scheduling, Yu et al. 2022, "Orca"). What all see
+of their drafts comes to the host together. Prompts are prefilled on a second thread where the model allows it: one prompt is the work of many extensions, and those
 who only extend need not wait for it.
 """
 
@@ -21,8 +21,9 @@ from typing import Protocol
 
 from torch import Tensor
 
-from edgecloud.cloud.local import Forward, Steps, timed
+from edgecloud.cloud.local import Forward, Given, Look, Steps, timed
 from edgecloud.contracts import CloudChunk, Model, Verdict
+from edgecloud.decoding.greedy import look
 from edgecloud.errors import CloudUnavailable, EdgeCloudError
 
 __all__ = ["Engine", "Outcome", "Runner", "extend_each"]
@@ -74,14 +75,23 @@ class _Request:
 
     steps: Steps
     deliver: Callable[[Outcome], None]
-    wants: Forward | None = None
+    wants: Forward | Look | None = None
     busy_s: float = 0.0
     prefilled: Future[tuple[Tensor, float]] | None = None
 
     @property
-    def extending(self) -> bool:
-        """Whether it waits for a forward that it can share."""
-        return self.wants is not None and self.wants.prompt is None
+    def extension(self) -> Forward | None:
+        """The forward it waits for that it can share."""
+        wants = self.wants
+        return wants if isinstance(wants, Forward) and wants.prompt is None else None
+
+    @property
+    def unprefilled(self) -> bool:
+        """Whether it waits for a prefill that has not begun."""
+        wants = self.wants
+        if not isinstance(wants, Forward) or wants.prompt is None:
+            return False
+        return self.prefilled is None
 
 
 class Engine:
@@ -198,17 +208,21 @@ class Engine:
                 return
 
     def _turn(self) -> None:
-        """One prefill, or all on the second thread, and one forward for all who wait for an extension."""
-        waiting = [r for r in self._active if not r.extending and r.prefilled is None]
+        """One prefill, or all on the second thread, and one forward for all who wait for an extension,
+        after which those who verify look at their drafts together."""
+        waiting = [request for request in self._active if request.unprefilled]
         for request in waiting if self._beside else waiting[:1]:
             self._prefill(request)
-        extending = [request for request in self._active if request.extending]
+        extending = [request for request in self._active if request.extension]
         if extending:
             self._extend(extending)
+        looking = [request for request in self._active if isinstance(request.wants, Look)]
+        if looking:
+            self._look(looking)
 
     def _prefill(self, request: _Request) -> None:
         """Here and now, or on the second thread."""
-        if self._beside is None or request.wants is None:
+        if self._beside is None or not isinstance(request.wants, Forward):
             self._alone(request)
             return
         request.prefilled = self._beside.submit(_timed_run, request.wants)
@@ -228,7 +242,7 @@ class Engine:
         self._resume(request, logits)
 
     def _extend(self, requests: list[_Request]) -> None:
-        wants = [request.wants for request in requests if request.wants is not None]
+        wants = [request.extension for request in requests if request.extension]
         if self._on_batch is not None:
             self._on_batch(len(wants))
         began = time.perf_counter()
@@ -246,24 +260,33 @@ class Engine:
             request.busy_s += share_s
             self._resume(request, logits)
 
+    def _look(self, requests: list[_Request]) -> None:
+        wants = [request.wants for request in requests if isinstance(request.wants, Look)]
+        began = time.perf_counter()
+        found = look([want.logits for want in wants], [want.draft for want in wants])
+        share_s = (time.perf_counter() - began) / len(wants)
+        for request, sight in zip(requests, found, strict=True):
+            request.busy_s += share_s
+            self._resume(request, sight)
+
     def _alone(self, request: _Request) -> None:
         if request.wants is None:
             return
         began = time.perf_counter()
         try:
-            logits = request.wants.run()
+            given = request.wants.run()
         except EdgeCloudError as error:
             self._end(request, error)
             return
         request.busy_s += time.perf_counter() - began
-        self._resume(request, logits)
+        self._resume(request, given)
 
-    def _resume(self, request: _Request, logits: Tensor | None) -> None:
-        """Let a request go on to its next forward, handing out what it gives on the way."""
+    def _resume(self, request: _Request, given: Given) -> None:
+        """Let a request go on to its next forward or look, handing out what it gives on the way."""
         while True:
             began = time.perf_counter()
             try:
-                step = request.steps.send(logits)
+                step = request.steps.send(given)
             except StopIteration as end:
                 request.busy_s += time.perf_counter() - began
                 self._end(request, end.value and timed(end.value, request.busy_s))
@@ -272,12 +295,12 @@ class Engine:
                 self._end(request, error)
                 return
             request.busy_s += time.perf_counter() - began
-            if isinstance(step, Forward):
+            if isinstance(step, Forward | Look):
                 request.wants = step
                 return
             request.deliver(timed(step, request.busy_s))
             request.busy_s = 0.0
-            logits = None
+            given = None
 
     def _end(self, request: _Request, outcome: Outcome | None) -> None:
         request.wants = None

@@ -23,13 +23,22 @@ from edgecloud.contracts import (
     Verdict,
 )
 from edgecloud.decoding.drafting import common_prefix
-from edgecloud.decoding.greedy import judge
+from edgecloud.decoding.greedy import Sight, look, settle
 from edgecloud.decoding.sampling import judge_drawn, pick
 from edgecloud.decoding.stopping import Stopping
 from edgecloud.draws import GREEDY, Distribution, Sampling
 from edgecloud.errors import ModelError, WireError
 
-__all__ = ["Forward", "LocalCloud", "LocalSession", "SteppedSession", "Steps", "alone", "timed"]
+__all__ = [
+    "Forward",
+    "LocalCloud",
+    "LocalSession",
+    "Look",
+    "SteppedSession",
+    "Steps",
+    "alone",
+    "timed",
+]
 
 
 class LocalCloud:
@@ -69,9 +78,22 @@ class Forward:
         )
 
 
-Steps = Generator[Forward | CloudChunk, "Tensor | None", "Verdict | None"]
-"""A request, step by step: yields the forwards it needs, and chunks as they are there; returns the
-verdict of a verification. So whoever drives it decides what shares a forward
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A look at a draft that a session is waiting for: :func:`edgecloud.decoding.greedy.look`."""
+
+    logits: Tensor
+    draft: tuple[int, ...]
+
+    def run(self) -> Sight:
+        return look([self.logits], [self.draft])[0]
+
+
+Given = Tensor | Sight | None
+"""What a step is answered with: a forward with logits, a look with a sight, a chunk with nothing."""
+Steps = Generator[Forward | Look | CloudChunk, Given, Verdict | None]
+"""A request, step by step: yields the forwards and looks it needs, and chunks as they are there; returns
+the verdict of a verification. So whoever drives it decides what is done together with others'
 (:mod:`edgecloud.cloud.engine`)."""
 
 
@@ -152,7 +174,7 @@ class LocalSession(SteppedSession):
             raise WireError("a verification needs at least one drafted token")
         self._check_drawn(draft, acceptance, drawn_from)
         logits, cost = yield from self._extend(committed, draft)
-        verdict = self._judged(logits, committed, draft, acceptance, drawn_from)
+        verdict = yield from self._judged(logits, committed, draft, acceptance, drawn_from)
         self._keep(len(committed) + verdict.kept, logits[verdict.kept])
         chosen = [] if verdict.token is None else [verdict.token]
         output = [*committed, *draft[: verdict.kept], *chosen]
@@ -194,7 +216,7 @@ class LocalSession(SteppedSession):
 
     def _extend(
         self, committed: Sequence[int], draft: Sequence[int]
-    ) -> Generator[Forward | CloudChunk, Tensor | None, tuple[Tensor, CloudCost]]:
+    ) -> Generator[Forward | Look | CloudChunk, Given, tuple[Tensor, CloudCost]]:
         """Bring the cache to ``committed + draft``; logits ``(len(draft) + 1, V)`` from the last
         committed token on."""
         self._check(committed)
@@ -228,10 +250,13 @@ class LocalSession(SteppedSession):
         draft: Sequence[int],
         acceptance: Acceptance,
         drawn_from: Sequence[Distribution],
-    ) -> Verdict:
+    ) -> Generator[Forward | Look | CloudChunk, Given, Verdict]:
         end_ids = self._stopping.end_ids
         if self._sampling.greedy:
-            return judge(logits, draft, acceptance, end_ids=end_ids)
+            sight = yield Look(logits, tuple(draft))
+            if not isinstance(sight, Sight):
+                raise ValueError("a look is answered with a sight")
+            return settle(draft, sight, acceptance, end_ids=end_ids)
         return judge_drawn(
             logits,
             draft,
@@ -274,19 +299,19 @@ class LocalSession(SteppedSession):
 
 def alone(steps: Steps) -> Iterator[CloudChunk | Verdict]:
     """Drive one request by itself: its chunks, or its verdict. ``busy_s`` is all the time it took."""
-    logits: Tensor | None = None
+    given: Given = None
     began = time.perf_counter()
     while True:
         try:
-            step = steps.send(logits)
+            step = steps.send(given)
         except StopIteration as end:
             if end.value is not None:
                 yield timed(end.value, time.perf_counter() - began)
             return
-        if isinstance(step, Forward):
-            logits = step.run()
+        if isinstance(step, Forward | Look):
+            given = step.run()
             continue
-        logits = None
+        given = None
         yield timed(step, time.perf_counter() - began)
         began = time.perf_counter()
 
@@ -306,7 +331,7 @@ def timed(answer: Answer, busy_s: float) -> Answer:
     return replace(answer, cost=replace(answer.cost, busy_s=busy_s))
 
 
-def _logits(answer: Tensor | None) -> Tensor:
-    if answer is None:
+def _logits(answer: Given) -> Tensor:
+    if not isinstance(answer, Tensor):
         raise ValueError("a forward is answered with its logits")
     return answer

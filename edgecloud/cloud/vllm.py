@@ -24,7 +24,7 @@ from edgecloud.cloud.vllm_requests import Heard, Requests, Row, Written
 from edgecloud.contracts import Acceptance, CloudChunk, CloudCost, Prompt, StopLimits
 from edgecloud.decoding.acceptance import Judged
 from edgecloud.decoding.drafting import common_prefix
-from edgecloud.decoding.greedy import MOST_REGRET, settle
+from edgecloud.decoding.greedy import MOST_REGRET, Sight, settle
 from edgecloud.decoding.stopping import Stopping
 from edgecloud.draws import GREEDY, Distribution, Sampling
 from edgecloud.errors import CloudUnavailable, ModelError, WireError
@@ -148,14 +148,12 @@ class VllmSession(SteppedSession):
         rows = self._rows([[*committed, *draft[:count]] for count in range(scored)], deadline_s)
         cost = self._ingested(committed)
         most = self._settings.logprobs
-        verdict = settle(
-            draft,
-            [_judged(row, token, most) for row, token in zip(rows, draft, strict=False)],
-            acceptance,
-            tops=[_choice(row) for row in rows],
-            top_probs=[math.exp(max(row.values())) for row in rows[: len(draft)]],
-            end_ids=end_ids,
+        sight = Sight(
+            tuple(_judged(row, token, most) for row, token in zip(rows, draft, strict=False)),
+            tops=tuple(_choice(row) for row in rows),
+            top_probs=tuple(math.exp(max(row.values())) for row in rows[: len(draft)]),
         )
+        verdict = settle(draft, sight, acceptance, end_ids=end_ids)
         output = [*committed, *verdict.output(draft)]
         chosen = [] if verdict.token is None else [verdict.token]
         self._known = output[: len(output) - len(chosen)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from edgecloud.contracts import Acceptance, TokenStats, Verdict
 from edgecloud.decoding.acceptance import Judged, kept
 
-__all__ = ["MOST_REGRET", "choose", "judge", "settle"]
+__all__ = ["MOST_REGRET", "Sight", "choose", "judge", "look", "settle"]
 
 MOST_REGRET = 1e4
 """Nats: what a token counts that the cloud holds impossible."""
@@ -32,57 +33,66 @@ def choose(logits: Tensor) -> tuple[int, TokenStats]:
     return int(token), TokenStats(entropy=-negated, margin=margin, logprob=best)
 
 
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """How the target sees a draft of ``n`` tokens: each of them; its own first choices there and after
+    the whole draft ``(n + 1,)``; and their probabilities ``(n,)``, that of the last left out."""
+
+    seen: tuple[Judged, ...]
+    tops: tuple[int, ...]
+    top_probs: tuple[float, ...]
+
+
+def look(logits: Sequence[Tensor], drafts: Sequence[Sequence[int]]) -> list[Sight]:
+    """Hold each draft of ``n`` tokens against the target's ``(n + 1, V)`` for it, with one transfer to
+    the host for all.
+
+    Row ``i`` is the distribution at drafted token ``i``; the last row follows the whole draft.
+    """
+    counts = [len(draft) for draft in drafts]
+    for rows, count in zip(logits, counts, strict=True):
+        if rows.shape[0] != count + 1:
+            raise ValueError(f"{count} drafted tokens need {count + 1} rows of logits")
+    together = logits[0] if len(logits) == 1 else torch.cat(list(logits))
+    # Nothing is drafted at the last row of each; any token does there.
+    drafted = [token for draft in drafts for token in (*draft, 0)]
+    found = together.gather(1, torch.tensor(drafted, device=together.device)[:, None])
+    best, tops = together.max(dim=1)
+    ranks = (together > found).sum(dim=1)
+    top_probs = together.softmax(dim=1).amax(dim=1)
+    # Ids and ranks are exact in float32 up to 2^24.
+    values = zip(*torch.stack((tops, ranks, best - found[:, 0], top_probs)).tolist(), strict=True)
+    sights = []
+    for draft, count in zip(drafts, counts, strict=True):
+        rows_of = [next(values) for _ in range(count + 1)]
+        seen = [
+            Judged(int(rank), is_top=token == int(top), regret=min(regret, MOST_REGRET))
+            for token, (top, rank, regret, _) in zip(draft, rows_of, strict=False)
+        ]
+        tops_of = tuple(int(top) for top, _, _, _ in rows_of)
+        sights.append(Sight(tuple(seen), tops_of, tuple(row[3] for row in rows_of[:-1])))
+    return sights
+
+
 def judge(
     logits: Tensor, draft: Sequence[int], acceptance: Acceptance, *, end_ids: frozenset[int]
 ) -> Verdict:
-    """The verdict on a draft of ``n`` tokens from the target's ``logits (n + 1, V)``.
-
-    Row ``i`` is the distribution at drafted token ``i``; the last row follows the whole draft and
-    yields the bonus token.
-    """
-    if logits.shape[0] != len(draft) + 1:
-        raise ValueError(f"{len(draft)} drafted tokens need {len(draft) + 1} rows of logits")
-    n = len(draft)
-    drafted = torch.tensor(draft, device=logits.device)
-    rows = logits[:-1]
-    found = rows.gather(1, drafted[:, None])
-    best, tops = logits.max(dim=1)
-    ranks = (rows > found).sum(dim=1)
-    top_probs = rows.softmax(dim=1).amax(dim=1)
-    # One transfer to the host; ids and ranks are exact in float32 up to 2^24.
-    values = torch.cat((tops, ranks, best[:-1] - found[:, 0], top_probs)).tolist()
-    chosen = [int(token) for token in values[: n + 1]]
-    seen = [
-        Judged(int(rank), is_top=token == top, regret=min(regret, MOST_REGRET))
-        for token, top, rank, regret in zip(
-            draft, chosen, values[n + 1 :], values[2 * n + 1 :], strict=False
-        )
-    ]
-    return settle(
-        draft, seen, acceptance, tops=chosen, top_probs=values[3 * n + 1 :], end_ids=end_ids
-    )
+    """The verdict on a draft of ``n`` tokens from the target's ``logits (n + 1, V)``; the last row
+    yields the bonus token. See :func:`look`."""
+    return settle(draft, look([logits], [draft])[0], acceptance, end_ids=end_ids)
 
 
 def settle(
-    draft: Sequence[int],
-    seen: Sequence[Judged],
-    acceptance: Acceptance,
-    *,
-    tops: Sequence[int],
-    top_probs: Sequence[float],
-    end_ids: frozenset[int],
+    draft: Sequence[int], sight: Sight, acceptance: Acceptance, *, end_ids: frozenset[int]
 ) -> Verdict:
-    """The verdict on a draft of ``n`` tokens that the target sees as ``seen (n,)``.
-
-    ``tops`` are its first choices at each of them and then after the whole draft; that last one may be
-    left out where the draft ends the text. ``top_probs (n,)``: their probabilities.
-    """
-    count = kept(seen, acceptance)
+    """The verdict on a draft that the target sees so. Its choice after the whole draft may be left out
+    where the draft ends the text."""
+    count = kept(sight.seen, acceptance)
     ended = count == len(draft) and draft[-1] in end_ids
     return Verdict(
         kept=count,
-        token=None if ended else tops[count],
-        ranks=tuple(token.rank for token in seen),
-        top_probs=tuple(top_probs),
-        regret=sum((token.regret for token in seen[:count]), start=0.0),
+        token=None if ended else sight.tops[count],
+        ranks=tuple(token.rank for token in sight.seen),
+        top_probs=sight.top_probs,
+        regret=sum((token.regret for token in sight.seen[:count]), start=0.0),
     )

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from edgecloud.cloud.engine import Engine, Outcome, extend_each
 from edgecloud.cloud.local import LocalCloud, LocalSession, Steps
 from edgecloud.contracts import Acceptance, CloudChunk, Model, Prompt, StopLimits, Verdict
+from edgecloud.decoding.greedy import Sight, look
 from edgecloud.decoding.stopping import Stopping
 from edgecloud.draws import GREEDY, Distribution, Sampling
 from edgecloud.errors import CloudUnavailable, OutOfMemoryError, WireError
@@ -117,8 +118,17 @@ def test_each_gets_what_it_gets_alone_whoever_shares_its_forwards(
         assert [without_times(one) for one in got] == [without_times(one) for one in expected]
 
 
-def test_those_who_wait_share_a_forward(tiny_model: AudioLM) -> None:
+def test_those_who_wait_share_a_forward_and_what_they_see_of_it(
+    tiny_model: AudioLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sizes: list[int] = []
+    looks: list[int] = []
+
+    def counted(logits: Sequence[torch.Tensor], drafts: Sequence[Sequence[int]]) -> list[Sight]:
+        looks.append(len(drafts))
+        return look(logits, drafts)
+
+    monkeypatch.setattr("edgecloud.cloud.engine.look", counted)
     began, go = threading.Event(), threading.Event()
 
     def slow(models: Sequence[Model], tokens: Sequence[Sequence[int]]) -> list[torch.Tensor]:
@@ -139,6 +149,7 @@ def test_those_who_wait_share_a_forward(tiny_model: AudioLM) -> None:
     engine.close()
     assert all(isinstance(verdict, Verdict) for verdict in verdicts)
     assert sizes == [1, 4]
+    assert looks == [1, 4]
 
 
 class Failing(ScriptedModel):

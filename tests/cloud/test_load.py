@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import httpx
 import pytest
 
@@ -35,7 +37,7 @@ def cloud(seed: int = 3) -> LocalCloud:
 def recorded() -> list[Caption]:
     prompts = [Prompt((7, 1 + n % 5, 9, 1 + n % 7)) for n in range(12)]
     settings = Speculation(k=3, gate="always", acceptance=Acceptance("exact"), continuation=1)
-    return record(prompts, edge=model(4), cloud=cloud(), settings=settings, stopping=STOPPING)
+    return record(prompts, edge=model(4), cloud=model(3), settings=settings, stopping=STOPPING)
 
 
 def test_sixteen_edges_at_once_lose_nothing_and_get_nothing_wrong(recorded: list[Caption]) -> None:
@@ -44,6 +46,7 @@ def test_sixteen_edges_at_once_lose_nothing_and_get_nothing_wrong(recorded: list
         found = replay(url, recorded, edges=EDGES, captions=CAPTIONS, after_each=ended.append)
         page = httpx.get(f"{url}/metrics", trust_env=False).text
     assert found.faults == []
+    assert found.ties == 0
     assert found.captions == CAPTIONS
     assert ended == list(range(1, CAPTIONS + 1))
     requests = [len(caption.requests) for caption in recorded]
@@ -62,6 +65,22 @@ def test_wrong_answers_are_seen(recorded: list[Caption]) -> None:
     with running(cloud(seed=5)) as url:
         found = replay(url, recorded, edges=2, captions=4)
     assert any("in place of" in fault for fault in found.faults)
+
+
+def test_another_choice_is_a_tie_only_where_one_was_recorded(recorded: list[Caption]) -> None:
+    tied = [replace(caption, tied=tuple(True for _ in caption.tied)) for caption in recorded]
+    with running(cloud(seed=5)) as url:
+        found = replay(url, tied, edges=1, captions=4)
+    assert found.ties > 0
+    assert found.faults == []
+    assert found.captions == 4
+    flat = ScriptedModel(lambda _: [0.0] * VOCAB, vocab_size=VOCAB)
+    settings = Speculation(k=3, gate="always", acceptance=Acceptance("exact"))
+    (found_tied,) = record(
+        [Prompt((7, 1))], edge=model(4), cloud=flat, settings=settings, stopping=STOPPING
+    )
+    assert all(found_tied.tied)
+    assert not any(tie for caption in recorded for tie in caption.tied)
 
 
 def test_refused_and_lost_answers_are_seen(recorded: list[Caption]) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecloud.contracts import Acceptance
-from edgecloud.decoding.greedy import choose, judge
+from edgecloud.decoding.greedy import choose, judge, look
 
 EXACT = Acceptance("exact")
 NO_END: frozenset[int] = frozenset()
@@ -102,6 +102,19 @@ def test_a_rejected_end_of_text_is_corrected() -> None:
 def test_rows_that_do_not_fit_the_draft_are_refused() -> None:
     with pytest.raises(ValueError, match="need 3 rows"):
         judge(torch.zeros(2, 4), [1, 2], EXACT, end_ids=NO_END)
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=5), st.integers(0, 99))
+def test_drafts_that_are_looked_at_together_look_as_they_do_alone(
+    counts: list[int], seed: int
+) -> None:
+    noise = torch.Generator().manual_seed(seed)
+    logits = [torch.randn(count + 1, 9, generator=noise) for count in counts]
+    drafts = [torch.randint(9, (count,), generator=noise).tolist() for count in counts]
+    together = look(logits, drafts)
+    assert together == [
+        look([rows], [draft])[0] for rows, draft in zip(logits, drafts, strict=True)
+    ]
 
 
 @given(
