@@ -4,8 +4,9 @@ One thread owns the model. Each request is a generator that says which forward i
 (:data:`edgecloud.cloud.local.Steps`); at each turn the thread takes what has come in, runs one forward
 for all who wait, and hands every request its own logits. A request joins and leaves between any two
 turns, so nobody waits for another's end (iteration-level scheduling, Yu et al. 2022, "Orca"). What all see
-of their drafts comes to the host together. Prompts are prefilled on a second thread where the model allows it: one prompt is the work of many extensions, and those
-who only extend need not wait for it.
+of their drafts comes to the host together. Prompts are prefilled on a second thread where the model allows
+it: one prompt is the work of many extensions, and those who only extend need not wait for it. On a
+processor the two threads then share the cores instead of both using all.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from edgecloud.cloud.local import Forward, Given, Look, Steps, timed
@@ -115,6 +117,7 @@ class Engine:
         self._max_batch = max_batch
         self._window_s = window_s
         self._on_batch = on_batch
+        self._threads = torch.get_num_threads()
         self._arrived: SimpleQueue[_Request | None] = SimpleQueue()
         """What is new; None only wakes the engine."""
         self._backlog: deque[_Request] = deque()
@@ -225,8 +228,21 @@ class Engine:
         if self._beside is None or not isinstance(request.wants, Forward):
             self._alone(request)
             return
-        request.prefilled = self._beside.submit(_timed_run, request.wants)
+        request.prefilled = self._beside.submit(
+            self._prefilled, request.wants, with_company=len(self._active) > 1
+        )
         request.prefilled.add_done_callback(lambda _: self._arrived.put(None))
+
+    def _prefilled(self, forward: Forward, *, with_company: bool) -> tuple[Tensor, float]:
+        """A prompt's logits, and the seconds they took; on the second thread."""
+        self._use_cores(shared=with_company)
+        began = time.perf_counter()
+        logits = forward.run()
+        return logits, time.perf_counter() - began
+
+    def _use_cores(self, *, shared: bool) -> None:
+        """Let the calling thread compute on all cores of the process, or on half of them."""
+        torch.set_num_threads(max(1, self._threads // 2) if shared else self._threads)
 
     def _take_up(self, request: _Request) -> None:
         """Let a request go on whose prefill has ended on the second thread."""
@@ -245,6 +261,7 @@ class Engine:
         wants = [request.extension for request in requests if request.extension]
         if self._on_batch is not None:
             self._on_batch(len(wants))
+        self._use_cores(shared=any(request.prefilled for request in self._active))
         began = time.perf_counter()
         try:
             found = self._extend_many(
@@ -307,10 +324,3 @@ class Engine:
         self._active.remove(request)
         if outcome is not None:
             request.deliver(outcome)
-
-
-def _timed_run(forward: Forward) -> tuple[Tensor, float]:
-    """A forward's logits, and the seconds it took."""
-    began = time.perf_counter()
-    logits = forward.run()
-    return logits, time.perf_counter() - began
