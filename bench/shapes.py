@@ -155,7 +155,7 @@ class Run:
         whole = shape(self.shape)
         free_gb = psutil.virtual_memory().available / 1e9
         layers = self.layers or layers_that_fit(whole, precision, free_gb)
-        plan = profiling.Plan(counts=COUNTS, rounds=5, steps=15)
+        plan = profiling.Plan(counts=COUNTS, rounds=5, steps=10)
         before = profiling.memory_bandwidth_gb_s()
         gc.collect()
         profiling.reset_peak_memory()

@@ -24,6 +24,7 @@ from edgecloud.models.shapes import Shape
 __all__ = [
     "COUNTS",
     "MEMORY",
+    "RUN",
     "Memory",
     "Plan",
     "Timed",
@@ -38,13 +39,16 @@ __all__ = [
 
 COUNTS = (1, 2, 3, 4, 6, 8, 10, 12, 16)
 """Tokens of the forwards that are timed."""
+RUN = 5
+"""Steps in a row that make one reading: decoding takes them so, and the first after another engine's turn
+is slower than those that follow."""
 MEMORY = "memory"
 """What readings of the memory alone go under, where others have the engine's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What is timed: forwards over ``counts`` tokens ``rounds`` times each, those over one ``steps``
+    """What is timed: forwards over ``counts`` tokens ``rounds`` times each, runs of steps ``steps``
     times when it is given; prefills of ``audio_s`` and the audio tower alone ``prefills`` times; whole
     captions of ``caption_tokens`` ``captions`` times. Seconds of audio; the first is the long prompt,
     which all but prefills build on."""
@@ -124,7 +128,7 @@ def time_engines(
         for turn in range(rounds + 1 if rounds and name != "caption" else rounds):
             first = turn % len(engines)
             for engine in (*engines[first:], *engines[:first]):
-                reading = _timed(engine, act, longer)
+                reading = _timed(engine, act, longer, RUN if name == "step" else 1)
                 if turn or name == "caption":  # a caption repeats what is warm by now
                     found[engine.name].setdefault(name, Timed()).add(reading)
             if memory is not None and turn and name == "step":
@@ -153,18 +157,21 @@ def _operations(plan: Plan, longer: Prompt, shorter: Prompt) -> list[tuple[str, 
     ]
 
 
-def _timed(engine: Engine, act: Act, longer: Prompt) -> tuple[float, float]:
-    """Wall and processor seconds of ``act``; afterwards the model holds the long prompt, or less."""
+def _timed(engine: Engine, act: Act, longer: Prompt, times: int) -> tuple[float, float]:
+    """Wall and processor seconds of one of so many ``act`` in a row; afterwards the model holds the long
+    prompt, or less."""
     model = engine.model
     if model.length > longer.length:
         model.rewind(longer.length)
     _synchronise(engine)
 
     def done() -> None:
-        act(engine)
+        for _ in range(times):
+            act(engine)
         _synchronise(engine)
 
-    return _clocked(done)
+    wall_s, cpu_s = _clocked(done)
+    return wall_s / times, cpu_s / times
 
 
 def _clocked(act: Callable[[], object]) -> tuple[float, float]:

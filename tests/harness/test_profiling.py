@@ -90,7 +90,8 @@ def test_engines_take_turns_and_every_operation_has_its_readings(
     for engine in (own, base):
         monkeypatch.setattr(engine.model, "extend", watched(engine))
     found = time_engines([base, own], Plan(counts=(1,), rounds=3, prefills=1, captions=0))
-    assert order == ["transformers", "float32", "float32", "transformers"] * 2
+    turns = ["transformers", "float32", "float32", "transformers"] * 2
+    assert order == [name for name in turns for _ in range(profiling.RUN)]
     assert {name: len(timed.wall_s) for name, timed in found["float32"].items()} == {
         "hear": 1,
         "prefill-short": 1,
@@ -183,7 +184,7 @@ def test_a_pair_has_rows_a_table_and_a_profile(
     assert row["best_bandwidth_gb_s"] == [30.0, 31.0]
     memory_s = pair.times[profiling.MEMORY]["step"].median_s
     assert row["bandwidth_gb_s"] == pytest.approx(pair.memory_gb / memory_s)
-    assert len(pair.times[profiling.MEMORY]["step"].wall_s) == 15
+    assert len(pair.times[profiling.MEMORY]["step"].wall_s) == 10
     assert "transformers" in run.table()
     readings, made = run.save(tmp_path)
     assert set(json.loads(readings.read_text())["bfloat16"]["readings_s"]) == {
