@@ -169,7 +169,7 @@ def replay(
     """Let ``edges`` connections at a time replay ``captions`` captions, the recorded ones in turn.
 
     ``after_each`` is told how many captions have ended. A request without an answer within
-    ``deadline_s`` is a fault, and so is every other answer than the recorded one.
+    ``deadline_s`` is a fault, and so is every other answer than the recorded one, ties apart.
     """
     found = Replayed()
     left = islice(cycle(recorded), captions)

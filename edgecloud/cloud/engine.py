@@ -272,19 +272,19 @@ class Engine:
             for request in requests:
                 self._alone(request)
             return
-        share_s = (time.perf_counter() - began) / len(wants)
-        for request, logits in zip(requests, found, strict=True):
-            request.busy_s += share_s
-            self._resume(request, logits)
+        self._share(requests, found, time.perf_counter() - began)
 
     def _look(self, requests: list[_Request]) -> None:
         wants = [request.wants for request in requests if isinstance(request.wants, Look)]
         began = time.perf_counter()
         found = look([want.logits for want in wants], [want.draft for want in wants])
-        share_s = (time.perf_counter() - began) / len(wants)
-        for request, sight in zip(requests, found, strict=True):
-            request.busy_s += share_s
-            self._resume(request, sight)
+        self._share(requests, found, time.perf_counter() - began)
+
+    def _share(self, requests: list[_Request], found: Sequence[Given], took_s: float) -> None:
+        """Let each go on with its own of what was found for all; each bears an equal part of the time."""
+        for request, given in zip(requests, found, strict=True):
+            request.busy_s += took_s / len(requests)
+            self._resume(request, given)
 
     def _alone(self, request: _Request) -> None:
         if request.wants is None:

@@ -42,6 +42,16 @@ class Sight:
     tops: tuple[int, ...]
     top_probs: tuple[float, ...]
 
+    def verdict(self, count: int, token: int | None) -> Verdict:
+        """The verdict that keeps the first ``count`` tokens and goes on with ``token``."""
+        return Verdict(
+            kept=count,
+            token=token,
+            ranks=tuple(judged.rank for judged in self.seen),
+            top_probs=self.top_probs,
+            regret=sum((judged.regret for judged in self.seen[:count]), start=0.0),
+        )
+
 
 def look(logits: Sequence[Tensor], drafts: Sequence[Sequence[int]]) -> list[Sight]:
     """Hold each draft of ``n`` tokens against the target's ``(n + 1, V)`` for it, with one transfer to
@@ -89,10 +99,4 @@ def settle(
     where the draft ends the text."""
     count = kept(sight.seen, acceptance)
     ended = count == len(draft) and draft[-1] in end_ids
-    return Verdict(
-        kept=count,
-        token=None if ended else sight.tops[count],
-        ranks=tuple(token.rank for token in sight.seen),
-        top_probs=sight.top_probs,
-        regret=sum((token.regret for token in sight.seen[:count]), start=0.0),
-    )
+    return sight.verdict(count, None if ended else sight.tops[count])

@@ -28,14 +28,13 @@ from torch import Tensor
 
 from edgecloud.contracts import Acceptance, Prompt, Verdict
 from edgecloud.decoding.acceptance import Judged, kept
-from edgecloud.decoding.greedy import judge
+from edgecloud.decoding.greedy import look
 from edgecloud.draws import GREEDY, MOST_WEIGHT, WIDEST, Distribution, Sampling
 
 __all__ = ["chance", "draw", "judge_drawn", "pick", "quantised", "residual", "seeded", "warp"]
 
 _GLANCE = 1024
 """Tokens sorted to find the likeliest ones, before all are."""
-_EVERY_RANK = Acceptance("rank", rank_threshold=1 << 31)
 
 
 def seeded(sampling: Sampling, seed: int, prompt: Prompt) -> Sampling:
@@ -137,21 +136,16 @@ def judge_drawn(
 
     Ranks, top probabilities and regret are those of the undistorted distribution, at temperature 1.
     """
-    seen = judge(logits, draft, _EVERY_RANK, end_ids=end_ids)
+    sight = look([logits], [draft])[0]
     text = [*committed, *draft]
-    rows = logits[:-1]
-    found = rows.gather(1, torch.tensor(draft, device=logits.device)[:, None])[:, 0]
-    regrets = (rows.amax(dim=1) - found).tolist()
     probs: list[Tensor] = []
 
     def tokens() -> Iterator[Judged]:
         for place, (token, q) in enumerate(zip(draft, drawn_from, strict=True)):
             before = text[: len(committed) + place]
             probs.append(warp(logits[place], sampling))
-            yield Judged(
-                rank=seen.ranks[place],
-                is_top=seen.ranks[place] == 0,
-                regret=regrets[place],
+            yield replace(
+                sight.seen[place],
                 ratio=float(probs[-1][token]) / q.probability_of(token),
                 drawn=_unit(chance(sampling.seed, "keep", before)),
             )
@@ -163,7 +157,7 @@ def judge_drawn(
         token = _pick(residual(probs[count], drawn_from[count]), sampling, before)
     else:
         token = None if draft[-1] in end_ids else pick(logits[-1], sampling, before)
-    return replace(seen, kept=count, token=token, regret=sum(regrets[:count], start=0.0))
+    return sight.verdict(count, token)
 
 
 def _pick(weights: Tensor, sampling: Sampling, text: Sequence[int]) -> int:

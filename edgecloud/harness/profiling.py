@@ -40,8 +40,7 @@ __all__ = [
 COUNTS = (1, 2, 3, 4, 6, 8, 10, 12, 16)
 """Tokens of the forwards that are timed."""
 RUN = 5
-"""Steps in a row that make one reading: decoding takes them so, and the first after another engine's turn
-is slower than those that follow."""
+"""Steps in a row that make one reading: decoding takes them so."""
 MEMORY = "memory"
 """What readings of the memory alone go under, where others have the engine's name."""
 

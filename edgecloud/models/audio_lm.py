@@ -26,9 +26,10 @@ from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import (
 from edgecloud.contracts import Prompt
 from edgecloud.errors import ModelError, OutOfMemoryError
 from edgecloud.models.assembly import assemble
+from edgecloud.models.cached import CachedModel
 from edgecloud.models.checkpoint import Checkpoint
-from edgecloud.models.checks import check_prompt, check_rewind, check_started, check_vocabulary
-from edgecloud.models.decoder import Decoder
+from edgecloud.models.checks import check_prompt, check_started, check_vocabulary
+from edgecloud.models.decoder import Decoder, KVCache
 from edgecloud.models.networks import AudioNetwork, Network, TextNetwork, place_audio
 from edgecloud.models.placing import AUTO_MAP
 from edgecloud.models.stages import decoder_of
@@ -82,18 +83,16 @@ _MAKERS: dict[str, Callable[[dict[str, Any]], Network]] = {
 """The network of each family, from the content of its config.json."""
 
 
-class AudioLM:
+class AudioLM(CachedModel[KVCache]):
     """One sequence on a network: the cache, and the three things that can be done to it.
 
     ``vocab_size`` is the tokenizer's real length; logits beyond it (padding) are never seen.
     """
 
     def __init__(self, thinker: Network, decoder: Decoder, *, vocab_size: int) -> None:
+        super().__init__(decoder.cache(), vocab_size=vocab_size)
         self._thinker = thinker
         self._decoder = decoder
-        self._vocab_size = vocab_size
-        self._cache = decoder.cache()
-        self._prompt_length = 0
         self._embeddings: Tensor = thinker.model.embed_tokens.weight
         self._device = self._embeddings.device
 
@@ -118,18 +117,6 @@ class AudioLM:
         return cls(network, decoder, vocab_size=vocab_size)
 
     @property
-    def vocab_size(self) -> int:
-        return self._vocab_size
-
-    @property
-    def length(self) -> int:
-        return self._cache.length
-
-    @property
-    def cache_bytes(self) -> int:
-        return self._cache.nbytes
-
-    @property
     def parameters(self) -> int:
         """How many parameters are loaded."""
         return sum(parameter.numel() for parameter in self._thinker.parameters())
@@ -152,10 +139,6 @@ class AudioLM:
 
     def extend(self, tokens: Sequence[int]) -> Tensor:
         return extend_many([self], [tokens])[0]
-
-    def rewind(self, length: int) -> None:
-        check_rewind(length, prompt_length=self._prompt_length, held=self.length)
-        self._cache.length = length
 
     def fresh(self) -> AudioLM:
         return AudioLM(self._thinker, self._decoder, vocab_size=self._vocab_size)

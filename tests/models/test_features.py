@@ -35,6 +35,11 @@ def tone(seconds: float, amplitude: float = 0.1) -> np.ndarray:
     return (amplitude * np.sin(2 * np.pi * 440 * t)).astype(np.float32)
 
 
+def noise(seconds: float) -> np.ndarray:
+    found = np.random.default_rng(1).normal(scale=0.1, size=int(seconds * SAMPLE_RATE_HZ))
+    return found.astype(np.float32)
+
+
 def test_features_have_a_frame_every_ten_milliseconds(log_mel: LogMel) -> None:
     features = log_mel(tone(2.5))
     assert features.shape == (128, 250)
@@ -85,8 +90,7 @@ def test_audio_token_count_follows_the_tower(frames: int, tokens: int) -> None:
 @pytest.mark.parametrize("seconds", [0.1, 0.3337, 2.5, 29.99, 31.2])
 def test_features_are_those_of_the_familys_extractor(log_mel: LogMel, seconds: float) -> None:
     extractor = WhisperFeatureExtractor(feature_size=128, chunk_length=300)
-    noise = np.random.default_rng(1).normal(scale=0.1, size=int(seconds * SAMPLE_RATE_HZ))
-    waveform = noise.astype(np.float32)
+    waveform = noise(seconds)
     theirs = extractor(
         waveform,
         sampling_rate=SAMPLE_RATE_HZ,
@@ -104,8 +108,7 @@ def test_all_frames_but_the_last_are_those_of_a_recording_padded_to_300_s(
     """Qwen2.5-Omni's processor pads with silence before it cuts into frames. The last window then ends
     in silence, here in the recording's own mirror image; and what is left of a frame is one more."""
     extractor = WhisperFeatureExtractor(feature_size=128, chunk_length=300)
-    noise = np.random.default_rng(1).normal(scale=0.1, size=int(seconds * SAMPLE_RATE_HZ))
-    waveform = noise.astype(np.float32)
+    waveform = noise(seconds)
     theirs = extractor(
         waveform,
         sampling_rate=SAMPLE_RATE_HZ,
@@ -127,8 +130,7 @@ def test_padded_features_are_the_familys_own_over_the_whole_window(
     padded_log_mel: LogMel, seconds: float
 ) -> None:
     extractor = WhisperFeatureExtractor(feature_size=128)
-    noise = np.random.default_rng(1).normal(scale=0.1, size=int(seconds * SAMPLE_RATE_HZ))
-    waveform = noise.astype(np.float32)
+    waveform = noise(seconds)
     theirs = extractor(
         waveform,
         sampling_rate=SAMPLE_RATE_HZ,

@@ -19,6 +19,7 @@ from scipy.stats import chisquare
 from edgecloud.contracts import StopLimits
 from edgecloud.decoding import acceptance, drafting, sampling
 from edgecloud.decoding.gates import Thresholds
+from edgecloud.decoding.greedy import look
 from edgecloud.decoding.sampling import chance, warp
 from edgecloud.decoding.speculative import Speculation
 from edgecloud.decoding.stopping import Stopping
@@ -85,8 +86,13 @@ def remembered(function: Callable[..., Any]) -> Callable[..., Any]:
 @pytest.fixture(autouse=True)
 def quicker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drafting, "choose", remembered(drafting.choose))
-    for name in ("judge", "quantised"):
-        monkeypatch.setattr(sampling, name, remembered(getattr(sampling, name)))
+    monkeypatch.setattr(sampling, "quantised", remembered(sampling.quantised))
+    sight = remembered(lambda logits, draft: look([logits], [draft])[0])
+    monkeypatch.setattr(
+        sampling,
+        "look",
+        lambda logits, drafts: [sight(*one) for one in zip(logits, drafts, strict=True)],
+    )
     table = remembered(
         lambda logits, temperature, top_p: warp(logits, Sampling(temperature, top_p))
     )

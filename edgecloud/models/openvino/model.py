@@ -15,7 +15,8 @@ from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniRo
 
 from edgecloud.contracts import Prompt
 from edgecloud.errors import ModelError
-from edgecloud.models.checks import check_prompt, check_rewind, check_started, check_vocabulary
+from edgecloud.models.cached import CachedModel
+from edgecloud.models.checks import check_prompt, check_started, check_vocabulary
 from edgecloud.models.openvino.audio import audio_inputs, audio_model
 from edgecloud.models.openvino.runtime import compiled, ov
 from edgecloud.models.openvino.shapes import AudioShape, TextShape, parameter_count
@@ -170,29 +171,15 @@ class Cache:
             held[:, : self.length] = old[:, : self.length]
 
 
-class OpenVINOLM:
+class OpenVINOLM(CachedModel[Cache]):
     """One sequence on a quantised thinker.
 
     ``vocab_size`` is the tokenizer's real length; logits beyond it (padding) are never seen.
     """
 
     def __init__(self, engine: Engine, *, vocab_size: int) -> None:
+        super().__init__(Cache(engine.shape), vocab_size=vocab_size)
         self._engine = engine
-        self._vocab_size = vocab_size
-        self._cache = Cache(engine.shape)
-        self._prompt_length = 0
-
-    @property
-    def vocab_size(self) -> int:
-        return self._vocab_size
-
-    @property
-    def length(self) -> int:
-        return self._cache.length
-
-    @property
-    def cache_bytes(self) -> int:
-        return self._cache.nbytes
 
     @property
     def parameters(self) -> int:
@@ -220,10 +207,6 @@ class OpenVINOLM:
         check_vocabulary(tokens, self._vocab_size)
         embedded = self._engine.tokens(tokens)
         return self._engine.run(embedded, self._cache, len(tokens))[:, : self._vocab_size]
-
-    def rewind(self, length: int) -> None:
-        check_rewind(length, prompt_length=self._prompt_length, held=self.length)
-        self._cache.length = length
 
     def fresh(self) -> OpenVINOLM:
         return OpenVINOLM(self._engine, vocab_size=self._vocab_size)

@@ -1,0 +1,48 @@
+"""What the models that keep a cache of one sequence have in common."""
+
+from __future__ import annotations
+
+from typing import Generic, Protocol, TypeVar
+
+from edgecloud.models.checks import check_rewind
+
+__all__ = ["Cache", "CachedModel"]
+
+
+class Cache(Protocol):
+    """Keys and values of one sequence; what lies behind ``length`` tokens counts for nothing."""
+
+    length: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes set aside."""
+        ...
+
+
+Kept = TypeVar("Kept", bound=Cache)
+
+
+class CachedModel(Generic[Kept]):
+    """A part of :class:`edgecloud.contracts.Model`: what can be said of the cache, and cutting it back."""
+
+    def __init__(self, cache: Kept, *, vocab_size: int) -> None:
+        self._cache = cache
+        self._vocab_size = vocab_size
+        self._prompt_length = 0
+
+    @property
+    def vocab_size(self) -> int:
+        return self._vocab_size
+
+    @property
+    def length(self) -> int:
+        return self._cache.length
+
+    @property
+    def cache_bytes(self) -> int:
+        return self._cache.nbytes
+
+    def rewind(self, length: int) -> None:
+        check_rewind(length, prompt_length=self._prompt_length, held=self.length)
+        self._cache.length = length
