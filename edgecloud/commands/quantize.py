@@ -57,7 +57,7 @@ def _quantize(parsed: argparse.Namespace) -> int:
         return _evaluate(parsed)
     from edgecloud.harness.system import model_of
     from edgecloud.models.checkpoint import Checkpoint
-    from edgecloud.models.openvino.convert import cached, convert
+    from edgecloud.models.quantised.convert import cached, convert
 
     checkpoint = Checkpoint.open(model_of(parsed.checkpoint, "edge")[1])
     if parsed.output is None:

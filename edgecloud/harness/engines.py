@@ -23,7 +23,7 @@ from edgecloud.models.loading import load
 from edgecloud.models.shapes import Shape, family_thinker, random_thinker, thinker_config
 
 if TYPE_CHECKING:
-    from edgecloud.models.openvino.model import OpenVINOLM
+    from edgecloud.models.quantised.model import QuantisedLM
 
 __all__ = [
     "BASELINE",
@@ -88,7 +88,7 @@ def loaded(path: str, name: str, *, device: str = "cpu") -> Engine:
         checkpoint.path.name, Qwen2_5OmniThinkerConfig(**checkpoint.config["thinker_config"])
     )
     if name in BITS:
-        from edgecloud.models.openvino.loading import load_quantised
+        from edgecloud.models.quantised.loading import load_quantised
 
         quantised = load_quantised(checkpoint, bits=BITS[name], vocab_size=of.vocab_size)
         return _quantised_engine(name, of, quantised)
@@ -104,7 +104,7 @@ def build(name: str, of: Shape, *, device: str = "cpu", share: Thinker | None = 
         ModelError: the precision is unknown, or its engine is not installed.
     """
     if name in BITS:
-        from edgecloud.models.openvino.random import random_model
+        from edgecloud.models.quantised.random import random_model
 
         return _quantised_engine(name, of, random_model(thinker_config(of), bits=BITS[name]))
     thinker = share or random_thinker(of, dtype=pick_dtype(name, device), device=device)
@@ -112,7 +112,7 @@ def build(name: str, of: Shape, *, device: str = "cpu", share: Thinker | None = 
     return _torch_engine(name, of, thinker, model)
 
 
-def _quantised_engine(name: str, of: Shape, model: OpenVINOLM) -> Engine:
+def _quantised_engine(name: str, of: Shape, model: QuantisedLM) -> Engine:
     def caption(prompt: Prompt, tokens: int) -> None:
         caption_of(model, prompt, tokens)
 

@@ -35,7 +35,7 @@ def load_edge(
     Raises:
         ConfigError: the quantisation and ``device`` or ``dtype`` exclude each other.
         EdgeCloudError: what :func:`edgecloud.models.loading.load` and
-            :func:`edgecloud.models.openvino.loading.load_quantised` raise.
+            :func:`edgecloud.models.quantised.loading.load_quantised` raise.
     """
     if quantization != "none" and dtype != "auto":
         raise ConfigError(
@@ -55,8 +55,7 @@ def load_edge(
             f"--edge-quantization {quantization} runs on a CPU; give --edge-device cpu"
         )
     # Not above: OpenVINO is an extra.
-    from edgecloud.models.openvino.loading import load_quantised
-    from edgecloud.models.openvino.runtime import VERSION
+    from edgecloud.models.quantised.loading import load_quantised
 
     checkpoint = Checkpoint.open(path)
     if verify:
@@ -69,7 +68,7 @@ def load_edge(
         "parameters": model.parameters,
         "dtype": quantization,
         "device": "cpu",
-        "engine": f"OpenVINO {VERSION}",
+        "engine": model.engine_name,
         "sha256": checkpoint.fingerprint(),
         "tokenizer_sha256": processor.fingerprint(),
         "shared": processor.shared(),

@@ -14,8 +14,8 @@ from edgecloud.hardware.profiles import profile
 from edgecloud.models.audio_lm import AudioLM
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.loading import Loaded, load
-from edgecloud.models.openvino.loading import load_quantised
-from edgecloud.models.openvino.model import OpenVINOLM
+from edgecloud.models.quantised.loading import load_quantised
+from edgecloud.models.quantised.model import QuantisedLM
 from edgecloud.models.processor import Processor
 from edgecloud.models.reference import EDGE_CHECKPOINT
 from edgecloud.models.scripted import ScriptedModel, hashed
@@ -80,7 +80,7 @@ def quantised(
     request: pytest.FixtureRequest,
     embedded_edge: tuple[Checkpoint, Processor],
     tmp_path_factory: pytest.TempPathFactory,
-) -> OpenVINOLM:
+) -> QuantisedLM:
     checkpoint, processor = embedded_edge
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
@@ -89,7 +89,7 @@ def quantised(
 
 class TestQuantisedWithText(ModelConformance):
     @pytest.fixture
-    def model(self, quantised: OpenVINOLM) -> Model:
+    def model(self, quantised: QuantisedLM) -> Model:
         return quantised.fresh()
 
     @pytest.fixture
@@ -99,7 +99,7 @@ class TestQuantisedWithText(ModelConformance):
 
 class TestQuantisedWithAudio(ModelConformance):
     @pytest.fixture
-    def model(self, quantised: OpenVINOLM) -> Model:
+    def model(self, quantised: QuantisedLM) -> Model:
         return quantised.fresh()
 
     @pytest.fixture

@@ -13,7 +13,7 @@ from edgecloud.config import resolve
 from edgecloud.harness import quantization
 from edgecloud.harness.quantization import Caption, equal_rate_threshold, evaluate
 from edgecloud.models.checkpoint import Checkpoint
-from edgecloud.models.openvino.convert import scheme
+from edgecloud.models.quantised.convert import scheme
 from edgecloud.models.processor import Processor
 
 

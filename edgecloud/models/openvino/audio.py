@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import SinusoidsPositionEmbedding
 
 from edgecloud.models.openvino.runtime import ints, linear, number, op, ov, parameter, result
-from edgecloud.models.openvino.shapes import AudioShape
-from edgecloud.models.openvino.weights import Weights
+from edgecloud.models.quantised.shapes import AudioShape
+from edgecloud.models.quantised.weights import Weights
 
 __all__ = ["audio_inputs", "audio_model"]
 

@@ -19,8 +19,8 @@ except ImportError as error:
         "pip install 'edgecloud[openvino]'"
     ) from error
 
-from edgecloud.models.openvino.shapes import GROUP
-from edgecloud.models.openvino.weights import Matrix
+from edgecloud.models.quantised.shapes import GROUP
+from edgecloud.models.quantised.weights import Matrix
 
 __all__ = ["VERSION", "compiled", "ints", "linear", "number", "op", "ov", "parameter", "result"]
 

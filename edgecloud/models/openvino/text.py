@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecloud.models.openvino.runtime import ints, linear, number, op, ov, parameter, result
-from edgecloud.models.openvino.shapes import TextShape
-from edgecloud.models.openvino.weights import Weights
+from edgecloud.models.quantised.shapes import TextShape
+from edgecloud.models.quantised.weights import Weights
 
 __all__ = ["text_model"]
 

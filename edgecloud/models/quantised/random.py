@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniThinkerConfig
 
-from edgecloud.models.openvino.convert import specs_of
-from edgecloud.models.openvino.file import Mapped, Spec, TensorWriter
-from edgecloud.models.openvino.model import Engine, OpenVINOLM
-from edgecloud.models.openvino.shapes import AudioShape, TextShape, entries
-from edgecloud.models.openvino.weights import Weights
+from edgecloud.models.quantised.convert import specs_of
+from edgecloud.models.quantised.file import Mapped, Spec, TensorWriter
+from edgecloud.models.quantised.engine import Engine, Kernels
+from edgecloud.models.quantised.model import QuantisedLM
+from edgecloud.models.quantised.shapes import AudioShape, TextShape, entries
+from edgecloud.models.quantised.weights import Weights
 
 __all__ = ["random_model"]
 
@@ -36,7 +37,8 @@ def random_model(
     audio_layers: int | None = None,
     with_audio: bool = True,
     seed: int = 0,
-) -> OpenVINOLM:
+    kernels: Kernels | None = None,
+) -> QuantisedLM:
     """The thinker that ``config`` describes in ``bits`` 8 or 4, with random weights, compiled and run
     once.
 
@@ -56,7 +58,8 @@ def random_model(
                 _draw(writer, name, spec, draw)
         # The mapped pages outlive the file's name.
         weights = Weights(Mapped(path))
-    return OpenVINOLM(Engine(config, text, audio, weights), vocab_size=text.vocabulary)
+    engine = Engine(config, text, audio, weights, kernels=kernels)
+    return QuantisedLM(engine, vocab_size=text.vocabulary)
 
 
 def _draw(writer: TensorWriter, name: str, spec: Spec, draw: np.random.Generator) -> None:

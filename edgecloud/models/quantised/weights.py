@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecloud.models.openvino.file import Mapped
-from edgecloud.models.openvino.shapes import group_size
+from edgecloud.models.quantised.file import Mapped
+from edgecloud.models.quantised.shapes import group_size
 
 __all__ = ["Matrix", "Weights", "dequantise", "quantise"]
 
@@ -75,7 +75,7 @@ def dequantise(matrix: Matrix) -> NDArray[np.float32]:
 
 
 class Weights:
-    """The tensors of one thinker by the names of :func:`edgecloud.models.openvino.shapes.entries`,
+    """The tensors of one thinker by the names of :func:`edgecloud.models.quantised.shapes.entries`,
     matrices as ``name`` and ``name.scales``, on the pages of a file."""
 
     def __init__(self, mapped: Mapped) -> None:

@@ -1,7 +1,7 @@
 """From a checkpoint to a quantised one, tensor by tensor.
 
 A quantised checkpoint is a folder like any other: configuration, tokenizer and feature settings are
-copied, ``model.safetensors`` holds what :mod:`edgecloud.models.openvino.shapes` lists, and config.json
+copied, ``model.safetensors`` holds what :mod:`edgecloud.models.quantised.shapes` lists, and config.json
 says so under ``edgecloud_quantization``. Rows are quantised by themselves, so that no more than a block
 of them is ever in memory.
 """
@@ -24,8 +24,8 @@ from torch import Tensor
 
 from edgecloud.errors import CheckpointError, OutputError
 from edgecloud.models.checkpoint import Checkpoint
-from edgecloud.models.openvino.file import Spec, TensorWriter
-from edgecloud.models.openvino.shapes import (
+from edgecloud.models.quantised.file import Spec, TensorWriter
+from edgecloud.models.quantised.shapes import (
     AudioShape,
     Entry,
     TextShape,
@@ -34,7 +34,7 @@ from edgecloud.models.openvino.shapes import (
     group_size,
     thinker_config,
 )
-from edgecloud.models.openvino.weights import quantise
+from edgecloud.models.quantised.weights import quantise
 
 __all__ = ["KEY", "cached", "convert", "scheme", "specs_of"]
 

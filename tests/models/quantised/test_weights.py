@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgecloud.models.openvino.shapes import bits_of, group_size
-from edgecloud.models.openvino.weights import dequantise, quantise
+from edgecloud.models.quantised.shapes import bits_of, group_size
+from edgecloud.models.quantised.weights import dequantise, quantise
 
 DRAW = np.random.default_rng(0)
 

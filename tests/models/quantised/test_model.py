@@ -15,11 +15,11 @@ from edgecloud.errors import CheckpointError, ConfigError, ModelError
 from edgecloud.models.audio_lm import AudioLM
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.edge import load_edge
-from edgecloud.models.openvino.convert import convert
-from edgecloud.models.openvino.loading import load_quantised
-from edgecloud.models.openvino.model import Cache, OpenVINOLM
-from edgecloud.models.openvino.random import random_model
-from edgecloud.models.openvino.shapes import TextShape, thinker_config
+from edgecloud.models.quantised.convert import convert
+from edgecloud.models.quantised.loading import load_quantised
+from edgecloud.models.quantised.model import Cache, QuantisedLM
+from edgecloud.models.quantised.random import random_model
+from edgecloud.models.quantised.shapes import TextShape, thinker_config
 from edgecloud.models.processor import Processor
 from edgecloud.models.reference import CLOUD_CHECKPOINT, EDGE_CHECKPOINT
 
@@ -41,7 +41,7 @@ class Pair:
     def __init__(self, folder: Path) -> None:
         self.checkpoint = Checkpoint.open(folder)
         self.processor = Processor(self.checkpoint)
-        self._quantised: dict[int, OpenVINOLM] = {}
+        self._quantised: dict[int, QuantisedLM] = {}
         size = self.processor.vocab_size
         self.exact = AudioLM.load(self.checkpoint, vocab_size=size, device="cpu", dtype="float32")
         self.prompts, self.captions, self.logits = [], [], []
@@ -58,7 +58,7 @@ class Pair:
             self.captions.append([int(row.argmax()) for row in rows[:-1]])
             self.logits.append(torch.stack(rows))
 
-    def quantised(self, bits: int) -> OpenVINOLM:
+    def quantised(self, bits: int) -> QuantisedLM:
         if bits not in self._quantised:
             size = self.processor.vocab_size
             self._quantised[bits] = load_quantised(self.checkpoint, bits=bits, vocab_size=size)

@@ -7,7 +7,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from edgecloud.errors import CheckpointError
-from edgecloud.models.openvino.file import Mapped, Spec, TensorWriter
+from edgecloud.models.quantised.file import Mapped, Spec, TensorWriter
 
 SPECS = {"values": Spec("I8", (3, 5)), "scales": Spec("F32", (3, 1)), "table": Spec("F16", (2, 3))}
 VALUES = np.arange(15, dtype=np.int8).reshape(3, 5)

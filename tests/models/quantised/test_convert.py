@@ -12,17 +12,17 @@ from safetensors.torch import load_file, save_file
 
 from edgecloud.errors import CheckpointError, OutputError
 from edgecloud.models.checkpoint import Checkpoint
-from edgecloud.models.openvino.convert import cached, convert, scheme
-from edgecloud.models.openvino.file import Mapped
-from edgecloud.models.openvino.shapes import AudioShape, TextShape, entries, thinker_config
-from edgecloud.models.openvino.weights import Matrix, dequantise
+from edgecloud.models.quantised.convert import cached, convert, scheme
+from edgecloud.models.quantised.file import Mapped
+from edgecloud.models.quantised.shapes import AudioShape, TextShape, entries, thinker_config
+from edgecloud.models.quantised.weights import Matrix, dequantise
 from edgecloud.models.processor import Processor
 
 PEAK = """
 import resource, sys
 from pathlib import Path
 from edgecloud.models.checkpoint import Checkpoint
-from edgecloud.models.openvino.convert import convert
+from edgecloud.models.quantised.convert import convert
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

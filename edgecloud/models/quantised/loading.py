@@ -6,19 +6,23 @@ import psutil
 
 from edgecloud.errors import CheckpointError, ModelError, OutOfMemoryError
 from edgecloud.models.checkpoint import Checkpoint
-from edgecloud.models.openvino.convert import cached, scheme
-from edgecloud.models.openvino.file import Mapped
-from edgecloud.models.openvino.model import Engine, OpenVINOLM
-from edgecloud.models.openvino.shapes import AudioShape, TextShape, thinker_config
-from edgecloud.models.openvino.weights import Weights
+from edgecloud.models.quantised.convert import cached, scheme
+from edgecloud.models.quantised.file import Mapped
+from edgecloud.models.quantised.engine import Engine, Kernels
+from edgecloud.models.quantised.model import QuantisedLM
+from edgecloud.models.quantised.shapes import AudioShape, TextShape, thinker_config
+from edgecloud.models.quantised.weights import Weights
 
 __all__ = ["load_quantised"]
 
 _BYTES_PER_GB = 10**9
 
 
-def load_quantised(checkpoint: Checkpoint, *, bits: int, vocab_size: int) -> OpenVINOLM:
-    """The thinker of ``checkpoint`` in ``bits`` 8 or 4, compiled and ready.
+def load_quantised(
+    checkpoint: Checkpoint, *, bits: int, vocab_size: int, kernels: Kernels | None = None
+) -> QuantisedLM:
+    """The thinker of ``checkpoint`` in ``bits`` 8 or 4, compiled and ready; for ``kernels`` see
+    :class:`edgecloud.models.quantised.engine.Engine`.
 
     Raises:
         CheckpointError: weights are missing, broken, of other shapes or of other bits.
@@ -47,5 +51,5 @@ def load_quantised(checkpoint: Checkpoint, *, bits: int, vocab_size: int) -> Ope
             f"model {checkpoint.path}: its weights take {mapped.nbytes / _BYTES_PER_GB:.1f} GB, "
             f"{free / _BYTES_PER_GB:.1f} GB are free; use a smaller model or --edge-quantization int4"
         )
-    engine = Engine(config, text, AudioShape.of(config), Weights(mapped))
-    return OpenVINOLM(engine, vocab_size=vocab_size)
+    engine = Engine(config, text, AudioShape.of(config), Weights(mapped), kernels=kernels)
+    return QuantisedLM(engine, vocab_size=vocab_size)

@@ -1,0 +1,191 @@
+"""The text model in 8 bits on our own kernels: its weights as they want them, its cache, its threads."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numba
+import numpy as np
+import torch
+from llvmlite.binding import get_host_cpu_features
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edgecloud.errors import ModelError
+from edgecloud.models.quantised.shapes import GROUP, TextShape
+from edgecloud.models.quantised.weights import Weights
+from edgecloud.models.vnni import kernels
+from edgecloud.models.vnni.tile import ROWS
+
+__all__ = ["Cache", "VNNIText", "suits"]
+
+_ROOM = 256
+"""Tokens set aside after a prompt; a longer answer doubles what there is."""
+_LOOKS = 100_000_000
+"""How often a thread looks for the others before it gives up: a minute or more."""
+_DEADLINE_S = 300.0
+_OFFSET = np.uint32(0x80808080)
+"""128 for each of four bytes: a signed byte becomes one without a sign."""
+
+
+def suits(shape: TextShape) -> bool:
+    """Whether this processor has the instructions, and the shape's widths can be grouped."""
+    features = get_host_cpu_features()
+    widths = (shape.hidden, shape.heads * shape.head_dim, shape.feed_forward)
+    return all(features.get(name) for name in ("avx512f", "avx512vnni")) and all(
+        width % 4 == 0 for width in widths
+    )
+
+
+def _group(columns: int) -> int:
+    """The largest divisor of ``columns`` up to 128 that is a multiple of 4."""
+    return next(size for size in range(min(GROUP, columns) // 4 * 4, 0, -4) if columns % size == 0)
+
+
+class Cache:
+    """Keys and values of one sequence, each ``(layers, kv heads, capacity, head dim)``."""
+
+    def __init__(self, shape: TextShape) -> None:
+        self.length = 0
+        self._shape = shape
+        self.memory = kernels.Cache(*self._empty(0))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes set aside."""
+        return sum(held.nbytes for held in self.memory)
+
+    def reserve(self, length: int) -> None:
+        """Have room for so many tokens."""
+        capacity = self.memory.keys.shape[2]
+        if length <= capacity:
+            return
+        new = self._empty(max(length + _ROOM, 2 * capacity))
+        for held, old in zip(new, self.memory, strict=True):
+            held[:, :, : self.length] = old[:, :, : self.length]
+        self.memory = kernels.Cache(*new)
+
+    def _empty(self, capacity: int) -> list[NDArray[np.float32]]:
+        of = self._shape
+        shape = (of.layers, of.kv_heads, capacity, of.head_dim)
+        return [np.empty(shape, np.float32) for _ in range(2)]
+
+
+class VNNIText:
+    """The text model, on as many threads as torch has: the cap of cores sets those."""
+
+    name = f"edgecloud VNNI kernels (numba {numba.__version__})"
+
+    def __init__(self, shape: TextShape, weights: Weights) -> None:
+        """Packs the weights; compiles the kernels where they are not yet, some seconds."""
+        self._shape = shape
+        self._threads = torch.get_num_threads()
+        self._text = _text(shape, weights)
+        self._others = ThreadPoolExecutor(max(1, self._threads - 1), "edgecloud-vnni")
+        turned = np.zeros((2, 1, shape.head_dim), np.float32)
+        self.run(np.zeros((1, shape.hidden), np.float32), turned, self.cache(), 1)
+
+    def cache(self) -> Cache:
+        """An empty one."""
+        return Cache(self._shape)
+
+    def run(
+        self,
+        embedded: NDArray[np.float32],
+        turned: NDArray[np.float32],
+        cache: Cache,
+        wanted: int,
+    ) -> Tensor:
+        """Append ``embedded (n, hidden)`` to ``cache``; ``turned (2, n, head dim)`` are the cosines and
+        sines of their positions. Returns ``(wanted, V) float32``: the logits of the last tokens.
+
+        Raises:
+            ModelError: the threads did not meet.
+        """
+        text, past, threads = self._text, cache.length, self._threads
+        end = past + len(embedded)
+        cache.reserve(end)
+        work = self._work(embedded, turned, end)
+        logits = np.empty((wanted, text.head.scales.shape[1]), np.float32)
+        given = (threads, text, cache.memory, work, past, logits)
+        others = [self._others.submit(kernels.forward, rank, *given) for rank in range(1, threads)]
+        kernels.forward(0, *given)
+        for other in others:
+            other.result(_DEADLINE_S)
+        if work.met[2]:
+            raise ModelError(
+                f"{threads} threads waited for each other in vain; are there as many cores?"
+            )
+        cache.length = end
+        return torch.from_numpy(logits[:, : self._shape.vocabulary])
+
+    def _work(
+        self, embedded: NDArray[np.float32], turned: NDArray[np.float32], end: int
+    ) -> kernels.Work:
+        text, count = self._text, len(embedded)
+        layer = (text.qkv, text.out, text.gate, text.down)
+        widest = max(matrices.scales.shape[1] for matrices in layer)
+        columns = max(matrices.columns for matrices in layer)
+        groups = max(m.columns // m.group for m in layer)
+        whole, other = np.empty((2, count, widest), np.float32)
+        return kernels.Work(
+            hidden=np.array(embedded, np.float32),
+            cos=np.ascontiguousarray(turned[0]),
+            sin=np.ascontiguousarray(turned[1]),
+            whole=whole,
+            other=other,
+            x=np.empty((count, columns), np.int8),
+            scales=np.empty((count, groups), np.float32),
+            sums=np.empty((count, groups), np.int32),
+            scores=np.empty((self._threads, end), np.float32),
+            met=np.array([0, _LOOKS, 0]),
+        )
+
+
+def _text(shape: TextShape, weights: Weights) -> kernels.Text:
+    names = [f"layers.{index}" for index in range(shape.layers)]
+    feed = shape.feed_forward
+    norms = [f"{name}.{norm}" for name in names for norm in ("attention_norm", "mlp_norm")]
+    return kernels.Text(
+        qkv=_packed(weights, [f"{name}.qkv" for name in names]),
+        out=_packed(weights, [f"{name}.out" for name in names]),
+        gate=_packed(weights, [f"{name}.gate_up" for name in names], slice(None, feed)),
+        up=_packed(weights, [f"{name}.gate_up" for name in names], slice(feed, None)),
+        down=_packed(weights, [f"{name}.down" for name in names]),
+        head=_packed(weights, ["head"]),
+        bias=np.stack([weights.vector(f"{name}.qkv.bias") for name in names]),
+        norms=np.stack([weights.vector(name) for name in (*norms, "norm")]),
+        epsilon=shape.epsilon,
+        heads=shape.heads,
+        kv_heads=shape.kv_heads,
+        head_dim=shape.head_dim,
+    )
+
+
+def _packed(weights: Weights, names: list[str], part: slice = slice(None)) -> kernels.Matrices:
+    """These matrices' rows of ``part``, 64 at a time, four columns of each together, 128 added."""
+    first = weights.matrix(names[0])
+    rows, columns = first.values[part].shape
+    blocks = -(-rows // ROWS)
+    memory = _aligned(len(names) * blocks * columns * ROWS)
+    packed = memory.reshape(len(names), -1)
+    scales = np.zeros((len(names), blocks * ROWS), np.float32)
+    for place, name in enumerate(names):
+        matrix = weights.matrix(name)
+        scales[place, :rows] = matrix.scales[part, 0]
+        fours = matrix.values[part].view(np.uint32)
+        into = packed[place].view(np.uint32).reshape(blocks, columns // 4, ROWS)
+        whole = rows // ROWS
+        by_block = fours[: whole * ROWS].reshape(whole, ROWS, -1).swapaxes(1, 2)
+        np.bitwise_xor(by_block, _OFFSET, out=into[:whole])
+        if rows % ROWS:
+            into[whole] = _OFFSET
+            into[whole, :, : rows % ROWS] = fours[whole * ROWS :].T ^ _OFFSET
+    return kernels.Matrices(packed, scales, columns, _group(columns))
+
+
+def _aligned(size: int) -> NDArray[np.uint8]:
+    """So many bytes from a multiple of 64 on."""
+    memory = np.empty(size + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + size]
