@@ -14,13 +14,14 @@ from edgecloud.hardware.profiles import profile
 from edgecloud.models.audio_lm import AudioLM
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.loading import Loaded, load
+from edgecloud.models.processor import Processor
 from edgecloud.models.quantised.loading import load_quantised
 from edgecloud.models.quantised.model import QuantisedLM
-from edgecloud.models.processor import Processor
 from edgecloud.models.reference import EDGE_CHECKPOINT
 from edgecloud.models.scripted import ScriptedModel, hashed
 from edgecloud.models.stages import StagedDecoder
 from tests.conformance.model_conformance import ModelConformance
+from tests.models.quantised.runs import RUNS
 
 
 class TestScriptedModel(ModelConformance):
@@ -75,7 +76,7 @@ def embedded_edge() -> tuple[Checkpoint, Processor]:
     return checkpoint, Processor(checkpoint)
 
 
-@pytest.fixture(scope="module", params=[8, 4], ids=["int8", "int4"])
+@pytest.fixture(scope="module", params=RUNS)
 def quantised(
     request: pytest.FixtureRequest,
     embedded_edge: tuple[Checkpoint, Processor],
@@ -84,7 +85,10 @@ def quantised(
     checkpoint, processor = embedded_edge
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        return load_quantised(checkpoint, bits=request.param, vocab_size=processor.vocab_size)
+        bits, kernels = request.param
+        return load_quantised(
+            checkpoint, bits=bits, vocab_size=processor.vocab_size, kernels=kernels
+        )
 
 
 class TestQuantisedWithText(ModelConformance):

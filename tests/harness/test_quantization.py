@@ -13,8 +13,8 @@ from edgecloud.config import resolve
 from edgecloud.harness import quantization
 from edgecloud.harness.quantization import Caption, equal_rate_threshold, evaluate
 from edgecloud.models.checkpoint import Checkpoint
-from edgecloud.models.quantised.convert import scheme
 from edgecloud.models.processor import Processor
+from edgecloud.models.quantised.convert import scheme
 
 
 @pytest.fixture(autouse=True)

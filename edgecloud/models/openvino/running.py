@@ -75,7 +75,9 @@ class Tower:
                 f"the features have {features.shape[0]} bands, "
                 f"the audio tower takes {self._shape.mel_bins}"
             )
-        found: NDArray[np.float32] = _inferred(self._request, audio_inputs(self._shape, features))[0]
+        found: NDArray[np.float32] = _inferred(self._request, audio_inputs(self._shape, features))[
+            0
+        ]
         return found.copy()
 
 

@@ -19,7 +19,7 @@ from edgecloud.models.cached import Cache
 from edgecloud.models.openvino.running import GraphText, Tower
 from edgecloud.models.quantised.shapes import AudioShape, TextShape, parameter_count
 from edgecloud.models.quantised.weights import Weights
-from edgecloud.models.vnni.text import VNNIText, suits
+from edgecloud.models.vnni.text import VNNIText, available, suits
 
 __all__ = ["Engine", "Kernels"]
 
@@ -73,13 +73,16 @@ class Engine:
         self._rotary = Qwen2_5OmniRotaryEmbedding(config.text_config)  # type: ignore[arg-type]
         self._turns = np.empty((2, 0, text.head_dim), np.float32)
         self._lock = threading.Lock()
-        suited = weights.matrix("layers.0.qkv").bits == 8 and suits(text)
-        if kernels == "vnni" and not suited:
-            raise ModelError("the kernels for AVX-512 VNNI take 8 bits and a processor that has it")
+        own = weights.matrix("layers.0.qkv").bits == 8 and available() and suits(text)
+        if kernels == "vnni" and not own:
+            raise ModelError(
+                "our own kernels take 8 bits, widths that are multiples of 4 and, on Linux or macOS, "
+                "a processor with AVX-512 VNNI"
+            )
         with weights.giving_back():
             self._text: TextRunner = (
                 VNNIText(text, weights)
-                if suited and kernels != "openvino"
+                if own and kernels != "openvino"
                 else GraphText(text, weights)
             )
             self._tower = None if audio is None else Tower(audio, weights)

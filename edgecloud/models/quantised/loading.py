@@ -7,8 +7,8 @@ import psutil
 from edgecloud.errors import CheckpointError, ModelError, OutOfMemoryError
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.quantised.convert import cached, scheme
-from edgecloud.models.quantised.file import Mapped
 from edgecloud.models.quantised.engine import Engine, Kernels
+from edgecloud.models.quantised.file import Mapped
 from edgecloud.models.quantised.model import QuantisedLM
 from edgecloud.models.quantised.shapes import AudioShape, TextShape, thinker_config
 from edgecloud.models.quantised.weights import Weights

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniThinkerConfig
 
 from edgecloud.models.quantised.convert import specs_of
-from edgecloud.models.quantised.file import Mapped, Spec, TensorWriter
 from edgecloud.models.quantised.engine import Engine, Kernels
+from edgecloud.models.quantised.file import Mapped, Spec, TensorWriter
 from edgecloud.models.quantised.model import QuantisedLM
 from edgecloud.models.quantised.shapes import AudioShape, TextShape, entries
 from edgecloud.models.quantised.weights import Weights

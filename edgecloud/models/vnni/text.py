@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import os
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any
 
 import numba
 import numpy as np
@@ -17,24 +19,30 @@ from edgecloud.models.quantised.weights import Weights
 from edgecloud.models.vnni import kernels
 from edgecloud.models.vnni.tile import ROWS
 
-__all__ = ["Cache", "VNNIText", "suits"]
+__all__ = ["Cache", "VNNIText", "available", "suits"]
 
 _ROOM = 256
 """Tokens set aside after a prompt; a longer answer doubles what there is."""
 _LOOKS = 100_000_000
-"""How often a thread looks for the others before it gives up: a minute or more."""
-_DEADLINE_S = 300.0
+"""How often a thread looks for the others before it gives up: half a minute or more."""
+_DEADLINE_S = 60.0
+"""What the other threads are given to end after the first."""
 _OFFSET = np.uint32(0x80808080)
 """128 for each of four bytes: a signed byte becomes one without a sign."""
 
 
-def suits(shape: TextShape) -> bool:
-    """Whether this processor has the instructions, and the shape's widths can be grouped."""
+def available() -> bool:
+    """Whether this processor has the instructions, and the system what threads wait by."""
     features = get_host_cpu_features()
-    widths = (shape.hidden, shape.heads * shape.head_dim, shape.feed_forward)
-    return all(features.get(name) for name in ("avx512f", "avx512vnni")) and all(
-        width % 4 == 0 for width in widths
+    return hasattr(os, "sched_yield") and all(
+        features.get(name) for name in ("avx512f", "avx512vnni")
     )
+
+
+def suits(shape: TextShape) -> bool:
+    """Whether the widths of ``shape`` can be cut into groups of four columns and more."""
+    widths = (shape.hidden, shape.heads * shape.head_dim, shape.feed_forward)
+    return all(width % 4 == 0 for width in widths)
 
 
 def _group(columns: int) -> int:
@@ -107,15 +115,16 @@ class VNNIText:
         cache.reserve(end)
         work = self._work(embedded, turned, end)
         logits = np.empty((wanted, text.head.scales.shape[1]), np.float32)
-        given = (threads, text, cache.memory, work, past, logits)
+        given: tuple[Any, ...] = (threads, text, cache.memory, work, past, logits)
         others = [self._others.submit(kernels.forward, rank, *given) for rank in range(1, threads)]
         kernels.forward(0, *given)
-        for other in others:
-            other.result(_DEADLINE_S)
-        if work.met[2]:
+        if wait(others, _DEADLINE_S).not_done or work.met[2]:
             raise ModelError(
-                f"{threads} threads waited for each other in vain; are there as many cores?"
+                f"the {threads} threads of the int8 kernels waited for each other in vain; give the "
+                "process as many cores, or fewer threads with --max-cpu-cores"
             )
+        for other in others:
+            other.result()
         cache.length = end
         return torch.from_numpy(logits[:, : self._shape.vocabulary])
 
@@ -176,7 +185,7 @@ def _packed(weights: Weights, names: list[str], part: slice = slice(None)) -> ke
         fours = matrix.values[part].view(np.uint32)
         into = packed[place].view(np.uint32).reshape(blocks, columns // 4, ROWS)
         whole = rows // ROWS
-        by_block = fours[: whole * ROWS].reshape(whole, ROWS, -1).swapaxes(1, 2)
+        by_block = fours[: whole * ROWS].reshape(whole, ROWS, columns // 4).swapaxes(1, 2)
         np.bitwise_xor(by_block, _OFFSET, out=into[:whole])
         if rows % ROWS:
             into[whole] = _OFFSET

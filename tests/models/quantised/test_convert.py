@@ -12,11 +12,11 @@ from safetensors.torch import load_file, save_file
 
 from edgecloud.errors import CheckpointError, OutputError
 from edgecloud.models.checkpoint import Checkpoint
+from edgecloud.models.processor import Processor
 from edgecloud.models.quantised.convert import cached, convert, scheme
 from edgecloud.models.quantised.file import Mapped
 from edgecloud.models.quantised.shapes import AudioShape, TextShape, entries, thinker_config
 from edgecloud.models.quantised.weights import Matrix, dequantise
-from edgecloud.models.processor import Processor
 
 PEAK = """
 import resource, sys

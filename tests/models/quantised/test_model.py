@@ -15,13 +15,16 @@ from edgecloud.errors import CheckpointError, ConfigError, ModelError
 from edgecloud.models.audio_lm import AudioLM
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.edge import load_edge
+from edgecloud.models.openvino.running import Cache
+from edgecloud.models.processor import Processor
 from edgecloud.models.quantised.convert import convert
+from edgecloud.models.quantised.engine import Kernels
 from edgecloud.models.quantised.loading import load_quantised
-from edgecloud.models.quantised.model import Cache, QuantisedLM
+from edgecloud.models.quantised.model import QuantisedLM
 from edgecloud.models.quantised.random import random_model
 from edgecloud.models.quantised.shapes import TextShape, thinker_config
-from edgecloud.models.processor import Processor
 from edgecloud.models.reference import CLOUD_CHECKPOINT, EDGE_CHECKPOINT
+from tests.models.quantised.runs import RUNS, VNNI
 
 TOKENS = 24
 CLIPS = 3
@@ -41,7 +44,7 @@ class Pair:
     def __init__(self, folder: Path) -> None:
         self.checkpoint = Checkpoint.open(folder)
         self.processor = Processor(self.checkpoint)
-        self._quantised: dict[int, QuantisedLM] = {}
+        self._quantised: dict[tuple[int, Kernels | None], QuantisedLM] = {}
         size = self.processor.vocab_size
         self.exact = AudioLM.load(self.checkpoint, vocab_size=size, device="cpu", dtype="float32")
         self.prompts, self.captions, self.logits = [], [], []
@@ -58,11 +61,13 @@ class Pair:
             self.captions.append([int(row.argmax()) for row in rows[:-1]])
             self.logits.append(torch.stack(rows))
 
-    def quantised(self, bits: int) -> QuantisedLM:
-        if bits not in self._quantised:
+    def quantised(self, bits: int, kernels: Kernels | None = None) -> QuantisedLM:
+        if (bits, kernels) not in self._quantised:
             size = self.processor.vocab_size
-            self._quantised[bits] = load_quantised(self.checkpoint, bits=bits, vocab_size=size)
-        return self._quantised[bits].fresh()
+            self._quantised[bits, kernels] = load_quantised(
+                self.checkpoint, bits=bits, vocab_size=size, kernels=kernels
+            )
+        return self._quantised[bits, kernels].fresh()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -82,9 +87,10 @@ def pair(side: str) -> Pair:
     return Pair(EDGE_CHECKPOINT if side == "edge" else CLOUD_CHECKPOINT)
 
 
-@pytest.mark.parametrize("bits", [8, 4])
-def test_logits_stay_near_those_of_float32(side: str, pair: Pair, bits: int) -> None:
-    model = pair.quantised(bits)
+@pytest.mark.parametrize("run", RUNS)
+def test_logits_stay_near_those_of_float32(side: str, pair: Pair, run: tuple[int, Kernels]) -> None:
+    bits, kernels = run
+    model = pair.quantised(bits, kernels)
     error, equal = ALLOWED[side, bits]
     errors, same = [], []
     for prompt, caption, logits in zip(pair.prompts, pair.captions, pair.logits, strict=True):
@@ -95,9 +101,38 @@ def test_logits_stay_near_those_of_float32(side: str, pair: Pair, bits: int) -> 
     assert np.mean(same) >= equal
 
 
-@pytest.mark.parametrize("bits", [8, 4])
-def test_what_was_rewound_comes_back_bit_by_bit(pair: Pair, bits: int) -> None:
-    model = pair.quantised(bits)
+@VNNI
+def test_our_own_kernels_and_the_engine_agree(pair: Pair) -> None:
+    own, engine = pair.quantised(8, "vnni"), pair.quantised(8, "openvino")
+    assert own.engine_name.startswith("edgecloud VNNI kernels")
+    assert engine.engine_name.startswith("OpenVINO")
+    for prompt, caption in zip(pair.prompts, pair.captions, strict=True):
+        found, expected = (
+            torch.cat([model.prefill(prompt)[None], model.extend(caption)])
+            for model in (own, engine)
+        )
+        error = (found - expected).square().mean().sqrt() / expected.std()
+        assert error < 0.03
+
+
+@VNNI
+def test_one_by_one_or_together_gives_the_same_bits(pair: Pair) -> None:
+    model = pair.quantised(8, "vnni")
+    prompt, caption = pair.prompts[0], pair.captions[0]
+    model.prefill(prompt)
+    together = model.extend(caption)
+    for sizes in ([1] * len(caption), [2, 3, 7, len(caption) - 12]):
+        model.rewind(prompt.length)
+        parts, first = [], 0
+        for size in sizes:
+            parts.append(model.extend(caption[first : first + size]))
+            first += size
+        assert torch.equal(torch.cat(parts), together)
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_what_was_rewound_comes_back_bit_by_bit(pair: Pair, run: tuple[int, Kernels]) -> None:
+    model = pair.quantised(*run)
     prompt, caption = pair.prompts[0], pair.captions[0]
     model.prefill(prompt)
     once = model.extend(caption[:8]), model.extend(caption[8:9]), model.extend(caption[9:14])
@@ -168,6 +203,21 @@ def test_a_random_model_of_a_shape_runs_and_repeats_with_its_seed(tiny_checkpoin
     assert not torch.equal(one, other)
 
 
+def test_our_own_kernels_refuse_4_bits(pair: Pair) -> None:
+    with pytest.raises(ModelError, match="our own kernels take 8 bits"):
+        pair.quantised(4, "vnni")
+
+
+def test_without_the_instructions_the_engine_takes_over(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgecloud.models.quantised.engine.available", lambda: False)
+    loaded = load_edge(
+        "tiny", str(tiny_checkpoint), device="cpu", dtype="auto", quantization="int8"
+    )
+    assert loaded.facts["engine"].startswith("OpenVINO")
+
+
 def test_other_bits_than_the_folder_holds_are_told(pair: Pair, tmp_path: Path) -> None:
     convert(pair.checkpoint, tmp_path / "out", bits=4)
     quantised = Checkpoint.open(tmp_path / "out")
@@ -217,7 +267,8 @@ def test_each_quantisation_loads_and_says_so(
 def test_without_openvino_the_extra_is_named(
     tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in [name for name in sys.modules if name.startswith("edgecloud.models.openvino.")]:
+    parts = ("edgecloud.models.openvino.", "edgecloud.models.quantised.")
+    for name in [name for name in sys.modules if name.startswith(parts)]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(ModelError, match=r"edgecloud\[openvino\]"):
