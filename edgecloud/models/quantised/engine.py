@@ -58,8 +58,8 @@ class Engine:
         *,
         kernels: Kernels | None = None,
     ) -> None:
-        """Everything is packed and compiled. ``kernels`` run the text model; ``None``: our own in 8
-        bits where the processor has what they need, else OpenVINO.
+        """Everything is packed and compiled. ``kernels`` run the text model; ``None``: our own
+        where the processor has what they need, else OpenVINO.
 
         The packed weights are a copy, so the pages that they were read from are given back, all
         along: they never add up to a second copy.
@@ -73,11 +73,11 @@ class Engine:
         self._rotary = Qwen2_5OmniRotaryEmbedding(config.text_config)  # type: ignore[arg-type]
         self._turns = np.empty((2, 0, text.head_dim), np.float32)
         self._lock = threading.Lock()
-        own = weights.matrix("layers.0.qkv").bits == 8 and available() and suits(text)
+        own = available() and suits(text, weights.matrix("layers.0.qkv").bits)
         if kernels == "vnni" and not own:
             raise ModelError(
-                "our own kernels take 8 bits, widths that are multiples of 4 and, on Linux or macOS, "
-                "a processor with AVX-512 VNNI"
+                "our own kernels take a processor with AVX-512 VNNI, on Linux or macOS, and widths "
+                "that are multiples of 4 in 8 bits and of 8 in 4"
             )
         with weights.giving_back():
             self._text: TextRunner = (

@@ -17,7 +17,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from edgecloud.models.vnni.tile import ROWS, TOKENS, tiles
+from edgecloud.models.vnni.tile import ROWS, TOKENS, tile4, tile8
 
 __all__ = ["Cache", "Matrices", "Text", "Work", "forward"]
 
@@ -25,7 +25,6 @@ Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
-_1, _2, _3, _4, _5, _6 = tiles()
 _AT_ONCE = 2048
 """Columns of a matrix that go over all tokens before the next: 64 rows of them stay in a core's cache."""
 _SPINS = 4096
@@ -35,12 +34,15 @@ _yield = types.ExternalFunction("sched_yield", types.int32())
 
 class Matrices(NamedTuple):
     """One kind of matrix, of all layers: ``weights (layers, bytes)``, as tiles want them; ``scales
-    (layers, rows)``; ``group`` columns share a scale of the activations."""
+    (layers, rows)``, of what a product gives; ``grouped (layers, groups, rows)``, within it, in 4 bits.
+    ``group`` columns share a scale of the activations."""
 
     weights: Bytes
     scales: Floats
+    grouped: Floats
     columns: int
     group: int
+    bits: int
 
 
 class Text(NamedTuple):
@@ -154,8 +156,10 @@ def _share(total: int, rank: int, threads: int) -> tuple[int, int]:
 
 
 @njit(error_model="numpy", cache=True, fastmath={"reassoc", "contract", "nsz", "nnan"})
-def _quantise(row: Floats, group: int, x: Any, scales: Floats, sums: Any) -> None:
-    """``row`` as bytes, in groups with a scale each; and -128 times the groups' sums."""
+def _quantise(row: Floats, of: Any, x: Any, scales: Floats, sums: Any) -> None:
+    """``row`` as bytes for matrices ``of``, in groups with a scale each; and the groups' sums, times what
+    was added to the weights, negative."""
+    group, added = of.group, np.int32(-128 if of.bits == 8 else -8)
     for g in range(len(row) // group):
         own = slice(g * group, (g + 1) * group)
         part, into = row[own], x[own]
@@ -169,7 +173,7 @@ def _quantise(row: Floats, group: int, x: Any, scales: Floats, sums: Any) -> Non
             value = np.int32(np.rint(part[i] * inverse))
             into[i] = value
             total += value
-        sums[g] = np.int32(-128) * total
+        sums[g] = added * total
 
 
 @njit(error_model="numpy", cache=True, fastmath={"reassoc", "contract", "nsz"})
@@ -183,20 +187,20 @@ def _norm(row: Floats, weight: Floats, epsilon: float, normed: Floats) -> None:
 
 
 @njit(error_model="numpy", cache=True)
-def _take(work: Work, rows: Floats, first: int, last: int, width: int, group: int) -> None:
-    """Quantise ``rows`` of some tokens for the next product."""
+def _take(work: Work, rows: Floats, first: int, last: int, of: Matrices) -> None:
+    """Quantise ``rows`` of some tokens for matrices ``of``."""
     for t in range(first, last):
-        _quantise(rows[t, :width], group, work.x[t], work.scales[t], work.sums[t])
+        _quantise(rows[t, : of.columns], of, work.x[t], work.scales[t], work.sums[t])
 
 
 @njit(error_model="numpy", cache=True)
-def _normed(text: Text, work: Work, index: int, group: int, first: int, last: int) -> None:
-    """Norm ``index`` of some tokens, quantised."""
+def _normed(text: Text, work: Work, index: int, of: Matrices, first: int, last: int) -> None:
+    """Norm ``index`` of some tokens, quantised for matrices ``of``."""
     width = text.norms.shape[1]
     for t in range(first, last):
         normed = work.other[t, :width]
         _norm(work.hidden[t], text.norms[index], text.epsilon, normed)
-        _quantise(normed, group, work.x[t], work.scales[t], work.sums[t])
+        _quantise(normed, of, work.x[t], work.scales[t], work.sums[t])
 
 
 @njit(error_model="numpy", cache=True)
@@ -204,8 +208,8 @@ def _product(
     matrices: Matrices, layer: int, work: Work, out: Floats, tokens: tuple[int, int], blocks: Any
 ) -> None:
     """Matrix times ``x`` of the tokens, without the rows' scales, in the columns of ``blocks``."""
-    weights = matrices.weights[layer].ctypes.data
-    columns, group = matrices.columns, matrices.group
+    weights, grouped = matrices.weights[layer].ctypes.data, matrices.grouped.ctypes.data
+    columns, group, rows = matrices.columns, matrices.group, matrices.scales.shape[1]
     x, scales, sums = work.x.ctypes.data, work.scales.ctypes.data, work.sums.ctypes.data
     stride, width, wide = work.x.shape[1], work.scales.shape[1], out.shape[1]
     first, last = tokens
@@ -214,26 +218,19 @@ def _product(
     size = -(-count // -(-count // TOKENS))
     for block in range(blocks[0], blocks[1]):
         for g in range(0, groups, at_once):
-            some, carry = min(at_once, groups - g), min(g, 1)
-            w = weights + (block * columns + g * group) * ROWS
+            some = min(at_once, groups - g)
+            w = weights + (block * columns + g * group) * ROWS * matrices.bits // 8
+            r = grouped + 4 * ((layer * groups + g) * rows + block * ROWS)
             for t in range(first, last, size):
                 a, number = x + t * stride + g * group, 4 * (t * width + g)
-                o = out.ctypes.data + 4 * ((t - first) * wide + block * ROWS)
                 s, z = scales + number, sums + number
-                given = (w, a, stride, s, z, width, some, group // 4, carry, o, wide)
+                o = out.ctypes.data + 4 * ((t - first) * wide + block * ROWS)
                 n = min(size, last - t)
-                if n == 1:
-                    _1(given)
-                elif n == 2:
-                    _2(given)
-                elif n == 3:
-                    _3(given)
-                elif n == 4:
-                    _4(given)
-                elif n == 5:
-                    _5(given)
+                given = (n, w, r, rows, a, stride, s, z, width, some, group // 4, g, o, wide)
+                if matrices.bits == 8:
+                    tile8(given)
                 else:
-                    _6(given)
+                    tile4(given)
 
 
 @njit(error_model="numpy", cache=True)
@@ -347,7 +344,7 @@ def forward(
     narrow = _share(text.out.scales.shape[1] // ROWS, rank, threads)
     broad = _share(text.gate.scales.shape[1] // ROWS, rank, threads)
     for layer in range(layers):
-        _normed(text, work, 2 * layer, text.qkv.group, first, last)
+        _normed(text, work, 2 * layer, text.qkv, first, last)
         _wait(work.met, threads)
         _product(text.qkv, layer, work, work.whole, everyone, rows)
         _wait(work.met, threads)
@@ -355,24 +352,24 @@ def forward(
         _wait(work.met, threads)
         _attend(text, cache, layer, work, past, rank, threads)
         _wait(work.met, threads)
-        _take(work, work.other, first, last, text.out.columns, text.out.group)
+        _take(work, work.other, first, last, text.out)
         _wait(work.met, threads)
         _product(text.out, layer, work, work.whole, everyone, narrow)
         _add(work.hidden, work.whole, text.out.scales[layer], narrow)
         _wait(work.met, threads)
-        _normed(text, work, 2 * layer + 1, text.gate.group, first, last)
+        _normed(text, work, 2 * layer + 1, text.gate, first, last)
         _wait(work.met, threads)
         _product(text.gate, layer, work, work.whole, everyone, broad)
         _product(text.up, layer, work, work.other, everyone, broad)
         _gated(work, text.gate.scales[layer], text.up.scales[layer], broad)
         _wait(work.met, threads)
-        _take(work, work.whole, first, last, text.down.columns, text.down.group)
+        _take(work, work.whole, first, last, text.down)
         _wait(work.met, threads)
         _product(text.down, layer, work, work.other, everyone, narrow)
         _add(work.hidden, work.other, text.down.scales[layer], narrow)
         _wait(work.met, threads)
     first, last = _share(wanted, rank, threads)
-    _normed(text, work, 2 * layers, text.head.group, n - wanted + first, n - wanted + last)
+    _normed(text, work, 2 * layers, text.head, n - wanted + first, n - wanted + last)
     _wait(work.met, threads)
     ends = _share(text.head.scales.shape[1] // ROWS, rank, threads)
     _product(text.head, 0, work, logits, (n - wanted, n), ends)

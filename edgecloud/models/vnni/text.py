@@ -1,4 +1,4 @@
-"""The text model in 8 bits on our own kernels: its weights as they want them, its cache, its threads."""
+"""The text model on our own kernels: its weights as they want them, its cache, its threads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgecloud.errors import ModelError
-from edgecloud.models.quantised.shapes import GROUP, TextShape
+from edgecloud.models.quantised.shapes import GROUP, TextShape, group_size
 from edgecloud.models.quantised.weights import Weights
 from edgecloud.models.vnni import kernels
 from edgecloud.models.vnni.tile import ROWS
@@ -27,8 +27,8 @@ _LOOKS = 100_000_000
 """How often a thread looks for the others before it gives up: half a minute or more."""
 _DEADLINE_S = 60.0
 """What the other threads are given to end after the first."""
-_OFFSET = np.uint32(0x80808080)
-"""128 for each of four bytes: a signed byte becomes one without a sign."""
+_OFFSETS = {8: np.uint32(0x80808080), 4: np.uint32(0x88888888)}
+"""By bits, half the range in each place: a number with a sign becomes one without."""
 
 
 def available() -> bool:
@@ -39,15 +39,20 @@ def available() -> bool:
     )
 
 
-def suits(shape: TextShape) -> bool:
-    """Whether the widths of ``shape`` can be cut into groups of four columns and more."""
+def suits(shape: TextShape, bits: int) -> bool:
+    """Whether the columns of ``shape`` can be cut into groups that tiles can take."""
     widths = (shape.hidden, shape.heads * shape.head_dim, shape.feed_forward)
-    return all(width % 4 == 0 for width in widths)
+    return all(_group(columns, bits) for columns in widths)
 
 
-def _group(columns: int) -> int:
-    """The largest divisor of ``columns`` up to 128 that is a multiple of 4."""
-    return next(size for size in range(min(GROUP, columns) // 4 * 4, 0, -4) if columns % size == 0)
+def _group(columns: int, bits: int) -> int:
+    """Columns that share a scale of the activations; 0: there is no such size. In 4 bits those that
+    share one of the weights, else the largest divisor up to 128 that tiles can take."""
+    if bits == 4:
+        size = group_size(columns, bits)
+        return size if size % 8 == 0 else 0
+    sizes = range(min(GROUP, columns) // 4 * 4, 0, -4)
+    return next((size for size in sizes if columns % size == 0), 0)
 
 
 class Cache:
@@ -135,7 +140,7 @@ class VNNIText:
         layer = (text.qkv, text.out, text.gate, text.down)
         widest = max(matrices.scales.shape[1] for matrices in layer)
         columns = max(matrices.columns for matrices in layer)
-        groups = max(m.columns // m.group for m in layer)
+        groups = max(m.columns // m.group for m in (*layer, text.head))
         whole, other = np.empty((2, count, widest), np.float32)
         return kernels.Work(
             hidden=np.array(embedded, np.float32),
@@ -172,25 +177,34 @@ def _text(shape: TextShape, weights: Weights) -> kernels.Text:
 
 
 def _packed(weights: Weights, names: list[str], part: slice = slice(None)) -> kernels.Matrices:
-    """These matrices' rows of ``part``, 64 at a time, four columns of each together, 128 added."""
+    """These matrices' rows of ``part``, as tiles want them."""
     first = weights.matrix(names[0])
-    rows, columns = first.values[part].shape
-    blocks = -(-rows // ROWS)
-    memory = _aligned(len(names) * blocks * columns * ROWS)
+    rows, columns, bits = len(first.values[part]), first.shape[1], first.bits
+    blocks, groups = -(-rows // ROWS), first.scales.shape[1]
+    memory = _aligned(len(names) * blocks * ROWS * columns * bits // 8)
     packed = memory.reshape(len(names), -1)
-    scales = np.zeros((len(names), blocks * ROWS), np.float32)
+    scales = np.zeros((len(names), groups, blocks * ROWS), np.float32)
     for place, name in enumerate(names):
         matrix = weights.matrix(name)
-        scales[place, :rows] = matrix.scales[part, 0]
-        fours = matrix.values[part].view(np.uint32)
-        into = packed[place].view(np.uint32).reshape(blocks, columns // 4, ROWS)
-        whole = rows // ROWS
-        by_block = fours[: whole * ROWS].reshape(whole, ROWS, columns // 4).swapaxes(1, 2)
-        np.bitwise_xor(by_block, _OFFSET, out=into[:whole])
-        if rows % ROWS:
-            into[whole] = _OFFSET
-            into[whole, :, : rows % ROWS] = fours[whole * ROWS :].T ^ _OFFSET
-    return kernels.Matrices(packed, scales, columns, _group(columns))
+        scales[place, :, :rows] = matrix.scales[part].T
+        into = packed[place].view(np.uint32).reshape(blocks, -1, ROWS)
+        for block in range(blocks):
+            own = slice(block * ROWS, min((block + 1) * ROWS, rows))
+            fours = matrix.values[part][own].view(np.uint32)
+            into[block] = _OFFSETS[bits]
+            into[block, :, : len(fours)] ^= (_halves(fours) if bits == 4 else fours).T
+    per_row = scales[:, 0] if bits == 8 else np.ones_like(scales[:, 0])
+    grouped = scales if bits == 4 else np.empty((len(names), 0, 0), np.float32)
+    return kernels.Matrices(packed, per_row, grouped, columns, _group(columns, bits), bits)
+
+
+def _halves(eights: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Eight columns of 4 bits in a number each: the first four into the low halves of its bytes, the
+    others into the high ones."""
+    low, high = eights & 0xFFFF, eights >> 16
+    low, high = (((x | x << 8) & 0x00FF00FF) for x in (low, high))
+    low, high = (((x | x << 4) & 0x0F0F0F0F) for x in (low, high))
+    return low | high << 4
 
 
 def _aligned(size: int) -> NDArray[np.uint8]:

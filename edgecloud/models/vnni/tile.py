@@ -1,4 +1,4 @@
-"""The innermost loop: 64 rows of an 8-bit matrix times up to six tokens, in the processor's own words.
+"""The innermost loop: 64 rows of a matrix times up to six tokens, in the processor's own words.
 
 AVX-512 VNNI multiplies 64 pairs of bytes in one instruction, the bytes of a weight without a sign. It
 has no name in Python, so that the loop is written in LLVM's terms here and compiled by numba into the
@@ -16,53 +16,66 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["LANES", "ROWS", "TOKENS", "tiles"]
+__all__ = ["LANES", "ROWS", "TOKENS", "tile4", "tile8"]
 
 LANES = 16
 """Numbers of 32 bits in a register."""
 _REGISTERS = 4
 ROWS = LANES * _REGISTERS
-"""Rows of a matrix that lie together: ``[columns / 4][rows][4]`` bytes."""
+"""Rows of a matrix that lie together."""
 TOKENS = 6
 """The most tokens at a time: 6 x 4 sums and 4 registers of weights are what a core can hold."""
 
-_BYTE, _INT, _LONG, _FLOAT = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatType()
+_INT, _LONG, _FLOAT = ir.IntType(32), ir.IntType(64), ir.FloatType()
 _INTS, _FLOATS = ir.VectorType(_INT, LANES), ir.VectorType(_FLOAT, LANES)
 
 
-def tiles() -> tuple[Callable[[Sequence[int]], None], ...]:
-    """For 1 … ``TOKENS`` tokens, a function that compiled code can call (addresses are integers, all in one tuple)::
+def _tile(bits: int) -> Callable[[Sequence[int]], None]:
+    """A function that compiled code can call (addresses are integers, all in one tuple)::
 
-        tile((weights, x, columns, scales, sums, width, groups, quads, carry, out, stride))
+        tile((tokens, weights, rows, width_rows, x, columns, scales, sums, width, groups, fours,
+              carry, out, stride))
 
-    ``weights``: 64 rows from the first group on, 128 added to each; ``x``: int8 of the first token,
-    tokens ``columns`` bytes apart; ``scales`` float32 and ``sums`` int32, -128 times the sum of ``x``,
-    of each group, tokens ``width`` numbers apart; ``groups`` of ``quads`` times four columns. Adds to
-    ``out`` where ``carry`` is 1, else writes: 64 float32 a token, tokens ``stride`` numbers apart.
-    Sums in a group are exact and groups are added one after the other, so that what a token gets
-    does not hang on how many are with it.
+    ``tokens``, 1 … ``TOKENS``. ``weights``: 64 rows from the first group on, in 8 bits as ``[columns /
+    4][rows][4]`` bytes, 128 added to each; in 4 as ``[columns / 8][rows][4]``, 8 added, the first four
+    columns in the bytes' low halves. ``x``: int8 of the first token, tokens ``columns`` bytes apart.
+    ``scales`` float32 and ``sums`` int32 of each group of ``x``, tokens ``width`` numbers apart: the sum
+    of ``x`` times what was added to weights, negative. ``groups`` of so many ``fours`` of columns. In 4
+    bits ``rows``: float32 scales of the rows, groups ``width_rows`` apart. Adds to ``out`` where
+    ``carry`` is not 0, else writes: 64 float32 a token, tokens ``stride`` numbers apart.
+
+    Sums in a group are exact and groups are added one after the other, so that what a token gets does
+    not hang on how many are with it.
     """
-    return tuple(_tile(count) for count in range(1, TOKENS + 1))
 
-
-def _tile(count: int) -> Callable[[Sequence[int]], None]:
     @intrinsic
     def tile(typing: Any, numbers: Any) -> Any:
         def emit(context: Any, builder: Any, _: Any, args: Sequence[Any]) -> Any:
-            _Emitter(builder, count).tile(*cgutils.unpack_tuple(builder, args[0]))
+            tokens, *given = cgutils.unpack_tuple(builder, args[0])
+            after = builder.append_basic_block("done")
+            choice = builder.switch(tokens, after)
+            for count in range(1, TOKENS + 1):
+                block = builder.append_basic_block(f"tokens.{count}")
+                choice.add_case(_long(count), block)
+                builder.position_at_end(block)
+                _Emitter(builder, count, bits).tile(*given)
+                builder.branch(after)
+            builder.position_at_end(after)
             return context.get_dummy_value()
 
-        return types.void(types.UniTuple(types.int64, 11)), emit
+        return types.void(types.UniTuple(types.int64, 14)), emit
 
-    return tile  # type: ignore[no-any-return]
+    found: Callable[[Sequence[int]], None] = tile
+    return found
 
 
 class _Emitter:
     """Writes one tile's instructions: a loop over groups, in it one over four columns at a time."""
 
-    def __init__(self, builder: Any, count: int) -> None:
+    def __init__(self, builder: Any, count: int, bits: int) -> None:
         self.builder = builder
         self.tokens = range(count)
+        self.bits = bits
         kinds = {"x86.avx512.vpdpbusd.512": _INTS, "fma.v16f32": _FLOATS}
         self.dot, self.fused = (
             cgutils.get_or_insert_function(
@@ -74,13 +87,15 @@ class _Emitter:
     def tile(
         self,
         weights: Any,
+        rows: Any,
+        width_rows: Any,
         x: Any,
         columns: Any,
         scales: Any,
         sums: Any,
         width: Any,
         groups: Any,
-        quads: Any,
+        fours: Any,
         carry: Any,
         out: Any,
         stride: Any,
@@ -91,6 +106,8 @@ class _Emitter:
             for t in self.tokens
             for register in range(_REGISTERS)
         ]
+        if self.bits == 4:
+            fours = b.lshr(fours, _long(1))
         with self.loop(groups, [weights, x, *self.begun(carry, places)]) as group:
             weights_at, x_at, *totals = group.state
 
@@ -102,30 +119,53 @@ class _Emitter:
                 ]
                 return [spread for number in found for spread in [self.spread(number)] * _REGISTERS]
 
-            with self.loop(quads, [weights_at, x_at, *of_token(sums, _INT)]) as quad:
-                weights_at, x_at, *dots = quad.state
+            with self.loop(fours, [weights_at, x_at, *of_token(sums, _INT)]) as four:
+                weights_at, x_at, *dots = four.state
                 held = [
                     self.load(b.add(weights_at, _long(4 * LANES * register)), _INTS, align=64)
                     for register in range(_REGISTERS)
                 ]
-                fours = [
-                    self.spread(self.load(b.add(x_at, b.mul(columns, _long(t))), _INT))
-                    for t in self.tokens
+                for place, bytes_ in enumerate(self.unpacked(held)):
+                    known = [
+                        self.spread(
+                            self.load(
+                                b.add(x_at, b.add(b.mul(columns, _long(t)), _long(4 * place))), _INT
+                            )
+                        )
+                        for t in self.tokens
+                    ]
+                    pairs = [(given, weight) for given in known for weight in bytes_]
+                    dots = [
+                        b.call(self.dot, [old, weight, given])
+                        for old, (given, weight) in zip(dots, pairs, strict=True)
+                    ]
+                read = b.add(weights_at, _long(4 * ROWS))
+                four.state = [read, b.add(x_at, _long(32 // self.bits)), *dots]
+            weights_at, x_at, *dots = four.state
+            found = [b.sitofp(dot, _FLOATS) for dot in dots]
+            if self.bits == 4:
+                first = b.mul(width_rows, group.index)
+                of_rows = [
+                    self.load(self.at(rows, b.add(first, _long(LANES * register))), _FLOATS)
+                    for register in range(_REGISTERS)
                 ]
-                pairs = [(four, weight) for four in fours for weight in held]
-                dots = [
-                    b.call(self.dot, [old, weight, four])
-                    for old, (four, weight) in zip(dots, pairs, strict=True)
-                ]
-                quad.state = [b.add(weights_at, _long(4 * ROWS)), b.add(x_at, _long(4)), *dots]
-            weights_at, x_at, *dots = quad.state
+                found = [b.fmul(f, of_rows[i % _REGISTERS]) for i, f in enumerate(found)]
             totals = [
-                b.call(self.fused, [b.sitofp(dot, _FLOATS), scale, old])
-                for dot, scale, old in zip(dots, of_token(scales, _FLOAT), totals, strict=True)
+                b.call(self.fused, [value, scale, old])
+                for value, scale, old in zip(found, of_token(scales, _FLOAT), totals, strict=True)
             ]
             group.state = [weights_at, x_at, *totals]
         for place, total in zip(places, group.state[2:], strict=True):
             self.store(total, place)
+
+    def unpacked(self, held: list[Any]) -> list[list[Any]]:
+        """Registers of weights as bytes: of four columns, or in 4 bits of twice four."""
+        if self.bits == 8:
+            return [held]
+        b = self.builder
+        low = ir.Constant(_INTS, [0x0F0F0F0F] * LANES)
+        four = ir.Constant(_INTS, [4] * LANES)
+        return [[b.and_(v, low) for v in held], [b.and_(b.lshr(v, four), low) for v in held]]
 
     def begun(self, carry: Any, places: list[Any]) -> list[Any]:
         """What is at ``places`` where ``carry`` is not 0, else zeros."""
@@ -202,3 +242,6 @@ class _Loop:
 
 def _long(value: int) -> Any:
     return ir.Constant(_LONG, value)
+
+
+tile8, tile4 = _tile(8), _tile(4)

@@ -102,8 +102,9 @@ def test_logits_stay_near_those_of_float32(side: str, pair: Pair, run: tuple[int
 
 
 @VNNI
-def test_our_own_kernels_and_the_engine_agree(pair: Pair) -> None:
-    own, engine = pair.quantised(8, "vnni"), pair.quantised(8, "openvino")
+@pytest.mark.parametrize("bits", [8, 4])
+def test_our_own_kernels_and_the_engine_agree(pair: Pair, bits: int) -> None:
+    own, engine = pair.quantised(bits, "vnni"), pair.quantised(bits, "openvino")
     assert own.engine_name.startswith("edgecloud VNNI kernels")
     assert engine.engine_name.startswith("OpenVINO")
     for prompt, caption in zip(pair.prompts, pair.captions, strict=True):
@@ -116,8 +117,9 @@ def test_our_own_kernels_and_the_engine_agree(pair: Pair) -> None:
 
 
 @VNNI
-def test_one_by_one_or_together_gives_the_same_bits(pair: Pair) -> None:
-    model = pair.quantised(8, "vnni")
+@pytest.mark.parametrize("bits", [8, 4])
+def test_one_by_one_or_together_gives_the_same_bits(pair: Pair, bits: int) -> None:
+    model = pair.quantised(bits, "vnni")
     prompt, caption = pair.prompts[0], pair.captions[0]
     model.prefill(prompt)
     together = model.extend(caption)
@@ -203,9 +205,12 @@ def test_a_random_model_of_a_shape_runs_and_repeats_with_its_seed(tiny_checkpoin
     assert not torch.equal(one, other)
 
 
-def test_our_own_kernels_refuse_4_bits(pair: Pair) -> None:
-    with pytest.raises(ModelError, match="our own kernels take 8 bits"):
-        pair.quantised(4, "vnni")
+def test_our_own_kernels_refuse_what_they_cannot_run(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgecloud.models.quantised.engine.suits", lambda *_: False)
+    with pytest.raises(ModelError, match="a processor with AVX-512 VNNI"):
+        load_quantised(pair.checkpoint, bits=8, vocab_size=10, kernels="vnni")
 
 
 def test_without_the_instructions_the_engine_takes_over(

@@ -42,9 +42,10 @@ def packed(matrix: Matrix) -> kernels.Matrices:
     return text._packed(Held({"m": matrix}), ["m"])  # type: ignore[arg-type]
 
 
-def work_of(rows: NDArray[np.float32], group: int, wide: int) -> kernels.Work:
-    """``rows`` quantised, with room for a product."""
+def work_of(rows: NDArray[np.float32], of: kernels.Matrices) -> kernels.Work:
+    """``rows`` quantised for matrices, with room for a product."""
     count, columns = rows.shape
+    group, wide = of.group, of.scales.shape[1]
     floats = np.empty((2, count, max(wide, columns)), np.float32)
     work = kernels.Work(
         hidden=rows,
@@ -58,7 +59,7 @@ def work_of(rows: NDArray[np.float32], group: int, wide: int) -> kernels.Work:
         scores=rows,
         met=np.zeros(3, np.int64),
     )
-    kernels._take(work, rows, 0, count, columns, group)
+    kernels._take(work, rows, 0, count, of)
     return work
 
 
@@ -72,7 +73,7 @@ def product(matrix: Matrix, rows: NDArray[np.float32], *shares: tuple[int, int])
     """Matrix times rows by the kernels, ``(tokens, padded rows)``; and what was quantised."""
     of = packed(matrix)
     wide = of.scales.shape[1]
-    work = work_of(rows, of.group, wide)
+    work = work_of(rows, of)
     out = np.full((len(rows), wide), np.nan, np.float32)
     for share in shares or ((0, wide // 64),):
         kernels._product(of, 0, work, out, (0, len(rows)), share)
@@ -80,9 +81,12 @@ def product(matrix: Matrix, rows: NDArray[np.float32], *shares: tuple[int, int])
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 6, 7, 12, 13, 40])
-@pytest.mark.parametrize("size", [(64, 128), (100, 96), (192, 4), (70, 2304)])
-def test_a_product_is_that_of_the_quantised_numbers(size: tuple[int, int], count: int) -> None:
-    matrix = quantise(DRAW.standard_normal(size, np.float32), 8)
+@pytest.mark.parametrize("size", [(64, 128), (100, 96), (192, 8), (70, 2304)])
+@pytest.mark.parametrize("bits", [8, 4])
+def test_a_product_is_that_of_the_quantised_numbers(
+    bits: int, size: tuple[int, int], count: int
+) -> None:
+    matrix = quantise(DRAW.standard_normal(size, np.float32), bits)
     rows = DRAW.standard_normal((count, size[1]), np.float32)
     found, work = product(matrix, rows)
     expected = dequantised(work) @ dequantise(matrix).astype(np.float64).T
@@ -92,14 +96,21 @@ def test_a_product_is_that_of_the_quantised_numbers(size: tuple[int, int], count
     assert not found[:, size[0] :].any()
 
 
+def test_four_columns_are_enough_in_8_bits() -> None:
+    matrix = quantise(np.array([[1, -2, 3, 4]], np.float32), 8)
+    found, _ = product(matrix, np.array([[1, 1, 1, 1]], np.float32))
+    assert found[0, 0] == pytest.approx(6, rel=0.01)
+
+
 def test_the_largest_numbers_do_not_overflow() -> None:
     matrix = Matrix(np.full((64, 128), -127, np.int8), np.ones((64, 1), np.float32), 8)
     found, _ = product(matrix, np.full((2, 128), 127, np.float32))
     assert (found == -127.0 * 127 * 128).all()
 
 
-def test_a_token_does_not_hang_on_those_beside_it() -> None:
-    matrix = quantise(DRAW.standard_normal((128, 2304), np.float32), 8)
+@pytest.mark.parametrize("bits", [8, 4])
+def test_a_token_does_not_hang_on_those_beside_it(bits: int) -> None:
+    matrix = quantise(DRAW.standard_normal((128, 2304), np.float32), bits)
     rows = DRAW.standard_normal((23, 2304), np.float32)
     together = product(matrix, rows)[0]
     for first, last in ((0, 1), (3, 5), (1, 14)):
@@ -110,7 +121,7 @@ def test_a_token_does_not_hang_on_those_beside_it() -> None:
 def test_activations_are_rounded_in_groups() -> None:
     rows = DRAW.standard_normal((3, 256), np.float32)
     rows[1, :128] = 0
-    work = work_of(rows, 128, 64)
+    work = work_of(rows, packed(quantise(np.ones((64, 256), np.float32), 8)))
     grouped = rows.reshape(3, 2, 128)
     np.testing.assert_array_equal(
         work.scales, np.abs(grouped).max(axis=2).astype(np.float32) / np.float32(127)
@@ -144,8 +155,8 @@ def test_a_cache_that_grows_keeps_its_content(tiny_checkpoint: Path) -> None:
     assert (cache.memory.keys[:, :, :3] == 1).all()
 
 
-@pytest.fixture(scope="module")
-def logits(tiny_checkpoint: Path) -> dict[int, torch.Tensor]:
+@pytest.fixture(scope="module", params=[8, 4])
+def logits(request: pytest.FixtureRequest, tiny_checkpoint: Path) -> dict[int, torch.Tensor]:
     """Of the same model and tokens, by the number of threads."""
     config = thinker_config(Checkpoint.open(tiny_checkpoint))
     before = torch.get_num_threads()
@@ -153,7 +164,7 @@ def logits(tiny_checkpoint: Path) -> dict[int, torch.Tensor]:
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            model = random_model(config, kernels="vnni", with_audio=False)
+            model = random_model(config, bits=request.param, kernels="vnni", with_audio=False)
             model.prefill(Prompt(tuple(range(1, 40))))
             found[threads] = model.extend([5, 6, 7, 8, 9])
     finally:
