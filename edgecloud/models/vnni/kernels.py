@@ -17,7 +17,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from edgecloud.models.vnni.tile import ROWS, TOKENS, tile4, tile8
+from edgecloud.models.vnni.tile import ROWS, TOKENS_4, TOKENS_8, tile4, tile8
 
 __all__ = ["Cache", "Matrices", "Text", "Work", "forward"]
 
@@ -214,8 +214,9 @@ def _product(
     stride, width, wide = work.x.shape[1], work.scales.shape[1], out.shape[1]
     first, last = tokens
     groups, count = columns // group, last - first
-    at_once = groups if count <= TOKENS else max(1, _AT_ONCE // group)
-    size = -(-count // -(-count // TOKENS))
+    most = TOKENS_8 if matrices.bits == 8 else TOKENS_4
+    at_once = groups if count <= most else max(1, _AT_ONCE // group)
+    size = -(-count // -(-count // most))
     for block in range(blocks[0], blocks[1]):
         for g in range(0, groups, at_once):
             some = min(at_once, groups - g)

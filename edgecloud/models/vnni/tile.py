@@ -16,15 +16,16 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["LANES", "ROWS", "TOKENS", "tile4", "tile8"]
+__all__ = ["LANES", "ROWS", "TOKENS_4", "TOKENS_8", "tile4", "tile8"]
 
 LANES = 16
 """Numbers of 32 bits in a register."""
 _REGISTERS = 4
 ROWS = LANES * _REGISTERS
 """Rows of a matrix that lie together."""
-TOKENS = 6
-"""The most tokens at a time: 6 x 4 sums and 4 registers of weights are what a core can hold."""
+TOKENS_8, TOKENS_4 = 6, 5
+"""By bits, the most tokens at a time: a core has 32 registers, for four sums of each token, four of
+weights, in 4 bits four more for what is unpacked, and what they are multiplied by."""
 
 _INT, _LONG, _FLOAT = ir.IntType(32), ir.IntType(64), ir.FloatType()
 _INTS, _FLOATS = ir.VectorType(_INT, LANES), ir.VectorType(_FLOAT, LANES)
@@ -36,7 +37,7 @@ def _tile(bits: int) -> Callable[[Sequence[int]], None]:
         tile((tokens, weights, rows, width_rows, x, columns, scales, sums, width, groups, fours,
               carry, out, stride))
 
-    ``tokens``, 1 … ``TOKENS``. ``weights``: 64 rows from the first group on, in 8 bits as ``[columns /
+    ``tokens``, from 1 to the most. ``weights``: 64 rows from the first group on, in 8 bits as ``[columns /
     4][rows][4]`` bytes, 128 added to each; in 4 as ``[columns / 8][rows][4]``, 8 added, the first four
     columns in the bytes' low halves. ``x``: int8 of the first token, tokens ``columns`` bytes apart.
     ``scales`` float32 and ``sums`` int32 of each group of ``x``, tokens ``width`` numbers apart: the sum
@@ -54,7 +55,7 @@ def _tile(bits: int) -> Callable[[Sequence[int]], None]:
             tokens, *given = cgutils.unpack_tuple(builder, args[0])
             after = builder.append_basic_block("done")
             choice = builder.switch(tokens, after)
-            for count in range(1, TOKENS + 1):
+            for count in range(1, (TOKENS_8 if bits == 8 else TOKENS_4) + 1):
                 block = builder.append_basic_block(f"tokens.{count}")
                 choice.add_case(_long(count), block)
                 builder.position_at_end(block)
