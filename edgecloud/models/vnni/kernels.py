@@ -12,11 +12,10 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import njit
 from numpy.typing import NDArray
 
+from edgecloud.models.vnni.parts import compiled, dots, exp, mix, norm, quantise, share, wait
 from edgecloud.models.vnni.tile import ROWS, TOKENS_4, TOKENS_8, tile4, tile8
 
 __all__ = ["Cache", "Matrices", "Text", "Work", "forward"]
@@ -27,9 +26,6 @@ Ints = NDArray[np.int64]
 
 _AT_ONCE = 2048
 """Columns of a matrix that go over all tokens before the next: 64 rows of them stay in a core's cache."""
-_SPINS = 4096
-"""Looks at the others before a waiting thread lets the system run something else."""
-_yield = types.ExternalFunction("sched_yield", types.int32())
 
 
 class Matrices(NamedTuple):
@@ -88,122 +84,30 @@ class Work(NamedTuple):
     met: Ints
 
 
-@intrinsic
-def _arrive(context: Any, address: Any) -> Any:
-    """Add 1 to the number at an address, at once for all threads; what it was."""
-
-    def emit(_: Any, b: Any, __: Any, args: Any) -> Any:
-        place = b.inttoptr(args[0], ir.IntType(64).as_pointer())
-        return b.atomic_rmw("add", place, ir.Constant(ir.IntType(64), 1), "seq_cst")
-
-    return types.int64(types.int64), emit
+@compiled
+def _quantised(row: Floats, of: Matrices, work: Work, t: int) -> None:
+    added = 128 if of.bits == 8 else 8
+    quantise(row, of.group, added, work.x[t], work.scales[t], work.sums[t])
 
 
-@intrinsic
-def _look(context: Any, address: Any) -> Any:
-    """The number at an address, as other threads left it."""
-
-    def emit(_: Any, b: Any, __: Any, args: Any) -> Any:
-        return b.load_atomic(b.inttoptr(args[0], ir.IntType(64).as_pointer()), "acquire", 8)
-
-    return types.int64(types.int64), emit
-
-
-@intrinsic
-def _as_float(context: Any, bits: Any) -> Any:
-    """The float32 of these 32 bits."""
-
-    def emit(_: Any, b: Any, __: Any, args: Any) -> Any:
-        return b.bitcast(args[0], ir.FloatType())
-
-    return types.float32(types.int32), emit
-
-
-@njit(error_model="numpy", cache=True)
-def _exp(x: Any) -> Any:
-    """e to the power of a float32 between -87 and 88, to a unit or two in the last place (Cephes' expf)."""
-    x = min(max(x, np.float32(-87)), np.float32(88))
-    power = np.floor(x * np.float32(1.44269504088896341) + np.float32(0.5))
-    r = x - power * np.float32(0.693359375) + power * np.float32(2.12194440e-4)
-    y = np.float32(1.9875691500e-4) * r + np.float32(1.3981999507e-3)
-    y = y * r + np.float32(8.3334519073e-3)
-    y = y * r + np.float32(4.1665795894e-2)
-    y = y * r + np.float32(1.6666665459e-1)
-    y = y * r + np.float32(5.0000001201e-1)
-    y = y * r * r + r + np.float32(1)
-    return y * _as_float((np.int32(power) + np.int32(127)) << np.int32(23))
-
-
-@njit(error_model="numpy", cache=True)
-def _wait(met: Ints, threads: int) -> None:
-    """Until every thread is here, or one has given up: what is made from then on is of no use."""
-    address = met.ctypes.data
-    mine = _arrive(address)
-    everyone = (mine // threads + 1) * threads
-    looks = 0
-    while _look(address) < everyone:
-        looks += 1
-        if looks > met[1] or _look(address + 16) != 0:
-            met[2] = 1
-            return
-        if looks > _SPINS:
-            _yield()
-
-
-@njit(error_model="numpy", cache=True)
-def _share(total: int, rank: int, threads: int) -> tuple[int, int]:
-    return total * rank // threads, total * (rank + 1) // threads
-
-
-@njit(error_model="numpy", cache=True, fastmath={"reassoc", "contract", "nsz", "nnan"})
-def _quantise(row: Floats, of: Any, x: Any, scales: Floats, sums: Any) -> None:
-    """``row`` as bytes for matrices ``of``, in groups with a scale each; and the groups' sums, times what
-    was added to the weights, negative."""
-    group, added = of.group, np.int32(-128 if of.bits == 8 else -8)
-    for g in range(len(row) // group):
-        own = slice(g * group, (g + 1) * group)
-        part, into = row[own], x[own]
-        largest = np.float32(0)
-        for i in range(group):
-            largest = max(largest, abs(part[i]))
-        scales[g] = largest / np.float32(127)
-        inverse = np.float32(0) if largest == 0 else np.float32(127) / largest
-        total = np.int32(0)
-        for i in range(group):
-            value = np.int32(np.rint(part[i] * inverse))
-            into[i] = value
-            total += value
-        sums[g] = added * total
-
-
-@njit(error_model="numpy", cache=True, fastmath={"reassoc", "contract", "nsz"})
-def _norm(row: Floats, weight: Floats, epsilon: float, normed: Floats) -> None:
-    squares = np.float32(0)
-    for i in range(len(row)):
-        squares += row[i] * row[i]
-    scale = np.float32(1) / np.sqrt(squares / np.float32(len(row)) + np.float32(epsilon))
-    for i in range(len(row)):
-        normed[i] = weight[i] * (row[i] * scale)
-
-
-@njit(error_model="numpy", cache=True)
+@compiled
 def _take(work: Work, rows: Floats, first: int, last: int, of: Matrices) -> None:
     """Quantise ``rows`` of some tokens for matrices ``of``."""
     for t in range(first, last):
-        _quantise(rows[t, : of.columns], of, work.x[t], work.scales[t], work.sums[t])
+        _quantised(rows[t, : of.columns], of, work, t)
 
 
-@njit(error_model="numpy", cache=True)
+@compiled
 def _normed(text: Text, work: Work, index: int, of: Matrices, first: int, last: int) -> None:
     """Norm ``index`` of some tokens, quantised for matrices ``of``."""
     width = text.norms.shape[1]
     for t in range(first, last):
         normed = work.other[t, :width]
-        _norm(work.hidden[t], text.norms[index], text.epsilon, normed)
-        _quantise(normed, of, work.x[t], work.scales[t], work.sums[t])
+        norm(work.hidden[t], text.norms[index], text.epsilon, normed)
+        _quantised(normed, of, work, t)
 
 
-@njit(error_model="numpy", cache=True)
+@compiled
 def _product(
     matrices: Matrices, layer: int, work: Work, out: Floats, tokens: tuple[int, int], blocks: Any
 ) -> None:
@@ -234,7 +138,7 @@ def _product(
                     tile4(given)
 
 
-@njit(error_model="numpy", cache=True)
+@compiled
 def _add(hidden: Floats, product: Floats, scales: Floats, blocks: Any) -> None:
     """What a product adds to the hidden states, in the columns of ``blocks``."""
     own = slice(blocks[0] * ROWS, min(blocks[1] * ROWS, hidden.shape[1]))
@@ -244,7 +148,7 @@ def _add(hidden: Floats, product: Floats, scales: Floats, blocks: Any) -> None:
             into[i] += row[i] * scale[i]
 
 
-@njit(error_model="numpy", cache=True)
+@compiled
 def _gated(work: Work, gates: Floats, ups: Floats, blocks: Any) -> None:
     """``silu(gate) * up``, in the columns of ``blocks``."""
     own = slice(blocks[0] * ROWS, blocks[1] * ROWS)
@@ -253,10 +157,10 @@ def _gated(work: Work, gates: Floats, ups: Floats, blocks: Any) -> None:
         gate_scale, up_scale = gates[own], ups[own]
         for i in range(len(gate)):
             g = gate[i] * gate_scale[i]
-            gate[i] = g / (np.float32(1) + _exp(-g)) * (up[i] * up_scale[i])
+            gate[i] = g / (np.float32(1) + exp(-g)) * (up[i] * up_scale[i])
 
 
-@njit(error_model="numpy", cache=True)
+@compiled
 def _placed(
     text: Text, cache: Cache, layer: int, work: Work, past: int, first: int, last: int
 ) -> None:
@@ -278,58 +182,21 @@ def _placed(
                 cache.values[layer, head, past + t, i] = row[(kept + head) * d + i]
 
 
-@njit(error_model="numpy", cache=True, fastmath={"reassoc", "contract", "nsz"})
-def _dots(query: Floats, keys: Floats, count: int, scale: Any, scores: Floats) -> Any:
-    """Scores of the first ``count`` keys, and the largest."""
-    largest = np.float32(-np.inf)
-    for p in range(count):
-        score = np.float32(0)
-        for i in range(len(query)):
-            score += query[i] * keys[p, i]
-        scores[p] = score * scale
-        largest = max(largest, scores[p])
-    return largest
-
-
-@njit(error_model="numpy", cache=True, fastmath={"contract"})
-def _mix(scores: Floats, values: Floats, count: int, largest: Any, mixed: Floats) -> None:
-    """The values weighed by the softmax of their scores."""
-    mixed[:] = np.float32(0)
-    total = np.float32(0)
-    for p in range(count):
-        scores[p] = _exp(scores[p] - largest)
-    for p in range(count):
-        total += scores[p]
-    # Four at a time, so that what is mixed goes through memory once for four.
-    fours = count // 4 * 4
-    for p in range(0, fours, 4):
-        a, b, c, d = scores[p], scores[p + 1], scores[p + 2], scores[p + 3]
-        v, w, x, y = values[p], values[p + 1], values[p + 2], values[p + 3]
-        for i in range(len(mixed)):
-            mixed[i] = mixed[i] + a * v[i] + b * w[i] + c * x[i] + d * y[i]
-    for p in range(fours, count):
-        v = values[p]
-        for i in range(len(mixed)):
-            mixed[i] += scores[p] * v[i]
-    for i in range(len(mixed)):
-        mixed[i] /= total
-
-
-@njit(error_model="numpy", cache=True)
+@compiled
 def _attend(
     text: Text, cache: Cache, layer: int, work: Work, past: int, rank: int, threads: int
 ) -> None:
     """Attention of this thread's share of tokens and heads, into ``other``."""
     d, shared = text.head_dim, text.heads // text.kv_heads
     scale = np.float32(1 / math.sqrt(d))
-    first, last = _share(len(work.hidden) * text.heads, rank, threads)
+    first, last = share(len(work.hidden) * text.heads, rank, threads)
     for item in range(first, last):
         t, head = item // text.heads, item % text.heads
         query = work.whole[t, head * d : (head + 1) * d]
         keys, values = cache.keys[layer, head // shared], cache.values[layer, head // shared]
         scores, count = work.scores[rank], past + t + 1
-        largest = _dots(query, keys, count, scale, scores)
-        _mix(scores, values, count, largest, work.other[t, head * d : (head + 1) * d])
+        largest = dots(query, keys, count, scale, scores)
+        mix(scores, values, count, largest, work.other[t, head * d : (head + 1) * d])
 
 
 @njit(error_model="numpy", cache=True, nogil=True)
@@ -340,39 +207,42 @@ def forward(
     vocabulary)`` of the last of them."""
     n, layers, wanted = len(work.hidden), len(text.bias), len(logits)
     everyone = (0, n)
-    first, last = _share(n, rank, threads)
-    rows = _share(text.qkv.scales.shape[1] // ROWS, rank, threads)
-    narrow = _share(text.out.scales.shape[1] // ROWS, rank, threads)
-    broad = _share(text.gate.scales.shape[1] // ROWS, rank, threads)
+    first, last = share(n, rank, threads)
+    rows = share(text.qkv.scales.shape[1] // ROWS, rank, threads)
+    narrow = share(text.out.scales.shape[1] // ROWS, rank, threads)
+    broad = share(text.gate.scales.shape[1] // ROWS, rank, threads)
     for layer in range(layers):
+        # Attention
         _normed(text, work, 2 * layer, text.qkv, first, last)
-        _wait(work.met, threads)
+        wait(work.met, threads)
         _product(text.qkv, layer, work, work.whole, everyone, rows)
-        _wait(work.met, threads)
+        wait(work.met, threads)
         _placed(text, cache, layer, work, past, first, last)
-        _wait(work.met, threads)
+        wait(work.met, threads)
         _attend(text, cache, layer, work, past, rank, threads)
-        _wait(work.met, threads)
+        wait(work.met, threads)
         _take(work, work.other, first, last, text.out)
-        _wait(work.met, threads)
+        wait(work.met, threads)
         _product(text.out, layer, work, work.whole, everyone, narrow)
         _add(work.hidden, work.whole, text.out.scales[layer], narrow)
-        _wait(work.met, threads)
+        wait(work.met, threads)
+        # Feed-forward
         _normed(text, work, 2 * layer + 1, text.gate, first, last)
-        _wait(work.met, threads)
+        wait(work.met, threads)
         _product(text.gate, layer, work, work.whole, everyone, broad)
         _product(text.up, layer, work, work.other, everyone, broad)
         _gated(work, text.gate.scales[layer], text.up.scales[layer], broad)
-        _wait(work.met, threads)
+        wait(work.met, threads)
         _take(work, work.whole, first, last, text.down)
-        _wait(work.met, threads)
+        wait(work.met, threads)
         _product(text.down, layer, work, work.other, everyone, narrow)
         _add(work.hidden, work.other, text.down.scales[layer], narrow)
-        _wait(work.met, threads)
-    first, last = _share(wanted, rank, threads)
+        wait(work.met, threads)
+    # Logits
+    first, last = share(wanted, rank, threads)
     _normed(text, work, 2 * layers, text.head, n - wanted + first, n - wanted + last)
-    _wait(work.met, threads)
-    ends = _share(text.head.scales.shape[1] // ROWS, rank, threads)
+    wait(work.met, threads)
+    ends = share(text.head.scales.shape[1] // ROWS, rank, threads)
     _product(text.head, 0, work, logits, (n - wanted, n), ends)
     for t in range(wanted):
         for i in range(ends[0] * ROWS, ends[1] * ROWS):

@@ -201,10 +201,11 @@ def _packed(weights: Weights, names: list[str], part: slice = slice(None)) -> ke
 def _halves(eights: NDArray[np.uint32]) -> NDArray[np.uint32]:
     """Eight columns of 4 bits in a number each: the first four into the low halves of its bytes, the
     others into the high ones."""
-    low, high = eights & 0xFFFF, eights >> 16
-    low, high = (((x | x << 8) & 0x00FF00FF) for x in (low, high))
-    low, high = (((x | x << 4) & 0x0F0F0F0F) for x in (low, high))
-    return low | high << 4
+    halves = [eights & np.uint32(0xFFFF), eights >> np.uint32(16)]
+    for shift, mask in ((8, 0x00FF00FF), (4, 0x0F0F0F0F)):
+        halves = [(half | half << np.uint32(shift)) & np.uint32(mask) for half in halves]
+    low, high = halves
+    return low | high << np.uint32(4)
 
 
 def _aligned(size: int) -> NDArray[np.uint8]:

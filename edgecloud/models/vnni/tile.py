@@ -2,8 +2,7 @@
 
 AVX-512 VNNI multiplies 64 pairs of bytes in one instruction, the bytes of a weight without a sign. It
 has no name in Python, so that the loop is written in LLVM's terms here and compiled by numba into the
-functions of :mod:`edgecloud.models.vnni.kernels`. Touch that file after a change of this one: numba
-keeps what it compiled until the file changes that calls it.
+functions of :mod:`edgecloud.models.vnni.kernels`.
 """
 
 from __future__ import annotations

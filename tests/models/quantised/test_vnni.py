@@ -19,7 +19,7 @@ from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.quantised.random import random_model
 from edgecloud.models.quantised.shapes import TextShape, thinker_config
 from edgecloud.models.quantised.weights import Matrix, dequantise, quantise
-from edgecloud.models.vnni import kernels, text
+from edgecloud.models.vnni import kernels, parts, text
 from edgecloud.models.vnni.text import Cache, VNNIText
 from tests.models.quantised.runs import VNNI
 
@@ -133,12 +133,28 @@ def test_activations_are_rounded_in_groups() -> None:
     assert (np.abs(dequantised(work) - rows) <= half).all()
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_no_number_stays_none(value: float) -> None:
+    matrix = quantise(DRAW.standard_normal((64, 256), np.float32), 8)
+    rows = DRAW.standard_normal((2, 256), np.float32)
+    rows[0, 200] = value
+    found, _ = product(matrix, rows)
+    assert not np.isfinite(found[0]).any()
+    assert np.isfinite(found[1]).all()
+
+
+def test_numbers_next_to_nothing_are_zeros() -> None:
+    matrix = quantise(DRAW.standard_normal((64, 128), np.float32), 8)
+    found, _ = product(matrix, np.full((1, 128), 1e-40, np.float32))
+    assert not found.any()
+
+
 def test_the_exponential_is_exact_to_a_few_units_and_ends_at_its_bounds() -> None:
     x = np.linspace(-87, 88, 10_001, dtype=np.float32)
-    found = np.array([kernels._exp(value) for value in x])
+    found = np.array([parts.exp(value) for value in x])
     assert np.abs(found / np.exp(x.astype(np.float64)) - 1).max() < 3e-7
-    assert kernels._exp(np.float32(-200)) == kernels._exp(np.float32(-87))
-    assert kernels._exp(np.float32(200)) == kernels._exp(np.float32(88))
+    assert parts.exp(np.float32(-200)) == parts.exp(np.float32(-87))
+    assert parts.exp(np.float32(200)) == parts.exp(np.float32(88))
 
 
 def test_a_cache_that_grows_keeps_its_content(tiny_checkpoint: Path) -> None:
