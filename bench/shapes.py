@@ -96,6 +96,7 @@ class Pair:
         """What a row says besides its readings (JSON)."""
         found: dict[str, Any] = {
             "engine": self.name,
+            "runner": self.told["runner"],
             "shape": self.of.name,
             "layers": self.of.layers,
             "layers_of_baseline": self.base_of.layers,
@@ -164,7 +165,9 @@ class Run:
         engine = (
             own
             if precision == "float32"
-            else engines.build(precision, whole if precision in engines.BITS else whole.cut(layers))
+            else engines.build(
+                precision, whole if precision in engines.QUANTISED else whole.cut(layers)
+            )
         )
         memory = profiling.Memory()
         times = profiling.time_engines([base, engine], plan, memory=memory)

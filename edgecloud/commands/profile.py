@@ -13,7 +13,7 @@ from edgecloud.errors import ConfigError
 __all__ = ["add"]
 
 _DTYPES = ("float32", "bfloat16", "float16")
-_QUANTISED = ("int8", "int4")
+_QUANTISED = ("int8", "int4", "int8-openvino", "int4-openvino")
 
 
 def add(commands: Any) -> None:

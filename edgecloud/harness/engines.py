@@ -23,11 +23,12 @@ from edgecloud.models.loading import load
 from edgecloud.models.shapes import Shape, family_thinker, random_thinker, thinker_config
 
 if TYPE_CHECKING:
+    from edgecloud.models.quantised.engine import Kernels
     from edgecloud.models.quantised.model import QuantisedLM
 
 __all__ = [
     "BASELINE",
-    "BITS",
+    "QUANTISED",
     "Engine",
     "Family",
     "baseline",
@@ -39,14 +40,20 @@ __all__ = [
 
 BASELINE = "transformers"
 """The family's own model in float32 (float16 on a GPU), run by ``transformers``."""
-BITS = {"int8": 8, "int4": 4}
+QUANTISED: dict[str, tuple[int, Kernels | None]] = {
+    "int8": (8, None),
+    "int4": (4, None),
+    "int8-openvino": (8, "openvino"),
+    "int4-openvino": (4, "openvino"),
+}
+"""Bits, and what runs the text model where it is not to be the fastest there is."""
 _TEXT_TOKENS = 40
 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
     """One way to run a model. ``hear`` runs the audio tower alone; ``caption`` writes so many tokens
-    from a prompt on; ``step_bytes`` of weights are read in a step."""
+    from a prompt on; ``step_bytes`` of weights are read in a step; ``runner`` multiplies them."""
 
     name: str
     shape: Shape
@@ -56,6 +63,7 @@ class Engine:
     step_bytes: int
     thinker: Thinker | None = None
     """The weights, where others can share them."""
+    runner: str = f"torch {torch.__version__}"
 
 
 def prompt_of(of: Shape, audio_s: float) -> Prompt:
@@ -87,26 +95,29 @@ def loaded(path: str, name: str, *, device: str = "cpu") -> Engine:
     of = Shape.of(
         checkpoint.path.name, Qwen2_5OmniThinkerConfig(**checkpoint.config["thinker_config"])
     )
-    if name in BITS:
+    if name in QUANTISED:
         from edgecloud.models.quantised.loading import load_quantised
 
-        quantised = load_quantised(checkpoint, bits=BITS[name], vocab_size=of.vocab_size)
+        bits, kernels = QUANTISED[name]
+        quantised = load_quantised(checkpoint, bits=bits, vocab_size=of.vocab_size, kernels=kernels)
         return _quantised_engine(name, of, quantised)
     own = load(path, path, device=device, dtype=name).model
     return _torch_engine(name, of, cast("Thinker", own._thinker), own)
 
 
 def build(name: str, of: Shape, *, device: str = "cpu", share: Thinker | None = None) -> Engine:
-    """The engine of that precision at a shape: ``float32``, ``bfloat16``, ``float16``, ``int8``,
-    ``int4``. ``share`` gives it weights of its precision that are there already.
+    """The engine of that precision at a shape: ``float32``, ``bfloat16``, ``float16``, or one of
+    ``QUANTISED``. ``share`` gives it weights of its precision that are there already.
 
     Raises:
         ModelError: the precision is unknown, or its engine is not installed.
     """
-    if name in BITS:
+    if name in QUANTISED:
         from edgecloud.models.quantised.random import random_model
 
-        return _quantised_engine(name, of, random_model(thinker_config(of), bits=BITS[name]))
+        bits, kernels = QUANTISED[name]
+        model = random_model(thinker_config(of), bits=bits, kernels=kernels)
+        return _quantised_engine(name, of, model)
     thinker = share or random_thinker(of, dtype=pick_dtype(name, device), device=device)
     model = AudioLM(thinker, Decoder(thinker.model), vocab_size=of.vocab_size)
     return _torch_engine(name, of, thinker, model)
@@ -116,7 +127,9 @@ def _quantised_engine(name: str, of: Shape, model: QuantisedLM) -> Engine:
     def caption(prompt: Prompt, tokens: int) -> None:
         caption_of(model, prompt, tokens)
 
-    return Engine(name, of, model, model.hear, caption, model.weight_bytes)
+    return Engine(
+        name, of, model, model.hear, caption, model.weight_bytes, runner=model.engine_name
+    )
 
 
 def _torch_engine(name: str, of: Shape, thinker: Thinker, model: AudioLM) -> Engine:

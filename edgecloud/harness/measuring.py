@@ -114,6 +114,7 @@ def summary(
     whole = full_depth_s(of, seen)
     longer, shorter = (prompt_of(of, seconds) for seconds in plan.audio_s)
     told = {
+        "runner": engine.runner,
         "layers": of.layers,
         "depth": of.depth,
         "extrapolated": of.layers < of.depth,
