@@ -37,7 +37,9 @@ def add(commands: Any) -> None:
     measure.add_argument(
         "--layers", type=int, help="build so many, and compute what all would take"
     )
-    measure.add_argument("--dtype", default="float32", help="one or more of " + ", ".join(_DTYPES))
+    measure.add_argument(
+        "--dtype", default="float32", help="none, or one or more of " + ", ".join(_DTYPES)
+    )
     measure.add_argument(
         "--quantization", default="none", help="none, or one or more of " + ", ".join(_QUANTISED)
     )
@@ -78,8 +80,9 @@ def _show(parsed: argparse.Namespace) -> int:
 
 def _measure(parsed: argparse.Namespace) -> int:
     precisions = _chosen("--dtype", parsed.dtype, _DTYPES)
-    if parsed.quantization != "none":
-        precisions += _chosen("--quantization", parsed.quantization, _QUANTISED)
+    precisions += _chosen("--quantization", parsed.quantization, _QUANTISED)
+    if not precisions:
+        raise ConfigError("--dtype none and --quantization none leave nothing to measure")
     if parsed.rounds < 1 or (parsed.layers is not None and parsed.layers < 1):
         raise ConfigError("--rounds and --layers count from 1")
     if parsed.model is not None and parsed.layers is not None:
@@ -116,6 +119,8 @@ def _measure(parsed: argparse.Namespace) -> int:
 
 
 def _chosen(flag: str, text: str, known: tuple[str, ...]) -> list[str]:
+    if text == "none":
+        return []
     chosen = [word.strip() for word in text.split(",")]
     unknown = [word for word in chosen if word not in known]
     if unknown:
