@@ -161,6 +161,7 @@ def stopped(out: Path, by: signal.Signals, *options: str) -> tuple[str, int]:
     return said, len(journal.read_bytes().splitlines()) - 1
 
 
+@pytest.mark.alone  # or the run has ended before it is stopped
 @pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
 def test_a_stopped_run_resumes_to_the_same_texts_and_scores(
     tmp_path: Path, by: signal.Signals
