@@ -116,8 +116,8 @@ def build(name: str, of: Shape, *, device: str = "cpu", share: Thinker | None = 
         from edgecloud.models.quantised.random import random_model
 
         bits, kernels = QUANTISED[name]
-        model = random_model(thinker_config(of), bits=bits, kernels=kernels)
-        return _quantised_engine(name, of, model)
+        quantised = random_model(thinker_config(of), bits=bits, kernels=kernels)
+        return _quantised_engine(name, of, quantised)
     thinker = share or random_thinker(of, dtype=pick_dtype(name, device), device=device)
     model = AudioLM(thinker, Decoder(thinker.model), vocab_size=of.vocab_size)
     return _torch_engine(name, of, thinker, model)
