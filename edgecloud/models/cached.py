@@ -6,7 +6,15 @@ from typing import Generic, Protocol, TypeVar
 
 from edgecloud.models.checks import check_rewind
 
-__all__ = ["Cache", "CachedModel"]
+__all__ = ["Cache", "CachedModel", "roomier"]
+
+_ROOM = 256
+"""Tokens set aside after a prompt; a longer answer doubles what there is."""
+
+
+def roomier(length: int, capacity: int) -> int:
+    """How many tokens to set aside for ``length``, where ``capacity`` is too few."""
+    return max(length + _ROOM, 2 * capacity)
 
 
 class Cache(Protocol):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgecloud.errors import ModelError
+from edgecloud.models.cached import roomier
 from edgecloud.models.openvino.audio import audio_inputs, audio_model
 from edgecloud.models.openvino.runtime import VERSION, compiled, ov
 from edgecloud.models.openvino.text import text_model
@@ -18,9 +19,6 @@ from edgecloud.models.quantised.shapes import AudioShape, TextShape
 from edgecloud.models.quantised.weights import Weights
 
 __all__ = ["Cache", "GraphText", "Tower"]
-
-_ROOM = 256
-"""Tokens set aside after a prompt; a longer answer doubles what there is."""
 
 
 class GraphText:
@@ -106,14 +104,14 @@ class Cache:
     def held(self) -> list[NDArray[np.float32]]:
         """The first ``length`` tokens of everything, without a copy."""
         if not self._memory:
-            self._grow(_ROOM)
+            self._grow(roomier(0, 0))
         return [held[:, : self.length] for held in self._memory]
 
     def append(self, new: Sequence[NDArray[np.float32]]) -> None:
         """Write ``n`` tokens, each of ``new (1, n, kv heads, head dim)``, behind the last."""
         end = self.length + new[0].shape[1]
         if end > self._memory[0].shape[1]:
-            self._grow(max(end + _ROOM, 2 * self._memory[0].shape[1]))
+            self._grow(roomier(end, self._memory[0].shape[1]))
         for held, rows in zip(self._memory, new, strict=True):
             held[:, self.length : end] = rows
         self.length = end

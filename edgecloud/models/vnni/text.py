@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgecloud.errors import ModelError
+from edgecloud.models.cached import roomier
 from edgecloud.models.quantised.shapes import GROUP, TextShape, group_size
 from edgecloud.models.quantised.weights import Weights
 from edgecloud.models.vnni import kernels
@@ -21,8 +22,6 @@ from edgecloud.models.vnni.tile import ROWS
 
 __all__ = ["Cache", "VNNIText", "available", "suits"]
 
-_ROOM = 256
-"""Tokens set aside after a prompt; a longer answer doubles what there is."""
 _LOOKS = 100_000_000
 """How often a thread looks for the others before it gives up: half a minute or more."""
 _DEADLINE_S = 60.0
@@ -73,7 +72,7 @@ class Cache:
         capacity = self.memory.keys.shape[2]
         if length <= capacity:
             return
-        new = self._empty(max(length + _ROOM, 2 * capacity))
+        new = self._empty(roomier(length, capacity))
         for held, old in zip(new, self.memory, strict=True):
             held[:, :, : self.length] = old[:, :, : self.length]
         self.memory = kernels.Cache(*new)

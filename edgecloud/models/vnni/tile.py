@@ -15,19 +15,19 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["LANES", "ROWS", "TOKENS_4", "TOKENS_8", "tile4", "tile8"]
+__all__ = ["ROWS", "TOKENS_4", "TOKENS_8", "tile4", "tile8"]
 
-LANES = 16
+_LANES = 16
 """Numbers of 32 bits in a register."""
 _REGISTERS = 4
-ROWS = LANES * _REGISTERS
+ROWS = _LANES * _REGISTERS
 """Rows of a matrix that lie together."""
 TOKENS_8, TOKENS_4 = 6, 5
 """By bits, the most tokens at a time: a core has 32 registers, for four sums of each token, four of
 weights, in 4 bits four more for what is unpacked, and what they are multiplied by."""
 
 _INT, _LONG, _FLOAT = ir.IntType(32), ir.IntType(64), ir.FloatType()
-_INTS, _FLOATS = ir.VectorType(_INT, LANES), ir.VectorType(_FLOAT, LANES)
+_INTS, _FLOATS = ir.VectorType(_INT, _LANES), ir.VectorType(_FLOAT, _LANES)
 
 
 def _tile(bits: int) -> Callable[[Sequence[int]], None]:
@@ -102,7 +102,7 @@ class _Emitter:
     ) -> None:
         b = self.builder
         places = [
-            self.at(out, b.add(b.mul(stride, _long(t)), _long(LANES * register)))
+            self.at(out, b.add(b.mul(stride, _long(t)), _long(_LANES * register)))
             for t in self.tokens
             for register in range(_REGISTERS)
         ]
@@ -122,7 +122,7 @@ class _Emitter:
             with self.loop(fours, [weights_at, x_at, *of_token(sums, _INT)]) as four:
                 weights_at, x_at, *dots = four.state
                 held = [
-                    self.load(b.add(weights_at, _long(4 * LANES * register)), _INTS, align=64)
+                    self.load(b.add(weights_at, _long(4 * _LANES * register)), _INTS, align=64)
                     for register in range(_REGISTERS)
                 ]
                 for place, bytes_ in enumerate(self.unpacked(held)):
@@ -146,7 +146,7 @@ class _Emitter:
             if self.bits == 4:
                 first = b.mul(width_rows, group.index)
                 of_rows = [
-                    self.load(self.at(rows, b.add(first, _long(LANES * register))), _FLOATS)
+                    self.load(self.at(rows, b.add(first, _long(_LANES * register))), _FLOATS)
                     for register in range(_REGISTERS)
                 ]
                 found = [b.fmul(f, of_rows[i % _REGISTERS]) for i, f in enumerate(found)]
@@ -163,8 +163,8 @@ class _Emitter:
         if self.bits == 8:
             return [held]
         b = self.builder
-        low = ir.Constant(_INTS, [0x0F0F0F0F] * LANES)
-        four = ir.Constant(_INTS, [4] * LANES)
+        low = ir.Constant(_INTS, [0x0F0F0F0F] * _LANES)
+        four = ir.Constant(_INTS, [4] * _LANES)
         return [[b.and_(v, low) for v in held], [b.and_(b.lshr(v, four), low) for v in held]]
 
     def begun(self, carry: Any, places: list[Any]) -> list[Any]:
@@ -198,10 +198,10 @@ class _Emitter:
 
     def spread(self, value: Any) -> Any:
         """One number in all lanes."""
-        kind = ir.VectorType(value.type, LANES)
+        kind = ir.VectorType(value.type, _LANES)
         nothing = ir.Constant(kind, ir.Undefined)
         first = self.builder.insert_element(nothing, value, ir.Constant(_INT, 0))
-        lanes = ir.Constant(ir.VectorType(_INT, LANES), [0] * LANES)
+        lanes = ir.Constant(ir.VectorType(_INT, _LANES), [0] * _LANES)
         return self.builder.shuffle_vector(first, nothing, lanes)
 
     def loop(self, times: Any, state: list[Any]) -> _Loop:
