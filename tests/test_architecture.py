@@ -182,11 +182,6 @@ def test_no_handler_is_broad_unless_it_cleans_up_and_raises_again(path: Path) ->
         assert not caught & {"Exception", "BaseException"}, where
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_a_module_is_short(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 350
-
-
 @pytest.mark.parametrize(
     "path",
     [path for path in MODULES if part(path) not in {"cli", "commands", "report"}],
