@@ -33,5 +33,8 @@ def _accept(parsed: argparse.Namespace) -> int:
         print(f"baseline: {path}")
     for path in done.removed:
         print(f"removed: {path}")
+    line = done.history
+    commit = line["commit"] or line["reasons"]["commit"]
+    print(f"measured at: {commit}{', with changes beside it' if line['dirty'] else ''}")
     print(f"history: {parsed.to / HISTORY}")
     return 0

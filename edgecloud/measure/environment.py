@@ -22,7 +22,7 @@ import psutil
 
 import edgecloud
 
-__all__ = ["PACKAGES", "RUN_ID_VARIABLE", "environment", "run_block", "run_id"]
+__all__ = ["PACKAGES", "RUN_ID_VARIABLE", "commit_of", "environment", "run_block", "run_id"]
 
 PACKAGES = (
     "torch",
@@ -96,7 +96,7 @@ def run_block(*, repo: Path | None = None) -> dict[str, Any]:
     ``repo`` is the checkout to name the commit of; the one this package lies in when not given.
     """
     reasons: dict[str, str] = {}
-    commit, dirty = _commit(repo, reasons)
+    commit, dirty = commit_of(repo, reasons)
     load = os.getloadavg() if hasattr(os, "getloadavg") else None
     if load is None:
         reasons["load_average"] = f"{sys.platform} keeps none"
@@ -208,8 +208,9 @@ def _text(path: str, name: str, reasons: dict[str, str]) -> str | None:
         return None
 
 
-def _commit(repo: Path | None, reasons: dict[str, str]) -> tuple[str | None, bool | None]:
-    """The checkout's commit, and whether files differ from it (ignored ones aside)."""
+def commit_of(repo: Path | None, reasons: dict[str, str]) -> tuple[str | None, bool | None]:
+    """The commit of the checkout that the folder ``repo`` lies in (``None``: that of this package),
+    and whether files differ from it (ignored ones aside); ``None`` with an entry in ``reasons``."""
     package = Path(edgecloud.__file__).resolve()
     try:
         if repo is None:

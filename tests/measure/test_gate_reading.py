@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import os
+import subprocess
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -69,8 +71,8 @@ def test_a_broken_or_older_result_is_refused_with_its_path(tmp_path: Path, what:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", "3", '{"a": NaN}', '{"a": Infinity}', '{"a": 1e999}', "[" * 100_000, "\x00"],
-    ids=["empty", "torn", "list", "number", "nan", "infinity", "1e999", "deep", "zero"],
+    ["", "{", "[]", "3", '{"a": NaN}', "[" * 100_000, "\x00", "\ufeff{"],
+    ids=["empty", "torn", "list", "number", "nan", "deep", "zero", "torn after a mark"],
 )
 def test_what_is_no_json_object_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "x.json"
@@ -87,6 +89,72 @@ def test_bytes_that_are_no_text_and_paths_that_are_not_there_are_refused(tmp_pat
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no"):
         read(tmp_path / "empty")
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf"), 1e999])
+def test_numbers_that_json_lacks_matter_only_where_they_are_read(
+    tmp_path: Path, number: float
+) -> None:
+    row = plain_row("test_a", [0.1, 0.2, 0.3])
+    row["extra_info"] = {"loss": number, "curve": [1.0, number]}
+    row["stats"]["ops"] = number
+    row["options"]["warmup"] = number
+    content = {**plain_file(row), "their own": {"x": number}}
+    assert gate(tmp_path, content, content).passed
+    accept([tmp_path / "new.json"], tmp_path / "b", reason="x")
+    again = judge(read(tmp_path / "b"), read(tmp_path / "new.json"), Policy(), names=("a", "b"))
+    assert not [check for check in again.checks if check.verdict == "note"]
+    row["stats"]["data"][1] = number
+    with pytest.raises(DataError, match=r"benchmarks\[0\], stats, data: 1 is -?(NaN|Infinity)"):
+        read(write(tmp_path / "x.json", plain_file(row)))
+
+
+def test_a_number_beyond_the_range_is_refused_where_it_is_read(tmp_path: Path) -> None:
+    text = json.dumps(plain_file(plain_row("test_a", [0.1, 0.25])))
+    (tmp_path / "x.json").write_text(text.replace("0.25", "1e999"), encoding="utf-8")
+    with pytest.raises(DataError, match="1 is 1e999"):
+        read(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_files_of_other_encodings_and_with_a_byte_order_mark_are_read(
+    tmp_path: Path, encoding: str
+) -> None:
+    content = plain_file(plain_row("test_a[中文]", [0.1] * 6))
+    path = tmp_path / "x.json"
+    path.write_bytes(json.dumps(content, ensure_ascii=False).encode(encoding))
+    assert [benchmark.name for benchmark in read(path)] == ["tests/test_x.py::test_a[中文]"]
+
+
+def test_other_options_and_another_python_are_noted_once_for_all_their_rows(tmp_path: Path) -> None:
+    def side(*, gc: bool, python: str) -> dict[str, Any]:
+        content = plain_file(plain_row("test_a", [0.1] * 6), plain_row("test_b", [0.1] * 6))
+        content["machine_info"]["python_version"] = python
+        for row in content["benchmarks"]:
+            row["options"]["disable_gc"] = gc
+        return content
+
+    report = gate(tmp_path, side(gc=False, python="3.11.7"), side(gc=True, python="3.12.1"))
+    assert report.passed
+    (note,) = [check for check in report.checks if check.verdict == "note"]
+    assert note.benchmark == "tests/test_x.py::test_a and 1 more"
+    assert note.message == (
+        "differs: versions.python 3.11.7 → 3.12.1; options.disable_gc False → True"
+    )
+
+
+def test_files_of_another_project_are_read(tmp_path: Path) -> None:
+    folder = Path(os.environ.get("EDGECLOUD_TEST_DATA", "")) / "cases" / "gate"
+    if "EDGECLOUD_TEST_DATA" not in os.environ or not folder.is_dir():
+        pytest.skip("EDGECLOUD_TEST_DATA is not set, or holds no cases/gate")
+    for name, told in (("a", ""), ("bom_a", ""), ("gc", "disable_gc"), ("other_py", "python")):
+        sides = read(folder / "a.json"), read(folder / f"{name}.json")
+        checks = judge(*sides, Policy(), names=("a", name)).checks
+        notes = [check.message for check in checks if check.verdict == "note"]
+        assert len(notes) == (told != "")
+        assert all(told in note for note in notes)
+    nan = folder / "real_nan_extra.json"
+    assert judge(read(nan), read(nan), Policy(), names=("a", "b")).passed
 
 
 json_values = st.recursive(
@@ -279,6 +347,50 @@ def test_accepting_keeps_reason_date_commit_and_history(tmp_path: Path) -> None:
     history = (folder / "history.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["reason"] for line in history] == ["first", "second"]
     assert json.loads(history[0])["accepted"] == [path.name]
+
+
+def git(repo: Path, *arguments: str) -> str:
+    identity = ("-c", "user.name=A Name", "-c", "user.email=a.name@example.org")
+    command = ["git", "-C", str(repo), *identity, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_accepting_names_the_commit_that_was_measured_and_that_of_the_baselines_repository(
+    tmp_path: Path,
+) -> None:
+    repo = tmp_path / "theirs"
+    repo.mkdir()
+    git(repo, "init")
+    git(repo, "commit", "--allow-empty", "-m", "one")
+    content = result(modelled_outcome(3))
+    content["run"].update(commit="a" * 40, dirty=True)
+    done = accept([write(tmp_path / "new.json", content)], repo / "not" / "yet", reason="x")
+    here = git(repo, "rev-parse", "HEAD")
+    for accepted in (done.history, json.loads(done.written[0].read_text("utf-8"))["accepted"]):
+        assert (accepted["commit"], accepted["dirty"]) == ("a" * 40, True)
+        assert (accepted["baselines_commit"], accepted["baselines_dirty"]) == (here, False)
+        assert "reasons" not in accepted
+
+
+def test_commits_that_differ_or_are_not_known_are_null_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    ours = result(modelled_outcome(3))
+    ours["run"].update(commit="a" * 40, dirty=False)
+    others = plain_file(plain_row("test_a", [0.1] * 6))
+    others["commit_info"] = {"id": "unversioned", "dirty": False}
+    paths = [write(tmp_path / "a.json", ours), write(tmp_path / "b.json", others)]
+    done = accept(paths, tmp_path / "b", reason="x")
+    assert done.history["commit"] is done.history["baselines_commit"] is None
+    assert done.history["reasons"]["commit"] == (
+        f"the results are of {'a' * 40} and results that name none"
+    )
+    assert "not a git repository" in done.history["reasons"]["baselines_commit"]
+    files = {path.name: json.loads(path.read_text("utf-8"))["accepted"] for path in done.written}
+    assert files["spec-english-default-rank.json"]["commit"] == "a" * 40
+    plain = files["tests-test_x.py-test_a.json"]
+    assert (plain["commit"], plain["reasons"]["commit"]) == (None, "the results name none")
 
 
 def test_pruning_removes_the_baselines_of_what_is_gone(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecloud.errors import DataError, OutputError
-from edgecloud.measure.environment import run_block
+from edgecloud.measure.environment import commit_of
 from edgecloud.measure.files import put
 from edgecloud.measure.gating.compact import to_baseline
 from edgecloud.measure.gating.model import Benchmark
@@ -25,16 +25,21 @@ HISTORY = "history.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The files written, and those removed because their benchmark is gone."""
+    """The files written, those removed because their benchmark is gone, and the line in the history."""
 
     written: tuple[Path, ...]
     removed: tuple[Path, ...]
+    history: Mapping[str, Any]
 
 
 def accept(paths: Sequence[Path], folder: Path, *, reason: str, prune: bool = False) -> Accepted:
     """Make the benchmarks in ``paths`` (files or folders) the baselines in ``folder``.
 
     ``prune`` removes the baselines of other benchmarks, as after one was renamed or dropped.
+
+    What is recorded as ``commit`` and ``dirty`` is what the results were measured at, by their own
+    account; ``baselines_commit`` and ``baselines_dirty`` are of the checkout that ``folder`` lies in,
+    before the acceptance. What cannot be told is null, and ``reasons`` says why.
 
     Raises:
         DataError: nothing to accept, a broken file, a failed run, no reason, or two of one name.
@@ -44,28 +49,76 @@ def accept(paths: Sequence[Path], folder: Path, *, reason: str, prune: bool = Fa
         raise DataError("an accepted baseline needs a reason: --reason 'why it changed'")
     benchmarks = [benchmark for path in paths for benchmark in read(path)]
     files = _file_names(benchmarks)
-    here = run_block()
-    accepted = {
+    said = {
         "reason": reason.strip(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": here["commit"],
-        "dirty": here["dirty"],
     }
+    here = _checkout(folder)
     gone = _others(folder, files) if prune else []
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, benchmark in files.items():
+            accepted = _recorded({**said, **_measured([benchmark])}, here)
             put(folder / name, _lines(to_baseline(benchmark, accepted)).encode())
         for path in gone:
             path.unlink()
-        line = {**accepted, "accepted": sorted(files), "removed": [path.name for path in gone]}
+        line = {
+            **_recorded({**said, **_measured(list(files.values()))}, here),
+            "accepted": sorted(files),
+            "removed": [path.name for path in gone],
+        }
         with (folder / HISTORY).open("a", encoding="utf-8", newline="\n") as history:
             history.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
     except OSError as error:
         raise OutputError(
             f"cannot write baselines into {folder}: {error.strerror or error}; choose another --to"
         ) from error
-    return Accepted(tuple(folder / name for name in files), tuple(gone))
+    return Accepted(tuple(folder / name for name in files), tuple(gone), line)
+
+
+def _recorded(measured: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, Any]:
+    reasons = {**measured["reasons"], **here["reasons"]}
+    found = {key: value for key, value in {**measured, **here}.items() if key != "reasons"}
+    return {**found, "reasons": reasons} if reasons else found
+
+
+def _measured(benchmarks: Sequence[Benchmark]) -> dict[str, Any]:
+    """The one commit that all of these were measured at."""
+    commits = {_text(benchmark.provenance.get("commit")) for benchmark in benchmarks}
+    states = {benchmark.provenance.get("dirty") for benchmark in benchmarks}
+    reasons: dict[str, str] = {}
+    known = sorted(commit for commit in commits if commit is not None)
+    if len(commits) > 1:
+        more = " and results that name none" if None in commits else ""
+        reasons["commit"] = f"the results are of {', '.join(known)}{more}"
+    elif not known:
+        reasons["commit"] = "the results name none"
+    dirty = any(state is True for state in states)
+    if not dirty and states != {False}:
+        reasons["dirty"] = "not every result says so"
+    return {
+        "commit": None if "commit" in reasons else known[0],
+        "dirty": None if "dirty" in reasons else dirty,
+        "reasons": reasons,
+    }
+
+
+def _text(commit: Any) -> str | None:
+    """pytest-benchmark calls what lies in no repository ``unversioned``."""
+    return commit if isinstance(commit, str) and commit not in ("", "unversioned") else None
+
+
+def _checkout(folder: Path) -> dict[str, Any]:
+    """The repository that the baselines are kept in, if it is one."""
+    absolute = folder.absolute()
+    there = next(path for path in (absolute, *absolute.parents) if path.is_dir())
+    reasons: dict[str, str] = {}
+    commit, dirty = commit_of(there, reasons)
+    return {
+        "baselines_commit": commit,
+        "baselines_dirty": dirty,
+        "reasons": {f"baselines_{key}": why for key, why in reasons.items()},
+    }
 
 
 def _file_names(benchmarks: Sequence[Benchmark]) -> dict[str, Benchmark]:

@@ -10,21 +10,23 @@ from typing import Any
 
 from edgecloud.errors import DataError
 
-__all__ = ["Fields", "flatten", "read_json", "unique"]
+__all__ = ["Fields", "NotFinite", "flatten", "read_json", "unique"]
 
 Json = dict[str, Any]
 
 
 def read_json(path: Path) -> Json:
-    """The object in a JSON file.
+    """The object in a JSON file, of any of JSON's encodings, with a byte order mark or without.
+
+    Where the file holds NaN or an infinite number, the object holds a :class:`NotFinite`, which
+    :class:`Fields` refuses when that field is read, and not before: other projects keep such numbers
+    in fields that nobody reads here.
 
     Raises:
-        DataError: it cannot be read, is not JSON, holds NaN or an infinite number, or is no object.
+        DataError: it cannot be read, is not JSON, or is no object.
     """
     try:
-        content = json.loads(
-            path.read_text(encoding="utf-8"), parse_constant=_refuse, parse_float=_finite
-        )
+        content = json.loads(path.read_bytes(), parse_constant=NotFinite, parse_float=_float)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}; check the path") from error
     except (ValueError, RecursionError) as error:
@@ -34,15 +36,15 @@ def read_json(path: Path) -> Json:
     return content
 
 
-def _refuse(constant: str) -> float:
-    raise ValueError(f"{constant} is no JSON number")
+class NotFinite(str):
+    """A number that JSON has no word for, as its file spells it: equal to itself, unlike a NaN."""
+
+    __slots__ = ()
 
 
-def _finite(text: str) -> float:
+def _float(text: str) -> float | NotFinite:
     value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text} is out of range")
-    return value
+    return value if math.isfinite(value) else NotFinite(text)
 
 
 class Fields:
@@ -53,12 +55,15 @@ class Fields:
         self.where = where
 
     def _wrong(self, key: str, expected: str) -> DataError:
+        value = self.content.get(key)
         state = "is missing" if key not in self.content else f"is not {expected}"
+        if isinstance(value, NotFinite):
+            state = f"is {value}, not {expected}"
         return DataError(f"{self.where}: {key} {state}; the file is broken, make it again")
 
     def text(self, key: str) -> str:
         value = self.content.get(key)
-        if not isinstance(value, str):
+        if not _is_text(value):
             raise self._wrong(key, "text")
         return value
 
@@ -104,10 +109,14 @@ class Fields:
 
     def texts(self, key: str) -> tuple[str, ...]:
         value = self.content.get(key)
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        if not isinstance(value, list) or not all(_is_text(item) for item in value):
             raise self._wrong(key, "a list of texts")
         unique(value, f"{self.where}, {key}")
         return tuple(value)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and not isinstance(value, NotFinite)
 
 
 def unique(names: Iterable[str], where: str) -> None:

@@ -9,10 +9,10 @@ from edgecloud.config import resolve
 from edgecloud.measure.gating.model import ASPECTS, Benchmark, Check
 from edgecloud.measure.gating.policy import Policy, score_of
 
-__all__ = ["differences", "other_processor", "other_scorers", "versions_differ"]
+__all__ = ["differences", "other_processor", "other_scorers", "software_differs"]
 
 _MOST_SHOWN = 4
-_VERSIONS = "versions."
+_SOFTWARE = ("versions.", "options.")
 
 
 def differences(old: Benchmark, new: Benchmark, policy: Policy) -> list[Check]:
@@ -43,20 +43,20 @@ def other_scorers(old: Benchmark, new: Benchmark) -> frozenset[str]:
 
 def other_processor(old: Benchmark, new: Benchmark) -> str:
     """What differs of the processors and devices, in words; empty when nothing known does."""
-    return _told(_environment(old, new, versions=False))
+    return _told(_environment(old, new, software=False))
 
 
-def versions_differ(old: Benchmark, new: Benchmark) -> str:
-    """Which versions of libraries differ, in words."""
-    return _told(_environment(old, new, versions=True))
+def software_differs(old: Benchmark, new: Benchmark) -> str:
+    """Which versions of libraries and options of pytest-benchmark differ, in words."""
+    return _told(_environment(old, new, software=True))
 
 
-def _environment(old: Benchmark, new: Benchmark, *, versions: bool) -> dict[str, tuple[Any, Any]]:
+def _environment(old: Benchmark, new: Benchmark, *, software: bool) -> dict[str, tuple[Any, Any]]:
     """What both sides recorded and is not the same; a field that one side lacks tells nothing."""
     return {
         key: (value, new.environment[key])
         for key, value in old.environment.items()
-        if key.startswith(_VERSIONS) is versions
+        if key.startswith(_SOFTWARE) is software
         and key in new.environment
         and value != new.environment[key]
     }

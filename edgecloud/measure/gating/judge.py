@@ -13,7 +13,7 @@ from edgecloud.measure.gating.identity import (
     differences,
     other_processor,
     other_scorers,
-    versions_differ,
+    software_differs,
 )
 from edgecloud.measure.gating.intervals import row_level
 from edgecloud.measure.gating.model import (
@@ -47,6 +47,7 @@ def judge(
     """
     _check_kinds(baseline, new)
     pairs, checks = _match(baseline, new)
+    checks += _circumstances(pairs)
     comparisons: list[Comparison] = []
     for old, now in pairs:
         found = [*_state(old, now), *differences(old, now, policy)]
@@ -138,6 +139,22 @@ def _state(old: Benchmark, new: Benchmark) -> list[Check]:
     return found
 
 
+def _circumstances(pairs: Iterable[Pair]) -> list[Check]:
+    """Other versions and options beside measured times: a note for all that have the same to say."""
+    found: dict[str, list[Benchmark]] = {}
+    for old, new in pairs:
+        if not new.modelled and (told := software_differs(old, new)):
+            found.setdefault(told, []).append(new)
+    return [
+        Check(_all_of(some), "environment", "note", f"differs: {told}", source=some[0].source)
+        for told, some in found.items()
+    ]
+
+
+def _all_of(some: Sequence[Benchmark]) -> str:
+    return some[0].name if len(some) == 1 else f"{some[0].name} and {len(some) - 1} more"
+
+
 def _texts(old: Benchmark, new: Benchmark, policy: Policy) -> tuple[list[Check], frozenset[str]]:
     """What to say of samples whose tokens differ, and those to leave out of the comparison."""
     shared = [name for name in old.texts if name in new.texts]
@@ -150,7 +167,7 @@ def _texts(old: Benchmark, new: Benchmark, policy: Policy) -> tuple[list[Check],
         where = (
             f"; the processor differs too: {processor}" if processor else " on the same processor"
         )
-        versions = versions_differ(old, new)
+        versions = software_differs(old, new)
         where += f", with other versions: {versions}" if versions else ""
         return [Check(new.name, "texts", "note", count + where, source=new.source)], frozenset()
     if len(other) > policy.modelled_other_texts * len(shared):

@@ -22,6 +22,7 @@ TIME = "time"
 
 _MACHINE = ("machine", "system")
 _CPU = ("brand_raw", "arch", "count", "hz_advertised_friendly")
+_OPTIONS = ("disable_gc", "warmup")
 
 
 def from_plugin_file(content: Mapping[str, Any], path: Path) -> list[Benchmark]:
@@ -69,13 +70,27 @@ def _benchmark(row: Fields, info: Fields, whole: Fields) -> Benchmark:
         failed=failed,
         problem=outcome if isinstance(outcome, str) and outcome.startswith("failed") else None,
         identity=_identity(row, info, whole, ours=ours),
-        environment=machine(info.optional("environment"), models) if ours else {},
+        environment={
+            **_circumstances(row, whole),
+            **(machine(info.optional("environment"), models) if ours else {}),
+        },
         provenance={
             "started_at": whole.content.get("datetime"),
             "commit": whole.optional("commit_info").content.get("id"),
             "dirty": whole.optional("commit_info").content.get("dirty"),
         },
     )
+
+
+def _circumstances(row: Fields, whole: Fields) -> dict[str, Any]:
+    """What may make the same code faster or slower, and is told where it differs."""
+    interpreter = whole.optional("machine_info").content
+    options = row.optional("options").content
+    return {
+        "versions.python": interpreter.get("python_version"),
+        "versions.python_implementation": interpreter.get("python_implementation"),
+        **{f"options.{name}": options[name] for name in _OPTIONS if name in options},
+    }
 
 
 def _others_ids(row: Fields) -> tuple[str, ...] | None:
