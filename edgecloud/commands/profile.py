@@ -22,7 +22,9 @@ def add(commands: Any) -> None:
     )
     listed = profile.add_parser("list", help="the profiles that ship with the package")
     listed.set_defaults(command=_list)
-    show = profile.add_parser("show", help="one profile, as JSON")
+    show = profile.add_parser(
+        "show", help="one profile, as JSON: a file of it is one for --hardware-profile"
+    )
     show.add_argument("name", metavar="NAME", help="a name, NAME@PRECISION, EDGE+CLOUD, or a file")
     show.set_defaults(command=_show)
     measure = profile.add_parser(
@@ -72,9 +74,11 @@ def _list(parsed: argparse.Namespace) -> int:
 
 
 def _show(parsed: argparse.Namespace) -> int:
-    from edgecloud.hardware.profiles import profile
+    from edgecloud.hardware.profiles import complete_file
 
-    print(json.dumps(profile(parsed.name).to_json(), ensure_ascii=False, indent=1))
+    # In a file, ASCII alone: whatever encoding the shell writes it in, it is read back.
+    readable = sys.stdout.isatty()
+    print(json.dumps(complete_file(parsed.name).to_json(), ensure_ascii=not readable, indent=1))
     return 0
 
 

@@ -64,10 +64,10 @@ def read_profile(path: str | Path) -> ProfileFile:
     """
     target = Path(path)
     try:
-        content = json.loads(target.read_text(encoding="utf-8"))
+        content = json.loads(target.read_bytes())
     except OSError as error:
         raise ConfigError(f"hardware profile {path}: {error.strerror or error}") from error
-    except (UnicodeDecodeError, ValueError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"hardware profile {path} is not JSON: {error}") from error
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise ConfigError(

@@ -22,6 +22,7 @@ __all__ = [
     "EdgeCosts",
     "HardwareProfile",
     "LinkCosts",
+    "complete_file",
     "names",
     "profile",
     "profile_file",
@@ -47,33 +48,41 @@ def profile(name: str) -> HardwareProfile:
     Raises:
         ConfigError: there is none, it has no such edge, or the file is not a profile.
     """
-    if name in CONSTANTS:
-        return CONSTANTS[name]
-    edge_name, _, cloud_name = name.rpartition("+")
-    if edge_name and not Path(name).is_file():
-        edge, cloud = profile(edge_name), profile(cloud_name)
-        source = f"edge: {edge.source}; cloud: {cloud.source}"
-        provenance = {"edge": edge.provenance, "cloud": cloud.provenance}
-        return replace(
-            edge,
-            name=f"{edge.name}+{cloud.name}",
-            cloud=cloud.cloud,
-            link=cloud.link,
-            source=source,
-            provenance=provenance if any(provenance.values()) else {},
-        )
-    base, _, precision = name.rpartition("@")
-    if base and not Path(name).is_file():
-        return _of(profile_file(base), precision)
-    return _of(profile_file(name), None)
+    return CONSTANTS[name] if name in CONSTANTS else _used(profile_file(name))
 
 
 def profile_file(name: str) -> ProfileFile:
-    """All of a profile: every precision of its edge.
+    """All of a profile: every precision of its edge, or the one that the name asks for.
 
     Raises:
-        ConfigError: there is none of that name, and no such file, or the file is not a profile.
+        ConfigError: there is none of that name, and no such file, it has no such edge, or the file is
+            not a profile.
     """
+    edge_name, _, cloud_name = name.rpartition("+")
+    base, _, precision = name.rpartition("@")
+    if Path(name).is_file() or not (edge_name or base):
+        return _named(name)
+    if edge_name:
+        return _joined(profile_file(edge_name), profile_file(cloud_name))
+    return _only(profile_file(base), precision)
+
+
+def complete_file(name: str) -> ProfileFile:
+    """As :func:`profile_file`, with what it lacks from ``paper``: a file that says all that
+    :func:`profile` makes of ``name``."""
+    found = profile_file(name)
+    used = _used(found)
+    edges = found.edges or {"float32": used.edge}
+    return replace(
+        found,
+        edges=edges,
+        default_edge=found.default_edge or next(iter(edges)),
+        cloud=used.cloud,
+        link=used.link,
+    )
+
+
+def _named(name: str) -> ProfileFile:
     if name in CONSTANTS:
         found = CONSTANTS[name]
         return ProfileFile(
@@ -109,23 +118,47 @@ def _shipped(path: Path) -> ProfileFile:
     return read_profile(path)
 
 
-def _of(found: ProfileFile, precision: str | None) -> HardwareProfile:
-    """One edge of a profile, with what it lacks from ``paper``."""
+def _used(found: ProfileFile) -> HardwareProfile:
+    """The default edge of a profile, with what it lacks from ``paper``."""
     paper = CONSTANTS["paper"]
-    key = precision or found.default_edge
-    if precision is not None and precision not in found.edges:
-        raise ConfigError(
-            f"hardware profile {found.name!r} has no edge {precision!r}; "
-            f"choose one of {', '.join(found.edges) or 'none'}"
-        )
+    key = found.default_edge
     return HardwareProfile(
-        name=found.name if precision is None else f"{found.name}@{precision}",
+        name=found.name,
         edge=paper.edge if key is None else found.edges[key],
         cloud=found.cloud or paper.cloud,
         link=found.link or paper.link,
         source=found.source,
         caps=found.caps,
         provenance=found.provenance,
+    )
+
+
+def _only(found: ProfileFile, precision: str) -> ProfileFile:
+    """One edge of a profile."""
+    if precision not in found.edges:
+        raise ConfigError(
+            f"hardware profile {found.name!r} has no edge {precision!r}; "
+            f"choose one of {', '.join(found.edges) or 'none'}"
+        )
+    return replace(
+        found,
+        name=f"{found.name}@{precision}",
+        edges={precision: found.edges[precision]},
+        default_edge=precision,
+    )
+
+
+def _joined(edge: ProfileFile, cloud: ProfileFile) -> ProfileFile:
+    """The edges and caps of one profile, cloud and link of another."""
+    used = _used(cloud)
+    provenance = {"edge": edge.provenance, "cloud": cloud.provenance}
+    return replace(
+        edge,
+        name=f"{edge.name}+{cloud.name}",
+        cloud=used.cloud,
+        link=used.link,
+        source=f"edge: {edge.source}; cloud: {cloud.source}",
+        provenance=provenance if any(provenance.values()) else {},
     )
 
 

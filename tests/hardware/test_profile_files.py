@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from edgecloud.cli import main
+from edgecloud.config import resolve
 from edgecloud.errors import ConfigError, OutputError
 from edgecloud.hardware.catalogue import CLOUDS, DEVICES
 from edgecloud.hardware.costs import Caps, CloudCosts, EdgeCosts, LinkCosts
@@ -47,6 +49,26 @@ def test_a_file_is_a_profile_and_names_its_default_edge(path: Path) -> None:
     assert (found.name, found.edge.step_s, found.cloud.verify(16)) == ("desk", 0.5, 0.08)
     assert found.caps == Caps(4, 8.0)
     assert json.loads(json.dumps(found.to_json()))["provenance"] == {"date": "2026-01-01"}
+
+
+SHOWN = [*names(), "iphone-15-plus@int8", "epyc-2-cores+a100", "galaxy-s24@int8+h100", "h100+l4"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-8-sig"])
+@pytest.mark.parametrize("name", SHOWN)
+def test_what_profile_show_prints_is_a_file_of_the_same_profile(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, encoding: str
+) -> None:
+    """Whatever encoding a shell writes ``profile show NAME > mine.json`` in."""
+    assert main(["profile", "show", name]) == 0
+    mine = tmp_path / "mine.json"
+    mine.write_text(capsys.readouterr().out, encoding=encoding)
+    assert json.dumps(profile(str(mine)).to_json()) == json.dumps(profile(name).to_json())
+    assert resolve({"hardware_profile": str(mine)}).max_cpu_cores == (
+        resolve({"hardware_profile": name}).max_cpu_cores
+    )
+    edges = profile_file(name).edges
+    assert {key: profile(f"{mine}@{key}").edge for key in edges} == edges
 
 
 def test_another_edge_and_another_cloud_are_named_after_it(path: Path) -> None:
