@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from edgecloud.errors import ModelError
 
 if TYPE_CHECKING:
     from edgecloud.harness.quantization import Row
@@ -49,10 +52,25 @@ def add(commands: Any) -> None:
     quantize.add_argument(
         "--json", type=Path, metavar="OUT.json", help="with --evaluate: write the numbers here"
     )
+    quantize.add_argument(
+        "--list", action="store_true", help="what the cache of converted weights holds"
+    )
+    quantize.add_argument(
+        "--prune",
+        nargs="?",
+        type=_days,
+        const=math.inf,
+        metavar="DAYS",
+        help="remove what no run can use any more, and with DAYS what was not used for so long",
+    )
     quantize.set_defaults(command=_quantize)
 
 
 def _quantize(parsed: argparse.Namespace) -> int:
+    if parsed.list:
+        return _list()
+    if parsed.prune is not None:
+        return _prune(parsed.prune)
     if parsed.evaluate:
         return _evaluate(parsed)
     from edgecloud.harness.system import model_of
@@ -69,6 +87,57 @@ def _quantize(parsed: argparse.Namespace) -> int:
     after = (folder / "model.safetensors").stat().st_size
     print(f"{folder}: {after / 1e6:.1f} MB, from a checkpoint of {before / 1e6:.1f} MB")
     return 0
+
+
+def _list() -> int:
+    from tabulate import tabulate
+
+    from edgecloud.models.quantised.cache import kept, root
+
+    found = kept()
+    if found:
+        rows = [
+            [
+                f"int{one.bits}" if one.whole else "unfinished",
+                f"{one.nbytes / 1e9:.2f} GB",
+                f"{one.unused_days:.1f}",
+                one.source or "not known",
+                one.folder.name,
+            ]
+            for one in found
+        ]
+        headers = ["bits", "size", "days unused", "checkpoint", "folder"]
+        print(tabulate(rows, headers=headers, disable_numparse=True))
+    total = sum(one.nbytes for one in found) / 1e9
+    print(f"{root()}: {len(found)} conversion{'' if len(found) == 1 else 's'}, {total:.2f} GB")
+    return 0
+
+
+def _prune(days: float) -> int:
+    from edgecloud.models.identity import forget_lost
+    from edgecloud.models.quantised.cache import Kept, prune
+
+    def current(found: Kept) -> bool:
+        from edgecloud.models.checkpoint import Checkpoint
+
+        try:
+            return Checkpoint.open(found.source or "").fingerprint() == found.source_sha256
+        except ModelError:
+            return False
+
+    removed = prune(unused_days=None if math.isinf(days) else days, current=current)
+    for one, reason in removed:
+        print(f"removed {one.folder.name}, {one.nbytes / 1e9:.2f} GB: {reason}")
+    total = sum(one.nbytes for one, _ in removed) / 1e9
+    print(f"{len(removed)} removed, {total:.2f} GB; {forget_lost()} identities forgotten")
+    return 0
+
+
+def _days(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError("a number of days, 0 or more")
+    return value
 
 
 def _evaluate(parsed: argparse.Namespace) -> int:

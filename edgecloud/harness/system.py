@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,6 +28,7 @@ from edgecloud.hardware.profiles import profile
 from edgecloud.hardware.shaping import ShapingProxy
 from edgecloud.hardware.worker import Worker, pipe
 from edgecloud.harness.starting import Started
+from edgecloud.models.folder import cache_folder
 from edgecloud.models.hub import locate
 from edgecloud.models.pairing import differences
 from edgecloud.models.reference import CLOUD_CHECKPOINT, EDGE_CHECKPOINT
@@ -311,9 +311,7 @@ def _check_pair(edge: dict[str, Any], cloud: dict[str, Any] | None) -> None:
 
 def cache_dir() -> str | None:
     """Where features are kept between modelled runs; nowhere when no such folder can be written."""
-    folder = Path(
-        os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "edgecloud", "features"
-    )
+    folder = cache_folder() / "features"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:

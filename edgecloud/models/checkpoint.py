@@ -7,7 +7,7 @@ ever comes into memory, and never more than one tensor besides the network itsel
 
 from __future__ import annotations
 
-import hashlib
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,10 +21,16 @@ from torch import Tensor, nn
 from edgecloud.errors import CheckpointError
 from edgecloud.models.families import Family
 from edgecloud.models.folder import family_of, needed_shards, read_json
+from edgecloud.models.identity import (
+    file_sha256,
+    former_identity,
+    said_while_hashing,
+    weights_sha256,
+)
 
 __all__ = ["Checkpoint", "Stored"]
 
-_HASH_WHOLE_BYTES = 1 << 30
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,19 +146,28 @@ class Checkpoint:
                     setattr(network.get_submodule(owner), leaf, parameter)
 
     def fingerprint(self) -> str:
-        """A sha256 of the weights: of whole files together up to 1 GiB, else of headers and sizes
-        (then marked ``headers:``)."""
-        whole = sum(shard.stat().st_size for shard in self.shards) <= _HASH_WHOLE_BYTES
-        digest = hashlib.sha256()
+        """The identity of the weights, by their content: read once, then remembered
+        (:mod:`edgecloud.models.identity`).
+
+        Raises:
+            CheckpointError: a shard cannot be read, or is not the file that a hub published.
+        """
+        found = weights_sha256(self.shards, watch=said_while_hashing(self.path))
         for shard in self.shards:
-            with shard.open("rb") as file:
-                if whole:
-                    while block := file.read(1 << 20):
-                        digest.update(block)
-                else:
-                    digest.update(str(shard.stat().st_size).encode())
-                    digest.update(file.read(int.from_bytes(file.read(8), "little")))
-        return ("" if whole else "headers:") + digest.hexdigest()
+            # A hub's cache names a file after its sha256.
+            published = shard.resolve().name
+            if _SHA256.fullmatch(published) and file_sha256(shard) != published:
+                raise CheckpointError(
+                    f"model {self.path}: {shard.name} is not what the hub published (its sha256 is not "
+                    f"{published[:12]}…); fetch it again"
+                )
+        return found
+
+    def identity(self) -> dict[str, str]:
+        """Facts: ``sha256`` of the content, and ``headers_sha256``, by which results know weights above
+        1 GiB that were written before content was hashed."""
+        former = former_identity(self.shards)
+        return {"sha256": self.fingerprint(), **({"headers_sha256": former} if former else {})}
 
     def _published(self, parameter: str) -> str:
         """The name under which the family publishes a parameter."""

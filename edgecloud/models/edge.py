@@ -69,7 +69,7 @@ def load_edge(
         "dtype": quantization,
         "device": "cpu",
         "engine": model.engine_name,
-        "sha256": checkpoint.fingerprint(),
+        **checkpoint.identity(),
         "tokenizer_sha256": processor.fingerprint(),
         "shared": processor.shared(),
         "vocab_size": processor.vocab_size,

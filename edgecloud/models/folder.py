@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any, cast
 
 from edgecloud.errors import CheckpointError
 from edgecloud.models.families import FAMILIES, Family
 
-__all__ = ["INDEX", "SMALL_FILES", "WEIGHTS", "family_of", "needed_shards", "read_json"]
+__all__ = [
+    "INDEX",
+    "SMALL_FILES",
+    "WEIGHTS",
+    "cache_folder",
+    "family_of",
+    "needed_shards",
+    "read_json",
+]
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -23,6 +32,11 @@ SMALL_FILES = (
     "chat_template.jinja",
 )
 """Everything but weights that is read, where a folder has it."""
+
+
+def cache_folder() -> Path:
+    """Where what can be made again is kept, under ``XDG_CACHE_HOME``; it may not be there yet."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "edgecloud")
 
 
 def family_of(folder: Path, config: dict[str, Any]) -> Family:

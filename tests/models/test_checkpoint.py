@@ -14,7 +14,6 @@ from safetensors.torch import load_file, save_file
 
 from edgecloud.contracts import Prompt
 from edgecloud.errors import CheckpointError
-from edgecloud.models import checkpoint as checkpoint_module
 from edgecloud.models.audio_lm import AudioLM
 from edgecloud.models.checkpoint import Checkpoint
 
@@ -91,13 +90,6 @@ def test_the_fingerprint_follows_the_weights(tiny_checkpoint: Path, folder: Path
     tensors["thinker.model.norm.weight"] *= 2
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     assert Checkpoint.open(folder).fingerprint() != before
-
-
-def test_the_fingerprint_of_large_weights_is_marked_as_of_headers_only(
-    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(checkpoint_module, "_HASH_WHOLE_BYTES", 100)
-    assert Checkpoint.open(tiny_checkpoint).fingerprint().startswith("headers:")
 
 
 def _remove(name: str) -> Callable[[Path], None]:

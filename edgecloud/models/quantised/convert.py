@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from torch import Tensor
 
 from edgecloud.errors import CheckpointError, OutputError
 from edgecloud.models.checkpoint import Checkpoint
+from edgecloud.models.quantised.cache import KEY, WEIGHTS, root, use
 from edgecloud.models.quantised.file import Spec, TensorWriter
 from edgecloud.models.quantised.shapes import (
     AudioShape,
@@ -36,10 +36,8 @@ from edgecloud.models.quantised.shapes import (
 )
 from edgecloud.models.quantised.weights import quantise
 
-__all__ = ["KEY", "cached", "convert", "scheme", "specs_of"]
+__all__ = ["KEY", "cache_entry", "cached", "convert", "scheme", "specs_of"]
 
-KEY = "edgecloud_quantization"
-"""Where config.json of a quantised checkpoint says what it is."""
 _SCHEMA = 1
 _BLOCK_BYTES = 8 << 20
 _PREFIX = "thinker."
@@ -60,15 +58,24 @@ def cached(checkpoint: Checkpoint, bits: int) -> Path:
         CheckpointError: weights are missing, broken or of other shapes.
         OutputError: the cache cannot be written.
     """
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = root / "edgecloud" / "quantized" / f"{_identity(checkpoint)}-int{bits}"
-    if not (folder / "model.safetensors").is_file():
+    folder = cache_entry(checkpoint, bits)
+    if not (folder / WEIGHTS).is_file():
         print(  # noqa: T201 - it takes minutes for a large model
             f"edgecloud: converting {checkpoint.path} to int{bits}, once, into {folder}",
             file=sys.stderr,
         )
         convert(checkpoint, folder, bits=bits)
+    use(folder, checkpoint.path)
     return folder
+
+
+def cache_entry(checkpoint: Checkpoint, bits: int) -> Path:
+    """Where ``checkpoint`` lies, or will lie, in ``bits``: by the content of its weights and its
+    config.json, so that a copy is not converted again, and other weights in its place are."""
+    # The file itself: what was read of it may have been completed since.
+    config = (checkpoint.path / "config.json").read_text(encoding="utf-8")
+    facts = json.dumps([_SCHEMA, checkpoint.fingerprint(), config])
+    return root() / f"{hashlib.sha256(facts.encode()).hexdigest()[:32]}-int{bits}"
 
 
 def convert(checkpoint: Checkpoint, folder: Path, *, bits: int) -> None:
@@ -89,7 +96,7 @@ def convert(checkpoint: Checkpoint, folder: Path, *, bits: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         _copy_settings(checkpoint, folder, about)
         specs = specs_of(listed, bits, _table_kind(checkpoint))
-        path = folder / "model.safetensors"
+        path = folder / WEIGHTS
         with TensorWriter(path, specs, {"format": "edgecloud-quantized"}) as writer:
             _write(checkpoint, listed, writer, bits)
     except OSError as error:
@@ -113,19 +120,6 @@ def specs_of(listed: list[Entry], bits: int, table: str) -> dict[str, Spec]:
         else:
             specs[entry.name] = Spec(table if entry.kind == "table" else "F32", entry.shape)
     return specs
-
-
-def _identity(checkpoint: Checkpoint) -> str:
-    """What the checkpoint's weights are known by. Large ones are hashed by their headers alone, which
-    a fine-tuned copy shares: place and time of its files are added."""
-    weights = checkpoint.fingerprint()
-    # The file itself: what was read of it may have been completed since.
-    config = (checkpoint.path / "config.json").read_text(encoding="utf-8")
-    facts: list[Any] = [_SCHEMA, weights, config]
-    if weights.startswith("headers:"):
-        files = [shard.resolve() for shard in checkpoint.shards]
-        facts += [(str(file), file.stat().st_mtime_ns) for file in files]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
 
 def _copy_settings(checkpoint: Checkpoint, folder: Path, about: dict[str, Any]) -> None:

@@ -1,0 +1,208 @@
+"""The identity of weights: a sha256 of their content, read once and remembered.
+
+What is remembered of a file lies in the cache folder (``XDG_CACHE_HOME``, ``edgecloud/identities``) and
+counts as long as the file's path, size, inode and times of change stay what they were. No torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from edgecloud.errors import CheckpointError
+from edgecloud.models.folder import cache_folder
+
+__all__ = [
+    "FORMER_BYTES",
+    "Watch",
+    "file_sha256",
+    "forget_lost",
+    "former_identity",
+    "said_while_hashing",
+    "weights_sha256",
+]
+
+Watch = Callable[[int, int], None]
+"""``(done, total)``: called with bytes that have been read."""
+
+FORMER_BYTES: Final = 1 << 30
+"""Weights above this were known by their headers alone before they were known by their content."""
+_BLOCK_BYTES: Final = 4 << 20
+_SILENT_BYTES: Final = 1 << 30
+"""What is hashed in a second or two needs no word."""
+_EVERY_S: Final = 10.0
+_FACTS = ("path", "size", "mtime_ns", "ctime_ns", "inode")
+
+
+def weights_sha256(shards: Sequence[Path], *, watch: Watch | None = None) -> str:
+    """The identity, in hex, of the weights in ``shards``: of one file its sha256; of several up to
+    1 GiB that of all their bytes in order; of several above it that of their sha256s in order, so that
+    each byte is read once for the identity and for what a hub publishes of each file.
+
+    Raises:
+        CheckpointError: a file cannot be read, or changes meanwhile.
+    """
+    total = sum(shard.stat().st_size for shard in shards)
+    if len(shards) > 1 and total <= FORMER_BYTES:
+        digest = hashlib.sha256()
+        for shard in shards:
+            _read(shard, digest.update)
+        return digest.hexdigest()
+    found: list[str] = []
+    before = 0
+    for shard in shards:
+        so_far = before
+        found.append(
+            file_sha256(
+                shard, watch=watch and (lambda n, _, so_far=so_far: watch(so_far + n, total))
+            )
+        )
+        before += shard.stat().st_size
+    if len(found) == 1:
+        return found[0]
+    return hashlib.sha256("\n".join(found).encode()).hexdigest()
+
+
+def former_identity(shards: Sequence[Path]) -> str | None:
+    """What results before this scheme call weights above 1 GiB: ``headers:`` and a sha256 of the
+    shards' sizes and headers. None for smaller ones, whose identity has always been their content's."""
+    sizes = [shard.stat().st_size for shard in shards]
+    if sum(sizes) <= FORMER_BYTES:
+        return None
+    digest = hashlib.sha256()
+    for shard, size in zip(shards, sizes, strict=True):
+        with shard.open("rb") as file:
+            digest.update(str(size).encode())
+            digest.update(file.read(int.from_bytes(file.read(8), "little")))
+    return f"headers:{digest.hexdigest()}"
+
+
+def file_sha256(path: Path, *, watch: Watch | None = None) -> str:
+    """The sha256 of a file, in hex: as remembered, or read now.
+
+    Raises:
+        CheckpointError: it cannot be read, or changes meanwhile.
+    """
+    facts = _facts(path)
+    place = _place(facts["path"])
+    known = _remembered(place)
+    if known is not None and all(known.get(name) == facts[name] for name in _FACTS):
+        return str(known["sha256"])
+    digest = hashlib.sha256()
+    done = 0
+
+    def take(block: bytes) -> None:
+        nonlocal done
+        digest.update(block)
+        done += len(block)
+        if watch is not None:
+            watch(done, facts["size"])
+
+    _read(path, take)
+    if _facts(path) != facts:
+        raise CheckpointError(
+            f"model {path.parent}: {path.name} changes while it is read; try again"
+        )
+    _remember(place, {**facts, "sha256": digest.hexdigest()})
+    return digest.hexdigest()
+
+
+def forget_lost() -> int:
+    """Forget what is remembered of files that are no longer what they were; how many they were."""
+    forgotten = 0
+    for place in _folder().glob("*.json"):
+        known = _remembered(place)
+        try:
+            kept = known is not None and _facts(Path(known["path"])) == {
+                name: known.get(name) for name in _FACTS
+            }
+        except CheckpointError:
+            kept = False
+        if not kept:
+            place.unlink(missing_ok=True)
+            forgotten += 1
+    return forgotten
+
+
+def said_while_hashing(model: str | Path) -> Watch:
+    """Says on standard error that ``model`` is hashed, where that takes more than a moment, and how
+    far it is: a line each ten seconds."""
+    last_s = float("-inf")
+
+    def watch(done: int, total: int) -> None:
+        nonlocal last_s
+        now_s = time.monotonic()
+        if total <= _SILENT_BYTES or (done < total and now_s - last_s < _EVERY_S):
+            return
+        first, last_s = last_s == float("-inf"), now_s
+        text = f"hashing the weights of {model}: {done / total:.0%} of {total / 1e9:.1f} GB"
+        more = ", once; the cache folder remembers it" if first else ""
+        print(f"edgecloud: {text}{more}", file=sys.stderr)  # noqa: T201 - it takes its time
+
+    return watch
+
+
+def _read(path: Path, take: Callable[[bytes], object]) -> None:
+    try:
+        with path.open("rb", buffering=0) as file:
+            while block := file.read(_BLOCK_BYTES):
+                take(block)
+    except OSError as error:
+        raise CheckpointError(
+            f"model {path.parent}: {path.name} cannot be read ({error.strerror or error})"
+        ) from error
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    """By what a file is known again. The time of its last change of any kind is among them: nobody can
+    set that back, as copying tools do with the time of its content."""
+    try:
+        real = path.resolve()
+        stat = real.stat()
+    except OSError as error:
+        raise CheckpointError(
+            f"model {path.parent}: {path.name} cannot be read ({error.strerror or error})"
+        ) from error
+    return {
+        "path": str(real),
+        "size": stat.st_size,
+        "mtime_ns": stat.st_mtime_ns,
+        "ctime_ns": stat.st_ctime_ns,
+        "inode": stat.st_ino,
+    }
+
+
+def _folder() -> Path:
+    return cache_folder() / "identities"
+
+
+def _place(path: str) -> Path:
+    return _folder() / f"{hashlib.sha256(path.encode()).hexdigest()[:32]}.json"
+
+
+def _remembered(place: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(place.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    whole = isinstance(found, dict) and all(name in found for name in (*_FACTS, "sha256"))
+    return found if whole else None
+
+
+def _remember(place: Path, facts: dict[str, Any]) -> None:
+    """Where the folder cannot be written nothing is remembered: it is hashed again next time."""
+    part = place.with_name(f"{place.stem}.{os.getpid()}.part")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps(facts, indent=1), encoding="utf-8")
+        part.replace(place)
+    except OSError:
+        with suppress(OSError):
+            part.unlink()
