@@ -63,10 +63,17 @@ def data_of(config: Config, corpus: Sequence[Sample], manifest: Path) -> dict[st
 def identity_of(config: Config, setup: Mapping[str, Any]) -> dict[str, Any]:
     """What must be the same for a journal to be gone on with; ``setup`` has the facts of data, models
     and hardware profile."""
+    headers = {
+        side: found["headers_sha256"]
+        for side, found in setup["models"].items()
+        if found and found.get("headers_sha256")
+    }
     return {
         "settings": config.identity(),
         "data": setup["data"],
         "models": {side: found and found["sha256"] for side, found in setup["models"].items()},
+        # By which journals know these weights that were begun before their content was hashed.
+        **({"headers": headers} if headers else {}),
         # A file's content may change under its name.
         "hardware_profile": setup["hardware_profile"],
     }
@@ -171,6 +178,7 @@ class Arm(Started):
             **system.facts,
             "cold": {"load_s": system.load_s, **cold},
             "data": self._data,
+            **({"notes": list(self._journal.notes)} if self._journal.notes else {}),
         }
         self._journal.describe(
             facts(

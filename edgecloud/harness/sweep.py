@@ -11,6 +11,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -224,6 +225,8 @@ def _run(point: Point, path: Path, environment: Mapping[str, Any]) -> dict[str, 
     }
     identity = identity_of(config, setup)
     with Journal.open(path, mode=point.mode, identity=identity, resume=True) as journal:
+        for note in journal.notes:
+            print(f"edgecloud: {note}", file=sys.stderr)  # noqa: T201 - a warning
         journal.describe(
             facts(
                 config=config,

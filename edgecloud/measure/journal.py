@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self, cast
 
 from edgecloud.errors import JournalError, OutputError
 from edgecloud.measure.files import put
+from edgecloud.measure.weights import without_former
 
 __all__ = ["SCHEMA", "Journal", "differences", "read"]
 
@@ -23,11 +24,22 @@ SCHEMA = "edgecloud-journal/1"
 
 class Journal:
     """An open journal. ``records`` holds the completed samples by ``file_id``, in order of writing;
-    failed ones are not among them, so that a resumed run tries them again."""
+    failed ones are not among them, so that a resumed run tries them again. ``notes`` say in sentences
+    what a reader of the run should know of how it goes on."""
 
-    def __init__(self, path: Path, handle: BinaryIO, records: dict[str, dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        handle: BinaryIO,
+        records: dict[str, dict[str, Any]],
+        *,
+        identity: Mapping[str, Any],
+        notes: Sequence[str] = (),
+    ) -> None:
         self.path = path
+        self._identity = identity
         self.records = records
+        self.notes = tuple(notes)
         self._handle = handle
 
     @classmethod
@@ -46,12 +58,13 @@ class Journal:
         target = Path(path)
         header = _plain({"schema": SCHEMA, "mode": mode, "identity": dict(identity)})
         records: dict[str, dict[str, Any]] = {}
+        notes: list[str] = []
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             content = target.read_bytes() if resume and target.exists() else b""
             rows, length = _parse(target, content)
             if rows:
-                _check_header(target, rows[0], header)
+                notes = _check_header(target, rows[0], header)
                 for row in rows[1:]:
                     records.pop(row["file_id"], None)
                     if row.get("status") == "ok":
@@ -65,7 +78,7 @@ class Journal:
             raise OutputError(
                 f"cannot write the journal {target}: {error.strerror or error}; choose another --output-dir"
             ) from error
-        return cls(target, handle, records)
+        return cls(target, handle, records, identity=header["identity"], notes=notes)
 
     def describe(self, facts: Mapping[str, Any]) -> None:
         """Put what a result needs besides the samples into the first line, under ``facts``.
@@ -77,7 +90,9 @@ class Journal:
         """
         try:
             first, _, rows = self.path.read_bytes().partition(b"\n")
-            header = {**json.loads(first), "facts": _plain(facts)}
+            header = json.loads(first)
+            # From now on the weights are known by their content, however they were before.
+            header |= {"identity": self._identity, "facts": _plain(facts)}
             self._handle.close()
             put(self.path, _line(header) + rows)
             self._handle = self.path.open("ab")
@@ -172,15 +187,17 @@ def _parse(path: Path, content: bytes) -> tuple[list[dict[str, Any]], int]:
     return rows, length
 
 
-def _check_header(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    """Raise with every difference between the journal's run and this one."""
+def _check_header(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
+    """Raise with every difference between the journal's run and this one; returns what to say of what
+    cannot be told."""
     if found.get("schema") != SCHEMA:
         raise JournalError(
             f"{path} is not a journal of this version ({SCHEMA}); run again without --resume"
         )
+    before, now, sides = without_former(found.get("identity") or {}, expected["identity"])
     lines = differences(
-        {key: value for key, value in found.items() if key != "facts"},
-        expected,
+        {**{key: value for key, value in found.items() if key != "facts"}, "identity": before},
+        {**expected, "identity": now},
         names=("in the journal", "now"),
     )
     if lines:
@@ -188,6 +205,12 @@ def _check_header(path: Path, found: Mapping[str, Any], expected: Mapping[str, A
             f"the journal {path} belongs to another run ({'; '.join(lines)}); "
             "give its settings again, or run without --resume"
         )
+    return [
+        f"the journal {path} knows the weights of the {side} by their headers alone: their names and "
+        "shapes are those of now, but whether its samples are of these very weights cannot be told; "
+        "run without --resume to be sure"
+        for side in sides
+    ]
 
 
 def differences(

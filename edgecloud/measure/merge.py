@@ -9,6 +9,7 @@ from typing import Any
 
 from edgecloud.errors import JournalError
 from edgecloud.measure.journal import differences
+from edgecloud.measure.weights import without_former
 
 __all__ = ["Merged", "Part", "merge"]
 
@@ -72,8 +73,12 @@ def merge(parts: Sequence[Part]) -> Merged:
 
 def _check_same_run(first: Part, part: Part) -> None:
     names = (f"in {first.path.name}", f"in {part.path.name}")
-    one, other = ({key: p.header.get(key) for key in ("mode", "identity")} for p in (first, part))
-    lines = differences(one, other, names=names)
+    one, other, _ = without_former(*(p.header.get("identity") or {} for p in (first, part)))
+    lines = differences(
+        {"mode": first.header.get("mode"), "identity": one},
+        {"mode": part.header.get("mode"), "identity": other},
+        names=names,
+    )
     one, other = (
         {"max_samples": p.header["facts"]["config"]["max_samples"]} for p in (first, part)
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import combinations
 from typing import Any
 
+from edgecloud.measure.weights import former_alike
 from edgecloud.report.comparison import Group, Result, clock_name
 from edgecloud.report.texts import Texts
 
@@ -106,13 +108,14 @@ def _between(group: Group, name: str, texts: Texts) -> Iterator[str]:
     if any(some != shared for some in ids):
         yield texts("warn_ids", group=name, n=len(shared))
     for side in ("edge", "cloud"):
-        models = {
-            (result["models"].get(side) or {}).get("sha256")
-            for result in results
-            if result["models"].get(side)
-        }
-        if len(models) > 1:
+        models = [found for result in results if (found := result["models"].get(side))]
+        pairs = list(combinations(models, 2))
+        if any(
+            one.get("sha256") != o.get("sha256") and not former_alike(one, o) for one, o in pairs
+        ):
             yield texts("warn_models", group=name, side=texts.label(side))
+        elif any(former_alike(one, other) for one, other in pairs):
+            yield texts("warn_former", group=name, side=texts.label(side))
 
 
 def _interleaved(result: Result) -> bool:

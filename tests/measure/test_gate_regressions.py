@@ -216,6 +216,37 @@ DIFFERENT = {
 }
 
 
+def known(identity: str, headers: str | None = None) -> Any:
+    facts = {"name": "e", "sha256": identity, "device": "cpu"}
+    return set_(
+        "models", "edge", value={**facts, **({"headers_sha256": headers} if headers else {})}
+    )
+
+
+@pytest.mark.parametrize(
+    "old, new, verdict",
+    [
+        (known("headers:1"), known("a", "headers:1"), "note"),
+        (known("a", "headers:1"), known("headers:1"), "note"),
+        (known("headers:1"), known("headers:1"), "note"),
+        (known("headers:1"), known("a", "headers:2"), "different"),
+        (known("headers:1"), known("a"), "different"),
+        (known("a", "headers:1"), known("b", "headers:1"), "different"),
+        (known("a"), known("a", "headers:1"), None),
+    ],
+)
+def test_weights_known_by_headers_alone_are_compared_by_those_and_it_is_said(
+    tmp_path: Path, old: Any, new: Any, verdict: str | None
+) -> None:
+    base = result(modelled_outcome())
+    found = gate(tmp_path, changed(base, old), changed(base, new))
+    said = [check for check in found.checks if check.what == "models"]
+    assert [check.verdict for check in said] == ([] if verdict is None else [verdict])
+    if verdict == "note":
+        assert "known by their headers alone" in said[0].message
+    assert found.passed is (verdict != "different")
+
+
 @pytest.mark.parametrize("aspect", list(DIFFERENT))
 def test_what_differs_in_modelled_time_fails_unless_allowed(tmp_path: Path, aspect: str) -> None:
     old = result(modelled_outcome())

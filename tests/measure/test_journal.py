@@ -117,3 +117,44 @@ def test_a_missing_or_empty_journal_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text("")
     with pytest.raises(JournalError, match="is empty"):
         read(tmp_path / "empty.jsonl")
+
+
+FORMER = {"models": {"edge": "headers:1", "cloud": "c"}}
+"""As journals were before the content of weights above 1 GiB was hashed."""
+
+
+@pytest.mark.parametrize("former", ["headers:1", "headers:2"])
+def test_weights_known_by_their_headers_are_recognised_and_it_is_said(
+    tmp_path: Path, former: str
+) -> None:
+    path = tmp_path / "run.jsonl"
+    with opened(path, **FORMER) as journal:
+        journal.append(row("a"))
+    models = {"models": {"edge": "content", "cloud": "c"}, "headers": {"edge": former}}
+    if former != "headers:1":
+        with pytest.raises(
+            JournalError, match=r"models\.edge: 'headers:1' in the journal, 'content'"
+        ):
+            opened(path, resume=True, **models)
+        return
+    with opened(path, resume=True, **models) as journal:
+        assert list(journal.records) == ["a"]
+        (note,) = journal.notes
+        assert "weights of the edge by their headers alone" in note
+        assert "run without --resume to be sure" in note
+        journal.describe({})
+    # From then on it is the content that counts.
+    with opened(path, resume=True, **models) as journal:
+        assert journal.notes == ()
+    other = {**models, "models": {"edge": "other content", "cloud": "c"}}
+    with pytest.raises(JournalError, match="other content"):
+        opened(path, resume=True, **other)
+
+
+def test_equal_headers_are_no_reason_to_mix_weights_whose_content_is_known(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    headers = {"headers": {"edge": "headers:1"}}
+    with opened(path, models={"edge": "a", "cloud": None}, **headers) as journal:
+        journal.append(row("a"))
+    with pytest.raises(JournalError, match=r"models\.edge: 'a' in the journal, 'b' now"):
+        opened(path, resume=True, models={"edge": "b", "cloud": None}, **headers)

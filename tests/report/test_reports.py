@@ -174,6 +174,17 @@ def test_texts_of_both_languages_have_the_same_placeholders() -> None:
 # Warnings
 
 
+def test_models_known_by_headers_alone_are_said_and_not_called_different() -> None:
+    edge, cloud = result("edge"), result("cloud", shift=0.4)
+    edge["models"]["edge"]["sha256"] = "headers:1"
+    cloud["models"]["edge"] = {"name": "e", "sha256": "2", "headers_sha256": "headers:1"}
+    text = "\n".join(notices(groups([edge, cloud])[0], EN))
+    assert "known by its headers alone" in text
+    assert "differs between" not in text
+    edge["models"]["edge"]["sha256"] = "headers:3"
+    assert "model differs" in "\n".join(notices(groups([edge, cloud])[0], EN))
+
+
 def test_warnings_name_what_weakens_a_conclusion() -> None:
     edge, cloud = result("edge", bad=(0,)), result("cloud", shift=0.4)
     edge["run"] |= {"dirty": True, "commit": "abc", "load_average": [9.0, 1, 1], "host": "a"}

@@ -8,10 +8,12 @@ from typing import Any
 from edgecloud.config import resolve
 from edgecloud.measure.gating.model import ASPECTS, Benchmark, Check
 from edgecloud.measure.gating.policy import Policy, score_of
+from edgecloud.measure.weights import former_alike
 
 __all__ = ["differences", "other_processor", "other_scorers", "software_differs"]
 
 _MOST_SHOWN = 4
+_HEADERS = ".headers_sha256"
 _SOFTWARE = ("versions.", "options.")
 
 
@@ -23,7 +25,11 @@ def differences(old: Benchmark, new: Benchmark, policy: Policy) -> list[Check]:
         message = "clock: " + " → ".join(clocks)
         return [Check(new.name, "settings", "different", message, source=new.source)]
     for aspect in ASPECTS:
-        changed = _changed(aspect, old.identity.get(aspect, {}), new.identity.get(aspect, {}), old)
+        before, now = (side.identity.get(aspect, {}) for side in (old, new))
+        if aspect == "models":
+            before, now, sides = _by_content(before, now)
+            found += [_former(new, side) for side in sides]
+        changed = _changed(aspect, before, now, old)
         refused = {k: v for k, v in changed.items() if not policy.allows(aspect, k)}
         allowed = {k: v for k, v in changed.items() if k not in refused}
         if refused:
@@ -33,6 +39,32 @@ def differences(old: Benchmark, new: Benchmark, policy: Policy) -> list[Check]:
             message = f"allowed: {_told(allowed)}"
             found.append(Check(new.name, aspect, "note", message, source=new.source))
     return found
+
+
+def _by_content(
+    old: Mapping[str, Any], new: Mapping[str, Any]
+) -> tuple[Mapping[str, Any], Mapping[str, Any], list[str]]:
+    """Models' facts without what former identities say, and the sides that only those compare."""
+    plain = [{k: v for k, v in m.items() if not k.endswith(_HEADERS)} for m in (old, new)]
+    sides = []
+    for side in ("edge", "cloud"):
+        key = f"{side}.sha256"
+        facts = [
+            {"sha256": m.get(key), "headers_sha256": m.get(side + _HEADERS)} for m in (old, new)
+        ]
+        if former_alike(facts[0], facts[1]):
+            sides.append(side)
+            for some in plain:
+                some.pop(key, None)
+    return plain[0], plain[1], sides
+
+
+def _former(new: Benchmark, side: str) -> Check:
+    message = (
+        f"{side}: its weights are known by their headers alone on a side; names and shapes are equal, "
+        "whether the weights are cannot be told"
+    )
+    return Check(new.name, "models", "note", message, source=new.source)
 
 
 def other_scorers(old: Benchmark, new: Benchmark) -> frozenset[str]:

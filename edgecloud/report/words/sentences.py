@@ -147,6 +147,11 @@ SENTENCES: Final[dict[str, tuple[str, str]]] = {
         "{group}: the {side} model differs between arms.",
         "{group}：各方案的{side}模型不同。",
     ),
+    "warn_former": (
+        "{group}: the {side} model of an arm is known by its headers alone: names and shapes are equal, "
+        "whether the weights are cannot be told.",
+        "{group}：有方案的{side}模型仅由文件头识别：张量名称与形状相同，权重是否相同无从得知。",
+    ),
     "warn_dirty": (
         "{group}, {arm}: the code had uncommitted changes.",
         "{group}，{arm}：代码有未提交的修改。",
