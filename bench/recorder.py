@@ -15,6 +15,7 @@ from edgecloud.config import Config
 from edgecloud.errors import EdgeCloudError
 from edgecloud.measure import environment
 from edgecloud.measure.aggregate import RESOURCE_NAMES
+from edgecloud.measure.degraded import sentence
 from edgecloud.measure.results import write_result
 
 if TYPE_CHECKING:
@@ -82,7 +83,8 @@ class Recorder:
 
     def record(self, outcome: Outcome) -> None:
         """Score, write the result file, add the rows; then fail the test when quality is below its
-        floor or more samples failed than ``--max-failures`` allows."""
+        floor, more samples failed than ``--max-failures`` or lost the cloud than ``--max-degraded``
+        allows."""
         name = self.config.output_name
         # Not above: the scorers load when there is something to score.
         from edgecloud.harness.reporting import machine, result_of
@@ -103,7 +105,10 @@ class Recorder:
                 f"{path.stem}: {over} samples over the memory cap of "
                 f"{self.config.max_memory_gb:g} GB, which is watched, not enforced, here"
             )
-        problems = _problems(result, self.config.max_failures)
+        problems = _problems(result, self.config)
+        lost = sentence(result["detailed_results"])
+        if lost and result["metrics"]["num_degraded"] <= self.config.max_degraded:
+            self.warned.append(f"{path.stem}: {lost}")
         tag = "failed: " + "; ".join(problems) if problems else "passed"
         details = [entry for entry in result["detailed_results"] if entry["status"] == "ok"]
         add_rows(
@@ -117,15 +122,20 @@ class Recorder:
             pytest.fail("\n".join(problems), pytrace=False)
 
 
-def _problems(result: dict[str, Any], max_failures: int) -> list[str]:
+def _problems(result: dict[str, Any], config: Config) -> list[str]:
     problems = []
     failed = [entry for entry in result["detailed_results"] if entry["status"] != "ok"]
-    if len(failed) > max_failures:
+    if len(failed) > config.max_failures:
         shown = ", ".join(f"{e['file_id']} ({e['error']['message']})" for e in failed[:3])
         more = f" and {len(failed) - 3} more" if len(failed) > 3 else ""
         problems.append(
             f"{len(failed)} of {len(result['detailed_results'])} samples failed, "
-            f"--max-failures allows {max_failures}: {shown}{more}"
+            f"--max-failures allows {config.max_failures}: {shown}{more}"
+        )
+    lost = sentence(result["detailed_results"])
+    if lost and result["metrics"]["num_degraded"] > config.max_degraded:
+        problems.append(
+            f"{lost}; --max-degraded allows {config.max_degraded}. --resume runs them again"
         )
     problems += [f"quality: {missed}" for missed in result["quality_floors"].get("missed", [])]
     return problems
@@ -153,6 +163,7 @@ def _extra_info(result: dict[str, Any], outcome: str) -> dict[str, Any]:
         "language": result["experiment_config"]["language"],
         "sample_ids": [entry["file_id"] for entry in entries if entry["status"] == "ok"],
         "failed_ids": [entry["file_id"] for entry in entries if entry["status"] != "ok"],
+        "degraded_ids": [entry["file_id"] for entry in entries if entry["degraded"]],
         "experiment_config": result["experiment_config"],
         "latency_histograms": latency["histograms"],
         "speculation": metrics["speculative_decoding_metrics"],

@@ -90,6 +90,8 @@ class Config:
     start_deadline: float
     probe_period: float
     max_failures: int
+    max_degraded: int
+    keep_degraded: bool
     interleave: bool
     shard: str | None
     workers: int

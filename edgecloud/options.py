@@ -307,6 +307,19 @@ OPTIONS: tuple[Option, ...] = (
         minimum=0.005,
     ),
     Option("max_failures", int, "run", "failed samples before the run exits non-zero", minimum=0),
+    Option(
+        "max_degraded",
+        int,
+        "run",
+        "samples that lost the cloud and went on without it before the run exits non-zero",
+        minimum=0,
+    ),
+    Option(
+        "keep_degraded",
+        bool,
+        "run",
+        "with --resume: keep samples that lost the cloud instead of running them again",
+    ),
     Option("interleave", bool, "run", "run the suites together, taking turns sample by sample"),
     Option(
         "shard",

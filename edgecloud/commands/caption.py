@@ -42,6 +42,7 @@ def _config(parsed: argparse.Namespace) -> Config:
 def _caption(parsed: argparse.Namespace) -> int:
     from edgecloud.hardware.edge_process import CaptionRequest, Failed
     from edgecloud.harness.system import System
+    from edgecloud.measure.degraded import degraded
 
     config = _config(parsed)
     if config.input_modality == "audio_text":
@@ -52,7 +53,7 @@ def _caption(parsed: argparse.Namespace) -> int:
         for origin, text in streamed.pieces:
             print(paint(origin, text), end="", flush=True)
 
-    failures = 0
+    failures = lost = 0
     with System(parsed.mode, config) as system:
         for name in parsed.audio:
             if len(parsed.audio) > 1:
@@ -64,10 +65,19 @@ def _caption(parsed: argparse.Namespace) -> int:
                 continue
             print()
             print(_timings(answer, config))
+            if (why := degraded({"trace": answer.trace})) is not None:
+                lost += 1
+                print(
+                    f"edgecloud: {name}: lost the cloud after {why['at_s']:.2f} s and went on with the "
+                    f"edge alone: {why['reason']}",
+                    file=sys.stderr,
+                )
     legend = [paint(origin, origin) for origin in _COLOURS]
     if parsed.mode == "spec" and legend != list(_COLOURS):
         print("tokens: " + " ".join(legend))
-    return 1 if failures else 0
+    # Whoever captions has read the line above; a script asks for a status with --max-degraded.
+    allowed = len(parsed.audio) if parsed.max_degraded is None else config.max_degraded
+    return 1 if failures or lost > allowed else 0
 
 
 def _painter(stream: Any) -> Callable[[str, str], str]:

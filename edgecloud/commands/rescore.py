@@ -48,6 +48,7 @@ def _rescore(parsed: argparse.Namespace) -> int:
 def write(found: Replay, output: Path, said: dict[str, Any]) -> int:
     """Build the result of a replayed run, write it and name it; ``said`` goes into its ``run``."""
     from edgecloud.harness.reporting import result_of
+    from edgecloud.measure.degraded import sentence
     from edgecloud.measure.environment import run_block
     from edgecloud.measure.results import write_result
 
@@ -58,6 +59,8 @@ def write(found: Replay, output: Path, said: dict[str, Any]) -> int:
         floors=found.floors,
     )
     print(f"result: {write_result(output, result, flag='-o')}")
+    if lost := sentence(result["detailed_results"]):
+        print(f"edgecloud: {lost}", file=sys.stderr)
     if found.missing:
         print(f"{len(found.missing)} samples are not in it yet", file=sys.stderr)
     return 0

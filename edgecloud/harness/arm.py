@@ -168,7 +168,11 @@ class Arm(Started):
         identity = identity_of(config, {**system.facts, "data": self._data})
         self._journal = self._stack.enter_context(
             Journal.open(
-                journal_path(mode, config), mode=mode, identity=identity, resume=config.resume
+                journal_path(mode, config),
+                mode=mode,
+                identity=identity,
+                resume=config.resume,
+                keep_degraded=config.keep_degraded,
             )
         )
         self.records = dict(self._journal.records)

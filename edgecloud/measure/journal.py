@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self, cast
 
 from edgecloud.errors import JournalError, OutputError
+from edgecloud.measure.degraded import degraded
 from edgecloud.measure.files import put
 from edgecloud.measure.weights import without_former
 
@@ -44,12 +45,19 @@ class Journal:
 
     @classmethod
     def open(
-        cls, path: str | Path, *, mode: str, identity: Mapping[str, Any], resume: bool = False
+        cls,
+        path: str | Path,
+        *,
+        mode: str,
+        identity: Mapping[str, Any],
+        resume: bool = False,
+        keep_degraded: bool = False,
     ) -> Journal:
         """Open the journal at ``path`` for a run.
 
         With ``resume`` the run goes on where the journal ends, when there is one; without it, an
-        existing journal is replaced. ``identity`` holds JSON values: settings, data and model hashes.
+        existing journal is replaced. Samples that failed or lost the cloud run again, the latter unless
+        ``keep_degraded``. ``identity`` holds JSON values: settings, data and model hashes.
 
         Raises:
             JournalError: it belongs to another run (the differences are listed) or is damaged.
@@ -67,7 +75,7 @@ class Journal:
                 notes = _check_header(target, rows[0], header)
                 for row in rows[1:]:
                     records.pop(row["file_id"], None)
-                    if row.get("status") == "ok":
+                    if row.get("status") == "ok" and (keep_degraded or degraded(row) is None):
                         records[row["file_id"]] = row
                 if length < len(content):
                     os.truncate(target, length)

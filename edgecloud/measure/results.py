@@ -21,6 +21,7 @@ from edgecloud.measure.aggregate import (
     measure,
     speculation_metrics,
 )
+from edgecloud.measure.degraded import degraded
 from edgecloud.measure.files import put
 from edgecloud.measure.statistics import drift
 from edgecloud.options import OPTIONS
@@ -178,7 +179,7 @@ def _metrics(
         "num_samples": len(outcome.records),
         "num_completed": len(outcome.records) - failed,
         "num_failed": failed,
-        "num_degraded": sum(_degraded(record) is not None for record in outcome.records),
+        "num_degraded": sum(degraded(record) is not None for record in outcome.records),
         "defects": _defect_counts(defects),
         "latency_metrics": latency,
         "speculative_decoding_metrics": speculation,
@@ -270,7 +271,7 @@ def _head(record: Mapping[str, Any]) -> Json:
         "dataset": record.get("dataset"),
         "status": record["status"],
         "error": record.get("error"),
-        "degraded": _degraded(record),
+        "degraded": degraded(record),
         "reference_caption": references[0] if references else None,
         "reference_captions": references,
         "reference_language": record.get("reference_language"),
@@ -280,11 +281,3 @@ def _head(record: Mapping[str, Any]) -> Json:
         "stop": record.get("stop"),
         "audio_s": record.get("audio_s"),
     }
-
-
-def _degraded(record: Mapping[str, Any]) -> Json | None:
-    """When the cloud was given up in a sample, seconds after its start, and why; ``None``: it was not."""
-    for event in record.get("trace") or ():
-        if event["kind"] == "degrade":
-            return {"at_s": event["end_s"], "error": event["error"], "reason": event["reason"]}
-    return None

@@ -1,6 +1,6 @@
 """A pytest plugin (``-p tests.bench.fake_runner``) that puts synthetic outcomes in the runner's place,
 so that the suites are tested in a second. ``FAKE_BAD`` lists the indices of samples that fail,
-``FAKE_OVER`` puts all over the memory cap."""
+``FAKE_DEGRADED`` those of samples that lose the cloud, ``FAKE_OVER`` puts all over the memory cap."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import edgecloud.harness
 from edgecloud.errors import CheckpointError
 from edgecloud.measure import environment
-from tests.measure.synthetic import FakeOutcome
+from tests.measure.synthetic import FakeOutcome, degrade
 
 
 def run(mode: str, config: Any, *, on_progress: Any = None, **_: Any) -> FakeOutcome:
@@ -26,6 +26,9 @@ def run(mode: str, config: Any, *, on_progress: Any = None, **_: Any) -> FakeOut
     if os.environ.get("FAKE_OVER"):
         for record in outcome.records:
             record["resources"]["memory_over_cap"] = True
+    lost = [int(index) for index in os.environ.get("FAKE_DEGRADED", "").split()]
+    for record in (outcome.records[index] for index in lost):
+        record["trace"].insert(-1, degrade(record))
     on_progress(0, len(outcome.records), None)
     for done, record in enumerate(outcome.records, start=1):
         on_progress(done, len(outcome.records), record)

@@ -189,3 +189,25 @@ def test_samples_over_the_memory_cap_are_a_warning_and_a_flag(call: Call, tmp_pa
     assert "warning: edge_results: 6 samples over the memory cap of 16 GB" in done.stdout
     result = _result(tmp_path / "out" / "results" / "edge_results.json")
     assert result["metrics"]["latency_metrics"]["memory_over_cap_total"] == 6
+
+
+def test_samples_that_lost_the_cloud_are_written_and_then_fail_the_run(
+    call: Call, tmp_path: Path
+) -> None:
+    file = tmp_path / "out.json"
+    done = call("--benchmark-json", str(file), suites=("bench/test_spec.py",), FAKE_DEGRADED="1 4")
+    assert done.returncode == 1
+    assert "2 of 6 samples lost the cloud and went on with the edge alone: " in done.stdout
+    assert "2 × CloudUnavailable (no cloud answers; first s001)" in done.stdout
+    assert "--max-degraded allows 0. --resume runs them again" in done.stdout
+    result = _result(tmp_path / "out" / "results" / "spec_results.json")
+    assert result["metrics"]["num_degraded"] == 2
+    info = _result(file)["benchmarks"][0]["extra_info"]
+    assert info["degraded_ids"] == ["s001", "s004"]
+    assert info["outcome"].startswith("failed: 2 of 6 samples lost the cloud")
+
+
+def test_samples_that_may_lose_the_cloud_are_a_line_at_the_end(call: Call) -> None:
+    done = call("--max-degraded", "2", suites=("bench/test_spec.py",), FAKE_DEGRADED="1 4")
+    assert done.returncode == 0, done.stdout
+    assert "warning: spec_results: 2 of 6 samples lost the cloud" in done.stdout

@@ -266,3 +266,9 @@ class FakeScores:
         self.sample_notes: list[str | None] = [None] * len(ok)
         self.info: dict[str, Any] = {f"{prefix}.cider": {"range": "0..10"}}
         self.scored = len(ok)
+
+
+def degrade(record: Row) -> Row:
+    """The event of a record that lost the cloud just before it ended."""
+    at_s = record["trace"][-1]["start_s"]
+    return _event("degrade", at_s, at_s, error="CloudUnavailable", reason="no cloud answers")

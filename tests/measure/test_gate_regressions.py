@@ -356,3 +356,29 @@ def test_samples_that_are_gone_are_missing(tmp_path: Path) -> None:
     old = result(modelled_outcome())
     new = changed(old, lambda content: content["detailed_results"].pop())
     assert ("samples", "missing") in reasons(gate(tmp_path, old, new))
+
+
+def lost_cloud(count: int) -> Any:
+    why = {"at_s": 1.0, "error": "CloudUnavailable", "reason": "gone"}
+
+    def change(content: dict[str, Any]) -> None:
+        for entry in content["detailed_results"][:count]:
+            entry["degraded"] = why
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "before, after, verdict",
+    [(0, 0, None), (0, 2, "failed"), (2, 2, "same"), (2, 0, "better"), (1, 2, "failed")],
+)
+def test_samples_that_lost_the_cloud_are_a_row(
+    tmp_path: Path, before: int, after: int, verdict: str | None
+) -> None:
+    base = result(modelled_outcome())
+    found = gate(tmp_path, changed(base, lost_cloud(before)), changed(base, lost_cloud(after)))
+    rows = [check for check in found.checks if check.what == "degraded"]
+    assert [check.verdict for check in rows] == ([] if verdict is None else [verdict])
+    assert found.passed is (verdict != "failed")
+    if rows:
+        assert (rows[0].baseline, rows[0].new) == (before, after)

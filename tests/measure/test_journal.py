@@ -158,3 +158,22 @@ def test_equal_headers_are_no_reason_to_mix_weights_whose_content_is_known(tmp_p
         journal.append(row("a"))
     with pytest.raises(JournalError, match=r"models\.edge: 'a' in the journal, 'b' now"):
         opened(path, resume=True, models={"edge": "b", "cloud": None}, **headers)
+
+
+LOST = [{"kind": "degrade", "end_s": 1.0, "error": "CloudTimeout", "reason": "no answer"}]
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_resuming_runs_samples_that_lost_the_cloud_again_unless_they_are_kept(
+    tmp_path: Path, keep: bool
+) -> None:
+    path = tmp_path / "run.jsonl"
+    with opened(path) as journal:
+        journal.append(row("a"))
+        journal.append(row("b", trace=LOST))
+    with Journal.open(
+        path, mode="spec", identity=IDENTITY, resume=True, keep_degraded=keep
+    ) as journal:
+        assert list(journal.records) == (["a", "b"] if keep else ["a"])
+    # Until it has run again, the earlier record is still there to be rescored.
+    assert [record["file_id"] for record in read(path)[1]] == ["a", "b"]

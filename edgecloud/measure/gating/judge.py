@@ -131,12 +131,34 @@ def _state(old: Benchmark, new: Benchmark) -> list[Check]:
     if before:
         message = f"{len(before)} samples fail as in the baseline: {_some(before)}"
         found.append(Check(new.name, "samples", "note", message, source=new.source))
+    found += _degraded(old, new)
     present = set(new.samples)
     gone = [name for name in old.samples if name not in present]
     if gone:
         message = f"{len(gone)} samples of the baseline are missing: {_some(gone)}"
         found.append(Check(new.name, "samples", "missing", message, source=new.source))
     return found
+
+
+def _degraded(old: Benchmark, new: Benchmark) -> list[Check]:
+    """A row where samples lost the cloud on either side: it fails where others did than in the baseline."""
+    if not (old.degraded or new.degraded):
+        return []
+    more = set(new.degraded) - set(old.degraded)
+    message = f"{len(new.degraded)} of {len(new.samples)} samples lost the cloud"
+    message += f": {_some(new.degraded)}" if new.degraded else ""
+    return [
+        Check(
+            new.name,
+            "degraded",
+            "failed" if more else "better" if len(new.degraded) < len(old.degraded) else "same",
+            message,
+            baseline=len(old.degraded),
+            new=len(new.degraded),
+            n=len(new.samples),
+            source=new.source,
+        )
+    ]
 
 
 def _circumstances(pairs: Iterable[Pair]) -> list[Check]:

@@ -84,6 +84,8 @@ class Benchmark:
     scores: Mapping[str, Scores] = field(default_factory=dict)
     samples: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
+    degraded: tuple[str, ...] = ()
+    """Samples that lost the cloud: their times and texts are the edge's."""
     problem: str | None = None
     identity: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)

@@ -68,6 +68,7 @@ def _benchmark(row: Fields, info: Fields, whole: Fields) -> Benchmark:
         scores=_scores(info) if ours and row.content.get("group") == "total_time" else {},
         samples=(*ids, *failed) if ids is not None else (),
         failed=failed,
+        degraded=info.texts("degraded_ids") if ours and "degraded_ids" in info.content else (),
         problem=outcome if isinstance(outcome, str) and outcome.startswith("failed") else None,
         identity=_identity(row, info, whole, ours=ours),
         environment={

@@ -101,6 +101,7 @@ def from_result(content: Mapping[str, Any], path: Path) -> Benchmark:
         scores=scores,
         samples=tuple(row.text("file_id") for row in rows),
         failed=tuple(row.text("file_id") for row in rows if row.text("status") != "ok"),
+        degraded=tuple(row.text("file_id") for row in rows if row.content.get("degraded")),
         problem="; ".join(map(str, floors.content.get("missed") or [])) or None,
         identity={
             "data": flatten(_data(whole)),

@@ -1,0 +1,48 @@
+"""Samples that lost the cloud: the edge went on alone where a verdict had been asked for.
+
+A caption that does without the cloud by its own settings (its budget is spent, it was handed off) is none
+of them: only a cloud that failed leaves the event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = ["degraded", "sentence"]
+
+Json = Mapping[str, Any]
+_MOST_REASONS = 3
+
+
+def degraded(record: Json) -> dict[str, Any] | None:
+    """When the cloud was given up in a journal's record, seconds after its start, and why; ``None``: it
+    was not."""
+    for event in record.get("trace") or ():
+        if event["kind"] == "degrade":
+            return {"at_s": event["end_s"], "error": event["error"], "reason": event["reason"]}
+    return None
+
+
+def sentence(entries: Sequence[Json]) -> str | None:
+    """How many of a result's ``detailed_results`` lost the cloud, and why, in one line; ``None``: none.
+
+    >>> why = {"at_s": 1.0, "error": "CloudTimeout", "reason": "no answer in 2 s"}
+    >>> sentence([{"file_id": "a", "degraded": why}, {"file_id": "b", "degraded": None}])
+    '1 of 2 samples lost the cloud and went on with the edge alone: 1 × CloudTimeout (no answer in 2 s; first a)'
+    """
+    lost = [entry for entry in entries if entry.get("degraded")]
+    if not lost:
+        return None
+    by_error: dict[str, list[Json]] = {}
+    for entry in lost:
+        by_error.setdefault(str(entry["degraded"]["error"]), []).append(entry)
+    told = [
+        f"{len(some)} × {error} ({some[0]['degraded']['reason']}; first {some[0]['file_id']})"
+        for error, some in by_error.items()
+    ]
+    more = f" and {len(told) - _MOST_REASONS} more reasons" if len(told) > _MOST_REASONS else ""
+    return (
+        f"{len(lost)} of {len(entries)} samples lost the cloud and went on with the edge alone: "
+        f"{', '.join(told[:_MOST_REASONS])}{more}"
+    )
