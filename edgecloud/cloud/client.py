@@ -274,6 +274,8 @@ def _refused(response: httpx.Response) -> CloudError | ModelError:
         return ModelError(text)
     if name == "SessionLost":
         return SessionLost(text)
+    if name == "CloudError":
+        return CloudError(text)  # a fault that it would meet again
     if status >= 500 or status in (408, 429):
         return _Retryable(
             f"the cloud failed: {text}", _seconds(response.headers.get("Retry-After"))

@@ -18,14 +18,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
+from edgecloud.cloud.boundary import contained
 from edgecloud.cloud.local import Forward, Given, Look, Steps, timed
 from edgecloud.contracts import CloudChunk, Model, Verdict
-from edgecloud.decoding.greedy import look
+from edgecloud.decoding.greedy import Sight, look
 from edgecloud.errors import CloudUnavailable, EdgeCloudError
 
 __all__ = ["Engine", "Outcome", "Runner", "extend_each"]
@@ -38,7 +39,14 @@ class Runner(Protocol):
     """Runs the requests of a service."""
 
     @property
-    def alive(self) -> bool: ...
+    def alive(self) -> bool:
+        """Whether it takes requests."""
+        ...
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is over for good: no request will ever be answered again."""
+        ...
 
     @property
     def waiting(self) -> int:
@@ -70,7 +78,7 @@ def extend_each(models: Sequence[Model], tokens: Sequence[Sequence[int]]) -> lis
     return [model.extend(new) for model, new in zip(models, tokens, strict=True)]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Request:
     """A request under way. ``busy_s`` is its share of the cloud's time since its last answer;
     ``prefilled`` is its prompt, once that is on the second thread."""
@@ -136,6 +144,10 @@ class Engine:
         return self._thread.is_alive() and not self._closing
 
     @property
+    def ended(self) -> bool:
+        return not self._thread.is_alive()
+
+    @property
     def waiting(self) -> int:
         """Requests that have come in and are not finished."""
         return self._arrived.qsize() + len(self._backlog) + len(self._active)
@@ -171,9 +183,7 @@ class Engine:
                 self._beside.shutdown(cancel_futures=True)
             self._sort_arrived()
             for request in (*self._active, *self._backlog):
-                request.deliver(CloudUnavailable("the verifier is shutting down"))
-            self._active.clear()
-            self._backlog.clear()
+                self._end(request, CloudUnavailable("the verifier is shutting down"))
 
     def _admit(self) -> None:
         """Take in what has arrived; wait for it only when there is nothing else to do."""
@@ -228,12 +238,16 @@ class Engine:
         if self._beside is None or not isinstance(request.wants, Forward):
             self._alone(request)
             return
-        request.prefilled = self._beside.submit(
-            self._prefilled, request.wants, with_company=len(self._active) > 1
+        begun = contained(
+            self._beside.submit, self._prefilled, request.wants, len(self._active) > 1
         )
-        request.prefilled.add_done_callback(lambda _: self._arrived.put(None))
+        if isinstance(begun, EdgeCloudError):
+            self._end(request, begun)
+            return
+        request.prefilled = begun
+        begun.add_done_callback(lambda _: self._arrived.put(None))
 
-    def _prefilled(self, forward: Forward, *, with_company: bool) -> tuple[Tensor, float]:
+    def _prefilled(self, forward: Forward, with_company: bool) -> tuple[Tensor, float]:
         """A prompt's logits, and the seconds they took; on the second thread."""
         self._use_cores(shared=with_company)
         began = time.perf_counter()
@@ -249,36 +263,46 @@ class Engine:
         if request.prefilled is None or not request.prefilled.done():
             return
         prefilled, request.prefilled = request.prefilled, None
-        try:
-            logits, busy_s = prefilled.result()
-        except EdgeCloudError as error:
-            self._end(request, error)
+        found = contained(prefilled.result)
+        if isinstance(found, EdgeCloudError):
+            self._end(request, found)
             return
+        logits, busy_s = found
         request.busy_s += busy_s
         self._resume(request, logits)
 
     def _extend(self, requests: list[_Request]) -> None:
         wants = [request.extension for request in requests if request.extension]
-        if self._on_batch is not None:
-            self._on_batch(len(wants))
+        lengths = [want.model.length for want in wants]
         self._use_cores(shared=any(request.prefilled for request in self._active))
         began = time.perf_counter()
-        try:
-            found = self._extend_many(
-                [want.model for want in wants], [want.tokens for want in wants]
-            )
-        except EdgeCloudError:
+        found = contained(self._extended, wants, log=len(wants) == 1)
+        if not isinstance(found, EdgeCloudError):
+            self._share(requests, found, time.perf_counter() - began)
+        elif len(requests) == 1:
+            self._end(requests[0], found)
+        else:
             # One of them is at fault, or all together are too large: each answers for itself.
-            for request in requests:
-                self._alone(request)
-            return
-        self._share(requests, found, time.perf_counter() - began)
+            for request, length in zip(requests, lengths, strict=True):
+                self._alone(request, length)
+
+    def _extended(self, wants: Sequence[Forward]) -> list[Tensor]:
+        if self._on_batch is not None:
+            self._on_batch(len(wants))
+        found = self._extend_many([want.model for want in wants], [want.tokens for want in wants])
+        return _one_each(found, wants)
 
     def _look(self, requests: list[_Request]) -> None:
         wants = [request.wants for request in requests if isinstance(request.wants, Look)]
         began = time.perf_counter()
-        found = look([want.logits for want in wants], [want.draft for want in wants])
-        self._share(requests, found, time.perf_counter() - began)
+        found = contained(_looked, wants, log=len(wants) == 1)
+        if not isinstance(found, EdgeCloudError):
+            self._share(requests, found, time.perf_counter() - began)
+        elif len(requests) == 1:
+            self._end(requests[0], found)
+        else:
+            for request in requests:
+                self._alone(request)
 
     def _share(self, requests: list[_Request], found: Sequence[Given], took_s: float) -> None:
         """Let each go on with its own of what was found for all; each bears an equal part of the time."""
@@ -286,41 +310,73 @@ class Engine:
             request.busy_s += took_s / len(requests)
             self._resume(request, given)
 
-    def _alone(self, request: _Request) -> None:
-        if request.wants is None:
-            return
+    def _alone(self, request: _Request, length: int | None = None) -> None:
+        """One request's forward or look by itself; ``length`` is what its model held before a forward
+        for many that failed, maybe half-way."""
         began = time.perf_counter()
-        try:
-            given = request.wants.run()
-        except EdgeCloudError as error:
-            self._end(request, error)
+        given = contained(_run, request.wants, length)
+        if isinstance(given, EdgeCloudError):
+            self._end(request, given)
             return
         request.busy_s += time.perf_counter() - began
         self._resume(request, given)
 
     def _resume(self, request: _Request, given: Given) -> None:
         """Let a request go on to its next forward or look, handing out what it gives on the way."""
+        request.wants = None
+        outcome = contained(self._gone_on, request, given)
+        if request.wants is None:
+            self._end(request, outcome)
+
+    def _gone_on(self, request: _Request, given: Given) -> Outcome | None:
+        """What ends the request, if anything is to be told of its end."""
         while True:
             began = time.perf_counter()
             try:
                 step = request.steps.send(given)
             except StopIteration as end:
                 request.busy_s += time.perf_counter() - began
-                self._end(request, end.value and timed(end.value, request.busy_s))
-                return
-            except EdgeCloudError as error:
-                self._end(request, error)
-                return
+                verdict: Verdict | None = end.value
+                return verdict and timed(verdict, request.busy_s)
             request.busy_s += time.perf_counter() - began
             if isinstance(step, Forward | Look):
                 request.wants = step
-                return
+                return None
             request.deliver(timed(step, request.busy_s))
             request.busy_s = 0.0
             given = None
 
     def _end(self, request: _Request, outcome: Outcome | None) -> None:
         request.wants = None
-        self._active.remove(request)
-        if outcome is not None:
-            request.deliver(outcome)
+        for held in (self._active, self._backlog):
+            if request in held:
+                held.remove(request)
+        contained(request.steps.close)
+        if outcome is None:
+            return
+        failed = contained(request.deliver, outcome, log=not isinstance(outcome, EdgeCloudError))
+        if failed is not None:
+            # An answer that cannot be delivered: its reader may still be told so.
+            contained(request.deliver, failed, log=False)
+
+
+def _run(wants: Forward | Look | None, length: int | None) -> Given:
+    if wants is None:
+        raise ValueError("a request without a next step was to be run")
+    if isinstance(wants, Forward) and length is not None and wants.model.length > length:
+        wants.model.rewind(length)
+    return wants.run()
+
+
+def _looked(wants: Sequence[Look]) -> list[Sight]:
+    return _one_each(look([want.logits for want in wants], [want.draft for want in wants]), wants)
+
+
+Found = TypeVar("Found")
+
+
+def _one_each(found: list[Found], wants: Sequence[object]) -> list[Found]:
+    """``found``. Raises ValueError where it is not as much as was asked for."""
+    if len(found) != len(wants):
+        raise ValueError(f"{len(found)} answers to {len(wants)} requests")
+    return found

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from edgecloud.cloud.boundary import contained
 from edgecloud.cloud.engine import Outcome, Runner
 from edgecloud.cloud.local import SteppedSession
 from edgecloud.cloud.served import Generate, Served, Verify
@@ -161,13 +162,19 @@ class Session:
 
     async def _took(self, answers: Answers, asked: Verify | Generate, outcome: Outcome) -> None:
         self.used_s = time.monotonic()
-        if isinstance(outcome, Verdict | CloudChunk):
-            message = self._served.packed(answers.seq, asked, outcome)
-            last = isinstance(outcome, Verdict) or outcome.last
-            self._on_cost(outcome.cost)
-            await answers.add(message, None, done=last)
-        else:
+        if isinstance(outcome, EdgeCloudError):
             await answers.add(None, outcome, done=True)
+            return
+        message = contained(self._packed, answers.seq, asked, outcome)
+        if isinstance(message, EdgeCloudError):
+            await answers.add(None, message, done=True)
+            return
+        last = isinstance(outcome, Verdict) or outcome.last
+        await answers.add(message, None, done=last)
+
+    def _packed(self, seq: int, asked: Verify | Generate, answer: Verdict | CloudChunk) -> bytes:
+        self._on_cost(answer.cost)
+        return self._served.packed(seq, asked, answer)
 
     def close(self) -> None:
         self._served.session.close()

@@ -142,7 +142,10 @@ class _Service:
         return guarded
 
     async def _health(self, _: Request) -> Response:
-        return JSONResponse({"status": "alive"})
+        """503 only where nothing will ever be answered again. (A vLLM that is away comes back.)"""
+        ended = self._engine.ended
+        said = "the engine's thread has ended" if ended else "alive"
+        return JSONResponse({"status": said}, status_code=503 if ended else 200)
 
     async def _ready(self, _: Request) -> Response:
         ready = await asyncio.to_thread(self._engine.ready)

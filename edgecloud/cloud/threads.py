@@ -6,9 +6,10 @@ import threading
 import time
 from collections.abc import Callable
 
+from edgecloud.cloud.boundary import contained
 from edgecloud.cloud.engine import Outcome
 from edgecloud.cloud.local import Steps, alone
-from edgecloud.errors import CloudUnavailable, EdgeCloudError
+from edgecloud.errors import CloudUnavailable
 
 __all__ = ["Threads"]
 
@@ -30,6 +31,11 @@ class Threads:
     @property
     def alive(self) -> bool:
         return not self._closing
+
+    @property
+    def ended(self) -> bool:
+        """Never while it takes requests: that the model is away ends nothing here."""
+        return self._closing
 
     @property
     def waiting(self) -> int:
@@ -58,16 +64,14 @@ class Threads:
             thread.join(max(0.0, until_s - time.monotonic()))
 
     def _run(self, steps: Steps, deliver: Callable[[Outcome], None]) -> None:
-        ended: Outcome | None = CloudUnavailable("the verifier failed at this request")
         try:
-            for outcome in alone(steps):
-                deliver(outcome)
-            ended = None
-        except EdgeCloudError as error:
-            ended = error
+            failed = contained(self._answered, steps, deliver)
+            if failed is not None:
+                contained(deliver, failed, log=False)
         finally:
-            # Also when a fault of ours ends the thread: nobody may be left waiting.
-            if ended is not None:
-                deliver(ended)
             with self._lock:
                 self._running.discard(threading.current_thread())
+
+    def _answered(self, steps: Steps, deliver: Callable[[Outcome], None]) -> None:
+        for outcome in alone(steps):
+            deliver(outcome)

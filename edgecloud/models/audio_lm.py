@@ -8,8 +8,7 @@ the text model's layers.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,18 +23,16 @@ from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import (
 )
 
 from edgecloud.contracts import Prompt
-from edgecloud.errors import ModelError, OutOfMemoryError
+from edgecloud.errors import ModelError
 from edgecloud.models.assembly import assemble
 from edgecloud.models.cached import CachedModel
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.checks import check_prompt, check_started, check_vocabulary
 from edgecloud.models.decoder import Decoder, KVCache
+from edgecloud.models.memory import memory_advice
 from edgecloud.models.networks import AudioNetwork, Network, TextNetwork, place_audio
 from edgecloud.models.placing import AUTO_MAP
 from edgecloud.models.stages import decoder_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 __all__ = ["AudioLM", "Thinker", "extend_many", "pick_device", "pick_dtype"]
 
@@ -105,7 +102,7 @@ class AudioLM(CachedModel[KVCache]):
             ModelError: the device does not exist.
             OutOfMemoryError: the weights do not fit on the device.
         """
-        with _memory_advice(device):
+        with memory_advice(device):
             network, place = assemble(
                 checkpoint,
                 _MAKERS[checkpoint.family.model_type],
@@ -133,7 +130,7 @@ class AudioLM(CachedModel[KVCache]):
         check_prompt(prompt)
         self._cache = self._decoder.cache()
         self._prompt_length = prompt.length
-        with torch.inference_mode(), _memory_advice(self._device):
+        with torch.inference_mode(), memory_advice(self._device):
             hidden = self._decoder(self._thinker.embed(prompt)[0], [(self._cache, prompt.length)])
             return self._logits(hidden[-1])
 
@@ -170,7 +167,7 @@ def extend_many(models: Sequence[AudioLM], tokens: Sequence[Sequence[int]]) -> l
         model._check(new)
     first = models[0]
     counts = [len(new) for new in tokens]
-    with torch.inference_mode(), _memory_advice(first._device):
+    with torch.inference_mode(), memory_advice(first._device):
         ids = torch.tensor([token for new in tokens for token in new], device=first._device)
         hidden = first._decoder(
             functional.embedding(ids, first._embeddings),
@@ -216,16 +213,3 @@ def pick_dtype(name: str, device: str) -> torch.dtype:
     if not isinstance(dtype, torch.dtype):
         raise ModelError(f"unknown precision {name!r}")
     return dtype
-
-
-@contextmanager
-def _memory_advice(device: str | torch.device) -> Iterator[None]:
-    """Turn CUDA's out-of-memory into one line of advice."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        torch.cuda.empty_cache()
-        raise OutOfMemoryError(
-            f"{device} is out of memory; use a smaller model or precision "
-            "(--cloud-dtype float16), a shorter recording, or --cloud-device cpu"
-        ) from error

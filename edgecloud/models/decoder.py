@@ -27,6 +27,8 @@ _DecoderLayer = Qwen2_5OmniDecoderLayer | Qwen2DecoderLayer
 
 _ROOM = 256
 """Tokens set aside after a prompt; a longer answer doubles what there is."""
+_MOST_SCORES = 1 << 24
+"""Pairs of a new token and one that it looks at, up to which attention is computed at once."""
 
 
 class KVCache:
@@ -172,42 +174,78 @@ class Decoder:
             keys, values = cache.append(
                 number, keys_values.view(2, self._kv_heads, count, self._head_dim)
             ).unbind()
-            mixed.append(
-                functional.scaled_dot_product_attention(
-                    own.narrow(0, 0, self._heads)[None],
-                    keys[None],
-                    values[None],
-                    attn_mask=mask,
-                    is_causal=mask is None and count > 1,
-                    enable_gqa=self._kv_heads != self._heads,
-                )[0].transpose(0, 1)
-            )
+            queries = own.narrow(0, 0, self._heads)
+            if mask is None or mask.shape[0] == count:
+                found = self._attended(queries, keys, values, mask)
+            else:
+                found = self._attended_in_blocks(queries, keys, values, mask)
+            mixed.append(found.transpose(0, 1))
             begin += count
         together = mixed[0] if len(mixed) == 1 else torch.cat(mixed)
         return together.reshape(heads.shape[1], -1)
 
+    def _attended(
+        self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None
+    ) -> Tensor:
+        """``(heads, n, head dim)``; without a mask every query sees what is before it, or all if it is
+        the only one."""
+        return functional.scaled_dot_product_attention(
+            queries[None],
+            keys[None],
+            values[None],
+            attn_mask=mask,
+            is_causal=mask is None and queries.shape[1] > 1,
+            enable_gqa=self._kv_heads != self._heads,
+        )[0]
+
+    def _attended_in_blocks(
+        self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor
+    ) -> Tensor:
+        """The same for the last ``n`` of ``keys``, some queries at a time. ``mask (rows, all keys)`` is
+        that of the last block; cut from the left it is that of each."""
+        rows, (count, total) = mask.shape[0], (queries.shape[1], keys.shape[1])
+        found = torch.empty_like(queries, memory_format=torch.contiguous_format)
+        for begin in range(0, count, rows):
+            size = min(rows, count - begin)
+            seen = total - count + begin + size
+            found[:, begin : begin + size] = self._attended(
+                queries[:, begin : begin + size],
+                keys[:, :seen],
+                values[:, :seen],
+                mask[rows - size :, total - seen :].contiguous(),
+            )
+        return found
+
     def _turns_of(self, spans: Sequence[tuple[KVCache, int]]) -> tuple[Tensor, Tensor]:
         """The rotation of every token in ``spans``: cosines and signed sines, ``(N, head dim)``."""
         furthest = max(cache.length + count for cache, count in spans)
-        if furthest > self._turns.shape[1]:
-            count = max(furthest, 2 * self._turns.shape[1])
+        # Of this call alone: another thread may put a shorter one in its place meanwhile.
+        turns = self._turns
+        if furthest > turns.shape[1]:
+            count = max(furthest, 2 * turns.shape[1])
             positions = torch.arange(count, device=self.device)
             # One row of positions: where a family has three, those of text and audio are equal.
-            cosines, sines = self._rotary(self._turns, positions[None])
+            cosines, sines = self._rotary(turns, positions[None])
             # What turns into the first half of a head comes from its second half, negated.
             sines[..., : self._head_dim // 2].neg_()
-            self._turns = torch.stack((cosines[0], sines[0]))
-        parts = [self._turns.narrow(1, cache.length, count) for cache, count in spans]
+            self._turns = turns = torch.stack((cosines[0], sines[0]))
+        parts = [turns.narrow(1, cache.length, count) for cache, count in spans]
         cosines, sines = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
         return cosines, sines
 
 
 def _mask(past: int, count: int, like: Tensor) -> Tensor | None:
-    """Which tokens each of ``count`` new ones may look at, 0 or minus infinity; None where all, or
-    where causal says it."""
-    if count == 1 or past == 0:
+    """Which tokens new ones may look at, 0 or minus infinity, ``(rows, past + count)``; None where all,
+    or where causal says it.
+
+    A row for each of the ``count``; where that would be more than :data:`_MOST_SCORES` numbers, for as
+    many of the last ones as those allow, so that memory is linear in what is new.
+    """
+    total = past + count
+    rows = count if count * total <= _MOST_SCORES else max(1, _MOST_SCORES // total)
+    if count == 1 or (past == 0 and rows == count):
         return None
-    return like.new_full((count, past + count), -torch.inf).triu_(past + 1)
+    return like.new_full((rows, total), -torch.inf).triu_(total - rows + 1)
 
 
 def _fused(layer: _DecoderLayer) -> _Layer:

@@ -1,10 +1,12 @@
-"""How much memory a checkpoint's weights need, and how much there is: known before any is loaded."""
+"""How much memory a checkpoint's weights need, and how much there is, known before any is loaded; and
+what it means when a forward finds too little of it."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -13,10 +15,20 @@ import torch
 from edgecloud.errors import OutOfMemoryError
 from edgecloud.models.checkpoint import Checkpoint
 
-__all__ = ["check_memory", "free_bytes", "needed_bytes"]
+__all__ = ["check_memory", "free_bytes", "memory_advice", "needed_bytes", "out_of_memory"]
 
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _GB = 10**9
+_NO_ROOM = (
+    "DefaultCPUAllocator",
+    "allocate memory",
+    "bad_alloc",
+    "Storage size calculation overflowed",
+    "numel: integer multiplication overflow",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDA out of memory",
+)
+"""What those libraries say that raise a plain RuntimeError where they cannot allocate."""
 
 
 def needed_bytes(
@@ -70,3 +82,29 @@ def free_bytes(device: str) -> int:
         if text.isdecimal():
             free = min(free, int(text))
     return free
+
+
+def out_of_memory(error: Exception, where: str = "the cloud") -> OutOfMemoryError | None:
+    """What ``error`` means if it says, in whatever way, that memory could not be had ``where``."""
+    if not isinstance(error, torch.OutOfMemoryError | MemoryError) and not (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_ROOM)
+    ):
+        return None
+    torch.cuda.empty_cache()  # nothing where CUDA is not in use
+    other = ", or --cloud-device cpu" if where.startswith("cuda") else " or text"
+    return OutOfMemoryError(
+        f"{where} is out of memory; use a smaller model or precision (--cloud-dtype float16), "
+        f"a shorter recording{other}"
+    )
+
+
+@contextmanager
+def memory_advice(where: str | torch.device) -> Iterator[None]:
+    """Turn every way of saying that memory cannot be had into one line of advice."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:  # CUDA's own error is a RuntimeError too
+        advice = out_of_memory(error, str(where))
+        if advice is None:
+            raise
+        raise advice from error

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from edgecloud.contracts import Prompt
 from edgecloud.errors import ModelError
+from edgecloud.models import decoder
 from edgecloud.models.audio_lm import AudioLM, extend_many
 from edgecloud.models.decoder import Decoder, KVCache
 
@@ -46,6 +47,46 @@ def test_an_answer_longer_than_what_was_set_aside_goes_on(model: AudioLM) -> Non
     rows = torch.cat([long.extend([token]) for token in tokens])
     whole.prefill(Prompt((1, 2, 3)))
     torch.testing.assert_close(rows, whole.extend(tokens), rtol=TOLERANCE, atol=1e-3)
+
+
+@pytest.mark.parametrize("most", [1, 500, 4096])
+@pytest.mark.parametrize(("past", "count"), [(0, 97), (40, 97), (200, 3), (1, 2)])
+def test_attention_in_blocks_is_attention_at_once(
+    model: AudioLM, past: int, count: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = [(7 * number) % 270 for number in range(1, past + count + 1)]
+    at_once, in_blocks = model.fresh(), model.fresh()
+    for one, scores in ((at_once, 1 << 24), (in_blocks, most)):
+        monkeypatch.setattr("edgecloud.models.decoder._MOST_SCORES", scores)
+        one.prefill(Prompt(tuple(tokens[: past or count])))
+    rows = at_once.extend(tokens[-count:])
+    torch.testing.assert_close(in_blocks.extend(tokens[-count:]), rows, rtol=TOLERANCE, atol=1e-3)
+
+
+@pytest.mark.parametrize(("past", "count"), [(0, 200_000), (5, 200_000), (60_000, 1024)])
+def test_what_many_new_tokens_may_look_at_takes_little_memory(past: int, count: int) -> None:
+    mask = decoder._mask(past, count, torch.empty(0))
+    assert mask is not None
+    assert mask.numel() <= 1 << 24
+    # The last token sees everything, the one before it all but that.
+    assert mask[-1].eq(0).all()
+    assert mask[-2].eq(0).sum() == past + count - 1
+
+
+def test_two_threads_may_reach_further_than_before_at_once(model: AudioLM) -> None:
+    """Each has the rotations that it asked for, whichever is kept."""
+    text = Decoder(model._thinker.model)
+    rotary = text._rotary
+
+    def overtaken(like: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        found = rotary(like, positions)
+        if positions.shape[1] > 100:
+            text._turns = like.new_empty((2, 10, text._head_dim))
+        return (found[0], found[1])
+
+    text._rotary = overtaken  # type: ignore[assignment]
+    cosines, _ = text._turns_of([(KVCache(), 300)])
+    assert cosines.shape[0] == 300
 
 
 def test_a_refused_sequence_changes_none_of_those_beside_it(model: AudioLM) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from multiprocessing import Pipe
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,13 +15,34 @@ from edgecloud.datasets.manifest import embedded_manifest, load_manifest
 from edgecloud.errors import OutOfMemoryError
 from edgecloud.hardware import edge_process
 from edgecloud.hardware.edge_process import CaptionRequest, EdgeSetup, Failed
-from edgecloud.models.audio_lm import Thinker, _memory_advice
+from edgecloud.models.audio_lm import Thinker
+from edgecloud.models.memory import memory_advice
 from edgecloud.models.reference import EDGE_CHECKPOINT
 
 
 def test_a_devices_want_of_memory_becomes_one_line_of_advice() -> None:
-    with pytest.raises(OutOfMemoryError, match="--cloud-dtype float16"), _memory_advice("cuda:0"):
+    with pytest.raises(OutOfMemoryError, match="--cloud-dtype float16"), memory_advice("cuda:0"):
         raise torch.OutOfMemoryError
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda: torch.empty(1 << 50),
+        lambda: torch.zeros(1 << 33, 1 << 33),
+        lambda: np.empty(1 << 50),
+        lambda: bytearray(1 << 60),
+    ],
+    ids=["torch", "torch, beyond counting", "numpy", "python"],
+)
+def test_a_processors_want_of_memory_is_one_too(work: Callable[[], object]) -> None:
+    with pytest.raises(OutOfMemoryError, match="cpu is out of memory"), memory_advice("cpu"):
+        work()
+
+
+def test_what_is_no_want_of_memory_stays_what_it_is() -> None:
+    with pytest.raises(RuntimeError, match="must match"), memory_advice("cpu"):
+        torch.ones(2) + torch.ones(3)
 
 
 def test_the_edge_goes_on_after_a_sample_that_did_not_fit(

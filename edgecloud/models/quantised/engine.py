@@ -25,6 +25,10 @@ __all__ = ["Engine", "Kernels"]
 
 Kernels = Literal["vnni", "openvino"]
 """What may run the text model."""
+_AT_ONCE = 1024
+"""Tokens in one run of an engine, at most."""
+_MOST_SCORES = 1 << 22
+"""Pairs of a new token and one that it looks at, in one run."""
 
 
 class TextRunner(Protocol):
@@ -119,14 +123,26 @@ class Engine:
 
     def run(self, embedded: NDArray[np.float32], cache: Cache, wanted: int) -> Tensor:
         """Append ``embedded (n, hidden)`` to ``cache``. Returns ``(wanted, V) float32``: the logits of
-        the last tokens.
+        the last tokens. Many tokens are run in parts, so that memory is linear in them and other
+        sequences take their turns.
 
         Raises:
             ModelError: the threads of our own kernels did not meet.
         """
-        with self._lock:
-            turned = self._turned(cache.length + len(embedded))[:, cache.length :]
-            return self._text.run(embedded, turned, cache, wanted)
+        rows, count, before = [], len(embedded), cache.length
+        most = min(_AT_ONCE, max(1, _MOST_SCORES // (before + count)))
+        try:
+            for begin in range(0, count, most):
+                part = embedded[begin : begin + most]
+                with self._lock:
+                    turned = self._turned(cache.length + len(part))[:, cache.length :]
+                    # Neither engine can be asked for none.
+                    asked = min(len(part), max(1, wanted - (count - begin - len(part))))
+                    rows.append(self._text.run(part, turned, cache, asked))
+        except BaseException:
+            cache.length = before
+            raise
+        return rows[0] if len(rows) == 1 else torch.cat(rows)[-wanted:]
 
     def hear(self, features: NDArray[np.float16]) -> NDArray[np.float32]:
         """``(n, hidden)``: the embeddings of one recording."""

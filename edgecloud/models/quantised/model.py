@@ -11,6 +11,7 @@ from torch import Tensor
 from edgecloud.contracts import Prompt
 from edgecloud.models.cached import Cache, CachedModel
 from edgecloud.models.checks import check_prompt, check_started, check_vocabulary
+from edgecloud.models.memory import memory_advice
 from edgecloud.models.quantised.engine import Engine
 
 __all__ = ["QuantisedLM"]
@@ -49,14 +50,16 @@ class QuantisedLM(CachedModel[Cache]):
         check_prompt(prompt)
         self._cache = self._engine.cache()
         self._prompt_length = prompt.length
-        embedded = self._engine.embed(prompt)
-        return self._engine.run(embedded, self._cache, 1)[0, : self._vocab_size]
+        with memory_advice("cpu"):
+            embedded = self._engine.embed(prompt)
+            return self._engine.run(embedded, self._cache, 1)[0, : self._vocab_size]
 
     def extend(self, tokens: Sequence[int]) -> Tensor:
         check_started(tokens, self.length)
         check_vocabulary(tokens, self._vocab_size)
-        embedded = self._engine.tokens(tokens)
-        return self._engine.run(embedded, self._cache, len(tokens))[:, : self._vocab_size]
+        with memory_advice("cpu"):
+            embedded = self._engine.tokens(tokens)
+            return self._engine.run(embedded, self._cache, len(tokens))[:, : self._vocab_size]
 
     def fresh(self) -> QuantisedLM:
         return QuantisedLM(self._engine, vocab_size=self._vocab_size)

@@ -133,6 +133,25 @@ def test_one_by_one_or_together_gives_the_same_bits(pair: Pair, bits: int) -> No
 
 
 @pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("wanted", [1, 3, 9])
+def test_many_tokens_are_run_in_parts(
+    pair: Pair, run: tuple[int, Kernels], wanted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if a run took four tokens at most: memory is linear in what is new."""
+    model = pair.quantised(*run)
+    engine, cache = model._engine, model._engine.cache()
+    embedded = engine.tokens(pair.captions[0][:9])
+    at_once = engine.run(embedded, cache, wanted)
+    cache.length = 0
+    monkeypatch.setattr("edgecloud.models.quantised.engine._AT_ONCE", 4)
+    in_parts = engine.run(embedded, cache, wanted)
+    assert cache.length == 9
+    assert in_parts.shape == at_once.shape
+    error = (in_parts - at_once).square().mean().sqrt() / at_once.std()
+    assert error < 0.03
+
+
+@pytest.mark.parametrize("run", RUNS)
 def test_what_was_rewound_comes_back_bit_by_bit(pair: Pair, run: tuple[int, Kernels]) -> None:
     model = pair.quantised(*run)
     prompt, caption = pair.prompts[0], pair.captions[0]
