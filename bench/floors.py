@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Any
 
+from edgecloud.errors import ConfigError
 from edgecloud.measure.floors import judge
+from edgecloud.textfiles import read_toml
 
 __all__ = ["PATH", "judge", "load"]
 
@@ -15,4 +16,4 @@ PATH = Path(__file__).with_name("floors.toml")
 
 def load(path: Path = PATH) -> dict[str, Any]:
     """The floors file as it is."""
-    return tomllib.loads(path.read_text(encoding="utf-8"))
+    return read_toml(path, what="quality floors", error=ConfigError)

@@ -22,8 +22,22 @@ from edgecloud.errors import ConfigError
 from edgecloud.hardware.profiles import profile
 from edgecloud.options import OPTIONS, Option
 from edgecloud.presets import PRESETS
+from edgecloud.textfiles import read_text
 
 __all__ = ["Config", "load_file", "resolve"]
+
+
+_MAX_CHARACTERS = 100_000
+_MAX_YAML_DEPTH = 20
+_YAML_FAILURES = (
+    yaml.YAMLError,
+    # What the types of YAML (dates, numbers, tags) raise for a text that is none of them.
+    AttributeError,
+    LookupError,
+    OverflowError,
+    TypeError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,13 +142,13 @@ def load_file(path: str | Path) -> dict[str, Any]:
     Raises:
         ConfigError: no such file, not YAML, or not a mapping.
     """
+    text = read_text(
+        Path(path), what="configuration file", error=ConfigError, advice="check --config"
+    )
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"configuration file {path}: {error.strerror or error}; check --config"
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        _check_yaml(text)
+        content = yaml.safe_load(text)
+    except _YAML_FAILURES as error:
         raise ConfigError(
             f"configuration file {path} is not valid YAML: {' '.join(str(error).split())}"
         ) from error
@@ -143,6 +157,31 @@ def load_file(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError(f"configuration file {path} must hold `setting: value` lines")
     return {str(key): value for key, value in content.items()}
+
+
+def _check_yaml(text: str) -> None:
+    """Look at the text's events before anything is built of them.
+
+    PyYAML calls itself at every level, and an alias is as large as what it stands for: nine lines of
+    aliases to aliases are a billion items to whoever shows the value.
+
+    Raises:
+        ValueError: it is too large, too deep, or an alias stands for a list or a mapping.
+        yaml.YAMLError: it is not YAML.
+    """
+    if len(text) > _MAX_CHARACTERS:
+        raise ValueError(f"{len(text)} characters; settings take at most {_MAX_CHARACTERS}")
+    depth, collections = 0, set()
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            collections.add(event.anchor)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        elif isinstance(event, yaml.AliasEvent) and event.anchor in collections:
+            raise ValueError(f"the alias *{event.anchor} of a list or mapping; write it out")
+        if depth > _MAX_YAML_DEPTH:
+            raise ValueError(f"nested more than {_MAX_YAML_DEPTH} deep")
 
 
 def resolve(

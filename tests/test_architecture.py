@@ -19,7 +19,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "edgecloud"
 
-VOCABULARY = {"contracts", "draws", "errors", "__init__"}
+VOCABULARY = {"contracts", "draws", "errors", "textfiles", "__init__"}
 SETTINGS = {"options", "presets", "config"}
 RULES = {
     "edgecloud.decoding.gates",
@@ -135,6 +135,7 @@ def test_decoding_is_pure(path: Path) -> None:
         "contracts.py",
         "draws.py",
         "errors.py",
+        "textfiles.py",
         "options.py",
         "decoding/gates.py",
         "decoding/acceptance.py",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from typing import Any
@@ -218,6 +219,50 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"settings\.yaml") as info:
             load_file(file)
         assert "\n" not in str(info.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "k: " + "[" * 20_000,
+        "k: " + "[" * 20_000 + "]" * 20_000,
+        "{a: " * 20_000,
+        "- " * 20_000 + "1",
+        "? " * 20_000 + "1",
+        "".join(f"{' ' * n}a:\n" for n in range(400)),
+        "a: &a [1,1,1,1,1,1,1,1,1]\n"
+        + "".join(
+            f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n"
+            for old, new in zip("abcdefghi", "bcdefghij", strict=True)
+        ),
+        "a: &a\n  b: *a\n",
+        "a: &a {k: 3}\n<<: *a\n",
+        "k: 2001-99-99",
+        "k: !!int x",
+        "k: !!int ''",
+        "k: !!bool maybe",
+        "k: !!timestamp x",
+        "k: !!float []",
+        "k: !!python/object/apply:os.system [true]",
+        "k: *nobody",
+        "k: 1\n---\nk: 2",
+        "k: 0x" + "f" * 20_000,
+        "#" * 200_000,
+    ],
+    ids=range(20),
+)
+def test_yaml_made_to_do_harm_ends_at_once_in_one_error(tmp_path: Path, content: str) -> None:
+    file = write(tmp_path, content)
+    began = time.process_time()
+    with pytest.raises(ConfigError) as info:
+        resolve(file=file)
+    assert str(file) in str(info.value)
+    assert time.process_time() - began < 5
+
+
+def test_aliases_of_single_values_and_a_byte_order_mark_are_read(tmp_path: Path) -> None:
+    file = write(tmp_path, "\ufeffk: &n 4\nrank_threshold: *n\n")
+    assert resolve(file=file).rank_threshold == 4
 
 
 def test_a_missing_file_says_which_and_how_to_mend_it(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def link(name: str) -> Link:
             f"unknown link {name!r}; choose one of {', '.join(LINKS)}, or a trace file"
         )
     try:
-        with path.open(encoding="utf-8", newline="") as handle:
+        with path.open(encoding="utf-8-sig", newline="") as handle:
             points = tuple(
                 Point(float(row["time_s"]), float(row["bytes_per_s"]), float(row["delay_s"]))
                 for row in csv.DictReader(handle)

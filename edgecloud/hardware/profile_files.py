@@ -27,6 +27,7 @@ from typing import Any, TypeVar
 
 from edgecloud.errors import ConfigError, OutputError
 from edgecloud.hardware.costs import Caps, CloudCosts, EdgeCosts, LinkCosts
+from edgecloud.textfiles import read_json
 
 __all__ = ["SCHEMA", "ProfileFile", "read_profile", "write_profile"]
 
@@ -62,13 +63,7 @@ def read_profile(path: str | Path) -> ProfileFile:
         ConfigError: it cannot be read, is not JSON, or a value is unknown, missing or out of range;
             the message names every one.
     """
-    target = Path(path)
-    try:
-        content = json.loads(target.read_bytes())
-    except OSError as error:
-        raise ConfigError(f"hardware profile {path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"hardware profile {path} is not JSON: {error}") from error
+    content = read_json(Path(path), what="hardware profile", error=ConfigError)
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise ConfigError(
             f"hardware profile {path} is not of schema {SCHEMA!r}; "
@@ -191,7 +186,12 @@ def _caps(found: Mapping[str, Any], problems: list[str]) -> Caps:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
 
 
 def _is_text(value: Any) -> bool:

@@ -67,11 +67,14 @@ def examples(paths: Sequence[str | Path]) -> Examples:
     rows: list[tuple[TokenStats, bool, str, str]] = []
     for path in paths:
         header, records = read(path)
-        settings = header["identity"]["settings"]
-        kind = key(settings["language"], settings["prompt_type"])
-        for record in records:
-            trace = Trace.from_json(record["trace"])
-            rows += [(token, no, record["file_id"], kind) for token, no in _judged(trace)]
+        try:
+            settings = header["identity"]["settings"]
+            kind = key(settings["language"], settings["prompt_type"])
+            for record in records:
+                trace = Trace.from_json(record.get("trace", ()))
+                rows += [(token, no, record["file_id"], kind) for token, no in _judged(trace)]
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"the journal {path} lacks what a fit needs: {error!r}") from error
         own = [row for row in rows if row[3] == kind]
         if len({row[1] for row in own}) < 2 or len({row[2] for row in own}) < _FOLDS:
             raise DataError(

@@ -12,7 +12,6 @@ import json
 import multiprocessing
 import os
 import sys
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -42,6 +41,7 @@ from edgecloud.models.edge import LoadedEdge, load_edge
 from edgecloud.models.loading import Loaded, load
 from edgecloud.quality import corpus_references_of, score
 from edgecloud.quality.tokenise import LANGUAGE_TOKENISERS
+from edgecloud.textfiles import read_toml
 
 __all__ = ["DEFAULT_GRID", "ROLES", "Point", "grid_content", "read_grid", "sweep"]
 
@@ -92,12 +92,7 @@ def grid_content(path: str | Path) -> dict[str, Any]:
     Raises:
         ConfigError: no such file, or not TOML.
     """
-    try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"grid {path}: {error.strerror or error}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"grid {path} is not TOML: {error}") from error
+    return read_toml(Path(path), what="grid", error=ConfigError)
 
 
 def read_grid(path: str | Path) -> list[Point]:

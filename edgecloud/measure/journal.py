@@ -16,7 +16,9 @@ from typing import Any, BinaryIO, Self, cast
 from edgecloud.errors import JournalError, OutputError
 from edgecloud.measure.degraded import degraded
 from edgecloud.measure.files import put
+from edgecloud.measure.records import unusable, unusable_facts
 from edgecloud.measure.weights import without_former
+from edgecloud.textfiles import parse_json
 
 __all__ = ["SCHEMA", "Journal", "differences", "read"]
 
@@ -161,6 +163,8 @@ def read(path: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         raise JournalError(f"the journal {target} is empty")
     if rows[0].get("schema") != SCHEMA:
         raise JournalError(f"{target} is not a journal of this version ({SCHEMA})")
+    if "facts" in rows[0] and (wrong := unusable_facts(rows[0]["facts"])) is not None:
+        raise JournalError(f"the journal {target} is damaged in line 1 ({wrong})")
     latest: dict[str, dict[str, Any]] = {row["file_id"]: row for row in rows[1:]}
     return rows[0], list(latest.values())
 
@@ -181,18 +185,38 @@ def _parse(path: Path, content: bytes) -> tuple[list[dict[str, Any]], int]:
     lines = content.splitlines(keepends=True)
     for number, line in enumerate(lines, start=1):
         try:
-            row = json.loads(line) if line.endswith(b"\n") else None
-        except ValueError:
-            row = None
-        if not isinstance(row, dict) or (number > 1 and "file_id" not in row):
+            row = parse_json(line, finite=True) if line.endswith(b"\n") else None
+        except ValueError as error:
+            row, why = None, str(error)
+        else:
+            why = "it is no object"
+        if not isinstance(row, dict):
             if number == len(lines):
-                break
+                break  # torn: the run was killed while it wrote this line
             raise JournalError(
-                f"the journal {path} is damaged in line {number}; run again without --resume"
+                f"the journal {path} is damaged in line {number} ({why}); run again without --resume"
+            )
+        wrong = unusable(row) if number > 1 else _unusable_header(row)
+        if wrong is not None:
+            raise JournalError(
+                f"the journal {path} is damaged in line {number} ({wrong}); run again without "
+                "--resume"
             )
         rows.append(row)
         length += len(line)
     return rows, length
+
+
+def _unusable_header(header: Mapping[str, Any]) -> str | None:
+    """Why nobody can use a journal's first line; ``None``: its shape is sound."""
+    if not isinstance(header.get("schema"), str):
+        return "it names no schema"
+    if header["schema"] != SCHEMA:
+        return None  # said in other words
+    identity = header.get("identity")
+    if not isinstance(identity, Mapping) or not isinstance(header.get("mode"), str):
+        return "mode or identity are missing"
+    return None
 
 
 def _check_header(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:

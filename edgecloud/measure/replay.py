@@ -14,6 +14,7 @@ from typing import Any
 from edgecloud.config import Config, resolve
 from edgecloud.contracts import Sample
 from edgecloud.errors import JournalError
+from edgecloud.measure.records import unusable
 
 __all__ = ["Replay", "facts", "replay"]
 
@@ -87,6 +88,12 @@ def replay(header: Json, records: Sequence[dict[str, Any]], *, path: str | Path)
         wanted = set(found["samples"])
         by_id = {record["file_id"]: record for record in records}
         samples = tuple(sample for sample in corpus if sample.file_id in wanted)
+        for record in records:
+            if record["file_id"] in wanted and (wrong := unusable(record, whole=True)) is not None:
+                raise JournalError(
+                    f"the journal {path} is damaged at sample {record['file_id']} ({wrong}); go on with "
+                    "its run by --resume, or take the sample's line out"
+                )
         return Replay(
             mode=str(header["mode"]),
             config=resolve(found["config"]),
@@ -98,7 +105,7 @@ def replay(header: Json, records: Sequence[dict[str, Any]], *, path: str | Path)
             floors=found["floors"],
             missing=tuple(s.file_id for s in samples if s.file_id not in by_id),
         )
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise JournalError(f"the journal {path} is damaged in its first line: {error!r}") from error
 
 

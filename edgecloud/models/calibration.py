@@ -6,7 +6,6 @@ the edge is unsure of, and where in a caption, differs between them; and ``any``
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from edgecloud.decoding.gates import TERMS, Calibration
 from edgecloud.errors import ConfigError
+from edgecloud.textfiles import read_json
 
 __all__ = ["ANY", "EMBEDDED", "SCHEMA", "calibration", "key", "to_json"]
 
@@ -51,14 +51,9 @@ def calibration(path: str | Path | None, *, language: str, prompt_type: str) -> 
         ConfigError: there is no such file, or it is none.
     """
     path = EMBEDDED if path is None else Path(path)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"calibration {path}: {error.strerror or error}; make one with `edgecloud calibrate`"
-        ) from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ConfigError(f"calibration {path} is not JSON: {error}") from error
+    content = read_json(
+        path, what="calibration", error=ConfigError, advice="make one with `edgecloud calibrate`"
+    )
     models = content.get("models") if isinstance(content, dict) else None
     if not isinstance(models, dict) or content.get("schema") != SCHEMA or ANY not in models:
         raise ConfigError(f"calibration {path} is no file of `edgecloud calibrate` ({SCHEMA})")
@@ -68,10 +63,17 @@ def calibration(path: str | Path | None, *, language: str, prompt_type: str) -> 
 def _model(found: Any, path: Path) -> Calibration:
     weights = found.get("weights") if isinstance(found, dict) else None
     values = [found.get("intercept"), *weights.values()] if isinstance(weights, dict) else []
-    sound = all(isinstance(value, int | float) and math.isfinite(value) for value in values)
+    sound = all(_is_finite(value) for value in values)
     if not isinstance(weights, dict) or set(weights) != set(TERMS) or not sound:
         raise ConfigError(
             f"calibration {path}: an intercept and a weight for each of {len(TERMS)} terms were "
             "expected; make it again with `edgecloud calibrate`"
         )
     return Calibration(float(found["intercept"]), tuple(float(weights[term]) for term in TERMS))
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return isinstance(value, int | float) and math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any, cast
 
+from edgecloud import textfiles
 from edgecloud.errors import CheckpointError
 from edgecloud.models.families import FAMILIES, Family
 
@@ -77,12 +77,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: there is none.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"model {path.parent}: {path.name}: {error.strerror}") from error
-    except ValueError as error:
-        raise CheckpointError(f"model {path.parent}: {path.name} is not JSON ({error})") from error
+    content = textfiles.read_json(path, what="model's file", error=CheckpointError)
     if not isinstance(content, dict):
         raise CheckpointError(f"model {path.parent}: {path.name} is not a JSON object")
     return cast("dict[str, Any]", content)

@@ -21,6 +21,7 @@ from edgecloud.errors import CheckpointError, ModelError
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.features import LogMel, audio_token_count
 from edgecloud.models.prompts import prompt_messages
+from edgecloud.textfiles import parse_json
 
 __all__ = ["Processor"]
 
@@ -182,7 +183,7 @@ def _chat_template(folder: Path) -> str:
         CheckpointError: there is none.
     """
     try:
-        content = json.loads((folder / "chat_template.json").read_text(encoding="utf-8"))
+        content = parse_json((folder / "chat_template.json").read_bytes())
         return str(content["chat_template"])
     except (KeyError, OSError, TypeError, ValueError) as error:
         raise CheckpointError(

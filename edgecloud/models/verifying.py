@@ -65,7 +65,7 @@ def verify_weights(checkpoint: Checkpoint) -> None:
 
 def _listed(sums: Path) -> dict[str, str]:
     try:
-        lines = sums.read_text(encoding="utf-8").splitlines()
+        lines = sums.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:

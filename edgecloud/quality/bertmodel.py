@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import socket
@@ -12,6 +11,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
+
+from edgecloud.textfiles import parse_json
 
 __all__ = ["BertModel", "bundled_english_model", "find_model"]
 
@@ -68,7 +69,9 @@ def find_model(given: Path | str, layers: int | None) -> BertModel:
 
 
 def _in_folder(folder: Path, asked: int | None) -> BertModel:
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = parse_json((folder / "config.json").read_bytes())
+    if not isinstance(config, dict):
+        raise ValueError("its config.json is not an object")
     bundled = bundled_english_model()
     name = folder.resolve().name
     if bundled is not None and bundled.samefile(folder):

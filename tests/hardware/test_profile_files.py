@@ -135,7 +135,7 @@ def test_points_rise_from_one_token_and_one_step(path: Path, points: object) -> 
 @pytest.mark.parametrize("text", ["{", "[]", '{"schema": "edgecloud-profile/2"}', "\udcff"])
 def test_what_is_no_profile_is_refused(path: Path, text: str) -> None:
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
-    with pytest.raises(ConfigError, match=r"not JSON|not of schema"):
+    with pytest.raises(ConfigError, match=r"not JSON|not of schema|not UTF-8"):
         read_profile(path)
 
 

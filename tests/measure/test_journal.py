@@ -177,3 +177,99 @@ def test_resuming_runs_samples_that_lost_the_cloud_again_unless_they_are_kept(
         assert list(journal.records) == (["a", "b"] if keep else ["a"])
     # Until it has run again, the earlier record is still there to be rescored.
     assert [record["file_id"] for record in read(path)[1]] == ["a", "b"]
+
+
+EVENT = {"kind": "commit", "start_s": 0.0, "end_s": 1.0, "tokens": [1], "origins": ["edge"]}
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"file_id": ["a"], "status": "ok"},
+        {"file_id": {"a": 1}, "status": "ok"},
+        {"file_id": 3, "status": "ok"},
+        {"file_id": None, "status": "ok"},
+        {"status": "ok"},
+        row("b", ["ok"]),
+        row("b", text=["a"]),
+        row("b", tokens="12"),
+        row("b", tokens=[True]),
+        row("b", references="text"),
+        row("b", trace={}),
+        row("b", trace=["event"]),
+        row("b", trace=[{}]),
+        row("b", trace=[{**EVENT, "kind": ["commit"]}]),
+        row("b", trace=[{**EVENT, "end_s": "1"}]),
+        row("b", trace=[{**EVENT, "tokens": None}]),
+        row("b", trace=[{**EVENT, "kind": "verify", "kept": "1"}]),
+        row("b", audio_s=10**400),
+        row("b", resources=[]),
+    ],
+)
+@pytest.mark.parametrize("last", [False, True])
+def test_a_row_of_another_shape_is_one_line_that_names_it(
+    tmp_path: Path, bad: dict[str, Any], last: bool
+) -> None:
+    path = tmp_path / "run.jsonl"
+    with opened(path) as journal:
+        journal.append(row("a", trace=[EVENT]))
+    rows = [bad] if last else [bad, row("c")]
+    with path.open("a") as handle:
+        handle.write("".join(json.dumps(one) + "\n" for one in rows))
+    for use in (lambda: read(path), lambda: opened(path, resume=True)):
+        with pytest.raises(JournalError, match="damaged in line 3") as caught:
+            use()
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"file_id": "b", "status": "ok", "x": ' + "[" * 50_000 + "]" * 50_000 + "}",
+        '{"file_id": "b", "status": "ok", "x": ' + '{"a":' * 200 + "1" + "}" * 200 + "}",
+        '{"file_id": "b", "audio_s": NaN}',
+        '{"file_id": "b", "audio_s": 1e999}',
+        '{"file_id": "\\ud83d"}',
+        "[1]",
+        "7",
+    ],
+)
+def test_a_row_that_json_cannot_mean_is_one_line(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "run.jsonl"
+    with opened(path) as journal:
+        journal.append(row("a"))
+    path.write_bytes(path.read_bytes() + text.encode() + b"\n" + b'{"file_id": "c"}\n')
+    for use in (lambda: read(path), lambda: opened(path, resume=True)):
+        with pytest.raises(JournalError, match="damaged in line 3") as caught:
+            use()
+        assert "\n" not in str(caught.value)
+
+
+def test_a_journal_with_a_byte_order_mark_is_read_and_resumed(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    with opened(path) as journal:
+        journal.append(row("a"))
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read(path)[1] == [row("a")]
+    with opened(path, resume=True) as journal:
+        journal.describe({"samples": ["a"]})
+        assert list(journal.records) == ["a"]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {},
+        {"schema": ["edgecloud-journal/1"]},
+        {"schema": "edgecloud-journal/1"},
+        {"schema": "edgecloud-journal/1", "mode": "spec", "identity": []},
+        {"schema": "edgecloud-journal/1", "mode": "spec", "identity": {}, "facts": 3},
+        {"schema": "edgecloud-journal/1", "mode": "spec", "identity": {}, "facts": {"config": 3}},
+    ],
+)
+def test_a_first_line_of_another_shape_is_one_line(tmp_path: Path, header: Any) -> None:
+    path = tmp_path / "run.jsonl"
+    path.write_text(json.dumps(header) + "\n")
+    for use in (lambda: read(path), lambda: opened(path, resume=True)):
+        with pytest.raises(JournalError):
+            use()

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from edgecloud.errors import CheckpointError, OutputError
 from edgecloud.models.checkpoint import Checkpoint
+from edgecloud.models.folder import read_json
 from edgecloud.models.quantised.cache import KEY, WEIGHTS, root, use
 from edgecloud.models.quantised.file import Spec, TensorWriter
 from edgecloud.models.quantised.shapes import (
@@ -126,7 +127,7 @@ def _copy_settings(checkpoint: Checkpoint, folder: Path, about: dict[str, Any]) 
     for file in sorted(checkpoint.path.iterdir()):
         if file.suffix in _COPIED and not file.name.endswith(".index.json"):
             shutil.copyfile(file, folder / file.name)
-    config = json.loads((checkpoint.path / "config.json").read_text(encoding="utf-8"))
+    config = read_json(checkpoint.path / "config.json")
     text = json.dumps({**config, KEY: about}, ensure_ascii=False, indent=2)
     (folder / "config.json").write_text(text + "\n", encoding="utf-8")
 

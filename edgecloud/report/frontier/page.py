@@ -12,6 +12,7 @@ from tabulate import tabulate
 from edgecloud.errors import OutputError
 from edgecloud.harness.targets import Verdict
 from edgecloud.measure.frontier import router, seeded
+from edgecloud.textfiles import read_text
 
 __all__ = ["place_name", "sections", "updated"]
 
@@ -47,10 +48,7 @@ def updated(page: Path, tables: Mapping[str, str]) -> str:
     Raises:
         OutputError: the page cannot be read, or it marks a place for a table that there is not.
     """
-    try:
-        text = page.read_text(encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"the page {page}: {error.strerror or error}") from error
+    text = read_text(page, what="the page", error=OutputError)
     pattern = re.compile(r"(<!-- begin (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
     if unknown := {name for _, name, _ in pattern.findall(text)} - set(tables):
         raise OutputError(

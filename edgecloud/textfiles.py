@@ -1,0 +1,162 @@
+"""Text files that a user hands over: UTF-8 with or without a byte order mark, and JSON or TOML in it.
+
+Whatever such a file holds, reading it ends, and ends in a value or in one line of the caller's own error.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import re
+import tomllib
+from pathlib import Path
+from typing import Any, Final
+
+from edgecloud.errors import EdgeCloudError
+
+__all__ = ["MAX_DEPTH", "list_in_text", "parse_json", "read_json", "read_text", "read_toml"]
+
+MAX_DEPTH: Final = 100
+"""Levels of lists and objects in each other. No file of ours has ten; parsers and whoever walks a value
+later call themselves once a level, and end in a RecursionError not far above."""
+_BOM: Final = b"\xef\xbb\xbf"
+_UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
+_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
+_MAX_LIST_TEXT: Final = 100_000
+
+
+def read_text(path: Path, *, what: str, error: type[EdgeCloudError], advice: str = "") -> str:
+    """The text of a UTF-8 file, without the byte order mark it may begin with.
+
+    ``what`` is how messages call the file (``configuration file``); ``advice`` is their last clause.
+
+    Raises:
+        error: the file cannot be read, or is not UTF-8 text.
+    """
+    after = f"; {advice}" if advice else ""
+    try:
+        content = path.read_bytes()
+    except OSError as failure:
+        raise error(f"{what} {path}: {failure.strerror or failure}{after}") from failure
+    except ValueError as failure:  # a NUL in the path
+        raise error(f"{what} {str(path)!r}: {failure}{after}") from failure
+    if content.startswith(_UTF16):
+        raise error(f"{what} {path} is UTF-16 text; save it as UTF-8")
+    try:
+        return content.removeprefix(_BOM).decode("utf-8")
+    except UnicodeDecodeError as failure:
+        raise error(f"{what} {path} is not UTF-8 text (byte {failure.start}){after}") from failure
+
+
+def read_json(path: Path, *, what: str, error: type[EdgeCloudError], advice: str = "") -> Any:
+    """The value in a JSON file; the arguments are those of :func:`read_text`.
+
+    Raises:
+        error: the file cannot be read, or is not JSON that can be used.
+    """
+    text = read_text(path, what=what, error=error, advice=advice)
+    try:
+        return parse_json(text)
+    except ValueError as failure:
+        after = f"; {advice}" if advice else ""
+        raise error(f"{what} {path} is not JSON: {failure}{after}") from failure
+
+
+def read_toml(
+    path: Path, *, what: str, error: type[EdgeCloudError], advice: str = ""
+) -> dict[str, Any]:
+    """The tables in a TOML file; the arguments are those of :func:`read_text`.
+
+    Raises:
+        error: the file cannot be read, or is not TOML that can be used.
+    """
+    text = read_text(path, what=what, error=error, advice=advice)
+    after = f"; {advice}" if advice else ""
+    try:
+        content = tomllib.loads(text)
+    except RecursionError as failure:
+        raise error(f"{what} {path} is nested too deeply{after}") from failure
+    except ValueError as failure:  # not TOML, or a number or date out of range
+        raise error(f"{what} {path} is not TOML: {failure}{after}") from failure
+    if _deeper(content, MAX_DEPTH):
+        raise error(f"{what} {path} is nested more than {MAX_DEPTH} deep{after}")
+    return content
+
+
+def parse_json(text: str | bytes, *, finite: bool = False) -> Any:
+    """The value of a JSON text; bytes are UTF-8. A byte order mark in front is no part of it.
+
+    With ``finite``, NaN and infinite numbers are refused; Python's parser reads them.
+
+    Raises:
+        ValueError: it is not JSON, nested more than :data:`MAX_DEPTH` deep, or holds half a character
+            (an unpaired surrogate, which no file can be written with); says so in one line.
+    """
+    if isinstance(text, bytes):
+        text = text.removeprefix(_BOM).decode("utf-8")
+    text = text.removeprefix("\ufeff")
+    hooks: dict[str, Any] = {"parse_constant": _refuse, "parse_float": _finite} if finite else {}
+    try:
+        value = json.loads(text, **hooks)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"line {error.lineno}, column {error.colno}: {error.msg}") from None
+    except RecursionError:
+        raise ValueError(f"nested more than {MAX_DEPTH} deep") from None
+    if _deeper(value, MAX_DEPTH):
+        raise ValueError(f"nested more than {MAX_DEPTH} deep")
+    if _SURROGATE.search(text):
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError(
+                "a text in it holds half a character (an unpaired surrogate)"
+            ) from None
+    return value
+
+
+def list_in_text(text: str) -> bool:
+    """Whether ``text`` is a list of texts written out, in JSON or as Python prints it: what a table's
+    cell becomes when a list was meant.
+
+    >>> list_in_text('["calm", "low"]'), list_in_text("['calm']"), list_in_text("[laughs] calm")
+    (True, True, False)
+    """
+    stripped = text.strip()
+    if not (stripped.startswith("[") and stripped.endswith("]")) or len(stripped) > _MAX_LIST_TEXT:
+        return False
+    found: Any = None
+    try:
+        found = parse_json(stripped)
+    except ValueError:
+        try:
+            found = ast.literal_eval(stripped)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return False
+    return isinstance(found, list) and all(isinstance(item, str) for item in found)
+
+
+def _deeper(value: Any, depth: int) -> bool:
+    """Whether lists and objects lie in each other more than ``depth`` deep."""
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(depth):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return bool(level)
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is no JSON number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is out of range")
+    return value

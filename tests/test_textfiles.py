@@ -1,0 +1,93 @@
+"""Text files of every kind that somebody may hand over: a value or one line, and always an end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgecloud.errors import ConfigError
+from edgecloud.textfiles import MAX_DEPTH, list_in_text, parse_json, read_json, read_text, read_toml
+
+
+def put(folder: Path, content: str | bytes) -> Path:
+    path = folder / "file"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
+    path = put(tmp_path, b'\xef\xbb\xbf{"a": 1}')
+    assert read_text(path, what="file", error=ConfigError) == '{"a": 1}'
+    assert read_json(path, what="file", error=ConfigError) == {"a": 1}
+    assert parse_json(path.read_bytes()) == parse_json('\ufeff{"a": 1}') == {"a": 1}
+    assert read_toml(put(tmp_path, b"\xef\xbb\xbfa = 1"), what="file", error=ConfigError)["a"] == 1
+
+
+@pytest.mark.parametrize(
+    "content, says",
+    [
+        ("{", "is not JSON: line 1, column 2"),
+        ("", "is not JSON: line 1, column 1"),
+        (b"[\xff]", "is not UTF-8 text (byte 1)"),
+        ("[1]".encode("utf-16"), "is UTF-16 text; save it as UTF-8"),
+        ("[" * 100_000, f"nested more than {MAX_DEPTH} deep"),
+        ("[" * (MAX_DEPTH + 1) + "]" * (MAX_DEPTH + 1), f"nested more than {MAX_DEPTH} deep"),
+        ('{"a":' * 900 + "1" + "}" * 900, f"nested more than {MAX_DEPTH} deep"),
+        ("[" + "9" * 5000 + "]", "4300"),
+        (r'["\ud83d"]', "half a character"),
+    ],
+)
+def test_json_that_cannot_be_used_is_one_line_of_the_callers_error(
+    tmp_path: Path, content: str | bytes, says: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_json(put(tmp_path, content), what="file", error=ConfigError, advice="check it")
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path / "file") in str(caught.value)
+
+
+def test_as_deep_as_stated_is_read(tmp_path: Path) -> None:
+    assert parse_json("[" * MAX_DEPTH + "]" * MAX_DEPTH)
+    assert parse_json(r'"\ud83d\ude00"') == "😀"
+
+
+@pytest.mark.parametrize("text", ["[NaN]", "[1e999]", "[-Infinity]"])
+def test_numbers_that_json_has_not_are_refused_where_asked(text: str) -> None:
+    assert parse_json(text)
+    with pytest.raises(ValueError, match=r"NaN|1e999|Infinity"):
+        parse_json(text, finite=True)
+
+
+@pytest.mark.parametrize(
+    "content", ["a = " + "[" * 20_000, "a = [", "a = 1\na = 2", "a = 2001-99-99", b"a = '\xff'"]
+)
+def test_toml_that_cannot_be_used_is_one_line(tmp_path: Path, content: str | bytes) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_toml(put(tmp_path, content), what="grid", error=ConfigError)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_and_a_folder_say_so_with_the_advice(tmp_path: Path) -> None:
+    for path in (tmp_path / "none", tmp_path, Path("a\0b")):
+        with pytest.raises(ConfigError, match=r"file .*; check it"):
+            read_text(path, what="file", error=ConfigError, advice="check it")
+
+
+@pytest.mark.parametrize(
+    "text, is_list",
+    [
+        ('["语气平静","声音低沉"]', True),
+        (" ['calm', 'low'] ", True),
+        ('["one"]', True),
+        ("[]", True),
+        ("[laughs] a calm voice [sighs]", False),
+        ("[laughs]", False),
+        ("[1]", False),
+        ("[" * 5000 + "]" * 5000, False),
+        ("语气平静", False),
+    ],
+)
+def test_a_list_written_out_as_text_is_recognised(text: str, is_list: bool) -> None:
+    assert list_in_text(text) is is_list
