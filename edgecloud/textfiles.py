@@ -1,4 +1,5 @@
-"""Text files that a user hands over: UTF-8 with or without a byte order mark, and JSON or TOML in it.
+"""Text files that a user hands over, and JSON or TOML in them: UTF-8 with or without a byte order mark, or
+UTF-16 with one, as PowerShell redirects what a program prints.
 
 Whatever such a file holds, reading it ends, and ends in a value or in one line of the caller's own error.
 """
@@ -27,7 +28,7 @@ _MAX_LIST_TEXT: Final = 100_000
 
 
 def read_text(path: Path, *, what: str, error: type[EdgeCloudError], advice: str = "") -> str:
-    """The text of a UTF-8 file, without the byte order mark it may begin with.
+    """The text of a UTF-8 or UTF-16 file, without the byte order mark it may begin with.
 
     ``what`` is how messages call the file (``configuration file``); ``advice`` is their last clause.
 
@@ -41,10 +42,8 @@ def read_text(path: Path, *, what: str, error: type[EdgeCloudError], advice: str
         raise error(f"{what} {path}: {failure.strerror or failure}{after}") from failure
     except ValueError as failure:  # a NUL in the path
         raise error(f"{what} {str(path)!r}: {failure}{after}") from failure
-    if content.startswith(_UTF16):
-        raise error(f"{what} {path} is UTF-16 text; save it as UTF-8")
     try:
-        return content.removeprefix(_BOM).decode("utf-8")
+        return _decoded(content)
     except UnicodeDecodeError as failure:
         raise error(f"{what} {path} is not UTF-8 text (byte {failure.start}){after}") from failure
 
@@ -85,7 +84,7 @@ def read_toml(
 
 
 def parse_json(text: str | bytes, *, finite: bool = False) -> Any:
-    """The value of a JSON text; bytes are UTF-8. A byte order mark in front is no part of it.
+    """The value of a JSON text; bytes are those of a file. A byte order mark in front is no part of it.
 
     With ``finite``, NaN and infinite numbers are refused; Python's parser reads them.
 
@@ -94,7 +93,7 @@ def parse_json(text: str | bytes, *, finite: bool = False) -> Any:
             (an unpaired surrogate, which no file can be written with); says so in one line.
     """
     if isinstance(text, bytes):
-        text = text.removeprefix(_BOM).decode("utf-8")
+        text = _decoded(text)
     text = text.removeprefix("\ufeff")
     hooks: dict[str, Any] = {"parse_constant": _refuse, "parse_float": _finite} if finite else {}
     try:
@@ -134,6 +133,13 @@ def list_in_text(text: str) -> bool:
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             return False
     return isinstance(found, list) and all(isinstance(item, str) for item in found)
+
+
+def _decoded(content: bytes) -> str:
+    """The text that a file's bytes are. Raises UnicodeDecodeError, which is a ValueError."""
+    if content.startswith(_UTF16):
+        return content.decode("utf-16")
+    return content.removeprefix(_BOM).decode("utf-8")
 
 
 def _deeper(value: Any, depth: int) -> bool:
