@@ -173,5 +173,6 @@ def _extra_info(result: dict[str, Any], outcome: str) -> dict[str, Any]:
         },
         "quality": {key: value for key, value in metrics.items() if key not in blocks},
         "notes": metrics["notes"],
+        "load_average": result["run"].get("load_average"),
         **{key: result[key] for key in _SHARED},
     }

@@ -153,7 +153,8 @@ def gap_closed(
 
 def drift(values: Sequence[float]) -> dict[str, float | int | None]:
     """Whether a run got slower or faster as it went: the median of the second half of ``values``
-    over that of the first, in the order they were measured; ``None`` under 8 values.
+    over that of the first, in the order they were measured; ``None`` under 8 values, or where the first
+    half's is 0.
 
     >>> drift([1.0, 1.0, 1.0, 1.0, 1.5, 1.5, 1.5, 1.5])
     {'second_half_over_first': 1.5, 'n': 8}
@@ -161,7 +162,8 @@ def drift(values: Sequence[float]) -> dict[str, float | int | None]:
     half = len(values) // 2
     if len(values) < 8:
         return {"second_half_over_first": None, "n": len(values)}
-    ratio = percentile(values[half:], 50) / percentile(values[:half], 50)
+    first = percentile(values[:half], 50)
+    ratio = percentile(values[half:], 50) / first if first else None
     return {"second_half_over_first": ratio, "n": len(values)}
 
 

@@ -22,6 +22,7 @@ from edgecloud.measure.gating.baselines import accept
 from edgecloud.measure.gating.judge import judge
 from edgecloud.measure.gating.policy import Policy, load_policy
 from edgecloud.measure.gating.reading import read
+from edgecloud.measure.gating.wording import text
 from tests.measure.gate_cases import (
     changed,
     gate,
@@ -328,7 +329,7 @@ def test_a_baseline_is_as_good_as_the_file_it_was_made_from(tmp_path: Path, cont
     sides = (read(tmp_path / "baselines"), read(new))
     report = judge(*sides, Policy(), names=("old", "new"))
     assert report.passed
-    assert not [check for check in report.checks if check.verdict in ("better", "note")]
+    assert {check.verdict for check in report.checks} <= {"same", "undecided"}
     assert [b.identity for b in sorted(sides[0], key=lambda b: b.name)] == [
         b.identity for b in sorted(sides[1], key=lambda b: b.name)
     ]
@@ -469,6 +470,8 @@ def test_the_policy_in_the_repository_is_the_built_in_one() -> None:
         "[quality]\ncider = nan",
         "allow = ['everything']",
         "allow = 'data'",
+        "undecided = 'pass'",
+        "undecided = true",
         "wall = 3",
     ],
 )
@@ -477,6 +480,24 @@ def test_a_wrong_policy_is_refused(tmp_path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=r"p\.toml"):
         load_policy(path)
+
+
+def test_a_wide_interval_and_few_rounds_are_undecided_and_counted_in_the_verdict(
+    tmp_path: Path,
+) -> None:
+    wide = [1.0, 1.0, 1.0, 1.35, 1.35, 0.992, 0.992, 1.0]
+    old = plain_file(plain_row("test_a", [1.0] * 8), plain_row("test_b", [1.0] * 3))
+    new = plain_file(plain_row("test_a", wide), plain_row("test_b", [1.3] * 3))
+    report = gate(tmp_path, old, new)
+    assert report.passed
+    assert [check.verdict for check in report.checks] == ["undecided", "undecided"]
+    assert text(report).splitlines()[-1].startswith("passed, 2 rows compared, 2 UNDECIDED; about ")
+    named = [check.more for check in report.checks]
+    assert named[1] == 2
+    assert named[0] is not None
+    strict = gate(tmp_path, old, new, Policy(undecided="fail"))
+    assert reasons(strict) == [("time", "undecided")] * 2
+    assert "FAILED for 2 reasons, 2 rows compared, 2 UNDECIDED" in text(strict)
 
 
 def test_a_policy_changes_what_passes(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """One quantity of one benchmark on both sides: is it worse?
 
 Modelled times are exact, so their totals are compared as they are. Wall times are compared by the
-interval of the median ratio: paired by sample where both sides name their samples.
+interval of the median ratio: paired by sample where both sides name their samples. A row is worse when
+its whole interval is beyond the tolerance, the same when its whole interval is within, else undecided.
 """
 
 from __future__ import annotations
@@ -25,12 +26,16 @@ from edgecloud.measure.gating.policy import Policy
 __all__ = ["Comparison", "decide", "pair"]
 
 Floats = NDArray[np.float64]
-Way = Literal["exact", "paired", "unpaired", "summary"]
+Way = Literal["exact", "paired", "unpaired", "summary", "corpus"]
+"""``corpus``: one value of all samples on each side, where texts differ by chance."""
 
 _MOST_UNPAIRED = 1000
 """Of a calibrated benchmark's thousands of rounds this many, evenly spread, are looked at."""
 _ROUNDING = 1e-9
 """What baselines lose by being kept to ten digits."""
+_DECIDED = 0.8
+"""Of runs with as many more rounds as a verdict names, the share that would be decided."""
+_MOST_ROUNDS = 100_000
 _SE_OF_MEDIAN = math.sqrt(math.pi / 2) / 1.349
 """Standard error of a median, of normal noise, in interquartile ranges over the root of n."""
 
@@ -54,7 +59,7 @@ class Comparison:
     @property
     def may_alarm(self) -> bool:
         """Whether chance could make it look worse: not where values are exact, or equal."""
-        return self.way != "exact" and not np.array_equal(self.old, self.new)
+        return self.way not in ("exact", "corpus") and not np.array_equal(self.old, self.new)
 
 
 def pair(
@@ -64,7 +69,7 @@ def pair(
     *,
     benchmark: Benchmark,
     is_score: bool,
-    exact: bool,
+    way: Literal["exact", "paired", "corpus"],
     leave_out: frozenset[str],
     alike: frozenset[str],
 ) -> Comparison | None:
@@ -84,7 +89,7 @@ def pair(
         benchmark,
         what,
         is_score,
-        "exact" if exact else "paired",
+        way,
         np.array([before[name] for name in shared]),
         np.array([after[name] for name in shared]),
         np.array([name in alike for name in shared]),
@@ -139,32 +144,78 @@ def _exact_verdict(change: float, tolerance: float) -> Verdict:
 
 def _wall_time(found: Comparison, policy: Policy, level: float) -> Check:
     estimate, interval, n = _log_ratio(found, policy, level)
-    old, new = (_middle(side) for side in (found.old, found.new))
     check = Check(
         found.benchmark.name,
         found.what,
         "undecided",
-        f"{n} samples are too few to tell (min_samples is {policy.wall_min_samples})",
-        baseline=old,
-        new=new,
+        baseline=_middle(found.old),
+        new=_middle(found.new),
         n=n,
         source=found.benchmark.source,
     )
-    if estimate is None or interval is None or n < policy.wall_min_samples:
-        return check
+    if estimate is None and n >= policy.wall_min_samples:
+        return replace(check, message="a time of 0 s has no ratio")
+    if estimate is None or interval is None:
+        return _too_few(check, policy, policy.wall_min_samples - n)
     low, high = interval
     limit = math.log1p(policy.wall_tolerance)
-    verdict: Verdict = "regression" if low > limit else "better" if high < -limit else "same"
-    message = "noise" if verdict == "same" and low <= 0.0 <= high and low < high else ""
-    if verdict == "regression":
-        message = f"at least {_percent(math.expm1(low))}, tolerance {policy.wall_tolerance:.1%}"
+    more = _more(n, estimate, interval, limit, level=level, least=policy.wall_min_samples)
+    if n < policy.wall_min_samples:
+        check = replace(check, change=_percent(math.expm1(estimate)))
+        return _too_few(check, policy, more or policy.wall_min_samples - n)
+    tolerance = f"tolerance {policy.wall_tolerance:.1%}"
+    verdict: Verdict = "same"
+    message = "noise" if low <= 0.0 <= high and low < high else ""
+    if low > limit:
+        verdict, message = "regression", f"at least {_percent(math.expm1(low))}, {tolerance}"
+    elif high < -limit:
+        verdict, message = "better", ""
+    elif high > limit:
+        verdict = "undecided"
+        message = f"{_percent(math.expm1(high))} is not excluded, {tolerance}; {_would(more)}"
     return replace(
         check,
         verdict=verdict,
         message=message,
         change=_percent(math.expm1(estimate)),
         interval=f"{_percent(math.expm1(low))} … {_percent(math.expm1(high))}",
+        more=more if verdict == "undecided" else None,
     )
+
+
+def _too_few(check: Check, policy: Policy, more: int | None) -> Check:
+    message = f"{check.n} are too few to tell (min_samples is {policy.wall_min_samples})"
+    return replace(check, message=f"{message}; {_would(more)}", more=more)
+
+
+def _would(more: int | None) -> str:
+    if more is None:
+        return "no number of rounds would decide: it lies at the tolerance itself"
+    return f"about {more} more round{'' if more == 1 else 's'} on each side would decide"
+
+
+def _more(
+    n: int,
+    estimate: float,
+    interval: tuple[float, float],
+    limit: float,
+    *,
+    level: float,
+    least: int,
+) -> int | None:
+    """How many more rounds would leave the limit outside the interval; ``None`` for no sane number.
+
+    An interval is as wide as one over the root of its rounds. Were the estimate the truth, then of the
+    runs of that many rounds four in five would be decided; so much room is left for their own chance.
+    ``least`` rounds are needed in any case.
+    """
+    low, high = interval
+    half = estimate - low if estimate > limit else high - estimate
+    distance = abs(estimate - limit)
+    room = 1.0 + float(stats.norm.ppf(_DECIDED)) / float(stats.norm.ppf(0.5 + level / 2))
+    if room * half * math.sqrt(n) >= distance * math.sqrt(_MOST_ROUNDS):
+        return None
+    return max(math.ceil(n * (room * half / distance) ** 2), least, n + 1) - n
 
 
 def _log_ratio(
@@ -205,35 +256,46 @@ def _score(found: Comparison, policy: Policy, level: float) -> Check:
     tolerance = policy.quality[found.what]
     difference = found.new - found.old
     mean, n = float(difference.mean()), difference.size
-    exact = found.way == "exact"
-    low = high = mean
-    if not exact and n >= policy.wall_min_samples:
-        ends = mean_interval(difference, level=level, resamples=policy.wall_resamples)
-        low, high = float(ends[0]), float(ends[1])
-    elif not exact:
-        low, high = -math.inf, math.inf
-    verdict: Verdict = "same"
-    message = ""
-    if high < -tolerance - _ROUNDING:
-        verdict, message = "regression", f"lost at least {-high:.4g}, tolerance {tolerance:g}"
-    elif low > tolerance:
-        verdict = "better"
-    elif math.isinf(low):
-        verdict, message = "undecided", f"{n} samples are too few to tell"
-    elif low <= 0.0 <= high and low < high:
-        message = "noise"
-    interval = "exact" if exact else "" if math.isinf(low) else f"{low:+.4f} … {high:+.4f}"
-    return Check(
+    check = Check(
         found.benchmark.name,
         found.what,
-        verdict,
-        message,
+        "undecided",
         baseline=float(found.old.mean()),
         new=float(found.new.mean()),
         change=f"{mean:+.4f}".replace("-0.0000", "+0.0000"),
-        interval=interval,
         n=n,
         source=found.benchmark.source,
+    )
+    if found.way == "corpus":
+        if mean == 0.0:
+            return replace(check, verdict="same")
+        message = "texts differ, and one value of the whole corpus has no interval"
+        return replace(check, message=message)
+    low = high = mean
+    if found.way != "exact":
+        if n < 2:
+            return _too_few(check, policy, policy.wall_min_samples - n)
+        ends = mean_interval(difference, level=level, resamples=policy.wall_resamples)
+        low, high = float(ends[0]), float(ends[1])
+        # As a gain, so that a limit lies above it as with times.
+        more = _more(n, -mean, (-high, -low), tolerance, level=level, least=policy.wall_min_samples)
+        if n < policy.wall_min_samples:
+            return _too_few(check, policy, more or policy.wall_min_samples - n)
+    verdict: Verdict = "same"
+    message = "noise" if low <= 0.0 <= high and low < high else ""
+    if high < -tolerance - _ROUNDING:
+        verdict, message = "regression", f"lost at least {-high:.4g}, tolerance {tolerance:g}"
+    elif low > tolerance:
+        verdict, message = "better", ""
+    elif low < -tolerance - _ROUNDING:
+        verdict = "undecided"
+        message = f"a loss of {-low:.4g} is not excluded, tolerance {tolerance:g}; {_would(more)}"
+    return replace(
+        check,
+        verdict=verdict,
+        message=message,
+        interval="exact" if found.way == "exact" else f"{low:+.4f} … {high:+.4f}",
+        more=more if verdict == "undecided" else None,
     )
 
 

@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from typing import Literal
 
 from edgecloud.errors import DataError
+from edgecloud.measure.gating.conditions import beside_conditions
 from edgecloud.measure.gating.decide import Comparison, decide, pair
 from edgecloud.measure.gating.identity import (
     differences,
@@ -52,17 +54,20 @@ def judge(
     for old, now in pairs:
         found = [*_state(old, now), *differences(old, now, policy)]
         checks += found
-        if any(check.verdict == "different" for check in found):
+        different = {check.what for check in found if check.verdict == "different"}
+        if different - {"hardware"}:
             continue
-        texts, left_out = _texts(old, now, policy)
+        texts, other = _texts(old, now, policy)
         checks += texts
-        if not any(check.fails for check in texts):
-            some, lacking = _comparisons(old, now, policy, left_out)
-            comparisons += some
-            checks += lacking
+        some, lacking = _comparisons(old, now, policy, other, scores_alone=bool(different))
+        comparisons += some
+        checks += lacking
     rows = sum(comparison.may_alarm for comparison in comparisons)
     level = row_level(policy.wall_level, rows)
-    checks += [decide(comparison, policy, level=level) for comparison in comparisons]
+    decided = [decide(comparison, policy, level=level) for comparison in comparisons]
+    checks += beside_conditions(decided, pairs)
+    if policy.undecided == "fail":
+        checks = [replace(check, fatal=check.verdict == "undecided") for check in checks]
     return Report(_in_order(checks), *names, policy.source)
 
 
@@ -178,7 +183,8 @@ def _all_of(some: Sequence[Benchmark]) -> str:
 
 
 def _texts(old: Benchmark, new: Benchmark, policy: Policy) -> tuple[list[Check], frozenset[str]]:
-    """What to say of samples whose tokens differ, and those to leave out of the comparison."""
+    """What to say of samples whose tokens differ, and those that another processor changed: their
+    times are left out, and scores are compared by intervals."""
     shared = [name for name in old.texts if name in new.texts]
     other = [name for name in shared if old.texts[name] != new.texts[name]]
     if not other:
@@ -195,39 +201,46 @@ def _texts(old: Benchmark, new: Benchmark, policy: Policy) -> tuple[list[Check],
     if len(other) > policy.modelled_other_texts * len(shared):
         message = (
             f"{count}: too many to tell another processor's kernels from a change of the code "
-            f"({processor}); compare on the baseline's processor"
+            f"({processor}); times are compared where tokens are the same, quality by intervals; "
+            "compare on the baseline's processor"
         )
-        return [Check(new.name, "texts", "inconclusive", message, source=new.source)], frozenset()
+        return [Check(new.name, "texts", "undecided", message, source=new.source)], frozenset(other)
     message = (
         f"{count}: environment CPU differs ({processor}), whose kernels round differently; "
-        "not a regression of the code, these samples are left out"
+        "not a regression of the code, their times are left out, quality is compared by intervals"
     )
     return [Check(new.name, "texts", "note", message, source=new.source)], frozenset(other)
 
 
 def _comparisons(
-    old: Benchmark, new: Benchmark, policy: Policy, left_out: frozenset[str]
+    old: Benchmark, new: Benchmark, policy: Policy, other: frozenset[str], *, scores_alone: bool
 ) -> tuple[list[Comparison], list[Check]]:
-    """Every quantity that the policy names and the baseline has."""
+    """Every quantity that the policy names and the baseline has; ``scores_alone`` where the machines
+    differ, whose times do not compare. ``other`` are the samples that another processor changed."""
     known = bool(old.texts and new.texts)
     alike = frozenset(
         name for name in new.samples if not known or old.texts.get(name) == new.texts.get(name)
     )
     found: list[Comparison] = []
     lacking: list[Check] = []
-    for side in [*_times(old, new, policy), *_scores(old, new, policy)]:
-        if side.of_corpus and left_out:
-            continue  # the corpus's value has those samples in it
+    by_chance = bool(other) or scores_alone or (not known and bool(other_processor(old, new)))
+    nothing_alike = bool(other) and {name for name in old.texts if name in new.texts} <= other
+    times = [] if scores_alone or nothing_alike else _times(old, new, policy)
+    for side in [*times, *_scores(old, new, policy)]:
         comparison = None
         if side.new is not None:
+            exact = new.modelled or side.of_corpus
+            way: Literal["exact", "paired", "corpus"] = "exact" if exact else "paired"
+            if side.is_score and by_chance:
+                way = "corpus" if side.of_corpus else "paired"
             comparison = pair(
                 side.what,
                 side.old,
                 side.new,
                 benchmark=new,
                 is_score=side.is_score,
-                exact=new.modelled or side.of_corpus,
-                leave_out=left_out,
+                way=way,
+                leave_out=frozenset() if side.is_score else other,
                 alike=alike,
             )
         if comparison is None:

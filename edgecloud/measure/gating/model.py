@@ -29,14 +29,11 @@ Verdict = Literal[
     "missing",
     "failed",
     "different",
-    "inconclusive",
     "undecided",
     "note",
 ]
-FAILING: frozenset[str] = frozenset(
-    {"regression", "missing", "failed", "different", "inconclusive"}
-)
-"""``inconclusive`` fails: too much differs to call it a regression, or to call it none."""
+FAILING: frozenset[str] = frozenset({"regression", "missing", "failed", "different"})
+"""``undecided``, where neither a regression nor its absence is shown, fails where the policy says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +92,12 @@ class Benchmark:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One line of the gate's table. ``change`` and its interval are in words, times relative."""
+    """One line of the gate's table. ``change`` and its interval are in words, times relative.
+
+    ``more`` is how many more rounds on each side would decide an undecided row; ``None`` where that
+    cannot be told. ``load`` and ``drift`` are those of both sides, in words, beside a measured time.
+    ``fatal`` marks an undecided row that fails by the policy.
+    """
 
     benchmark: str
     what: str
@@ -107,10 +109,14 @@ class Check:
     interval: str = ""
     n: int | None = None
     source: Path | None = None
+    more: int | None = None
+    load: str = ""
+    drift: str = ""
+    fatal: bool = False
 
     @property
     def fails(self) -> bool:
-        return self.verdict in FAILING
+        return self.fatal or self.verdict in FAILING
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +131,10 @@ class Report:
     @property
     def failures(self) -> tuple[Check, ...]:
         return tuple(check for check in self.checks if check.fails)
+
+    @property
+    def undecided(self) -> tuple[Check, ...]:
+        return tuple(check for check in self.checks if check.verdict == "undecided")
 
     @property
     def passed(self) -> bool:

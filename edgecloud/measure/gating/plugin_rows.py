@@ -79,6 +79,7 @@ def _benchmark(row: Fields, info: Fields, whole: Fields) -> Benchmark:
             "started_at": whole.content.get("datetime"),
             "commit": whole.optional("commit_info").content.get("id"),
             "dirty": whole.optional("commit_info").content.get("dirty"),
+            "load_average": info.content.get("load_average") if ours else None,
         },
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from edgecloud.errors import ConfigError
 from edgecloud.measure.gating.model import ASPECTS
@@ -33,6 +33,7 @@ class Policy:
     """Tolerances are relative for times, absolute for scores (``quality``, in each score's unit)."""
 
     allow: tuple[str, ...] = ()
+    undecided: Literal["warn", "fail"] = "warn"
     wall_quantities: tuple[str, ...] = TIMES
     wall_tolerance: float = 0.05
     wall_level: float = 0.95
@@ -79,7 +80,7 @@ def load_policy(path: Path) -> Policy:
         ConfigError: it cannot be read, or holds an unknown key or a value out of range; lists them all.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"policy {path}: {error.strerror or error}; check --policy") from error
     except ValueError as error:
@@ -89,6 +90,10 @@ def load_policy(path: Path) -> Policy:
     for key, value in content.items():
         if key == "allow":
             values[key] = _names(key, value, None, problems)
+        elif key == "undecided":
+            if value not in ("warn", "fail"):
+                problems.append(f"undecided: {value!r} is neither 'warn' nor 'fail'")
+            values[key] = value
         elif key == "optional_scores":
             values[key] = _names(key, value, SCORES, problems)
         elif key == "quality" and isinstance(value, dict):

@@ -113,7 +113,8 @@ def from_result(content: Mapping[str, Any], path: Path) -> Benchmark:
         environment=machine(whole.optional("environment"), models),
         texts={row.text("file_id"): _digest(row) for row in done},
         provenance={
-            key: whole.optional("run").content.get(key) for key in ("started_at", "commit", "dirty")
+            key: whole.optional("run").content.get(key)
+            for key in ("started_at", "commit", "dirty", "load_average")
         },
     )
 

@@ -12,7 +12,9 @@ from edgecloud.measure.gating.model import Check, Report
 
 __all__ = ["error_annotation", "github_annotations", "junit", "markdown", "text"]
 
-_COLUMNS = ("benchmark", "what", "baseline", "new", "change", "interval", "n", "verdict")
+_COLUMNS = ("benchmark", "what", "baseline", "new", "change", "interval", "n")
+_CONDITIONS = ("load", "drift")
+"""Columns of measured times alone: load average before each run, second half over first half."""
 _REASONS = ("benchmark", "what", "verdict", "why")
 _NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -20,9 +22,9 @@ _NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 def text(report: Report) -> str:
     """Tables for a terminal: all rows, then what deserves a note, then why it failed."""
     parts = [f"baseline: {report.baseline}   new: {report.new}   policy: {report.policy}"]
-    rows = [_row(check) for check in report.checks if check.n is not None]
+    rows, columns = _rows(report)
     if rows:
-        parts.append(_table(rows, _COLUMNS, "simple"))
+        parts.append(_table(rows, columns, "simple"))
     notes = _reasons(_notes(report))
     if notes:
         parts.append("Notes\n" + _table(notes, _REASONS, "simple"))
@@ -33,7 +35,7 @@ def text(report: Report) -> str:
 
 def markdown(report: Report) -> str:
     """The same for a job summary or a pull request: what failed first, all rows folded."""
-    rows = [_row(check) for check in report.checks if check.n is not None]
+    rows, columns = _rows(report)
     parts = [f"### edgecloud gate: {_headline(report)}"]
     if report.failures:
         parts.append(_table(_reasons(report.failures), _REASONS, "github"))
@@ -41,16 +43,19 @@ def markdown(report: Report) -> str:
     if notes:
         parts.append("Notes\n\n" + _table(notes, _REASONS, "github"))
     if rows:
-        table = _table(rows, _COLUMNS, "github")
+        table = _table(rows, columns, "github")
         parts.append(f"<details><summary>all rows</summary>\n\n{table}\n\n</details>")
     parts.append(f"baseline `{report.baseline}`, new `{report.new}`, policy `{report.policy}`")
     return "\n\n".join(parts) + "\n"
 
 
 def github_annotations(report: Report) -> str:
-    """GitHub's workflow commands: an error a reason, a notice a note."""
+    """GitHub's workflow commands: an error a reason, a warning an undecided row, a notice a note."""
     lines = [_annotation("error", check) for check in report.failures]
-    lines += [_annotation("notice", check) for check in _notes(report)]
+    lines += [
+        _annotation("warning" if check.verdict == "undecided" else "notice", check)
+        for check in _notes(report)
+    ]
     return "\n".join(lines)
 
 
@@ -62,7 +67,7 @@ def error_annotation(message: str, file: str) -> str:
 def junit(report: Report) -> str:
     """One test case a check; a note goes into the case's output, an undecided one is skipped."""
     checks = report.checks
-    skipped = [check for check in checks if check.verdict == "undecided"]
+    skipped = [check for check in report.undecided if not check.fails]
     suite = ElementTree.Element(
         "testsuite",
         name="edgecloud gate",
@@ -90,17 +95,31 @@ def junit(report: Report) -> str:
 
 def _headline(report: Report) -> str:
     rows = sum(check.n is not None for check in report.checks)
-    if report.passed:
-        return f"passed, {rows} rows compared"
     count = len(report.failures)
-    return f"FAILED for {count} reason{'' if count == 1 else 's'}, {rows} rows compared"
+    verdict = f"FAILED for {count} reason{'' if count == 1 else 's'}" if count else "passed"
+    parts = [verdict, f"{rows} rows compared"]
+    if report.undecided:
+        rounds = [check.more for check in report.undecided if check.more is not None]
+        most = f"; about {max(rounds)} more rounds on each side would decide" if rounds else ""
+        some = "" if len(rounds) == len(report.undecided) else f" {len(rounds)} of them"
+        parts.append(f"{len(report.undecided)} UNDECIDED{most}{some if rounds else ''}")
+    return ", ".join(parts)
 
 
 def _notes(report: Report) -> list[Check]:
-    return [check for check in report.checks if check.verdict in ("note", "undecided")]
+    told = (check for check in report.checks if not check.fails)
+    return [check for check in told if check.verdict in ("note", "undecided")]
 
 
-def _row(check: Check) -> tuple[str, ...]:
+def _rows(report: Report) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
+    """The rows of the table, and its columns: those that no row has anything in are left out."""
+    checks = [check for check in report.checks if check.n is not None]
+    told = [name for name in _CONDITIONS if any(getattr(check, name) for check in checks)]
+    columns = (*_COLUMNS, *told, "verdict")
+    return [_row(check, told) for check in checks], columns
+
+
+def _row(check: Check, conditions: Sequence[str]) -> tuple[str, ...]:
     verdict = f"{check.verdict} ({check.message})" if check.message == "noise" else check.verdict
     return (
         check.benchmark,
@@ -110,6 +129,7 @@ def _row(check: Check) -> tuple[str, ...]:
         check.change,
         check.interval,
         "" if check.n is None else str(check.n),
+        *(getattr(check, name) for name in conditions),
         verdict,
     )
 
@@ -132,7 +152,8 @@ def _sentence(check: Check) -> str:
     sides = ""
     if check.baseline is not None and check.new is not None:
         sides = f"{_number(check.baseline)} → {_number(check.new)}"
-    parts = (check.verdict, check.message, sides, check.change, check.interval)
+    conditions = [f"{name} {told}" for name in _CONDITIONS if (told := getattr(check, name))]
+    parts = (check.verdict, check.message, sides, check.change, check.interval, *conditions)
     return ", ".join(part for part in parts if part)
 
 
