@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -12,7 +12,7 @@ import pynvml
 
 from edgecloud.hardware.limits import BYTES_PER_GB
 
-__all__ = ["NO_GPU", "GpuMeter", "GpuReadings", "gpu_facts", "gpu_names"]
+__all__ = ["NO_GPU", "GpuMeter", "GpuReadings", "gpu_facts"]
 
 NO_GPU = "the cloud runs on the CPU"
 
@@ -64,23 +64,43 @@ def _handle(cuda_index: int) -> Any:
     return pynvml.nvmlDeviceGetHandleByUUID(name)
 
 
-def gpu_names() -> list[str]:
-    """The names of all NVIDIA devices of this machine; empty without a driver."""
-    if _driver() is not None:
-        return []
-    handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
-    names = [pynvml.nvmlDeviceGetName(handle) for handle in handles]
-    return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
+def gpu_facts() -> tuple[dict[str, Any], dict[str, str]]:
+    """What a result says of the machine's GPUs: ``gpus``, the name of each, and the ``driver``'s version;
+    and the reasons of what cannot be read, by name.
+
+    A device that is lost or refused is ``None`` in its place; the others are read all the same.
+    """
+    missing = _driver()
+    if missing is not None:
+        return {}, {"devices": missing}
+    reasons: dict[str, str] = {}
+    driver = _asked("devices.driver", reasons, pynvml.nvmlSystemGetDriverVersion)
+    count = _asked("devices.gpus", reasons, pynvml.nvmlDeviceGetCount)
+    names = [
+        _asked(f"devices.gpus.{index}", reasons, _name, index) for index in range(int(count or 0))
+    ]
+    return {
+        "gpus": None if count is None else [_text(name) for name in names],
+        "driver": _text(driver),
+    }, reasons
 
 
-def gpu_facts() -> tuple[dict[str, Any], str | None]:
-    """What a result says of the machine's GPUs: names and driver version; or nothing, and why."""
-    reason = _driver()
-    if reason is not None:
-        return {}, reason
-    version = pynvml.nvmlSystemGetDriverVersion()
-    driver = version.decode() if isinstance(version, bytes) else str(version)
-    return {"gpus": gpu_names(), "driver": driver}, None
+def _name(index: int) -> Any:
+    return pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(index))
+
+
+def _asked(name: str, reasons: dict[str, str], call: Callable[..., Any], *arguments: Any) -> Any:
+    """The answer of NVML; ``None`` with a reason under ``name`` where it gives none."""
+    try:
+        return call(*arguments)
+    except pynvml.NVMLError as error:
+        device = f" of device {arguments[0]}" if arguments else ""
+        reasons[name] = f"NVML{device}: {error}"
+        return None
+
+
+def _text(value: Any) -> str | None:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
 class GpuMeter:

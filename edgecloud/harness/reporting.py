@@ -28,10 +28,9 @@ class ScorableOutcome(OutcomeLike, Protocol):
 
 def machine() -> dict[str, Any]:
     """The environment block of a result: versions, processor, memory, GPUs and their driver."""
-    devices, reason = gpu_facts()
+    devices, reasons = gpu_facts()
     found = environment(devices=devices)
-    if reason is not None:
-        found["reasons"]["devices"] = reason
+    found["reasons"].update(reasons)
     return found
 
 

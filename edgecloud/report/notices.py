@@ -21,7 +21,7 @@ ESSENTIAL: dict[str, str] = {
     "environment.cpu.model": "processor",
     "environment.cpu.logical_cores": "cores",
     "environment.memory_total_gb": "memory (GB)",
-    "environment.gpu": "GPU",
+    "environment.devices.gpus": "GPU",
     "run.cpu_governor": "CPU governor",
     "run.load_average": "load average",
     "limits": "limits in force",
@@ -193,7 +193,7 @@ def _flatten(prefix: str, value: Any, found: dict[str, str]) -> None:
         for name, inner in value.items():
             _flatten(f"{prefix}.{name}", inner, found)
     elif isinstance(value, list):
-        found[prefix] = ", ".join(_plain(item) for item in value)
+        found[prefix] = ", ".join("–" if item is None else _plain(item) for item in value)
     elif value is not None:
         short = prefix.endswith(("sha256", ".commit")) and isinstance(value, str)
         found[prefix] = value[:_HASH_DIGITS] + "…" if short else _plain(value)

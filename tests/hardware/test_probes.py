@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -212,7 +213,68 @@ def nvml(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeNvml]:
 
 
 def test_a_result_names_gpus_and_driver(nvml: FakeNvml) -> None:
-    assert gpu.gpu_facts() == ({"gpus": ["NVIDIA A100"], "driver": "570.1"}, None)
+    assert gpu.gpu_facts() == ({"gpus": ["NVIDIA A100"], "driver": "570.1"}, {})
+
+
+@pytest.mark.parametrize(
+    "call", ["nvmlDeviceGetHandleByIndex", "nvmlDeviceGetName"], ids=["lost", "refused"]
+)
+def test_a_device_that_is_lost_or_refused_has_a_reason_and_the_others_their_names(
+    nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def second_fails(asked: object) -> object:
+        if nvml.asked[-1:] == [1] or asked == 1:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
+        return right(asked)
+
+    right = getattr(pynvml, call)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", lambda: 3)
+    monkeypatch.setattr(pynvml, call, second_fails)
+    facts, reasons = gpu.gpu_facts()
+    assert facts == {"gpus": ["NVIDIA A100", None, "NVIDIA A100"], "driver": "570.1"}
+    assert reasons == {"devices.gpus.1": "NVML of device 1: GPU is lost"}
+
+
+@pytest.mark.parametrize(
+    "call, name",
+    [
+        ("nvmlSystemGetDriverVersion", "devices.driver"),
+        ("nvmlDeviceGetCount", "devices.gpus"),
+    ],
+)
+def test_what_nvml_refuses_of_the_machine_is_null_with_its_reason(
+    nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch, call: str, name: str
+) -> None:
+    def refuse() -> None:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_NO_PERMISSION)
+
+    monkeypatch.setattr(pynvml, call, refuse)
+    facts, reasons = gpu.gpu_facts()
+    assert facts[name.removeprefix("devices.")] is None
+    assert list(reasons) == [name]
+
+
+def test_a_run_goes_on_with_a_lost_device(tmp_path: Path) -> None:
+    shared = os.environ.get("EDGECLOUD_TEST_DATA", "")
+    fake = Path(shared, "cases", "fake_pynvml_gpu_lost.py")
+    if not shared or not fake.is_file():
+        pytest.skip("EDGECLOUD_TEST_DATA has no cases/fake_pynvml_gpu_lost.py")
+    (tmp_path / "pynvml.py").write_bytes(fake.read_bytes())
+    code = (
+        "from edgecloud.harness.reporting import machine; import json;"
+        "found = machine(); print(json.dumps([found['devices'], found['reasons']]))"
+    )
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    devices, reasons = json.loads(done.stdout)
+    assert devices == {"gpus": ["NVIDIA A100", None], "driver": "595.0"}
+    assert reasons["devices.gpus.1"] == "NVML of device 1: GPU is lost"
 
 
 def test_gpu_readings_are_means_and_a_difference_of_energy(nvml: FakeNvml) -> None:
@@ -268,8 +330,7 @@ def test_without_a_driver_the_reason_says_so(monkeypatch: pytest.MonkeyPatch) ->
     gpu._driver.cache_clear()
     try:
         meter = GpuMeter(0)
-        assert gpu.gpu_names() == []
-        assert gpu.gpu_facts() == ({}, "no NVIDIA driver")
+        assert gpu.gpu_facts() == ({}, {"devices": "no NVIDIA driver"})
     finally:
         gpu._driver.cache_clear()
     meter.start()
