@@ -10,8 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edgecloud.measure.comparable import Side
 from edgecloud.measure.statistics import Interval
 from edgecloud.report.paired import paired_rows
+from edgecloud.report.references import Reference, reference
 
 __all__ = ["BLOCKS", "Block", "Cell", "Group", "Result", "Row", "arm_name", "clock_name", "groups"]
 
@@ -126,24 +128,62 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Arms in one language, with one prompt, on one set of samples, by their column's name."""
+    """Arms in one language, with one prompt, on one set of samples, by their column's name.
+
+    ``data`` is what the set of samples is called: ``embedded``, or its manifest's name, with the
+    beginning of its hash where several sets have one name.
+    """
 
     language: str
     prompt_type: str
+    data: str
     arms: Mapping[str, Result]
-
-    @property
-    def edge(self) -> str | None:
-        """The name of the (first) arm that is the edge alone."""
-        return self._first("edge")
-
-    @property
-    def cloud(self) -> str | None:
-        return self._first("cloud")
 
     @property
     def specs(self) -> list[str]:
         return [name for name, result in self.arms.items() if _mode(result) == "spec"]
+
+    @property
+    def compared(self) -> list[str]:
+        """The arms that are compared with others: all but the edge alone, where there are others."""
+        if len(self.arms) < 2:
+            return []
+        return [name for name, result in self.arms.items() if _mode(result) != "edge"]
+
+    @property
+    def sides(self) -> list[Side]:
+        """Which of edge and cloud some arm is the run alone of."""
+        modes = {_mode(result) for result in self.arms.values()}
+        sides: tuple[Side, ...] = ("edge", "cloud")
+        return [side for side in sides if side in modes]
+
+    def reference(self, arm: str, side: Side) -> Reference:
+        """What ``arm`` is compared with of the edge or the cloud alone."""
+        return reference(self.arms, arm, side)
+
+    def reference_rows(self) -> list[tuple[str, list[str]]]:
+        """For edge and cloud, the name of the run that each compared arm is compared with; ``–``: none."""
+        rows = []
+        for side in self.sides if self.compared else ():
+            names = [self.reference(arm, side).name for arm in self.compared]
+            pairs = zip(self.compared, names, strict=True)
+            named = [self.named(None if name == arm else name) for arm, name in pairs]
+            rows.append((f"{side} compared with", named))
+        return rows
+
+    def named(self, arm: str | None) -> str:
+        """An arm's column with its run's name; ``–`` for none."""
+        if arm is None:
+            return "–"
+        run = self.arms[arm]["run"].get("settings", {}).get("output_name")
+        return arm if run is None or "(" in arm else f"{arm} ({run})"
+
+    def clocks(self) -> dict[str, list[str]]:
+        """The arms by the clock that timed them."""
+        found: dict[str, list[str]] = {}
+        for arm, result in self.arms.items():
+            found.setdefault(clock_name(result), []).append(arm)
+        return found
 
     def blocks(self) -> list[Block]:
         """Every row of the side-by-side table."""
@@ -161,11 +201,15 @@ class Group:
         return [*found, Block("Run", tuple(_run_rows(arms)))]
 
     def paired(self) -> tuple[list[str], list[tuple[str, list[Interval | None]]]]:
-        """Columns and rows of paired comparisons; empty unless the edge and another arm are there."""
-        if self.edge is None or len(self.arms) < 2:
+        """Columns and rows of paired comparisons; empty unless an arm is there to be compared and
+        another to compare it with."""
+        columns = self.compared
+        if not columns or not self.sides:
             return [], []
-        columns = [name for name in self.arms if name != self.edge]
-        return columns, paired_rows(self.arms, columns, edge=self.edge, cloud=self.cloud)
+        references = {
+            side: {arm: self.reference(arm, side) for arm in columns} for side in self.sides
+        }
+        return columns, paired_rows(self.arms, columns, references)
 
     def limits(self) -> dict[str, list[str]]:
         """The limits in force, in words, and the arms that each was in force for."""
@@ -175,19 +219,27 @@ class Group:
             found.setdefault(str(summary), []).append(name)
         return found
 
-    def _first(self, mode: str) -> str | None:
-        return next((name for name, result in self.arms.items() if _mode(result) == mode), None)
-
 
 def groups(results: Iterable[Result]) -> list[Group]:
     """Results of one language, prompt and data set together; each with its arms in a fixed order:
     edge, speculative by acceptance, cloud."""
     found: dict[tuple[str, str, str], list[Result]] = {}
     for result in results:
-        config = result["experiment_config"]
-        data = str(result["data"].get("sha256", ""))
-        found.setdefault((config["language"], config["prompt_type"], data), []).append(result)
-    return [Group(key[0], key[1], _arms(some)) for key, some in found.items()]
+        config, data = result["experiment_config"], result["data"]
+        # What has one hash is the same data, wherever it lies and whatever its file is called.
+        content = str(data.get("sha256") or data.get("manifest") or "")
+        found.setdefault((config["language"], config["prompt_type"], content), []).append(result)
+    titles = Counter((key[0], key[1], _manifest(some)) for key, some in found.items())
+
+    def data_name(key: tuple[str, str, str], some: Sequence[Result]) -> str:
+        name = _manifest(some)
+        return f"{name} {key[2][:8]}" if titles[key[0], key[1], name] > 1 else name
+
+    return [Group(key[0], key[1], data_name(key, some), _arms(some)) for key, some in found.items()]
+
+
+def _manifest(results: Sequence[Result]) -> str:
+    return str(results[0]["data"].get("manifest") or "unnamed data")
 
 
 def arm_name(result: Result) -> str:
@@ -207,20 +259,29 @@ def _mode(result: Result) -> str:
 
 
 def _arms(results: Sequence[Result]) -> dict[str, Result]:
-    """Results by their column's name; where an arm occurs twice, the run's own name is added."""
-    names = [arm_name(result) for result in results]
-    counts = Counter(names)
-    labelled: dict[str, tuple[str, Result]] = {}
-    for name, result in zip(names, results, strict=True):
-        label = name
-        if counts[name] > 1:
-            label += f" ({result['run'].get('settings', {}).get('output_name')})"
-        while label in labelled:
-            label += "'"
-        labelled[label] = (name, result)
+    """Results by their column's name; where an arm occurs twice, the run's own name is added, then the
+    clock, then a number."""
+    kinds = [arm_name(result) for result in results]
+    runs = [str(result["run"].get("settings", {}).get("output_name")) for result in results]
+    labels = list(kinds)
+    for said in (
+        runs,
+        [clock_name(result) for result in results],
+        map(str, range(1, len(kinds) + 1)),
+    ):
+        counts = Counter(labels)
+        labels = [
+            (f"{label[:-1]}, {more})" if label.endswith(")") else f"{label} ({more})")
+            if counts[label] > 1
+            else label
+            for label, more in zip(labels, said, strict=True)
+        ]
     order = {name: position for position, name in enumerate(_ORDER)}
-    ordered = sorted(labelled.items(), key=lambda item: order.get(item[1][0], len(_ORDER) - 2))
-    return {label: result for label, (_, result) in ordered}
+    ordered = sorted(
+        zip(labels, kinds, results, strict=True),
+        key=lambda item: order.get(item[1], len(_ORDER) - 2),
+    )
+    return {label: result for label, _, result in ordered}
 
 
 def _cell(result: Result, name: str, form: str) -> Cell:

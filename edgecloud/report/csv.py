@@ -33,6 +33,7 @@ COLUMNS = (
     "level",
     "n",
     "note",
+    "data",
 )
 Line = tuple[object, ...]
 
@@ -60,7 +61,7 @@ def metric_lines(group: Group) -> list[Line]:
     return [
         (
             *(group.language, group.prompt_type, block.heading, arm, row.name, row.label),
-            *(cell.value, None, None, None, None, cell.note),
+            *(cell.value, None, None, None, None, cell.note, group.data),
         )
         for block in group.blocks()
         for row in block.rows
@@ -69,9 +70,17 @@ def metric_lines(group: Group) -> list[Line]:
 
 
 def paired_lines(group: Group) -> list[Line]:
-    """Paired comparisons; an arm against itself has no line."""
+    """Paired comparisons, after what each arm is compared with; an arm against itself has no line."""
     columns, rows = group.paired()
-    return [
+    named = [
+        (
+            *(group.language, group.prompt_type, "paired", arm, label, label),
+            *(name, None, None, None, None, None, group.data),
+        )
+        for label, names in group.reference_rows()
+        for arm, name in zip(columns, names, strict=True)
+    ]
+    return named + [
         _line(group, "paired", arm, label, label, cell)
         for label, cells in rows
         for arm, cell in zip(columns, cells, strict=True)
@@ -93,4 +102,5 @@ def _line(group: Group, table: str, arm: str, name: str, label: str, interval: I
     return (
         *(group.language, group.prompt_type, table, arm, name, label),
         *(interval.estimate, interval.low, interval.high, level, interval.n, interval.reason),
+        group.data,
     )

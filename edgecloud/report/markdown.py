@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from tabulate import tabulate
 
 from edgecloud.measure.statistics import Interval
-from edgecloud.report.comparison import Group, Result, groups
+from edgecloud.report.comparison import Group, Result, clock_name, groups
 from edgecloud.report.notices import group_name, notices
+from edgecloud.report.paired import EQUAL
 from edgecloud.report.summary import HEADLINES, headline, summarise
 from edgecloud.report.texts import Texts, UiLanguage
 
@@ -26,16 +27,25 @@ def to_markdown(results: Sequence[Result], *, language: UiLanguage = "en") -> st
 
 def _group(group: Group, texts: Texts) -> list[str]:
     arms = [_plain(texts.arm(arm)) for arm in group.arms]
-    found = [f"## {group_name(group, texts)}", _paragraphs(group, texts)]
+    found = [f"## {_plain(group_name(group, texts))}", _paragraphs(group, texts)]
     rows = [
         [texts.label(label), *(_interval(headline(r, name), form) for r in group.arms.values())]
         for label, name, form, _ in HEADLINES
     ]
+    if len(group.clocks()) > 1:
+        rows.insert(0, [texts.label("clock"), *map(clock_name, group.arms.values())])
     found.append(_table([texts("metric"), *arms], rows))
     columns, paired = group.paired()
     if paired:
         found.append(f"### {texts('paired')}")
-        cells = [[texts.label(label), *(_interval(c, ".3f") for c in row)] for label, row in paired]
+        cells = [
+            [texts.label(label), *(_plain(texts.arm(name)) for name in names)]
+            for label, names in group.reference_rows()
+        ]
+        cells += [
+            [texts.label(label), *(_paired(cell, label, texts) for cell in row)]
+            for label, row in paired
+        ]
         found.append(_table([texts("metric"), *(_plain(texts.arm(c)) for c in columns)], cells))
     found.append(_folded(texts("all_metrics"), _all(group, arms, texts)))
     if said := notices(group, texts):
@@ -45,6 +55,12 @@ def _group(group: Group, texts: Texts) -> list[str]:
 
 def _paragraphs(group: Group, texts: Texts) -> str:
     return "\n\n".join(map(_plain, summarise(group, texts).paragraphs(texts)))
+
+
+def _paired(cell: Interval | None, label: str, texts: Texts) -> str:
+    if cell is not None and label == EQUAL and cell.estimate == 1:
+        return texts("identical_cell")
+    return _interval(cell, ".3f")
 
 
 def _all(group: Group, arms: Sequence[str], texts: Texts) -> str:

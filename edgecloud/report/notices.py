@@ -7,7 +7,7 @@ from itertools import combinations
 from typing import Any
 
 from edgecloud.measure.weights import former_alike
-from edgecloud.report.comparison import Group, Result, clock_name
+from edgecloud.report.comparison import Group, Result
 from edgecloud.report.texts import Texts
 
 __all__ = ["ESSENTIAL", "environment", "group_name", "notices"]
@@ -51,12 +51,13 @@ _HIDDEN = ("run_id", "settings", "reasons", "cold")
 
 
 def group_name(group: Group, texts: Texts) -> str:
-    language = texts(f"language_{group.language}")
-    return (
-        f"{language}, {texts(f'prompt_{group.prompt_type}')}"
-        if texts.language == "en"
-        else (f"{language}，{texts(f'prompt_{group.prompt_type}')}")
+    """Language, prompt and data set."""
+    parts = (
+        texts(f"language_{group.language}"),
+        texts(f"prompt_{group.prompt_type}"),
+        texts("data_embedded") if group.data == "embedded" else group.data,
     )
+    return (", " if texts.language == "en" else "，").join(parts)
 
 
 def notices(group: Group, texts: Texts) -> list[str]:
@@ -64,7 +65,7 @@ def notices(group: Group, texts: Texts) -> list[str]:
     name = group_name(group, texts)
     about: dict[tuple[str, tuple[tuple[str, Any], ...]], list[str]] = {}
     for arm, result in group.arms.items():
-        for key, values in _within(result, texts):
+        for key, values in (*_samples(group, arm, texts), *_within(result, texts)):
             about.setdefault((key, tuple(values.items())), []).append(texts.arm(arm))
     comma = ", " if texts.language == "en" else "、"
     return [
@@ -85,28 +86,18 @@ def environment(group: Group) -> list[tuple[str, list[str]]]:
 
 def _between(group: Group, name: str, texts: Texts) -> Iterator[str]:
     results = list(group.arms.values())
-    least = min(result["metrics"]["num_completed"] for result in results)
-    if least < _FEW:
-        yield texts("warn_few", group=name, n=least)
-    commits = sorted({str(result["run"].get("commit"))[:10] for result in results})
+    commits = sorted({str(r["run"].get("commit") or texts("unknown"))[:10] for r in results})
     if len(commits) > 1:
         yield texts("warn_commits", group=name, commits=", ".join(commits))
-    clocks = sorted({clock_name(result) for result in results})
+    clocks = sorted(group.clocks())
     if len(clocks) > 1:
         yield texts("warn_clocks", group=name, clocks=", ".join(clocks))
-    hosts = sorted({str(result["run"].get("host")) for result in results})
-    wall = any(result["experiment_config"]["clock"] == "wall" for result in results)
-    if len(hosts) > 1 and wall:
+    measured = [result for result in results if result["experiment_config"]["clock"] == "wall"]
+    hosts = sorted({str(r["run"].get("host") or texts("unknown")) for r in measured})
+    if len(hosts) > 1:
         yield texts("warn_hosts", group=name, hosts=", ".join(hosts))
-    if wall and not all(_interleaved(result) for result in results) and len(results) > 1:
+    if len(measured) > 1 and not all(_interleaved(result) for result in measured):
         yield texts("warn_turns", group=name)
-    ids = [
-        {entry["file_id"] for entry in r["detailed_results"] if entry["status"] == "ok"}
-        for r in results
-    ]
-    shared = set.intersection(*ids)
-    if any(some != shared for some in ids):
-        yield texts("warn_ids", group=name, n=len(shared))
     for side in ("edge", "cloud"):
         models = [found for result in results if (found := result["models"].get(side))]
         pairs = list(combinations(models, 2))
@@ -116,6 +107,21 @@ def _between(group: Group, name: str, texts: Texts) -> Iterator[str]:
             yield texts("warn_models", group=name, side=texts.label(side))
         elif any(former_alike(one, other) for one, other in pairs):
             yield texts("warn_former", group=name, side=texts.label(side))
+
+
+def _samples(group: Group, arm: str, texts: Texts) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Few samples of an arm, and samples that it does not share with what it is compared with."""
+    own = _completed(group.arms[arm])
+    if len(own) < _FEW:
+        yield "warn_few", {"n": len(own)}
+    for side in group.sides:
+        name = group.reference(arm, side).name if arm in group.compared else None
+        if name is not None and (other := _completed(group.arms[name])) != own:
+            yield "warn_ids", {"other": texts.arm(group.named(name)), "n": len(own & other)}
+
+
+def _completed(result: Result) -> set[str]:
+    return {e["file_id"] for e in result["detailed_results"] if e["status"] == "ok"}
 
 
 def _interleaved(result: Result) -> bool:

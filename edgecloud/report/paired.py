@@ -3,60 +3,77 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
+from edgecloud.measure.comparable import Side
 from edgecloud.measure.statistics import Interval, gap_closed, mean_difference, median_log_ratio
+from edgecloud.report.references import Reference
 
-__all__ = ["paired_rows"]
+__all__ = ["EQUAL", "paired_rows"]
 
 Arms = Mapping[str, Mapping[str, Any]]
 Row = tuple[str, list[Interval | None]]
+References = Mapping[Side, Mapping[str, Reference]]
 
+EQUAL = "captions equal to the cloud's"
+"""The row whose value is 1 where all captions are identical."""
 _QUALITIES = (("cider", "CIDEr"), ("emotion_accuracy", "emotion accuracy"))
 
 
-def paired_rows(arms: Arms, columns: Sequence[str], *, edge: str, cloud: str | None) -> list[Row]:
+def paired_rows(arms: Arms, columns: Sequence[str], references: References) -> list[Row]:
     """Rows of intervals, one for each of ``columns``; ``None`` where an arm meets itself.
 
     Differences of quality to the edge and to the cloud, the share of the gap between them that an
-    arm closes, and the factor of total time over the edge. ``edge`` and ``cloud`` name their arms.
+    arm closes, and the factor of total time over the edge. ``references`` has what each column is
+    compared with, by side; where that is nothing, the interval has the reason.
     """
     rows: list[Row] = []
+
+    def row(label: str, sides: Sequence[Side], measure: Callable[..., Interval | None]) -> None:
+        """``measure`` is given an arm and what it is compared with, for each of ``sides``."""
+        if all(side in references for side in sides):
+            cells = [_compared(arm, sides, references, measure) for arm in columns]
+            rows.append((label, cells))
+
     for name, label in _QUALITIES:
-        baselines = (("edge", edge), ("cloud", cloud))
-        rows += [
-            (f"{label} minus {side}", [_difference(arms, c, baseline, name) for c in columns])
-            for side, baseline in baselines
-            if baseline is not None
-        ]
-        if cloud is not None:
-            cells = [_gap(arms, edge, column, cloud, name) for column in columns]
-            rows.append((f"{label} gap closed", cells))
-    if cloud is not None:
-        rows.append(("captions equal to the cloud's", [_equal(arms, c, cloud) for c in columns]))
-    rows.append(("total time over edge (factor)", [_factor(arms, c, edge) for c in columns]))
+        difference, gap = partial(_difference, arms, name), partial(_gap, arms, name)
+        row(f"{label} minus edge", ("edge",), difference)
+        row(f"{label} minus cloud", ("cloud",), difference)
+        row(f"{label} gap closed", ("edge", "cloud"), gap)
+    row(EQUAL, ("cloud",), partial(_equal, arms))
+    row("total time over edge (factor)", ("edge",), partial(_factor, arms))
     return rows
 
 
-def _difference(arms: Arms, arm: str, baseline: str, name: str) -> Interval | None:
-    if arm == baseline:
+def _compared(
+    arm: str,
+    sides: Sequence[Side],
+    references: References,
+    measure: Callable[..., Interval | None],
+) -> Interval | None:
+    found = [references[side][arm] for side in sides]
+    if arm in (reference.name for reference in found):
         return None
+    missing = [reference.reason for reference in found if reference.name is None]
+    if missing:
+        return Interval(None, None, None, 0, reason=missing[0])
+    return measure(arm, *(reference.name for reference in found))
+
+
+def _difference(arms: Arms, name: str, arm: str, baseline: str) -> Interval:
     values, others = _shared(name, arms[arm], arms[baseline])
     return mean_difference(values, others)
 
 
-def _gap(arms: Arms, edge: str, arm: str, cloud: str, name: str) -> Interval | None:
-    if arm in (edge, cloud):
-        return None
+def _gap(arms: Arms, name: str, arm: str, edge: str, cloud: str) -> Interval:
     first, middle, last = _shared(name, arms[edge], arms[arm], arms[cloud])
     return gap_closed(first, middle, last)
 
 
-def _equal(arms: Arms, arm: str, cloud: str) -> Interval | None:
+def _equal(arms: Arms, arm: str, cloud: str) -> Interval:
     """The share of captions that are the cloud's own, token for token."""
-    if arm == cloud:
-        return None
     own, other = (
         {e["file_id"]: e["tokens"] for e in arms[name]["detailed_results"] if e["status"] == "ok"}
         for name in (arm, cloud)
@@ -65,22 +82,12 @@ def _equal(arms: Arms, arm: str, cloud: str) -> Interval | None:
     return mean_difference(equal, [0.0] * len(equal))
 
 
-def _factor(arms: Arms, arm: str, edge: str) -> Interval | None:
-    if arm == edge:
-        return None
-    clocks = {_timing(arms[name]) for name in (arm, edge)}
-    if len(clocks) > 1:
-        return Interval(None, None, None, 0, reason="the arms were timed by different clocks")
+def _factor(arms: Arms, arm: str, edge: str) -> Interval:
     values, others = _shared("total_time", arms[arm], arms[edge])
     found = median_log_ratio(values, others)
     low, high = (None if end is None else math.exp(end) for end in (found.low, found.high))
     estimate = None if found.estimate is None else math.exp(found.estimate)
     return Interval(estimate, low, high, found.n, found.level, found.reason)
-
-
-def _timing(result: Mapping[str, Any]) -> tuple[str, str]:
-    config = result["experiment_config"]
-    return config["clock"], config["hardware_profile"] if config["clock"] == "modelled" else ""
 
 
 def _shared(name: str, *results: Mapping[str, Any]) -> list[list[float]]:

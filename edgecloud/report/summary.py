@@ -5,12 +5,13 @@ A sentence claims what its interval supports and no more.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgecloud.measure.statistics import Interval, gap_closed, mean_difference
+from edgecloud.measure.statistics import Interval, mean_difference, mean_ratio
 from edgecloud.report.comparison import Group, Result
+from edgecloud.report.paired import EQUAL
 from edgecloud.report.texts import Texts
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Summary",
     "decimals",
     "headline",
+    "identical",
     "number",
     "per_sample",
     "percent",
@@ -28,7 +30,6 @@ __all__ = [
 GAP = "CIDEr gap closed"
 EMOTION = "emotion accuracy gap closed"
 FACTOR = "total time over edge (factor)"
-EQUAL = "captions equal to the cloud's"
 
 HEADLINES: tuple[tuple[str, str, str, str], ...] = (
     ("CIDEr", "cider", ".3f", "up"),
@@ -47,7 +48,8 @@ HEADLINES: tuple[tuple[str, str, str, str], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One speculative arm against edge and cloud. An interval is ``None`` without its baseline."""
+    """One speculative arm against edge and cloud. An interval is ``None`` where no arm is the edge or
+    the cloud alone; where there is none to compare with, it has the reason."""
 
     arm: str
     gap: Interval | None
@@ -92,11 +94,18 @@ def headline(result: Result, name: str) -> Interval:
 
 def summarise(group: Group, texts: Texts) -> Summary:
     """What a group's arms show, in the report's language."""
-    context = [*_context(group, texts), _clock(group, texts)]
     columns, rows = group.paired()
     cells = {label: dict(zip(columns, row, strict=True)) for label, row in rows}
-    if group.cloud in columns and (factor := cells[FACTOR][group.cloud]) is not None:
-        context.append(texts("cloud_sentence", factor=_factor_text(factor, texts)))
+    context = [*_context(group, texts), *_clocks(group, texts)]
+    for arm, result in group.arms.items():
+        factor = cells.get(FACTOR, {}).get(arm)
+        if result["experiment_config"]["mode"] == "cloud" and factor is not None:
+            text = _factor_text(factor, texts)
+            several = sum(
+                other["experiment_config"]["mode"] == "cloud" for other in group.arms.values()
+            )
+            key = "cloud_sentence_of" if several > 1 else "cloud_sentence"
+            context.append(texts(key, arm=texts.arm(arm), factor=text))
     if rows:
         context.append(texts("intervals_are", level="95%"))
     findings = [_finding(group, arm, cells, texts) for arm in group.specs]
@@ -127,28 +136,75 @@ def number(value: float) -> str:
 def _finding(
     group: Group, arm: str, cells: Mapping[str, Mapping[str, Interval | None]], texts: Texts
 ) -> Finding:
-    result = group.arms[arm]
     gap = cells.get(GAP, {}).get(arm)
     factor = cells.get(FACTOR, {}).get(arm)
     busy = _busy(group, arm)
     name = texts("spec_arm", rule=arm.removeprefix("spec").strip())
+    comparable = {side: group.reference(arm, side).name is not None for side in group.sides}
+    parts = []
+    if gap is not None and all(comparable.values()):
+        parts.append(_gap_text(gap, texts))
+    if factor is not None:
+        parts.append(_factor_text(factor, texts))
     sentences = []
-    if gap is not None and factor is not None:
-        first, second = _gap_text(gap, texts), _factor_text(factor, texts)
-        sentences.append(texts("sentence", arm=name, first=first, second=second))
-    elif factor is not None:
-        sentences.append(
-            f"{name} {_factor_text(factor, texts)}{'.' if texts.language == 'en' else '。'}"
-        )
+    if len(parts) == 2:
+        sentences.append(texts("sentence", arm=name, first=parts[0], second=parts[1]))
+    elif parts:
+        sentences.append(f"{name} {parts[0]}{'.' if texts.language == 'en' else '。'}")
+    if len(_pairs(group)) > 1:
+        sentences += _references(group, arm, texts)
+    sentences += _identical(group, arm, texts)
     emotion = cells.get(EMOTION, {}).get(arm)
     if emotion is not None and emotion.estimate is not None and emotion.low is not None:
         value = percent(emotion.estimate, decimals(emotion))
         sentences.append(texts("emotion_share", value=value, interval=_shares(emotion, texts)))
-    sentences += _cost_sentences(result, busy, texts)
+    sentences += _cost_sentences(group.arms[arm], busy, texts)
     equal = cells.get(EQUAL, {}).get(arm)
-    if equal is not None and equal.estimate is not None:
-        sentences.append(texts("equal_share", value=percent(equal.estimate)))
+    if equal is not None and equal.estimate is not None and equal.estimate < 1:
+        sentences.append(texts("equal_share", value=_not_all(equal.estimate)))
     return Finding(arm, gap, factor, busy, tuple(sentences))
+
+
+def _not_all(share: float) -> str:
+    """A share below 1 as a percentage that does not read 100%."""
+    return next(
+        text for digits in (0, 1, 2, 6) if (text := percent(share, digits)) != percent(1.0, digits)
+    )
+
+
+def _identical(group: Group, arm: str, texts: Texts) -> list[str]:
+    """A sentence for each reference whose captions are the arm's own, word for word."""
+    found = []
+    for side in group.sides:
+        name = group.reference(arm, side).name
+        count = identical(group, arm, name) if name is not None else None
+        if name is not None and count is not None:
+            found.append(texts("identical", n=count, other=texts.arm(group.named(name))))
+    return found
+
+
+def identical(group: Group, arm: str, other: str) -> int | None:
+    """How many samples two arms completed, where their captions are all equal; ``None``: they differ."""
+    one, two = (_captions(group.arms[name]) for name in (arm, other))
+    shared = one.keys() & two.keys()
+    same = bool(shared) and all(one[file_id] == two[file_id] for file_id in shared)
+    return len(shared) if same else None
+
+
+def _captions(result: Result) -> dict[str, Any]:
+    return {
+        entry["file_id"]: entry["generated_text"]
+        for entry in result["detailed_results"]
+        if entry["status"] == "ok"
+    }
+
+
+def _references(group: Group, arm: str, texts: Texts) -> list[str]:
+    """With which runs of the edge and the cloud alone an arm is compared, by name."""
+    names = [group.reference(arm, side).name for side in group.sides]
+    named = [texts.arm(group.named(name)) for name in names if name is not None]
+    joined = (" and " if texts.language == "en" else "、").join(named)
+    return [texts("references_are", names=joined)] if named else []
 
 
 def _cost_sentences(result: Result, busy: Interval | None, texts: Texts) -> list[str]:
@@ -161,6 +217,8 @@ def _cost_sentences(result: Result, busy: Interval | None, texts: Texts) -> list
         )
     elif own is not None:
         found.append(texts("busy_point", own=number(own)))
+    if busy is not None and busy.estimate is None:
+        found.append(texts("cloud_undefined", reason=texts.note(busy.reason or "")))
     share_of_tokens = result["metrics"]["speculative_decoding_metrics"].get("cloud_token_share")
     if share_of_tokens is not None:
         found.append(texts("tokens_share", value=percent(share_of_tokens)))
@@ -169,35 +227,74 @@ def _cost_sentences(result: Result, busy: Interval | None, texts: Texts) -> list
 
 def _busy(group: Group, arm: str) -> Interval | None:
     """The arm's cloud busy time as a share of the cloud's own, over the samples both completed."""
-    if group.cloud is None:
+    if "cloud" not in group.sides:
         return None
+    cloud = group.reference(arm, "cloud")
+    if cloud.name is None:
+        return Interval(None, None, None, 0, reason=cloud.reason)
     own = per_sample(group.arms[arm], "cloud_busy_time")
-    other = per_sample(group.arms[group.cloud], "cloud_busy_time")
+    other = per_sample(group.arms[cloud.name], "cloud_busy_time")
     shared = [file_id for file_id in own if file_id in other]
     if not shared:
-        return None
-    zeros = [0.0] * len(shared)
-    return gap_closed(zeros, [own[i] for i in shared], [other[i] for i in shared])
+        return Interval(None, None, None, 0, reason="no paired samples")
+    return mean_ratio([own[i] for i in shared], [other[i] for i in shared])
 
 
-def _context(group: Group, texts: Texts) -> Sequence[str]:
+def _pairs(group: Group) -> list[tuple[str | None, str | None]]:
+    """The runs of edge and cloud alone that arms are compared with; those of speculative arms, if any."""
+    arms = group.specs or group.compared
+    found = ((group.reference(a, "edge").name, group.reference(a, "cloud").name) for a in arms)
+    return list(dict.fromkeys(found))
+
+
+def _context(group: Group, texts: Texts) -> list[str]:
+    """What edge and cloud reach by themselves, for each pair of them that arms are compared with."""
     if len(group.arms) == 1:
         return [texts("nothing_to_compare")]
-    if group.edge is None or group.cloud is None:
-        return [texts("no_edge")] if group.edge is None else []
-    values = [per_sample(group.arms[name], "cider") for name in (group.edge, group.cloud)]
+    if "edge" not in group.sides:
+        return [texts("no_edge")]
+    pairs = _pairs(group)
+    found = []
+    for edge, cloud in pairs:
+        if edge is not None and cloud is not None:
+            names = {"edge_name": group.named(edge), "cloud_name": group.named(cloud)}
+            names = {key: texts.arm(name) for key, name in names.items()}
+            found += _pair(group, edge, cloud, texts, names, several=len(pairs) > 1)
+    if len(pairs) == 1 and group.compared:
+        found += _references(group, (group.specs or group.compared)[0], texts)
+    return found
+
+
+def _pair(
+    group: Group, edge: str, cloud: str, texts: Texts, names: Mapping[str, str], *, several: bool
+) -> list[str]:
+    values = [per_sample(group.arms[name], "cider") for name in (edge, cloud)]
     shared = [file_id for file_id in values[0] if file_id in values[1]]
-    if not shared:
-        return []
-    edge, cloud = (sum(some[i] for i in shared) / len(shared) for some in values)
-    return [texts("context", n=len(shared), cloud=number(cloud), edge=number(edge))]
+    found = []
+    if shared:
+        own, other = (number(sum(some[i] for i in shared) / len(shared)) for some in values)
+        key = "context_of" if several else "context"
+        found.append(texts(key, n=len(shared), cloud=other, edge=own, **names))
+    count = identical(group, edge, cloud)
+    if count is not None:
+        found.append(texts("identical_pair", n=count, **names))
+    return found
 
 
-def _clock(group: Group, texts: Texts) -> str:
-    config = next(iter(group.arms.values()))["experiment_config"]
-    if config["clock"] == "modelled":
-        return texts("time_modelled", profile=config["hardware_profile"])
-    return texts("time_wall")
+def _clocks(group: Group, texts: Texts) -> list[str]:
+    """By which clock which arms were timed."""
+    comma = ", " if texts.language == "en" else "、"
+    clocks = group.clocks()
+    found = []
+    for arms in clocks.values():
+        config = group.arms[arms[0]]["experiment_config"]
+        names = comma.join(texts.arm(arm) for arm in arms)
+        profile = config["hardware_profile"]
+        key = "time_modelled" if config["clock"] == "modelled" else "time_wall"
+        if len(clocks) > 1:
+            key += "_of"
+        found.append(texts(key, profile=profile, arms=names))
+    return found
 
 
 def _gap_text(gap: Interval, texts: Texts) -> str:

@@ -9,6 +9,7 @@ from tabulate import tabulate
 from edgecloud.measure.statistics import Interval
 from edgecloud.report.comparison import Cell, Group, Result, groups
 from edgecloud.report.loading import load_results, select_this_run
+from edgecloud.report.paired import EQUAL
 
 __all__ = ["load_results", "select_this_run", "side_by_side"]
 
@@ -42,7 +43,7 @@ def _group(group: Group) -> str:
     for block in group.blocks():
         rows.append([block.heading.upper(), *[""] * len(columns)])
         rows += [[row.label, *(_cell(cell, notes) for cell in row.cells)] for row in block.rows]
-    title = f"{group.language.capitalize()}, {group.prompt_type} prompt"
+    title = f"{group.language.capitalize()}, {group.prompt_type} prompt, {group.data}"
     limits = [
         f"limits in force ({', '.join(names)}): {text}" for text, names in group.limits().items()
     ]
@@ -62,14 +63,17 @@ def _paired(group: Group) -> str:
     if not paired:
         return ""
     notes = _Footnotes()
-    rows = [[label, *(_interval(cell, notes) for cell in cells)] for label, cells in paired]
+    rows = [[label, *(_interval(cell, label, notes) for cell in cells)] for label, cells in paired]
+    rows = [[label, *names] for label, names in group.reference_rows()] + rows
     title = "Paired on the same samples, with 95% bootstrap intervals"
     return "\n".join([title, _tabulate(["", *columns], rows), *notes.lines()])
 
 
-def _interval(cell: Interval | None, notes: _Footnotes) -> str:
+def _interval(cell: Interval | None, label: str, notes: _Footnotes) -> str:
     if cell is None:
         return ""
+    if label == EQUAL and cell.estimate == 1:
+        return f"identical (n = {cell.n})"
     if cell.estimate is None:
         return "– " + notes.mark(cell.reason or "not defined")
     if cell.low is None or cell.high is None:

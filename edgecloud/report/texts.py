@@ -6,7 +6,7 @@ import re
 from typing import Final, Literal, get_args
 
 from edgecloud.report.words.interface import INTERFACE
-from edgecloud.report.words.labels import LABELS, NOTES
+from edgecloud.report.words.labels import LABELS, MISMATCHES, NOTES
 from edgecloud.report.words.sentences import SENTENCES
 
 __all__ = ["REPORT_LANGUAGES", "Texts", "UiLanguage"]
@@ -43,6 +43,11 @@ class Texts:
     def note(self, note: str) -> str:
         """A reason that a result gives. Results speak English; common reasons are translated."""
         if self.language == "zh":
+            if found := re.fullmatch(r"not comparable with (.+?): (different .+)", note):
+                words = found[2].replace("; ", "；")
+                for english, chinese in MISMATCHES.items():
+                    words = words.replace(f"{english} (", f"{chinese} (")
+                return f"与 {self.arm(found[1])} 不可比：{words}"
             for pattern, translation in NOTES:
                 if found := re.fullmatch(pattern, note):
                     return found.expand(translation)

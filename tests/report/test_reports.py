@@ -225,7 +225,7 @@ def test_what_is_true_of_several_arms_is_said_once() -> None:
         one["run"]["dirty"] = True
     found = [n for n in notices(groups(arms)[0], EN) if "uncommitted" in n]
     assert found == [
-        "English captions, default prompt, edge, cloud: the code had uncommitted changes."
+        "English captions, default prompt, embedded corpus, edge, cloud: the code had uncommitted changes."
     ]
 
 

@@ -54,9 +54,21 @@ def group_data(
         "language": group.language,
         "prompt": group.prompt_type,
         "arms": list(group.arms),
+        "compared": _compared(group),
         "samples": list(samples.values()),
     }
     return data, whole
+
+
+def _compared(group: Group) -> Json:
+    """The last speculative arm and its references, by their numbers among the arms; -1: none."""
+    numbers = {arm: number for number, arm in enumerate(group.arms)}
+    lead = group.specs[-1] if group.specs else None
+    found = {"lead": numbers.get(lead or "", -1)}
+    for side in ("edge", "cloud"):
+        name = group.reference(lead, side).name if lead is not None else None
+        found[side] = numbers.get(name or "", -1)
+    return found
 
 
 def script_json(value: Any) -> str:

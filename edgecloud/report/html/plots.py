@@ -21,7 +21,7 @@ from edgecloud.report.texts import Texts
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Figure", "distributions", "tradeoffs"]
+__all__ = ["Figure", "by_clock", "distributions", "tradeoffs"]
 
 _WIDTH, _HEIGHT = 3.9, 2.75
 _QUALITIES = (("CIDEr", "cider"), ("emotion accuracy", "emotion_accuracy"))
@@ -40,28 +40,59 @@ class Figure:
 
 
 def tradeoffs(group: Group, texts: Texts, *, prefix: str) -> list[Figure]:
-    """Quality against latency, the size of a mark being the cloud's busy time; one for each quality."""
+    """Quality against latency, the size of a mark being the cloud's busy time; one for each quality and
+    each clock."""
     found = []
     for label, name in _QUALITIES:
-        title = f"{texts('fig_tradeoff')}: {texts.label(label)}".replace(
+        heading = f"{texts('fig_tradeoff')}: {texts.label(label)}".replace(
             ": ", ": " if texts.language == "en" else "："
         )
-        drawn = _tradeoff(group, texts, name=name, label=label, title=title, prefix=prefix)
-        if drawn is not None:
-            found.append(drawn)
+        for own, clock, arms in by_clock(group, texts, prefix):
+            points = [point for arm in arms if (point := _point(group, arm, name)) is not None]
+            if points:
+                title = heading + clock
+                found.append(
+                    _tradeoff(points, texts, name=name, label=label, title=title, prefix=own)
+                )
     return found
 
 
 def distributions(group: Group, texts: Texts, *, prefix: str) -> list[Figure]:
-    """For each latency a histogram over the fixed bins, arm under arm, and the ECDFs in one figure."""
+    """For each latency and each clock a histogram over the fixed bins, arm under arm, and the ECDFs in
+    one figure."""
     found = []
     for name in _TIMES:
-        columns = {arm: list(per_sample(r, name).values()) for arm, r in group.arms.items()}
-        columns = {arm: values for arm, values in columns.items() if values}
-        if columns:
-            found.append(_histogram(group, columns, texts, name=name, prefix=prefix))
-            found.append(_ecdf(group, columns, texts, name=name, prefix=prefix))
+        for own, clock, arms in by_clock(group, texts, prefix):
+            columns = {arm: list(per_sample(group.arms[arm], name).values()) for arm in arms}
+            columns = {arm: values for arm, values in columns.items() if values}
+            if columns:
+                found += [
+                    draw(group, columns, texts, name=name, clock=clock, prefix=own)
+                    for draw in (_histogram, _ecdf)
+                ]
     return found
+
+
+def by_clock(
+    group: Group, texts: Texts, prefix: str, arms: Sequence[str] | None = None
+) -> list[tuple[str, str, list[str]]]:
+    """For each clock: a prefix of ids, an end of titles, and the arms that it timed: times of two clocks
+    share no axis. With one clock the prefix is ``prefix`` and the end is empty."""
+    wanted = group.arms if arms is None else arms
+    clocks = {
+        clock: timed
+        for clock, all_timed in group.clocks().items()
+        if (timed := [arm for arm in all_timed if arm in wanted])
+    }
+    several = len(clocks) > 1
+    return [
+        (
+            f"{prefix}-{number}" if number else prefix,
+            texts("of_clock", clock=texts.label(clock)) if several else "",
+            timed,
+        )
+        for number, (clock, timed) in enumerate(clocks.items())
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +127,8 @@ def _point(group: Group, arm: str, name: str) -> _Point | None:
 
 
 def _tradeoff(
-    group: Group, texts: Texts, *, name: str, label: str, title: str, prefix: str
-) -> Figure | None:
-    points = [point for arm in group.arms if (point := _point(group, arm, name)) is not None]
-    if not points:
-        return None
+    points: Sequence[_Point], texts: Texts, *, name: str, label: str, title: str, prefix: str
+) -> Figure:
     most = max(point.busy for point in points) or 1.0
     with svg.style():
         drawn = svg.figure(_WIDTH, _HEIGHT)
@@ -214,9 +242,15 @@ def _bounds(columns: dict[str, list[float]]) -> tuple[float, float]:
 
 
 def _histogram(
-    group: Group, columns: dict[str, list[float]], texts: Texts, *, name: str, prefix: str
+    group: Group,
+    columns: dict[str, list[float]],
+    texts: Texts,
+    *,
+    name: str,
+    clock: str,
+    prefix: str,
 ) -> Figure:
-    title = texts("fig_histogram", name=texts(name))
+    title = texts("fig_histogram", name=texts(name)) + clock
     low, high = _bounds(columns)
     edges = [edge for edge in EDGES_S if low <= edge <= high]
     counts = {arm: np.histogram(values, bins=edges)[0] for arm, values in columns.items()}
@@ -252,9 +286,15 @@ def _histogram(
 
 
 def _ecdf(
-    group: Group, columns: dict[str, list[float]], texts: Texts, *, name: str, prefix: str
+    group: Group,
+    columns: dict[str, list[float]],
+    texts: Texts,
+    *,
+    name: str,
+    clock: str,
+    prefix: str,
 ) -> Figure:
-    title = texts("fig_ecdf", name=texts(name))
+    title = texts("fig_ecdf", name=texts(name)) + clock
     low, high = _bounds(columns)
     with svg.style():
         drawn = svg.figure(_WIDTH, max(_HEIGHT, 0.5 * len(columns) + 0.6))

@@ -10,9 +10,10 @@ from io import StringIO
 
 from edgecloud.measure.statistics import Interval
 from edgecloud.report import csv as flat
-from edgecloud.report.comparison import Group
+from edgecloud.report.comparison import Group, clock_name
 from edgecloud.report.html.theme import role_of_arm
 from edgecloud.report.notices import ESSENTIAL, environment
+from edgecloud.report.paired import EQUAL
 from edgecloud.report.summary import HEADLINES, headline
 from edgecloud.report.texts import Texts
 
@@ -79,6 +80,9 @@ def headline_table(group: Group, texts: Texts, *, name: str) -> Table:
         group, texts, group.arms, name=name, csv_text=flat.write(flat.headline_lines(group))
     )
     table.title = texts("comparison_caption", level="95%")
+    if len(group.clocks()) > 1:
+        cells = [Cell(texts.label(clock_name(r)), kind="text") for r in group.arms.values()]
+        table.rows.append(Row(texts.label("clock"), tuple(cells)))
     for label, key, form, better in HEADLINES:
         cells = []
         for result in group.arms.values():
@@ -102,6 +106,9 @@ def paired_table(group: Group, texts: Texts, *, name: str) -> Table | None:
     table = _table(group, texts, columns, name=name, csv_text=flat.write(flat.paired_lines(group)))
     stop = ". " if texts.language == "en" else "。"
     table.title = texts("paired") + stop + texts("paired_caption", level="95%")
+    for label, names in group.reference_rows():
+        named = tuple(Cell(texts.arm(name), kind="text") for name in names)
+        table.rows.append(Row(texts.label(label), named))
     for label, cells in rows:
         shown = tuple(_paired_cell(cell, label, table, texts) for cell in cells)
         table.rows.append(Row(texts.label(label), shown))
@@ -155,6 +162,8 @@ def _paired_cell(cell: Interval | None, label: str, table: Table, texts: Texts) 
         return Cell("")
     if cell.estimate is None:
         return Cell("–", mark=table.mark(texts.note(cell.reason or "")), kind="none")
+    if label == EQUAL and cell.estimate == 1:
+        return Cell(texts("identical_cell"))
     form = "+.3f" if " minus " in label else ".3f"
     if cell.low is None or cell.high is None:
         mark = table.mark(texts.note(cell.reason or ""))

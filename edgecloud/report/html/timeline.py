@@ -9,7 +9,7 @@ from matplotlib.patches import Patch
 
 from edgecloud.report.comparison import Group
 from edgecloud.report.html import svg
-from edgecloud.report.html.plots import Figure
+from edgecloud.report.html.plots import Figure, by_clock
 from edgecloud.report.html.svg import colour
 from edgecloud.report.html.theme import role_of_arm
 from edgecloud.report.lanes import commits, spans
@@ -31,12 +31,21 @@ Records = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
 def timelines(group: Group, records: Records, texts: Texts, *, prefix: str) -> list[Figure]:
-    """Three requests, by the total time of the arm of interest: a typical one, the fastest, the
-    slowest. ``records`` holds journal records by arm and ``file_id``; arms without are left out.
+    """Three requests for each clock, by the total time of the arm of interest: a typical one, the
+    fastest, the slowest. ``records`` holds journal records by arm and ``file_id``; arms without are left
+    out.
     """
-    arms = [arm for arm in group.arms if records.get(arm)]
-    if not arms:
-        return []
+    drawn = [arm for arm in group.arms if records.get(arm)]
+    return [
+        figure
+        for own, clock, arms in by_clock(group, texts, prefix, drawn)
+        for figure in _of_clock(group, records, arms, texts, clock=clock, prefix=own)
+    ]
+
+
+def _of_clock(
+    group: Group, records: Records, arms: Sequence[str], texts: Texts, *, clock: str, prefix: str
+) -> list[Figure]:
     leading = next((arm for arm in reversed(group.specs) if arm in arms), arms[0])
     times = per_sample(group.arms[leading], "total_time")
     shared = [i for i in times if all(records[arm].get(i, {}).get("trace") for arm in arms)]
@@ -53,7 +62,7 @@ def timelines(group: Group, records: Records, texts: Texts, *, prefix: str) -> l
             {arm: records[arm][file_id]["trace"] for arm in arms},
             group,
             texts,
-            title=f"{texts(f'timeline_{which}')} ({file_id})",
+            title=f"{texts(f'timeline_{which}')} ({file_id}){clock}",
             name=f"{prefix}-timeline-{which}",
         )
         for which, file_id in chosen.items()

@@ -31,6 +31,7 @@ INTERFACE: Final[dict[str, tuple[str, str]]] = {
     "prompt_concise": ("concise prompt", "简洁提示词"),
     "prompt_default": ("default prompt", "默认提示词"),
     "prompt_detailed": ("detailed prompt", "详细提示词"),
+    "data_embedded": ("embedded corpus", "内置语料"),
     "results_count": ("{n} results", "{n} 份结果"),
     "samples_count": ("{n} samples", "{n} 个样本"),
     "download_csv": ("CSV", "CSV"),
@@ -58,6 +59,8 @@ INTERFACE: Final[dict[str, tuple[str, str]]] = {
     "better_up": ("higher is better", "越高越好"),
     "better_down": ("lower is better", "越低越好"),
     # Figures
+    "unknown": ("unknown", "未知"),
+    "of_clock": (", clock: {clock}", "，时钟：{clock}"),
     "fig_tradeoff": ("Quality against latency", "质量与延迟"),
     "fig_tradeoff_note": (
         "Up and to the left is better; the larger the disc, the longer the cloud was busy. "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["LABELS", "NOTES"]
+__all__ = ["LABELS", "MISMATCHES", "NOTES"]
 
 LABELS: Final[dict[str, str]] = {
     "Quality": "质量",
@@ -59,6 +59,8 @@ LABELS: Final[dict[str, str]] = {
     "edge device": "端侧设备",
     "cloud device": "云端设备",
     "quality floors": "质量下限",
+    "edge compared with": "参照的端侧",
+    "cloud compared with": "参照的云端",
     "CIDEr minus edge": "CIDEr − 端侧",
     "CIDEr minus cloud": "CIDEr − 云端",
     "CIDEr gap closed": "CIDEr 差距弥合比例",
@@ -97,6 +99,21 @@ LABELS: Final[dict[str, str]] = {
     "cloud": "云端",
 }
 
+MISMATCHES: Final[dict[str, str]] = {
+    "different data": "数据不同",
+    "different prompts": "提示词不同",
+    "different decoding settings": "解码设置不同",
+    "different clocks": "时钟不同",
+    "different machines": "机器不同",
+    "different links": "链路不同",
+    "different models": "模型不同",
+    "different precisions": "精度不同",
+    "different devices": "设备不同",
+    "different limits": "资源限制不同",
+    "different hardware profiles": "硬件配置不同",
+}
+"""What keeps two runs from being compared, as :func:`edgecloud.measure.comparable.described` says it."""
+
 NOTES: Final[tuple[tuple[str, str], ...]] = (
     (r"no model folder was given \((.*)\)", r"未指定模型目录（\1）"),
     (r"nothing was drafted", "没有起草"),
@@ -109,7 +126,8 @@ NOTES: Final[tuple[tuple[str, str], ...]] = (
     ),
     (r"one sample gives no interval", "单个样本没有区间"),
     (r"no paired samples", "没有配对样本"),
-    (r"the arms were timed by different clocks", "各方案使用了不同的时钟"),
+    (r"there is no run of the edge alone", "没有纯端侧运行"),
+    (r"there is no run of the cloud alone", "没有纯云端运行"),
     (r"not in this result", "结果中没有此项"),
     (r"no sample has a value", "没有样本有此值"),
     (r"there is no GPU", "没有 GPU"),

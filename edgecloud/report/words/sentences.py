@@ -17,6 +17,20 @@ SENTENCES: Final[dict[str, tuple[str, str]]] = {
         "On {n} samples, the cloud alone reaches a CIDEr of {cloud} and the edge alone {edge}.",
         "在 {n} 个样本上，纯云端的 CIDEr 为 {cloud}，纯端侧为 {edge}。",
     ),
+    "context_of": (
+        "On {n} samples, {cloud_name} reaches a CIDEr of {cloud} and {edge_name} {edge}.",
+        "在 {n} 个样本上，{cloud_name} 的 CIDEr 为 {cloud}，{edge_name} 为 {edge}。",
+    ),
+    "references_are": ("Ratios are over {names}.", "比值的参照为 {names}。"),
+    "identical": (
+        "All {n} captions are identical to those of {other}.",
+        "全部 {n} 条描述与 {other} 完全相同。",
+    ),
+    "identical_pair": (
+        "All {n} captions of {edge_name} and {cloud_name} are identical.",
+        "{edge_name} 与 {cloud_name} 的全部 {n} 条描述完全相同。",
+    ),
+    "identical_cell": ("identical", "完全相同"),
     "gap_whole": (
         "closed {value} of the CIDEr gap between edge and cloud ({interval}), which is not "
         "distinguishable from the whole gap",
@@ -63,13 +77,17 @@ SENTENCES: Final[dict[str, tuple[str, str]]] = {
         "用时为端侧的 {value} 倍，无置信区间",
     ),
     "factor_undefined": (
-        "cannot be compared with the edge in time ({reason})",
-        "无法与端侧比较用时（{reason}）",
+        "cannot be compared with the edge in time or quality ({reason})",
+        "无法与端侧比较用时和质量（{reason}）",
     ),
     "busy_share": (
         "It kept the cloud busy for {own} s a sample, {value} of what the cloud alone needs "
         "({interval}).",
         "每个样本占用云端 {own} 秒，为纯云端的 {value}（{interval}）。",
+    ),
+    "cloud_undefined": (
+        "It is not compared with the cloud alone ({reason}).",
+        "未与纯云端比较（{reason}）。",
     ),
     "busy_point": (
         "It kept the cloud busy for {own} s a sample.",
@@ -92,6 +110,7 @@ SENTENCES: Final[dict[str, tuple[str, str]]] = {
         "The cloud alone {factor}.",
         "纯云端{factor}。",
     ),
+    "cloud_sentence_of": ("{arm} {factor}.", "{arm}{factor}。"),
     "spec_arm": ("Speculative decoding with {rule} acceptance", "采用 {rule} 接受规则的推测解码"),
     "nothing_to_compare": (
         "There is one arm only in this group; nothing is compared.",
@@ -109,10 +128,18 @@ SENTENCES: Final[dict[str, tuple[str, str]]] = {
         "Times are wall-clock measurements on the machine described below.",
         "时间为在下述机器上的实测墙钟时间。",
     ),
+    "time_modelled_of": (
+        "Times of {arms} are computed from the hardware profile “{profile}”, not measured.",
+        "{arms} 的时间由硬件配置“{profile}”推算得出，并非实测。",
+    ),
+    "time_wall_of": (
+        "Times of {arms} are wall-clock measurements.",
+        "{arms} 的时间为实测墙钟时间。",
+    ),
     # Warnings
     "warn_few": (
-        "{group}: only {n} samples; intervals are wide.",
-        "{group}：只有 {n} 个样本，区间较宽。",
+        "{group}, {arm}: only {n} samples; intervals are wide.",
+        "{group}，{arm}：只有 {n} 个样本，区间较宽。",
     ),
     "warn_failed": (
         "{group}, {arm}: {n} of {all} samples failed; they are not scored.",
@@ -140,8 +167,9 @@ SENTENCES: Final[dict[str, tuple[str, str]]] = {
         "{group}：各方案先后计时，其间机器负载的变化会混入用时之比；--interleave 可让它们逐样本交替运行。",
     ),
     "warn_ids": (
-        "{group}: arms cover different samples; paired figures use the {n} they share.",
-        "{group}：各方案覆盖的样本不同，配对比较使用共有的 {n} 个。",
+        "{group}, {arm}: it and {other} cover different samples; paired figures use the {n} that "
+        "both completed.",
+        "{group}，{arm}：与 {other} 覆盖的样本不同，配对比较使用双方都完成的 {n} 个。",
     ),
     "warn_models": (
         "{group}: the {side} model differs between arms.",

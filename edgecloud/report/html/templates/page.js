@@ -86,10 +86,7 @@
   data.forEach((group, number) => {
     const specs = group.arms.flatMap((arm, index) => (arm.mode === "spec" ? [index] : []));
     const mixed = specs.length ? specs : group.arms.map((_, index) => index);
-    const first = (mode) => group.arms.findIndex((arm) => arm.mode === mode);
-    const edge = first("edge");
-    const cloud = first("cloud");
-    const lead = specs.length ? specs[specs.length - 1] : -1;
+    const { lead, edge, cloud } = group.compared;
     for (const sample of group.samples) {
       const ok = sample.a.filter((its) => its && its.s !== "failed");
       const score = (index) => (index >= 0 && sample.a[index] ? sample.a[index].q ?? null : null);

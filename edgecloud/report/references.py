@@ -1,0 +1,69 @@
+"""For each arm of a group, the runs of the edge and the cloud alone that it is compared with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from edgecloud.measure.comparable import Side, described, mismatches
+
+__all__ = ["Reference", "reference"]
+
+Result = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """``name`` is the arm to compare with; ``None`` where there is none, for ``reason``."""
+
+    name: str | None
+    reason: str | None = None
+
+
+def reference(arms: Mapping[str, Result], arm: str, side: Side) -> Reference:
+    """The run of ``side`` alone that ``arm`` may be compared with (:mod:`edgecloud.measure.comparable`).
+
+    Of several, one of the same run comes first, then the one started next to it. An arm that is itself
+    of ``side`` alone is its own reference.
+    """
+    own = arms[arm]
+    if _mode(own) == side:
+        return Reference(arm)
+    found: list[tuple[tuple[Any, ...], str, dict[str, tuple[str, str]]]] = []
+    for position, (name, result) in enumerate(arms.items()):
+        if _mode(result) == side:
+            differing = mismatches(own, result, side)
+            rank = (len(differing), not _same_run(own, result), _apart_s(own, result), position)
+            found.append((rank, name, differing))
+    if not found:
+        return Reference(None, f"there is no run of the {side} alone")
+    _, name, differing = min(found, key=lambda one: one[0])
+    if differing:
+        return Reference(None, f"not comparable with {name}: {described(differing)}")
+    return Reference(name)
+
+
+def _mode(result: Result) -> str:
+    return str(result["experiment_config"]["mode"])
+
+
+def _same_run(one: Result, other: Result) -> bool:
+    named = one["run"].get("run_id")
+    return named is not None and named == other["run"].get("run_id")
+
+
+def _apart_s(one: Result, other: Result) -> float:
+    """Seconds between the starts of two runs; infinite where they are not known."""
+    started = [_started(result) for result in (one, other)]
+    first, second = started
+    return math.inf if first is None or second is None else abs(first - second)
+
+
+def _started(result: Result) -> float | None:
+    try:
+        return datetime.fromisoformat(str(result["run"].get("started_at"))).timestamp()
+    except ValueError:
+        return None
