@@ -259,22 +259,21 @@ def _mode(result: Result) -> str:
 
 
 def _arms(results: Sequence[Result]) -> dict[str, Result]:
-    """Results by their column's name; where an arm occurs twice, the run's own name is added, then the
-    clock, then a number."""
+    """Results by their column's name; where an arm occurs twice, what tells them apart is added: the
+    clock, the run's own name, or a number."""
     kinds = [arm_name(result) for result in results]
-    runs = [str(result["run"].get("settings", {}).get("output_name")) for result in results]
     labels = list(kinds)
-    for said in (
-        runs,
+    for marks in (
         [clock_name(result) for result in results],
-        map(str, range(1, len(kinds) + 1)),
+        [str(result["run"].get("settings", {}).get("output_name")) for result in results],
+        [str(number) for number in range(1, len(results) + 1)],
     ):
-        counts = Counter(labels)
+        told: dict[str, set[str]] = {}
+        for label, mark in zip(labels, marks, strict=True):
+            told.setdefault(label, set()).add(mark)
         labels = [
-            (f"{label[:-1]}, {more})" if label.endswith(")") else f"{label} ({more})")
-            if counts[label] > 1
-            else label
-            for label, more in zip(labels, said, strict=True)
+            _marked(label, mark) if len(told[label]) > 1 else label
+            for label, mark in zip(labels, marks, strict=True)
         ]
     order = {name: position for position, name in enumerate(_ORDER)}
     ordered = sorted(
@@ -282,6 +281,10 @@ def _arms(results: Sequence[Result]) -> dict[str, Result]:
         key=lambda item: order.get(item[1], len(_ORDER) - 2),
     )
     return {label: result for label, _, result in ordered}
+
+
+def _marked(label: str, mark: str) -> str:
+    return f"{label[:-1]}, {mark})" if label.endswith(")") else f"{label} ({mark})"
 
 
 def _cell(result: Result, name: str, form: str) -> Cell:

@@ -33,7 +33,13 @@ def _group(group: Group, texts: Texts) -> list[str]:
         for label, name, form, _ in HEADLINES
     ]
     if len(group.clocks()) > 1:
-        rows.insert(0, [texts.label("clock"), *map(clock_name, group.arms.values())])
+        rows.insert(
+            0,
+            [
+                texts.label("clock"),
+                *(_plain(texts.clock(clock_name(r))) for r in group.arms.values()),
+            ],
+        )
     found.append(_table([texts("metric"), *arms], rows))
     columns, paired = group.paired()
     if paired:

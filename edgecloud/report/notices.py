@@ -89,7 +89,7 @@ def _between(group: Group, name: str, texts: Texts) -> Iterator[str]:
     commits = sorted({str(r["run"].get("commit") or texts("unknown"))[:10] for r in results})
     if len(commits) > 1:
         yield texts("warn_commits", group=name, commits=", ".join(commits))
-    clocks = sorted(group.clocks())
+    clocks = sorted(map(texts.clock, group.clocks()))
     if len(clocks) > 1:
         yield texts("warn_clocks", group=name, clocks=", ".join(clocks))
     measured = [result for result in results if result["experiment_config"]["clock"] == "wall"]

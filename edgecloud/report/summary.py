@@ -139,7 +139,9 @@ def _finding(
     gap = cells.get(GAP, {}).get(arm)
     factor = cells.get(FACTOR, {}).get(arm)
     busy = _busy(group, arm)
-    name = texts("spec_arm", rule=arm.removeprefix("spec").strip())
+    name = texts("spec_arm", rule=group.arms[arm]["experiment_config"]["acceptance"])
+    if "(" in arm:  # what tells it from another arm of its kind
+        name += f" {texts.arm(arm[arm.index('(') :])}"
     comparable = {side: group.reference(arm, side).name is not None for side in group.sides}
     parts = []
     if gap is not None and all(comparable.values()):

@@ -35,10 +35,19 @@ class Texts:
         """The name of an arm, which may carry its run's name in brackets."""
         if self.language == "en":
             return name
+        name = re.sub(r"(?<=[(, ])modelled: ", "推算：", name)
+        name = re.sub(r"(?<=[( ])wall(?=[,)])", "墙钟", name)
         if name.startswith("spec"):
             return "推测" + name.removeprefix("spec")
         head, space, rest = name.partition(" ")
         return LABELS.get(head, head) + space + rest
+
+    def clock(self, name: str) -> str:
+        """The name of a clock: ``wall``, or ``modelled: `` with its profile."""
+        kind, colon, profile = name.partition(": ")
+        return self.label(kind) + (
+            ("：" if self.language == "zh" else ": ") + profile if colon else ""
+        )
 
     def note(self, note: str) -> str:
         """A reason that a result gives. Results speak English; common reasons are translated."""

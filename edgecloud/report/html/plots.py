@@ -88,7 +88,7 @@ def by_clock(
     return [
         (
             f"{prefix}-{number}" if number else prefix,
-            texts("of_clock", clock=texts.label(clock)) if several else "",
+            texts("of_clock", clock=texts.clock(clock)) if several else "",
             timed,
         )
         for number, (clock, timed) in enumerate(clocks.items())
@@ -313,7 +313,7 @@ def _ecdf(
         axes.set_ylabel(texts("axis_ecdf"))
         legend = drawn.legend(
             loc="outside upper left",
-            ncols=len(columns) if len(columns) < 5 else 3,
+            ncols=_legend_columns([texts.arm(arm) for arm in columns]),
             frameon=False,
             handlelength=2.4,
             columnspacing=1.2,
@@ -324,6 +324,12 @@ def _ecdf(
         figure_id = f"{prefix}-ecdf-{name}"
         text = svg.to_svg(drawn, name=figure_id, title=title, description=_medians(columns, texts))
     return Figure(figure_id, title, text)
+
+
+def _legend_columns(names: Sequence[str]) -> int:
+    """How many names stand side by side above a figure."""
+    letters = max(sum(1 + (ord(c) > 0x2E80) for c in name) for name in names) + 6
+    return max(1, min(len(names), 4, int(72 * _WIDTH / (letters * _LETTER_PT))))
 
 
 def _log_seconds(axes: Axes, low: float, high: float) -> None:

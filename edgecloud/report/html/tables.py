@@ -81,7 +81,7 @@ def headline_table(group: Group, texts: Texts, *, name: str) -> Table:
     )
     table.title = texts("comparison_caption", level="95%")
     if len(group.clocks()) > 1:
-        cells = [Cell(texts.label(clock_name(r)), kind="text") for r in group.arms.values()]
+        cells = [Cell(texts.clock(clock_name(r)), kind="text") for r in group.arms.values()]
         table.rows.append(Row(texts.label("clock"), tuple(cells)))
     for label, key, form, better in HEADLINES:
         cells = []
