@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from edgecloud.measure.weights import former_alike
+
 __all__ = ["CROSSINGS", "Side", "described", "mismatches"]
 
 Side = Literal["edge", "cloud"]
@@ -40,6 +42,8 @@ def mismatches(run: Json, reference: Json, side: Side) -> dict[str, tuple[str, s
         its = other[name]
         if own is None or its is None or own.key == its.key:
             continue
+        if name == "model" and former_alike(run["models"][side], reference["models"][side]):
+            continue  # as far as a former identity tells; the report's notices say so
         one = own.words != its.words
         found[name] = (own.words, its.words) if one else (_worded(own.key), _worded(its.key))
     return found
