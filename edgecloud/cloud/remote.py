@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import itertools
 import secrets
+import select
+import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn, Protocol
 
@@ -36,6 +39,10 @@ from edgecloud.errors import (
 
 __all__ = ["Channel", "PipeChannel", "RemoteCloud"]
 
+_SMALL_BYTES = 4000
+"""What a pipe or a socket that can be written to takes without waiting (PIPE_BUF)."""
+_MOST_UNREAD_BYTES = 32 << 20
+
 
 class Channel(Protocol):
     """Carries whole messages, in order."""
@@ -43,7 +50,7 @@ class Channel(Protocol):
     def send(self, message: bytes, *, answered: bool) -> None:
         """``answered``: whether answers will come, and be received.
 
-        Raises CloudUnavailable when the other side is gone."""
+        Raises CloudUnavailable when the other side is gone, CloudTimeout when it takes nothing."""
         ...
 
     def start(self, timeout_s: float) -> None:
@@ -60,16 +67,41 @@ class Channel(Protocol):
 
 
 class PipeChannel:
-    """A channel over a ``multiprocessing`` connection."""
+    """A channel over a ``multiprocessing`` connection.
+
+    Sending never waits: what the other side does not take at once, a thread of the channel gives it when
+    it does. So a cloud that stands still is noticed where its answer is waited for, which has a deadline.
+    """
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
+        self._waiting: deque[bytes] = deque()
+        self._change = threading.Condition()
+        self._writer: threading.Thread | None = None
+        self._gone: OSError | None = None
+        self._closed = False
 
     def send(self, message: bytes, *, answered: bool) -> None:
-        try:
-            self._connection.send_bytes(message)
-        except OSError as error:
-            raise CloudUnavailable(f"the cloud process went away ({error})") from error
+        """Raises CloudUnavailable when the other side is gone, CloudTimeout when it has left too much
+        unread."""
+        with self._change:
+            if self._gone is not None:
+                raise CloudUnavailable(f"the cloud process went away ({self._gone})")
+            if self._closed:
+                raise CloudUnavailable("the channel to the cloud process is closed")
+            left = sum(map(len, self._waiting))
+            # What is small is always taken: without its `close` a session would stay.
+            if left + len(message) > _MOST_UNREAD_BYTES and len(message) > _SMALL_BYTES:
+                raise CloudTimeout(f"the cloud process has left {left} bytes unread")
+            if self._waiting or not self._takes(len(message)):
+                self._waiting.append(message)
+                self._start_writer()
+                self._change.notify()
+                return
+            try:
+                self._connection.send_bytes(message)
+            except OSError as error:
+                raise CloudUnavailable(f"the cloud process went away ({error})") from error
 
     def start(self, timeout_s: float) -> None:
         """It is on its way already."""
@@ -92,7 +124,50 @@ class PipeChannel:
         return message
 
     def close(self) -> None:
-        self._connection.close()
+        with self._change:
+            self._closed = True
+            self._waiting.clear()
+            self._change.notify()
+            if self._writer is None:
+                self._connection.close()
+            # Else the thread closes it: it may be in the middle of a message.
+
+    def _takes(self, size: int) -> bool:
+        """Whether the other side has room for a message now."""
+        if size > _SMALL_BYTES or not hasattr(select, "poll"):
+            return False
+        poll = select.poll()
+        try:
+            poll.register(self._connection.fileno(), select.POLLOUT)
+            return bool(poll.poll(0))  # where it is gone, too: sending says so
+        except (OSError, ValueError):
+            return True
+
+    def _start_writer(self) -> None:
+        if self._writer is None:
+            self._writer = threading.Thread(target=self._write, name="edgecloud-pipe", daemon=True)
+            self._writer.start()
+
+    def _write(self) -> None:
+        while True:
+            with self._change:
+                while not self._waiting and not self._closed:
+                    self._change.wait()
+                if self._closed:
+                    self._connection.close()
+                    return
+                message = self._waiting[0]
+            try:
+                self._connection.send_bytes(message)
+            except OSError as error:
+                with self._change:
+                    self._gone = error
+                    self._waiting.clear()
+                    self._writer = None
+                return
+            with self._change:
+                if self._waiting:
+                    self._waiting.popleft()
 
 
 class RemoteCloud:
@@ -200,7 +275,7 @@ class _RemoteSession(CloudSession):
             self._session = b""
             try:
                 self._channel.send(message, answered=False)
-            except CloudUnavailable:
+            except (CloudTimeout, CloudUnavailable):
                 # Nothing is left to close; whoever needs the cloud next is told.
                 return
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+import threading
 import time
 from collections.abc import Callable
+from contextlib import closing, suppress
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from edgecloud.cloud.local import LocalCloud
 from edgecloud.cloud.remote import PipeChannel, RemoteCloud
 from edgecloud.cloud.server import MessageServer
 from edgecloud.contracts import Acceptance, CloudCost, Prompt, StopLimits, Verdict
+from edgecloud.decoding.speculative import Speculation
 from edgecloud.draws import Distribution, Sampling
 from edgecloud.errors import (
     CloudError,
@@ -38,8 +41,10 @@ TEXT = [2, 3, 4, 5, 6, 0]
 STOPPING = Case().stopping
 
 
-def server(text: list[int] = TEXT, **settings: Any) -> MessageServer:
-    script = follows(text, prompt_length=PROMPT.length, vocab_size=12)
+def server(
+    text: list[int] = TEXT, *, prompt_length: int = PROMPT.length, **settings: Any
+) -> MessageServer:
+    script = follows(text, prompt_length=prompt_length, vocab_size=12)
     return MessageServer(LocalCloud(ScriptedModel(script, vocab_size=12), STOPPING), **settings)
 
 
@@ -69,9 +74,9 @@ def test_behind_the_wire_texts_and_verdicts_are_those_of_this_process(case: Case
     ]
     verified = run.trace.of("verify")
     assert sum(event.data["bytes_down"] for event in verified) == sum(map(len, channel.received))
-    closing = channel.sent[-1:] if channel.sent else []
+    last = channel.sent[-1:] if channel.sent else []
     assert sum(event.data["bytes_up"] for event in verified) == sum(map(len, channel.sent)) - sum(
-        map(len, closing)
+        map(len, last)
     )
     assert behind.closed == here.closed
 
@@ -500,3 +505,59 @@ def test_a_cloud_that_forgot_the_session_is_told_everything_again(ask: str) -> N
     else:
         tokens = [t for chunk in session.generate([2, 3], StopLimits(5)) for t in chunk.tokens]
         assert tokens == TEXT[2:5]
+
+
+LONG = Prompt(tuple(range(1, 10)) * 1200)
+"""43 kB: a pipe holds a few of them."""
+
+
+def test_a_cloud_that_stands_still_is_left_in_time_by_every_session_and_used_once_it_goes_on() -> (
+    None
+):
+    ours, theirs = multiprocessing.Pipe()
+    channel = PipeChannel(ours)
+    with closing(channel), theirs:
+        cloud = RemoteCloud(channel, deadline_s=0.02)
+        for _ in range(12):
+            began = time.monotonic()
+            session = cloud.open(LONG)
+            with pytest.raises(CloudTimeout):
+                session.verify([], [2], EXACT)
+            session.close()
+            assert time.monotonic() - began < 2
+        behind = server(prompt_length=LONG.length)
+
+        def answered() -> None:
+            with suppress(EOFError, OSError):
+                while True:
+                    for answer in behind.answer(theirs.recv_bytes()):
+                        theirs.send_bytes(answer)
+
+        threading.Thread(target=answered, daemon=True).start()
+        patient = RemoteCloud(channel, deadline_s=60)
+        assert patient.open(LONG).verify([], [2, 3], EXACT).token == 4
+        # Every session that was given up has been closed there, too.
+        assert behind.sessions == 1
+
+
+def test_a_caption_beside_a_cloud_that_stands_still_is_finished_by_the_edge_and_says_so() -> None:
+    case = Case(settings=Speculation(gate="always", acceptance=EXACT))
+    ours, theirs = multiprocessing.Pipe()
+    channel = PipeChannel(ours)
+    with closing(channel), theirs:
+        for _ in range(2):
+            run = run_speculative(case, case.edge(), RemoteCloud(channel, deadline_s=0.05))
+            assert run.tokens
+            (lost,) = run.trace.of("degrade")
+            assert "did not answer" in lost.data["reason"]
+
+
+def test_what_a_cloud_leaves_unread_is_bounded() -> None:
+    ours, theirs = multiprocessing.Pipe()
+    channel = PipeChannel(ours)
+    with closing(channel), theirs:
+        for _ in range(32):
+            channel.send(bytes(1_000_000), answered=True)
+        with pytest.raises(CloudTimeout, match="unread"):
+            channel.send(bytes(4_000_000), answered=True)
+        channel.send(b"a close", answered=False)
