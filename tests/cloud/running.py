@@ -11,6 +11,7 @@ from typing import Any
 
 import uvicorn
 
+from edgecloud.cloud.connections import Connections
 from edgecloud.cloud.engine import Runner
 from edgecloud.cloud.registry import SteppedCloud
 from edgecloud.cloud.service import ServiceSettings, service
@@ -37,12 +38,13 @@ def running(
 
 
 @contextmanager
-def listening(app: Any, *, port: int = 0) -> Iterator[str]:
-    """The address of an ASGI application while the context lasts."""
+def listening(app: Any, *, port: int = 0, connections: Connections | None = None) -> Iterator[str]:
+    """The address of an ASGI application while the context lasts; ``connections`` as a service has them."""
+    more: dict[str, Any] = {"http": connections.protocol()} if connections else {}
     listener = socket.create_server(("127.0.0.1", port))
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     server = uvicorn.Server(
-        uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1)
+        uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1, **more)
     )
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
@@ -51,7 +53,8 @@ def listening(app: Any, *, port: int = 0) -> Iterator[str]:
         assert time.monotonic() < deadline
         time.sleep(0.005)
     try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        scheme = "https" if connections and connections.tls else "http"
+        yield f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join(_WITHIN_S)
