@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 from edgecloud.draws import GREEDY, Distribution, Sampling
 
@@ -36,6 +36,7 @@ __all__ = [
     "Prompt",
     "PromptType",
     "Sample",
+    "Sized",
     "StopLimits",
     "StopReason",
     "TokenStats",
@@ -257,6 +258,16 @@ class Clock(Protocol):
 
     def beside(self, work: Callable[[], T]) -> Pending[T]:
         """Let the edge do ``work`` while the caller goes on; its errors come with the result."""
+        ...
+
+
+@runtime_checkable
+class Sized(Protocol):
+    """A model that can tell how much its cache takes before it grows."""
+
+    def cache_bytes_for(self, prompt_length: int, length: int) -> int:
+        """Most bytes that the cache takes, with what is set aside, once it holds ``length`` tokens; where
+        it is empty it begins with a prompt of ``prompt_length``."""
         ...
 
 

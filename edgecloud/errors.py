@@ -13,6 +13,7 @@
     ├── CloudError                 the cloud did not give a usable answer
     │   ├── CloudUnavailable       it cannot be reached, or went away
     │   ├── CloudTimeout           it did not answer within the deadline
+    │   ├── ContextLengthError     the request is longer than the cloud's context
     │   ├── SessionLost            it no longer knows the session: expired, or it was started again
     │   └── WireError              it answered something that is not a message of this version
     ├── WorkerError                the edge or cloud process died or did not start; holds its last words
@@ -32,6 +33,7 @@ __all__ = [
     "CloudTimeout",
     "CloudUnavailable",
     "ConfigError",
+    "ContextLengthError",
     "DataError",
     "EdgeCloudError",
     "JournalError",
@@ -95,6 +97,10 @@ class CloudUnavailable(CloudError):
 
 class CloudTimeout(CloudError):
     """The cloud did not answer within the deadline."""
+
+
+class ContextLengthError(CloudError):
+    """Prompt, output and what is asked for are together longer than the cloud's context."""
 
 
 class SessionLost(CloudError):

@@ -27,10 +27,12 @@ from tenacity import (
 )
 
 from edgecloud.cloud import wire
+from edgecloud.cloud.tokens import authorization
 from edgecloud.errors import (
     CloudError,
     CloudTimeout,
     CloudUnavailable,
+    ContextLengthError,
     ModelError,
     OutOfMemoryError,
     SessionLost,
@@ -202,7 +204,7 @@ class _Exchange:
         client: httpx.Client,
         url: str,
         body: bytes,
-        headers: dict[str, str],
+        headers: dict[bytes, bytes],
         timeout_s: float,
         skip: int,
     ) -> None:
@@ -276,6 +278,8 @@ def _refused(response: httpx.Response) -> CloudError | ModelError:
         return SessionLost(text)
     if name == "CloudError":
         return CloudError(text)  # a fault that it would meet again
+    if name == "ContextLengthError":
+        return ContextLengthError(text)
     if status >= 500 or status in (408, 429):
         return _Retryable(
             f"the cloud failed: {text}", _seconds(response.headers.get("Retry-After"))
@@ -297,8 +301,8 @@ def _pause(state: RetryCallState) -> float:
     return max(after_s, _JITTER(state))
 
 
-def _headers(token: str | None) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"} if token else {}
+def _headers(token: str | None) -> dict[bytes, bytes]:
+    return {b"Authorization": authorization(token)} if token else {}
 
 
 def _trusted(url: str) -> ssl.SSLContext | bool:
@@ -311,6 +315,7 @@ def describe(url: str, *, token: str | None, timeout_s: float) -> dict[str, Any]
     """What the service at ``url`` says of its model.
 
     Raises:
+        ConfigError: the token cannot stand in a header.
         CloudUnavailable: nothing answers there in time, or not to this token.
         WireError: what answers is no verifier of this version.
     """

@@ -19,6 +19,7 @@ from edgecloud.contracts import (
     Model,
     Pending,
     Prompt,
+    Sized,
     StopLimits,
     Verdict,
 )
@@ -106,6 +107,11 @@ class SteppedSession(CloudSession):
         """What the session takes here."""
 
     @abstractmethod
+    def memory_for(self, tokens: int, computed: int = 0) -> int:
+        """Most bytes that the session takes here while its output grows to ``tokens``, of which
+        ``computed`` go through the model together."""
+
+    @abstractmethod
     def verifying(
         self,
         committed: Sequence[int],
@@ -161,6 +167,16 @@ class LocalSession(SteppedSession):
     def memory_bytes(self) -> int:
         features = self._prompt.features
         return self._model.cache_bytes + (0 if features is None else features.nbytes)
+
+    def memory_for(self, tokens: int, computed: int = 0) -> int:
+        prompt, model = self._prompt, self._model
+        cache_bytes = model.cache_bytes
+        if isinstance(model, Sized):
+            length = prompt.length + tokens
+            cache_bytes = max(cache_bytes, model.cache_bytes_for(prompt.length, length))
+        features_bytes = 0 if prompt.features is None else prompt.features.nbytes
+        # A row of logits for each token computed, as float32.
+        return cache_bytes + features_bytes + 4 * computed * model.vocab_size
 
     def verifying(
         self,

@@ -70,7 +70,7 @@ def unpack_prompt(ids: Any, shape: Any, features: Any) -> Prompt:
     if not (
         isinstance(shape, list)
         and len(shape) == 2
-        and all(isinstance(size, int) and size > 0 for size in shape)
+        and all(type(size) is int and size > 0 for size in shape)
         and isinstance(features, bytes)
     ):
         raise WireError("open: features need a shape [n_mels, T] and bytes")

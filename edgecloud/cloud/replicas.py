@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 
 from edgecloud.cloud.client import Breaker
+from edgecloud.cloud.tokens import authorization
 from edgecloud.errors import CloudError, CloudTimeout, CloudUnavailable, ModelError
 
 __all__ = ["Replica", "Replicas", "VllmSettings"]
@@ -55,9 +56,9 @@ class Replica:
     def __init__(
         self, url: str, *, model: str | None = None, key: str | None = None, rank: int | None = None
     ) -> None:
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        headers = {b"Authorization": authorization(key, "EDGECLOUD_VLLM_KEY")} if key else {}
         if rank is not None:
-            headers["X-data-parallel-rank"] = str(rank)
+            headers[b"X-data-parallel-rank"] = str(rank).encode()
         self._url = url
         self._model = model
         # Sessions wait for the model, not for a connection.

@@ -9,9 +9,9 @@ from typing import Any, Generic, TypeVar
 from edgecloud.cloud import wire
 from edgecloud.contracts import Acceptance, CloudChunk, CloudSession, StopLimits, Verdict
 from edgecloud.draws import Distribution
-from edgecloud.errors import EdgeCloudError, WireError
+from edgecloud.errors import ContextLengthError, EdgeCloudError, WireError
 
-__all__ = ["Generate", "Served", "Verify"]
+__all__ = ["Generate", "Served", "Verify", "check_context"]
 
 _LONGEST_CONTINUATION = 4096
 
@@ -20,9 +20,10 @@ Session = TypeVar("Session", bound=CloudSession)
 
 @dataclass(frozen=True, slots=True)
 class Verify:
-    """A ``verify`` request, brought up to date."""
+    """A ``verify`` request, brought up to date. Of ``committed``, ``new`` tokens came with it."""
 
     committed: list[int]
+    new: int
     draft: list[int]
     acceptance: Acceptance
     continuation: int
@@ -31,18 +32,24 @@ class Verify:
 
 @dataclass(frozen=True, slots=True)
 class Generate:
-    """A ``generate`` request, brought up to date."""
+    """A ``generate`` request, brought up to date. Of ``committed``, ``new`` tokens came with it."""
 
     committed: list[int]
+    new: int
     limits: StopLimits
 
 
 class Served(Generic[Session]):
-    """A session and the output tokens that both sides know."""
+    """A session and the output tokens that both sides know. ``prompt_tokens`` and its output are together
+    at most ``context`` tokens, where that is said."""
 
-    def __init__(self, name: bytes, session: Session) -> None:
+    def __init__(
+        self, name: bytes, session: Session, *, prompt_tokens: int = 0, context: int | None = None
+    ) -> None:
         self.name = name
         self.session = session
+        self._prompt_tokens = prompt_tokens
+        self._context = context
         self._output: list[int] = []
 
     def asked(self, op: str, values: Sequence[Any]) -> Verify | Generate:
@@ -51,6 +58,7 @@ class Served(Generic[Session]):
 
         Raises:
             WireError: not a request of this version, or it does not follow what is known.
+            ContextLengthError: it may become longer than the context; nothing has changed then.
         """
         if op == "verify":
             if len(values) != 6:
@@ -59,19 +67,22 @@ class Served(Generic[Session]):
                     "drawn from were expected"
                 )
             shared, new, draft, acceptance, continuation, drawn_from = values
-            committed = self._committed(op, shared, new)
+            self._check_known(op, shared, new)
             if not _tokens(draft) or not draft:
                 raise WireError("verify: a draft is a list of tokens, one at least")
             if not wire.counted(continuation) or continuation > _LONGEST_CONTINUATION:
                 raise WireError(f"verify: a continuation is of 0 to {_LONGEST_CONTINUATION} tokens")
             rule, distributions = wire.acceptance_of(acceptance), wire.drawn_from_of(drawn_from)
-            return Verify(committed, draft, rule, continuation, distributions)
+            committed = self._committed(op, shared, new, len(draft) + continuation)
+            return Verify(committed, len(new), draft, rule, continuation, distributions)
         if op == "generate":
             if len(values) != 4:
                 raise WireError("generate: shared, new and two limits were expected")
             shared, new, max_new_tokens, max_sentences = values
-            committed = self._committed(op, shared, new)
-            return Generate(committed, wire.limits_of(max_new_tokens, max_sentences))
+            self._check_known(op, shared, new)
+            limits = wire.limits_of(max_new_tokens, max_sentences)
+            more = max(0, max_new_tokens - shared - len(new))
+            return Generate(self._committed(op, shared, new, more), len(new), limits)
         raise WireError(f"unknown request {op!r}")
 
     def packed(self, seq: int, asked: Verify | Generate, answer: Verdict | CloudChunk) -> bytes:
@@ -88,11 +99,27 @@ class Served(Generic[Session]):
         """The message that says why there is no answer."""
         return wire.pack_error(seq, self.name, error)
 
-    def _committed(self, op: str, shared: Any, new: Any) -> list[int]:
+    def _check_known(self, op: str, shared: Any, new: Any) -> None:
         if not wire.counted(shared) or shared > len(self._output) or not _tokens(new):
             raise WireError(f"{op}: the committed tokens do not follow what is known")
+
+    def _committed(self, op: str, shared: int, new: list[int], more: int) -> list[int]:
+        """The output from here on, where ``more`` tokens after it fit the context, too."""
+        check_context(op, self._context, self._prompt_tokens, shared + len(new), more)
         self._output = [*self._output[:shared], *new]
         return list(self._output)
+
+
+def check_context(
+    op: str, context: int | None, prompt_tokens: int, output: int = 0, more: int = 0
+) -> None:
+    """Raises ContextLengthError where a session's tokens would be more than ``context``."""
+    total = prompt_tokens + output + more
+    if context is not None and total > context:
+        raise ContextLengthError(
+            f"{op}: {prompt_tokens} tokens of the prompt, {output} of the output and up to {more} more "
+            f"are {total}; this cloud takes {context}"
+        )
 
 
 def _tokens(value: Any) -> bool:

@@ -37,6 +37,8 @@ class MessageServer:
             if op == "open":
                 self._open(name, values)
             elif op == "close":
+                if values:
+                    raise WireError("close: nothing was expected after the session")
                 self._close(name)
             else:
                 yield from self._ask(seq, name, op, values)

@@ -6,11 +6,11 @@ One event loop keeps the sessions, one thread owns the model (:mod:`edgecloud.cl
 from __future__ import annotations
 
 import asyncio
-import hmac
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from starlette.applications import Starlette
@@ -23,9 +23,11 @@ from edgecloud.cloud import wire
 from edgecloud.cloud.engine import Engine, ExtendMany, Runner, extend_each
 from edgecloud.cloud.registry import Answers, Bounds, Overloaded, Registry, SteppedCloud
 from edgecloud.cloud.telemetry import Telemetry
+from edgecloud.cloud.tokens import ONLY_CLIENT, authorization, client_of
 from edgecloud.errors import (
     CloudTimeout,
     CloudUnavailable,
+    ContextLengthError,
     EdgeCloudError,
     ModelError,
     OutOfMemoryError,
@@ -41,16 +43,18 @@ _MAX_MESSAGES = 16
 
 @dataclass(frozen=True, slots=True)
 class ServiceSettings:
-    """``token``: what a client must bear; ``None`` asks for none. ``read_s`` bounds the reading of a
-    request, ``answer_s`` the time to its answer."""
+    """``clients``: names by the bearer tokens that are asked for; without any none is. ``read_s`` bounds
+    the reading of a request, ``answer_s`` the time to its answer, ``close_s`` the waiting for the model at
+    the end."""
 
-    token: str | None = None
+    clients: Mapping[str, str] = field(default_factory=dict)
     bounds: Bounds = field(default_factory=Bounds)
     max_batch: int = 16
     window_s: float = 0.0
     max_body_bytes: int = 8 << 20
     read_s: float = 30.0
     answer_s: float = 60.0
+    close_s: float = 10.0
 
 
 def service(
@@ -90,16 +94,25 @@ class _Service:
             on_batch=lambda size: self._telemetry.batch(size),
             prefill_beside=prefill_beside,
         )
+        clients = sorted(set(settings.clients.values())) or [ONLY_CLIENT]
         self._registry = Registry(
             cloud,
             self._engine,
             settings.bounds,
-            on_cost=lambda cost: self._telemetry.spent(cost),
+            on_cost=lambda cost, client: self._telemetry.spent(cost, client),
+            clients=clients,
         )
         self._telemetry = Telemetry(
             sessions=lambda: self._registry.count,
             memory_bytes=lambda: self._registry.memory_bytes,
             waiting=lambda: self._engine.waiting,
+            clients={
+                name: (
+                    partial(self._registry.count_of, name),
+                    partial(self._registry.memory_bytes_of, name),
+                )
+                for name in clients
+            },
         )
         self.app = Starlette(
             routes=[
@@ -119,23 +132,25 @@ class _Service:
         sweeper.cancel()
         with suppress(asyncio.CancelledError):
             await sweeper
-        await asyncio.to_thread(self._engine.close)
+        await asyncio.to_thread(self._engine.close, self._settings.close_s)
 
     async def _sweep(self) -> None:
         """Expire idle sessions, also while nobody opens one."""
         while True:
-            await asyncio.sleep(min(1.0, self._settings.bounds.idle_s / 2))
+            await asyncio.sleep(min(1.0, max(0.01, self._settings.bounds.idle_s / 2)))
             self._registry.expire()
 
     def _guarded(
         self, answer: Callable[[Request], Awaitable[Response]]
     ) -> Callable[[Request], Awaitable[Response]]:
-        """``answer``, for whoever bears the token."""
-        expected = self._settings.token and f"Bearer {self._settings.token}".encode()
+        """``answer``, for whoever bears a token; ``request.state.client`` is the name it stands for."""
+        expected = {authorization(token): name for token, name in self._settings.clients.items()}
 
         async def guarded(request: Request) -> Response:
-            borne = request.headers.get("authorization", "").encode("utf-8", "replace")
-            if expected and not hmac.compare_digest(borne, expected):
+            # Starlette reads headers as Latin-1; a token in one is UTF-8.
+            borne = request.headers.get("authorization", "").encode("latin-1")
+            request.state.client = client_of(borne, expected) if expected else ONLY_CLIENT
+            if request.state.client is None:
                 return _refusal(401, "a bearer token is needed", {"WWW-Authenticate": "Bearer"})
             return await answer(request)
 
@@ -160,6 +175,7 @@ class _Service:
     async def _messages(self, request: Request) -> Response:
         """Sessions to close or open, then at most one request that is answered."""
         op, size, began = "unread", 0, time.monotonic()
+        client: str = request.state.client
         try:
             body = await self._body(request)
             size, began = len(body), time.monotonic()
@@ -171,15 +187,15 @@ class _Service:
             for seq, op, values in [wire.unpack(message) for message in messages]:
                 if answers is not None:
                     raise WireError("nothing may follow a request that is answered")
-                answers = await self._handle(seq, op, values)
-            response = await self._response(answers, op, began, size)
+                answers = await self._handle(seq, op, values, client)
+            response = await self._response(answers, op, client, began, size)
         except EdgeCloudError as error:
             response = _failure(error)
         except (ClientDisconnect, HTTPException) as error:
             status = error.status_code if isinstance(error, HTTPException) else 400
             response = _refusal(status, "the request could not be read")
         if not isinstance(response, StreamingResponse):
-            self._told(op, response.status_code, began, size)
+            self._told(op, client, response.status_code, began, size)
         return response
 
     async def _body(self, request: Request) -> bytes:
@@ -196,22 +212,24 @@ class _Service:
             raise HTTPException(408) from None
         return bytes(body)
 
-    async def _handle(self, seq: int, op: str, values: list[Any]) -> Answers | None:
+    async def _handle(self, seq: int, op: str, values: list[Any], client: str) -> Answers | None:
         name = values.pop(0) if values else None
         if not isinstance(name, bytes) or len(name) != 16 or not wire.counted(seq):
             raise WireError(
                 f"{op!r:.40}: a session of 16 bytes and a number from 0 on were expected"
             )
         if op == "close":
-            self._registry.close(name)
+            if values:
+                raise WireError("close: nothing was expected after the session")
+            self._registry.close(name, client=client)
             return None
         if op == "open":
-            self._registry.open(name, *wire.unpack_open(values))
+            self._registry.open(name, *wire.unpack_open(values), client=client)
             return None
-        return await self._registry.get(name).ask(seq, op, values)
+        return await self._registry.ask(name, seq, op, values, client=client)
 
     async def _response(
-        self, answers: Answers | None, op: str, began: float, size: int
+        self, answers: Answers | None, op: str, client: str, began: float, size: int
     ) -> Response:
         """The answers as they come. Their first decides the status."""
         if answers is None:
@@ -231,17 +249,20 @@ class _Service:
                         yield wire.pack_frames([message])
             except (EdgeCloudError, TimeoutError) as error:
                 # The status has been said: the client sees an answer that ends too soon.
-                self._told(op, 500, began, size, error=type(error).__name__)
+                self._told(op, client, 500, began, size, error=type(error).__name__)
                 return
-            self._told(op, 200, began, size)
+            self._told(op, client, 200, began, size)
 
         if answers.done and len(answers.messages) == 1:
             return Response(wire.pack_frames([first]), media_type=MEDIA_TYPE)
         return StreamingResponse(body(), media_type=MEDIA_TYPE)
 
-    def _told(self, op: str, status: int, began: float, size: int, **facts: Any) -> None:
+    def _told(
+        self, op: str, client: str, status: int, began: float, size: int, **facts: Any
+    ) -> None:
         known = op if op in wire.OPERATIONS else "other"
-        self._telemetry.answered(known, status, time.monotonic() - began, bytes_up=size, **facts)
+        took_s = time.monotonic() - began
+        self._telemetry.answered(known, status, took_s, client=client, bytes_up=size, **facts)
 
 
 def _failure(error: EdgeCloudError) -> Response:
@@ -251,6 +272,8 @@ def _failure(error: EdgeCloudError) -> Response:
         status = 404
     elif isinstance(error, WireError):
         status = 400
+    elif isinstance(error, ContextLengthError):
+        status = 413
     elif isinstance(error, CloudUnavailable | CloudTimeout | OutOfMemoryError):
         status = 503
         retry_s = error.retry_after_s if isinstance(error, Overloaded) else 1

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import os
 import socket
+import ssl
 import sys
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+import uvicorn
+
+from edgecloud.cloud.connections import Connections
 from edgecloud.cloud.service import ServiceSettings, service
-from edgecloud.cloud.telemetry import JsonLines
+from edgecloud.cloud.telemetry import JsonLines, Limited
 from edgecloud.errors import ConfigError
 
+if sys.platform != "win32":
+    import resource
+
 if TYPE_CHECKING:
+    import asyncio
+    from types import FrameType
+
     from starlette.applications import Starlette
 
     from edgecloud.cloud.engine import ExtendMany
@@ -23,25 +35,31 @@ if TYPE_CHECKING:
 
 __all__ = ["Listening", "check", "on_vllm", "serve"]
 
+_OTHER_FILES = 96
+"""Files of this process that are no connections: weights, libraries, logs, pipes, vLLM."""
+
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """Where to listen. ``drain_s``: how long requests under way may take after SIGTERM."""
+    """Where to listen, and for how many ``connections`` at once; ``head_s`` bounds the time to a request's
+    head. ``drain_s``: how long after SIGTERM the process may live."""
 
     host: str = "127.0.0.1"
     port: int = 8765
     tls_cert: str | None = None
     tls_key: str | None = None
     drain_s: float = 10.0
+    connections: int = 256
+    head_s: float = 10.0
 
 
 def check(listening: Listening, settings: ServiceSettings) -> None:
     """Refuse what would be open to strangers.
 
     Raises:
-        ConfigError: not on loopback and without a token, or half of a TLS pair.
+        ConfigError: not on loopback and without a token; half of a TLS pair, or one that cannot be used.
     """
-    if settings.token is None and not _loopback(listening.host):
+    if not settings.clients and not _loopback(listening.host):
         raise ConfigError(
             f"{listening.host} can be reached from outside: give --token-file, or the token in "
             "EDGECLOUD_TOKEN"
@@ -51,6 +69,7 @@ def check(listening: Listening, settings: ServiceSettings) -> None:
     for path in (listening.tls_cert, listening.tls_key):
         if path is not None and not Path(path).is_file():
             raise ConfigError(f"{path} is no file; check --tls-cert and --tls-key")
+    _tls(listening)
 
 
 def serve(
@@ -72,9 +91,11 @@ def serve(
         ConfigError: the address cannot be listened on, or is open to strangers.
         ModelError: the model cannot be loaded.
     """
-    import uvicorn
-
     check(listening, settings)
+    margin_s = min(2.0, listening.drain_s / 4)
+    settings = replace(settings, close_s=margin_s / 2)
+    most, backlog = _fitting(listening.connections)
+    connections = Connections(most, head_s=listening.head_s, tls=_tls(listening))
     with _bound(listening) as listener:
         app = (
             _on_model(name, path, device, dtype, settings)
@@ -83,27 +104,74 @@ def serve(
         )
         log = logging.StreamHandler(sys.stderr)
         log.setFormatter(JsonLines())
-        for source in ("edgecloud.service", "uvicorn.error"):
+        log.addFilter(Limited())
+        for source in ("edgecloud", "uvicorn.error", "asyncio"):
             logging.getLogger(source).addHandler(log)
             logging.getLogger(source).setLevel(log_level.upper())
             logging.getLogger(source).propagate = False
-        server = uvicorn.Server(
+        server = _Server(
             uvicorn.Config(
                 app,
+                http=cast("type[asyncio.Protocol]", connections.protocol()),
+                ws="none",
+                backlog=backlog,
                 log_config=None,
                 access_log=False,
-                ssl_certfile=listening.tls_cert,
-                ssl_keyfile=listening.tls_key,
-                timeout_graceful_shutdown=int(listening.drain_s),
+                timeout_graceful_shutdown=cast("int", listening.drain_s - margin_s),
                 timeout_keep_alive=75,
                 h11_max_incomplete_event_size=16 << 10,
                 server_header=False,
-            )
+            ),
+            ends_within_s=listening.drain_s,
         )
         scheme = "https" if listening.tls_cert else "http"
         host, port = listener.getsockname()[:2]
         on_ready(f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}")
         server.run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """A server whose process ends within ``ends_within_s`` of the signal to end, whatever is under way."""
+
+    def __init__(self, config: uvicorn.Config, *, ends_within_s: float) -> None:
+        super().__init__(config)
+        self._ends_within_s = ends_within_s
+        self._ending: threading.Timer | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        if self._ending is None:
+            # What a shell says of a process that a signal ended.
+            self._ending = threading.Timer(self._ends_within_s, _end_now, [128 + sig])
+            self._ending.daemon = True
+            self._ending.start()
+
+
+def _end_now(status: int) -> None:
+    """End the process without waiting for anything: a forward on a thread cannot be stopped."""
+    logging.getLogger("edgecloud.service").warning("ended before all requests were")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _fitting(connections: int) -> tuple[int, int]:
+    """How many connections may be open, and how many may be accepted at once, so that this process always
+    has files left; raises its own limit where it may."""
+    backlog = 128
+    if sys.platform == "win32":
+        return connections, backlog
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = connections + 2 * backlog + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(hard, needed)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        free = max(4, soft - _OTHER_FILES)
+        # As many are accepted, in the worst case, before as many are closed.
+        backlog = max(1, free // 8)
+        connections = max(2, min(connections, free - 3 * backlog))
+    return connections, backlog
 
 
 def _on_model(
@@ -114,6 +182,7 @@ def _on_model(
     from edgecloud.models.loading import load
 
     loaded = load(name, path, device=device, dtype=dtype)
+    settings = _within(settings, loaded.model.context)
     cloud = LocalCloud(loaded.model, loaded.stopping())
     together = cast("ExtendMany", extend_many)  # every session of this cloud is an AudioLM
     return service(
@@ -123,6 +192,22 @@ def _on_model(
         extend_many=together,
         prefill_beside=settings.max_batch > 1,
     )
+
+
+def _within(settings: ServiceSettings, model_context: int) -> ServiceSettings:
+    """The settings with the model's context where none is asked for.
+
+    Raises:
+        ConfigError: more is asked for than the model has.
+    """
+    bounds = settings.bounds
+    if bounds.context is not None and bounds.context > model_context:
+        raise ConfigError(
+            f"--max-context {bounds.context} is more than the {model_context} tokens that the model was "
+            "made for"
+        )
+    context = bounds.context or model_context
+    return replace(settings, bounds=replace(bounds, context=context))
 
 
 def on_vllm(name: str, path: str, vllm: VllmSettings, settings: ServiceSettings) -> Starlette:
@@ -148,13 +233,34 @@ def on_vllm(name: str, path: str, vllm: VllmSettings, settings: ServiceSettings)
     )
 
 
+def _tls(listening: Listening) -> ssl.SSLContext | None:
+    """Raises ConfigError where certificate and key cannot be used."""
+    if listening.tls_cert is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        # A key behind a passphrase would be asked for on a terminal that may not be there.
+        context.load_cert_chain(listening.tls_cert, listening.tls_key, password=lambda: "")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
+        raise ConfigError(
+            f"--tls-cert {listening.tls_cert} and --tls-key {listening.tls_key} cannot be used "
+            f"({str(reason).replace('_', ' ').lower()}); give a certificate and its key without a "
+            "passphrase, both as PEM"
+        ) from error
+    return context
+
+
 def _bound(listening: Listening) -> socket.socket:
     try:
+        # What is no name at all is refused before a socket is made.
+        socket.getaddrinfo(listening.host or None, listening.port, flags=socket.AI_PASSIVE)
         family = socket.AF_INET6 if ":" in listening.host else socket.AF_INET
         bound = socket.create_server((listening.host, listening.port), family=family, backlog=256)
-    except OSError as error:
+    except (OSError, OverflowError, TypeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise ConfigError(
-            f"cannot listen on {listening.host}:{listening.port} ({error.strerror or error}); "
+            f"cannot listen on {listening.host}:{listening.port} ({reason}); "
             "choose another --host or --port"
         ) from error
     # Connections inherit it: an answer's body must not wait for the receipt of its head.

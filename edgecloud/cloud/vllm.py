@@ -126,6 +126,9 @@ class VllmSession(SteppedSession):
     def memory_bytes(self) -> int:
         return self._requests.size_bytes + 8 * (self._prompt.length + len(self._known))
 
+    def memory_for(self, tokens: int, computed: int = 0) -> int:
+        return self._requests.size_bytes + 8 * (self._prompt.length + tokens + computed)
+
     def verifying(
         self,
         committed: Sequence[int],

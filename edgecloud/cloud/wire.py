@@ -89,9 +89,9 @@ def unpack(message: bytes) -> tuple[int, str, list[Any]]:
     if not isinstance(content, list) or len(content) < 3:
         raise WireError("not a message of this protocol")
     version, seq, what, *values = content
-    if version != VERSION:
+    if type(version) is not int or version != VERSION:
         raise WireError(f"protocol version {version!r}; this side speaks {VERSION}")
-    if not isinstance(seq, int) or not isinstance(what, str):
+    if type(seq) is not int or not isinstance(what, str):
         raise WireError("not a message of this protocol")
     return seq, what, values
 
@@ -110,7 +110,7 @@ def _cost(values: Any, bytes_up: int, bytes_down: int) -> CloudCost:
     if not (
         isinstance(values, list)
         and len(values) == 5
-        and all(isinstance(value, int) and value >= 0 for value in values[:4])
+        and all(type(value) is int and value >= 0 for value in values[:4])
         and isinstance(values[4], float)
         and 0 <= values[4] < math.inf
     ):
@@ -147,12 +147,12 @@ def unpack_verdict(
         raise WireError("verdict: wrong number of values")
     kept, token, ranks, top_probs, more, regret, cost = values
     if not (
-        isinstance(kept, int)
-        and 0 <= kept <= drafted
-        and (token is None or (isinstance(token, int) and token >= 0))
+        counted(kept)
+        and kept <= drafted
+        and (token is None or counted(token))
         and isinstance(ranks, list)
         and len(ranks) == drafted
-        and all(isinstance(rank, int) and rank >= 0 for rank in ranks)
+        and all(counted(rank) for rank in ranks)
         and isinstance(top_probs, bytes)
         and len(top_probs) == 4 * drafted
         and bool(np.isfinite(np.frombuffer(top_probs, dtype="<f4")).all())
@@ -192,7 +192,7 @@ def unpack_chunk(
     if not (
         len(values) == 4
         and isinstance(values[0], list)
-        and all(isinstance(token, int) and token >= 0 for token in values[0])
+        and all(counted(token) for token in values[0])
         and isinstance(values[2], bool)
         and counted(values[3])
     ):

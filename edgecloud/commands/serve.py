@@ -7,10 +7,10 @@ import os
 import subprocess
 import sys
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from edgecloud.cloud.tokens import ONLY_CLIENT, authorization, read_token_file
 from edgecloud.errors import CloudUnavailable, ConfigError
 
 if TYPE_CHECKING:
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["add"]
 
 _STARTS_WITHIN_S = 600.0
-_ENDS_WITHIN_S = 15.0
+_ENDS_WITHIN_S = 5.0
+"""Beyond --drain-s."""
+_MOST = 1_000_000_000
 
 
 def add(commands: Any) -> None:
@@ -30,7 +32,7 @@ def add(commands: Any) -> None:
         help="folder or hub's ORG/NAME@REVISION; the embedded cloud by default",
     )
     serve.add_argument("--host", default="127.0.0.1")
-    serve.add_argument("--port", type=int, default=8765, help="0: any that is free")
+    serve.add_argument("--port", type=_port, default=8765, help="0: any that is free")
     serve.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or auto-map")
     serve.add_argument(
         "--dtype", default="auto", choices=("auto", "float32", "bfloat16", "float16")
@@ -38,7 +40,8 @@ def add(commands: Any) -> None:
     serve.add_argument(
         "--token-file",
         metavar="FILE",
-        help="what clients must bear; or EDGECLOUD_TOKEN. Needed beyond loopback",
+        help="lines `name bearer-token`, one for each client, or one token; or EDGECLOUD_TOKEN. Needed "
+        "beyond loopback",
     )
     serve.add_argument("--tls-cert", metavar="FILE")
     serve.add_argument("--tls-key", metavar="FILE")
@@ -46,17 +49,33 @@ def add(commands: Any) -> None:
     serve.add_argument(
         "--max-memory-gb", type=_positive, default=4.0, help="of all sessions' caches"
     )
+    serve.add_argument(
+        "--max-context",
+        type=_count,
+        metavar="TOKENS",
+        help="of one session: prompt, output and what is asked for; by default the model's own",
+    )
     serve.add_argument("--idle-s", type=_positive, default=60.0, help="when a session expires")
     serve.add_argument("--max-batch", type=_count, default=16, help="sessions that share a forward")
     serve.add_argument(
         "--batch-window-ms",
-        type=float,
+        type=_not_negative,
         default=0.0,
         help="how long a lone request waits for others",
     )
+    serve.add_argument(
+        "--max-connections",
+        type=_count,
+        help="open at once; by default two for each session and 128",
+    )
+    serve.add_argument(
+        "--head-s", type=_positive, default=10.0, help="most time to the head of a request"
+    )
     serve.add_argument("--max-body-mb", type=_positive, default=8.0)
     serve.add_argument("--answer-s", type=_positive, default=60.0, help="most time to an answer")
-    serve.add_argument("--drain-s", type=_positive, default=10.0, help="for requests at the end")
+    serve.add_argument(
+        "--drain-s", type=_positive, default=10.0, help="most time to the end after SIGTERM"
+    )
     _add_vllm(serve.add_argument_group("on vLLM", "the model on vLLM servers; see docs/vllm.md"))
     serve.add_argument("--log-level", choices=("info", "warning"), default="info")
     serve.add_argument(
@@ -124,7 +143,7 @@ def _serve(parsed: argparse.Namespace) -> int:
     # Edges on the same machine take turns with the model: its threads must not spin while they wait.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if parsed.run:
-        return _beside(parsed.run)
+        return _beside(parsed.run, parsed.drain_s + _ENDS_WITHIN_S)
     try:
         from edgecloud.cloud.registry import Bounds
         from edgecloud.cloud.service import ServiceSettings
@@ -137,8 +156,13 @@ def _serve(parsed: argparse.Namespace) -> int:
     from edgecloud.models.reference import CLOUD_CHECKPOINT
 
     settings = ServiceSettings(
-        token=_token(parsed.token_file),
-        bounds=Bounds(parsed.max_sessions, int(parsed.max_memory_gb * (1 << 30)), parsed.idle_s),
+        clients=_clients(parsed.token_file),
+        bounds=Bounds(
+            parsed.max_sessions,
+            int(parsed.max_memory_gb * (1 << 30)),
+            parsed.idle_s,
+            parsed.max_context,
+        ),
         max_batch=parsed.max_batch,
         window_s=parsed.batch_window_ms / 1000,
         max_body_bytes=int(parsed.max_body_mb * (1 << 20)),
@@ -153,7 +177,13 @@ def _serve(parsed: argparse.Namespace) -> int:
         device=parsed.device,
         dtype=parsed.dtype,
         listening=Listening(
-            parsed.host, parsed.port, parsed.tls_cert, parsed.tls_key, parsed.drain_s
+            parsed.host,
+            parsed.port,
+            parsed.tls_cert,
+            parsed.tls_key,
+            parsed.drain_s,
+            parsed.max_connections or 2 * parsed.max_sessions + 128,
+            parsed.head_s,
         ),
         settings=settings,
         log_level=parsed.log_level,
@@ -163,8 +193,9 @@ def _serve(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _beside(command: list[str]) -> int:
-    """Run ``command`` beside a service of its own; returns its status."""
+def _beside(command: list[str], ends_within_s: float) -> int:
+    """Run ``command`` beside a service of its own, which ends within ``ends_within_s`` afterwards; returns
+    its status."""
     if "--" not in sys.argv:
         raise ConfigError(f"put -- before the command: edgecloud serve … -- {command[0]}")
     own = sys.argv[1 : sys.argv.index("--")]
@@ -183,7 +214,7 @@ def _beside(command: list[str]) -> int:
     finally:
         service.terminate()
         try:
-            service.wait(_ENDS_WITHIN_S)
+            service.wait(ends_within_s)
         except subprocess.TimeoutExpired:
             service.kill()
             service.wait()
@@ -208,27 +239,44 @@ def _address(service: subprocess.Popen[str]) -> str:
     return line.split()[-1]
 
 
-def _token(file: str | None) -> str | None:
-    if file is None:
-        return os.environ.get("EDGECLOUD_TOKEN") or None
-    try:
-        token = Path(file).read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"token file {file} cannot be read ({error})") from error
-    if not token:
-        raise ConfigError(f"token file {file} is empty")
-    return token
+def _clients(file: str | None) -> dict[str, str]:
+    """Names of clients by their tokens; empty where no token is asked for."""
+    if file is not None:
+        return read_token_file(file)
+    token = os.environ.get("EDGECLOUD_TOKEN", "").strip()
+    if token:
+        authorization(token)
+    return {token: ONLY_CLIENT} if token else {}
 
 
 def _count(text: str) -> int:
     value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("at least 1")
+    if not 1 <= value <= _MOST:
+        raise argparse.ArgumentTypeError(f"a whole number from 1 to {_MOST}")
+    return value
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 65535:
+        raise argparse.ArgumentTypeError("a port is from 0 to 65535")
     return value
 
 
 def _positive(text: str) -> float:
     value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError("a number above 0")
+    if not 0 < value <= _MOST:
+        raise argparse.ArgumentTypeError(f"a number above 0 and up to {_MOST}")
     return value
+
+
+def _not_negative(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= _MOST:
+        raise argparse.ArgumentTypeError(f"a number from 0 to {_MOST}")
+    return value
+
+
+_count.__name__ = "whole number"
+_port.__name__ = "port"
+_positive.__name__ = _not_negative.__name__ = "number"

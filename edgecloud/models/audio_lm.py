@@ -25,7 +25,7 @@ from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import (
 from edgecloud.contracts import Prompt
 from edgecloud.errors import ModelError
 from edgecloud.models.assembly import assemble
-from edgecloud.models.cached import CachedModel
+from edgecloud.models.cached import CachedModel, most_set_aside
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.checks import check_prompt, check_started, check_vocabulary
 from edgecloud.models.decoder import Decoder, KVCache
@@ -125,6 +125,16 @@ class AudioLM(CachedModel[KVCache]):
     @property
     def dtype(self) -> str:
         return str(self._thinker.lm_head.weight.dtype).removeprefix("torch.")
+
+    @property
+    def context(self) -> int:
+        """How many tokens the model was made for."""
+        return int(self._thinker.model.config.max_position_embeddings)
+
+    def cache_bytes_for(self, prompt_length: int, length: int) -> int:
+        """See :class:`edgecloud.contracts.Sized`."""
+        tokens = most_set_aside(self._cache.capacity, prompt_length, length)
+        return tokens * self._decoder.token_bytes
 
     def prefill(self, prompt: Prompt) -> Tensor:
         check_prompt(prompt)

@@ -6,7 +6,7 @@ from typing import Generic, Protocol, TypeVar
 
 from edgecloud.models.checks import check_rewind
 
-__all__ = ["Cache", "CachedModel", "roomier"]
+__all__ = ["Cache", "CachedModel", "most_set_aside", "roomier"]
 
 _ROOM = 256
 """Tokens set aside after a prompt; a longer answer doubles what there is."""
@@ -15,6 +15,15 @@ _ROOM = 256
 def roomier(length: int, capacity: int) -> int:
     """How many tokens to set aside for ``length``, where ``capacity`` is too few."""
     return max(length + _ROOM, 2 * capacity)
+
+
+def most_set_aside(capacity: int, prompt_length: int, length: int) -> int:
+    """How many tokens at most are set aside in a cache of ``capacity`` by the time it holds ``length``, in
+    however many steps it grows; where it is empty it begins with a prompt."""
+    reached = capacity or roomier(prompt_length, 0)
+    while reached < length:
+        reached = roomier(0, reached)
+    return reached
 
 
 class Cache(Protocol):

@@ -46,6 +46,11 @@ class KVCache:
         """Bytes set aside."""
         return 0 if self._memory is None else self._memory.nbytes
 
+    @property
+    def capacity(self) -> int:
+        """Tokens set aside for."""
+        return 0 if self._memory is None else self._memory.shape[3]
+
     def append(self, layer: int, keys_values: Tensor) -> Tensor:
         """Write ``(2, kv heads, n, head dim)`` behind the first ``length`` tokens of ``layer``.
 
@@ -116,6 +121,12 @@ class Decoder:
     def device(self) -> torch.device:
         """Where the layers lie."""
         return self._turns.device
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of a cache for each token that it has room for."""
+        head_bytes = self._head_dim * self._turns.element_size()
+        return len(self._layers) * 2 * self._kv_heads * head_bytes
 
     def cache(self) -> KVCache:
         """An empty cache for one sequence."""

@@ -47,6 +47,9 @@ class ScriptedModel:
     def cache_bytes(self) -> int:
         return 8 * len(self._sequence)
 
+    def cache_bytes_for(self, prompt_length: int, length: int) -> int:
+        return 8 * length
+
     @property
     def sequence(self) -> tuple[int, ...]:
         """What the cache holds."""

@@ -25,6 +25,10 @@ class StagedCache(KVCache):
     def nbytes(self) -> int:
         return sum(part.nbytes for part in self.parts)
 
+    @property
+    def capacity(self) -> int:
+        return max(part.capacity for part in self.parts)
+
 
 class StagedDecoder(Decoder):
     """:class:`Decoder` in stages: hidden states go from device to device, nothing else does."""
@@ -32,6 +36,10 @@ class StagedDecoder(Decoder):
     def __init__(self, model: TextModel, parts: Sequence[slice]) -> None:
         """``parts`` are the layers of each stage, in order; those of one lie on one device."""
         self._stages = [Decoder(model, part) for part in parts]
+
+    @property
+    def token_bytes(self) -> int:
+        return sum(stage.token_bytes for stage in self._stages)
 
     def cache(self) -> KVCache:
         return StagedCache(len(self._stages))

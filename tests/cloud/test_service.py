@@ -6,21 +6,27 @@ import asyncio
 import json
 import math
 import os
+import re
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
 import httpx
+import msgpack
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgecloud.cloud import wire
+from edgecloud.cloud.client import HttpChannel, describe
 from edgecloud.cloud.local import LocalCloud
+from edgecloud.cloud.tokens import authorization, read_token_file
 from edgecloud.contracts import Acceptance, Prompt, StopLimits
 from edgecloud.decoding.stopping import Stopping
+from edgecloud.errors import ConfigError
 from edgecloud.models.scripted import ScriptedModel, follows
 from tests.cloud.message_schema import REQUESTS, well_formed
 from tests.cloud.test_wire import values
@@ -167,12 +173,184 @@ def test_over_the_bound_a_session_is_refused_with_a_time_to_come_back() -> None:
     run(test())
 
 
-def test_memory_is_bounded_too() -> None:
+def big(count: int) -> bytes:
+    return opened(b"another session!", Prompt((7,) * count))
+
+
+TOKEN_BYTES = 8
+"""What the cache of a scripted model takes for a token; a row of its logits takes 48."""
+
+
+@pytest.mark.parametrize(
+    ("messages", "fits"),
+    [
+        ([big(70)], True),
+        ([big(71)], False),
+        ([verify(2, [2] * 9, shared=2)], True),
+        ([verify(2, [2] * 10, shared=2)], False),
+        ([verify(2, [2], shared=2, new=(4,) * 12)], False),
+        ([wire.pack(2, "generate", NAME, 2, [], 71, None)], True),
+        ([wire.pack(2, "generate", NAME, 2, [], 72, None)], False),
+    ],
+)
+def test_memory_is_counted_before_it_is_taken(messages: list[bytes], fits: bool) -> None:
+    # After its first request the session holds 3 tokens of its prompt and 1 of its output.
+    bounds = Bounds(memory_bytes=74 * TOKEN_BYTES)
+
     async def test() -> None:
-        async with client(ServiceSettings(bounds=Bounds(memory_bytes=10))) as to:
+        async with client(ServiceSettings(bounds=bounds)) as to:
             answers(await post(to, opened(), verify(1, [2])))
-            other = b"another session!"
-            assert (await post(to, opened(other))).status_code == 503
+            found = await post(to, *messages)
+            if fits:
+                assert found.status_code in (200, 204), found.text
+                return
+            assert (found.status_code, found.headers["Retry-After"]) == (503, "1")
+            assert found.json()["error"] == "Overloaded"
+            assert str(bounds.memory_bytes) in found.json()["text"]
+            # What was refused took nothing, and may come again under its number.
+            answers(await post(to, verify(2, [3], shared=1)))
+
+    run(test())
+
+
+def test_what_a_request_was_promised_and_did_not_take_is_free_again() -> None:
+    async def test() -> None:
+        async with client(ServiceSettings(bounds=Bounds(memory_bytes=800))) as to:
+            asked = wire.pack(1, "generate", NAME, 0, [], 90, None)
+            assert len(answers(await post(to, opened(), asked))) == len(TEXT)
+            await asyncio.sleep(0)
+            assert (await post(to, big(80))).status_code == 204
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    ("messages", "numbers"),
+    [
+        ([big(41)], (41, 40)),
+        ([opened(), verify(1, [2] * 38)], (3, 38, 41, 40)),
+        ([opened(), verify(1, [2] * 30, new=(3,) * 8)], (3, 8, 30, 41, 40)),
+        (
+            [opened(), wire.pack(1, "verify", NAME, 0, [], [2], ["exact", 20, 0.3, 1.0], 37, [])],
+            (3, 38, 41, 40),
+        ),
+        ([opened(), wire.pack(1, "generate", NAME, 0, [2, 3], 38, None)], (3, 2, 36, 41, 40)),
+        ([opened(), wire.pack(1, "generate", NAME, 0, [2] * 38, 0, None)], (3, 38, 41, 40)),
+        ([opened(), verify(1, [2] * 200_000)], (200_003, 40)),
+    ],
+)
+def test_over_the_context_a_request_is_refused_with_the_numbers(
+    messages: list[bytes], numbers: tuple[int, ...]
+) -> None:
+    async def test() -> None:
+        async with client(ServiceSettings(bounds=Bounds(context=40))) as to:
+            refused = await post(to, *messages)
+            assert (refused.status_code, refused.json()["error"]) == (413, "ContextLengthError")
+            assert set(map(str, numbers)) <= set(re.findall(r"\d+", refused.json()["text"]))
+            # Up to the bound it is taken, and the session is as it was.
+            answers(await post(to, opened(), verify(1, [2] * 37)))
+            assert (await post(to, big(40))).status_code == 204
+
+    run(test())
+
+
+CLIENTS = {"1f": "lab", "2g": "phones", "3h": "robots"}
+
+
+class Clients:
+    """Clients of one service, each with its token."""
+
+    def __init__(self, to: httpx.AsyncClient) -> None:
+        self._to = to
+
+    async def post(self, who: str, *messages: bytes) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {who}"}
+        return await self._to.post(
+            "/v1/messages", content=wire.pack_frames(messages), headers=headers
+        )
+
+    async def opened(self, who: str, number: int) -> int:
+        """Open a session and verify in it; returns the status."""
+        name = f"{who} {number}".ljust(16).encode()
+        return (await self.post(who, opened(name), verify(0, [2], name=name))).status_code
+
+    async def still_there(self, who: str, number: int) -> bool:
+        name = f"{who} {number}".ljust(16).encode()
+        return (await self.post(who, verify(0, [2], name=name))).status_code == 200
+
+    async def metric(self, line: str) -> bool:
+        page = await self._to.get("/metrics", headers={"Authorization": "Bearer 1f"})
+        return line in page.text.splitlines()
+
+
+@asynccontextmanager
+async def clients(bounds: Bounds, count: int = 2) -> AsyncIterator[Clients]:
+    chosen = dict(list(CLIENTS.items())[:count])
+    async with client(ServiceSettings(clients=chosen, bounds=bounds)) as to:
+        yield Clients(to)
+
+
+def test_a_client_borrows_what_others_do_not_use_and_never_fills_all_sessions() -> None:
+    async def test() -> None:
+        async with clients(Bounds(sessions=6)) as those:
+            assert [await those.opened("1f", n) for n in range(7)] == [200] * 5 + [503] * 2
+            # The last place was kept for the other one, which then gets its share from the first.
+            assert [await those.opened("2g", n) for n in range(4)] == [200] * 3 + [503]
+            assert [await those.still_there("1f", n) for n in range(5)] == [False] * 2 + [True] * 3
+            assert [await those.opened("1f", n) for n in range(2)] == [503] * 2
+            assert await those.metric('edgecloud_client_sessions{client="lab"} 3.0')
+            assert await those.metric('edgecloud_client_sessions{client="phones"} 3.0')
+
+    run(test())
+
+
+def test_three_clients_that_want_all_have_equal_shares() -> None:
+    async def test() -> None:
+        async with clients(Bounds(sessions=7), 3) as those:
+            for number in range(9):
+                for who in CLIENTS:
+                    await those.opened(who, number)
+            told = [
+                [
+                    n
+                    for n in range(2, 4)
+                    if await those.metric(f'edgecloud_client_sessions{{client="{name}"}} {n}.0')
+                ]
+                for name in CLIENTS.values()
+            ]
+            assert sorted(n for (n,) in told) == [2, 2, 3]
+
+    run(test())
+
+
+def test_memory_is_shared_like_sessions() -> None:
+    async def test() -> None:
+        async with clients(Bounds(memory_bytes=1000)) as those:
+            # 3 tokens and 1 of output stay of each: 32 bytes, and 128 while it verifies.
+            assert [await those.opened("1f", n) for n in range(40)].count(503) > 0
+            full = [await those.opened("2g", n) for n in range(40)]
+            assert full[:12] == [200] * 12
+            taken = [await those.still_there("1f", n) for n in range(40)].count(True)
+            assert 10 <= taken <= 20
+
+    run(test())
+
+
+def test_sessions_of_one_client_are_none_of_anothers() -> None:
+    async def test() -> None:
+        async with clients(Bounds()) as those:
+            assert (await those.post("1f", opened(), verify(1, [2]))).status_code == 200
+            assert (await those.post("2g", verify(2, [3], shared=1))).status_code == 404
+            assert (await those.post("2g", wire.pack(3, "close", NAME))).status_code == 204
+            assert (await those.post("2g", opened(), verify(1, [9]))).status_code == 200
+            ((_, _, told),) = answers(await those.post("1f", verify(2, [3], shared=1)))
+            assert told[1:3] == [1, 4]
+            assert await those.metric(
+                'edgecloud_client_requests_total{client="phones",status="404"} 1.0'
+            )
+            assert await those.metric(
+                'edgecloud_client_tokens_total{client="lab",kind="verified"} 2.0'
+            )
 
     run(test())
 
@@ -188,11 +366,124 @@ def test_an_idle_session_expires() -> None:
     run(test())
 
 
+def test_a_session_closed_while_busy_is_gone_as_soon_as_its_request_ends() -> None:
+    async def test() -> None:
+        async with client(ServiceSettings(bounds=Bounds(idle_s=3600))) as to:
+            asked = [opened(), wire.pack(1, "generate", NAME, 0, [], 40, None)]
+            generation = asyncio.create_task(post(to, *asked))
+            while b"edgecloud_sessions 1.0" not in (await to.get("/metrics")).content:
+                await asyncio.sleep(0)
+            assert (await post(to, wire.pack(2, "close", NAME))).status_code == 204
+            assert (await post(to, verify(3, [2]))).status_code == 404
+            assert answers(await generation)
+            await asyncio.sleep(0.05)
+            assert b"edgecloud_sessions 0.0" in (await to.get("/metrics")).content
+            assert b"edgecloud_session_memory_bytes 0.0" in (await to.get("/metrics")).content
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        msgpack.packb([2.0, 1, "close", NAME]),
+        msgpack.packb([True, 1, "close", NAME]),
+        msgpack.packb([2, True, "close", NAME]),
+        msgpack.packb([2, 1.0, "close", NAME]),
+        msgpack.packb([2, -1, "close", NAME]),
+        wire.pack(1, "close", NAME, None),
+        wire.pack(1, "close", NAME, 0, [1]),
+        wire.pack(1, "open", NAME, *wire.pack_open(PROMPT)[:1], [True, True], b"", [0.0, 1.0, 0]),
+        wire.pack(1, "open", NAME, *wire.pack_open(PROMPT)[:3], [0.0, 1.0, True]),
+        wire.pack(1, "open", NAME, *wire.pack_open(PROMPT)[:3], [0, 1.0, 0]),
+        wire.pack(1, "verify", NAME, False, [], [2], ["exact", 20, 0.3, 1.0], 0, []),
+        wire.pack(1, "verify", NAME, 0, [True], [2], ["exact", 20, 0.3, 1.0], 0, []),
+        wire.pack(1, "verify", NAME, 0, [], [2], ["exact", True, 0.3, 1.0], 0, []),
+        wire.pack(1, "verify", NAME, 0, [], [2], ["exact", 20, 0.3, 1.0], True, []),
+        wire.pack(1, "generate", NAME, 0, [], True, None),
+        wire.pack(1, "generate", NAME, 0, [], 3, True),
+    ],
+)
+def test_numbers_of_another_type_and_fields_too_many_are_refused(message: bytes) -> None:
+    async def test() -> None:
+        async with client() as to:
+            answers(await post(to, opened(), verify(0, [2])))
+            refused = await post(to, message)
+            assert (refused.status_code, refused.json()["error"]) == (400, "WireError")
+
+    run(test())
+
+
+@pytest.mark.parametrize("token", ["sécret", "密码", "a long secret", "secret\udcff"])
+def test_a_token_of_any_characters_is_borne_and_known(token: str) -> None:
+    async def test() -> None:
+        async with client(ServiceSettings(clients={token: "edge"})) as to:
+            told = await to.get("/v1/model", headers={b"Authorization": authorization(token)})
+            assert told.status_code == 200
+            told = await to.get("/v1/model", headers={b"Authorization": b"Bearer s\xe9cret"})
+            assert told.status_code == 401
+
+    run(test())
+
+
+@pytest.mark.parametrize("token", ["two\nlines", "a\ttab", "nul\0", "a\x85b"])
+def test_a_token_that_no_header_can_hold_is_refused_on_both_sides(
+    token: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="EDGECLOUD_TOKEN"):
+        HttpChannel("http://127.0.0.1:1", token=token)
+    with pytest.raises(ConfigError, match="EDGECLOUD_TOKEN"):
+        describe("http://127.0.0.1:1", token=token, timeout_s=1)
+    file = tmp_path / "tokens"
+    file.write_text(f"name {token}", "utf-8")
+    with pytest.raises(ConfigError, match="tokens"):
+        read_token_file(str(file))
+
+
+@pytest.mark.parametrize(
+    ("text", "clients"),
+    [
+        ("secret\n", {"secret": "default"}),
+        ("\ufeffa long secret\r\n\r\n", {"a long secret": "default"}),
+        ("# who may ask\nlab 1f\n\n  phones\t2g \n", {"1f": "lab", "2g": "phones"}),
+        ("lab 1f", {"1f": "lab", "lab 1f": "lab"}),
+    ],
+)
+def test_a_token_file_names_clients_or_holds_one_token(
+    text: str, clients: dict[str, str], tmp_path: Path
+) -> None:
+    file = tmp_path / "tokens"
+    file.write_text(text, "utf-8")
+    assert read_token_file(str(file)) == clients
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "empty"),
+        ("# nobody\n# at all\n", "empty"),
+        ("lab 1f\nalone", "line 2: a client's name"),
+        ("lab 1f\nlab 2g", "line 2: that name or token"),
+        ("lab 1f\nphones 1f", "line 2: that name or token"),
+        ('lab 1f\n"quoted" 2g', "line 2: a client's name"),
+    ],
+)
+def test_a_token_file_that_is_not_clear_is_refused_without_telling_a_token(
+    text: str, says: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "tokens"
+    file.write_text(text, "utf-8")
+    with pytest.raises(ConfigError, match=says) as refused:
+        read_token_file(str(file))
+    assert "1f" not in str(refused.value).replace(str(tmp_path), "")
+    assert "\n" not in str(refused.value)
+
+
 @pytest.mark.parametrize("path", ["/v1/messages", "/v1/model", "/metrics"])
 @pytest.mark.parametrize("borne", ["", "Bearer ", "Bearer wrong", "secret", "Bearer sécret"])
 def test_without_the_token_nothing_is_told(path: str, borne: str) -> None:
     async def test() -> None:
-        async with client(ServiceSettings(token="secret")) as to:
+        async with client(ServiceSettings(clients={"secret": "edge"})) as to:
             headers = {"Authorization": borne.encode()}
             method = "POST" if path == "/v1/messages" else "GET"
             refused = await to.request(method, path, headers=headers)

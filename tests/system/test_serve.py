@@ -5,15 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 
@@ -24,7 +28,7 @@ from edgecloud.cloud.remote import RemoteCloud
 from edgecloud.commands.serve import add
 from edgecloud.config import resolve
 from edgecloud.contracts import Acceptance, Prompt, StopLimits
-from edgecloud.errors import CloudUnavailable, EdgeCloudError, ModelError
+from edgecloud.errors import CloudUnavailable, ConfigError, EdgeCloudError, ModelError
 from edgecloud.hardware.captioner import Captioner
 from edgecloud.hardware.edge_process import CaptionRequest
 from edgecloud.harness.arm import load_corpus
@@ -32,9 +36,12 @@ from edgecloud.models.loading import load
 from edgecloud.models.reference import CLOUD_CHECKPOINT, EDGE_CHECKPOINT
 
 pytest.importorskip("uvicorn", reason="the extra serve is not installed")
+from edgecloud.cloud.service import ServiceSettings
+from edgecloud.cloud.serving import Listening, check
 
 ROOT = Path(__file__).parents[2]
 WAIT_S = 60
+DRAIN_S = 1
 PROMPT = Prompt((5, 6, 7, 8))
 EXACT = Acceptance("exact")
 SECRET = "a long secret"
@@ -42,8 +49,15 @@ FEATURES = np.linspace(0, 1, 128 * 40, dtype=np.float16).reshape(128, 40)
 
 
 @contextmanager
-def served(*options: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A service with the embedded cloud: its process and address."""
+def served(
+    *options: str, files: int | None = None, **environment: str
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A service with the embedded cloud: its process and address. It may open so many ``files``."""
+
+    def limited() -> None:
+        if files is not None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+
     process = subprocess.Popen(
         [sys.executable, "-m", "edgecloud", "serve", "--port", "0", *options],
         cwd=ROOT,
@@ -51,6 +65,7 @@ def served(*options: str, **environment: str) -> Iterator[tuple[subprocess.Popen
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=limited,
     )
     giving_up = threading.Timer(5 * WAIT_S, process.kill)
     giving_up.start()
@@ -114,7 +129,7 @@ def test_over_tls_with_a_token_until_it_is_told_to_end(
         assert process.returncode == -signal.SIGTERM
         with pytest.raises(CloudUnavailable, match="no cloud answers"):
             describe(url, token=SECRET, timeout_s=WAIT_S)
-    check(log)
+    check_log(log)
 
 
 def drained(process: subprocess.Popen[str], cloud: RemoteCloud) -> None:
@@ -127,7 +142,7 @@ def drained(process: subprocess.Popen[str], cloud: RemoteCloud) -> None:
     assert sum(len(chunk.tokens) for chunk in (first, *rest)) > 1
 
 
-def check(log: str) -> None:
+def check_log(log: str) -> None:
     """Lines of JSON with foreseen facts only: no captions, no features, no token."""
     lines = [json.loads(line) for line in log.splitlines()]
     told = [line for line in lines if line["event"] == "request"]
@@ -149,19 +164,134 @@ def check(log: str) -> None:
         (["--tls-cert", "absent.pem", "--tls-key", "absent.pem"], "is no file"),
         (["--token-file", "absent"], "cannot be read"),
         (["--model", "absent"], "absent"),
-        (["--host", "203.0.113.1", "--token-file", __file__], "cannot listen"),
+        (["--host", "203.0.113.1", "--token-file", "TOKEN"], "cannot listen"),
+        (["--host", "a" * 80 + ".example", "--token-file", "TOKEN"], "cannot listen"),
+        (["--host", "nul\0", "--token-file", "TOKEN"], "cannot listen"),
+        (["--token-file", __file__], "line 1: a client's name"),
+        (["--tls-cert", "TOKEN", "--tls-key", "TOKEN"], "cannot be used"),
+        (["--max-context", "5000"], "4096 tokens"),
     ],
 )
 def test_what_would_be_open_or_broken_is_refused_with_the_reason(
-    options: list[str], says: str, monkeypatch: pytest.MonkeyPatch
+    options: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("EDGECLOUD_TOKEN", raising=False)
+    (tmp_path / "token").write_text(SECRET)
+    options = [str(tmp_path / "token") if option == "TOKEN" else option for option in options]
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
-    parser = argparse.ArgumentParser()
-    add(parser.add_subparsers())
-    parsed = parser.parse_args(["serve", "--port", "0", *options])
-    with pytest.raises(EdgeCloudError, match=says):
+    parsed = parser().parse_args(["serve", "--port", "0", *options])
+    with pytest.raises(EdgeCloudError, match=says) as refused:
         parsed.command(parsed)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("files", [("cert", "other"), ("key", "key"), ("cert", "locked")])
+def test_a_certificate_and_a_key_that_do_not_serve_are_refused_in_one_line(
+    files: tuple[str, str], certificate: tuple[str, str], tmp_path: Path
+) -> None:
+    made = dict(zip(("cert", "key"), certificate, strict=True))
+    for name, options in (
+        ("other", ["-out"]),
+        ("locked", ["-aes256", "-passout", "pass:x", "-out"]),
+    ):
+        made[name] = str(tmp_path / name)
+        command = ["openssl", "genrsa", *options, made[name], "2048"]
+        subprocess.run(command, check=True, capture_output=True)
+    cert, key = (made[name] for name in files)
+    with pytest.raises(ConfigError, match="cannot be used") as refused:
+        check(Listening(tls_cert=cert, tls_key=key), ServiceSettings())
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *[("--port", value) for value in ("99999", "65536", "-1", "x", "1.5")],
+        *[("--batch-window-ms", value) for value in ("nan", "-5", "inf", "-inf", "x")],
+        *[("--max-memory-gb", value) for value in ("nan", "0", "-1", "inf", "1e300")],
+        *[("--drain-s", value) for value in ("nan", "0", "1e300")],
+        *[("--max-context", value) for value in ("0", "-1", "1.5", "nan")],
+        *[("--max-connections", value) for value in ("0", "9" * 5000)],
+        ("--head-s", "0"),
+    ],
+)
+def test_numbers_that_cannot_be_used_are_refused_in_one_line(
+    option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parser().parse_args(["serve", f"{option}={value}"])
+    assert f"argument {option}: " in capsys.readouterr().err.splitlines()[-1]
+
+
+def parser() -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser()
+    add(found.add_subparsers())
+    return found
+
+
+def head(address: tuple[str, int], sent: bytes) -> socket.socket:
+    connection = socket.create_connection(address, timeout=WAIT_S)
+    connection.sendall(sent)
+    return connection
+
+
+def closed(connection: socket.socket) -> bool:
+    """Whether the other side has ended a connection; waits for it."""
+    try:
+        return connection.recv(1 << 16) == b"" or closed(connection)
+    except ConnectionResetError:
+        return True
+
+
+def test_four_hundred_silent_connections_harm_nobody_and_are_ended() -> None:
+    """With few files at hand, so that all of them would be used up."""
+    with served("--head-s", "2", "--drain-s", str(DRAIN_S), files=160) as (process, url):
+        address = ("127.0.0.1", int(url.rpartition(":")[2]))
+        with ExitStack() as stack:
+            kept = stack.enter_context(httpx.Client(base_url=url, timeout=WAIT_S))
+            assert kept.get("/healthz").status_code == 200
+            starts = [b"", b"POST /v1/mess", b"GET / HTTP/1.1\r\nHost: x\r\n", b"\x16\x03\x01"]
+            silent = [
+                stack.enter_context(head(address, starts[number % len(starts)]))
+                for number in range(400)
+            ]
+            began = time.monotonic()
+            for _ in range(5):
+                assert httpx.get(f"{url}/healthz", timeout=WAIT_S).status_code == 200
+            with closing(HttpChannel(url)) as channel:
+                cloud = RemoteCloud(channel, deadline_s=WAIT_S)
+                assert cloud.open(PROMPT).verify([], [1234], EXACT).ranks
+            assert time.monotonic() - began < WAIT_S / 2
+            # A header now and then does not keep one open.
+            slow = stack.enter_context(head(address, b"GET / HTTP/1.1\r\n"))
+            with suppress(OSError):
+                for number in range(50):
+                    slow.sendall(b"X-%d: 1\r\n" % number)
+                    time.sleep(0.1)
+                pytest.fail("it was not closed")
+            assert all(map(closed, silent))
+            # The head of an answered request has its deadline, too.
+            again = stack.enter_context(head(address, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"))
+            assert again.recv(1 << 16).startswith(b"HTTP/1.1 200")
+            again.sendall(b"GET /hea")
+            assert closed(again)
+            # It ends within --drain-s, whatever is under way: a body that does not end, a text.
+            begun = b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\nx"
+            stack.enter_context(head(address, begun))
+            stack.enter_context(head(address, b""))
+            channel = stack.enter_context(closing(HttpChannel(url)))
+            next(
+                RemoteCloud(channel, deadline_s=WAIT_S).open(PROMPT).generate([], StopLimits(4000))
+            )
+            began = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            process.wait(WAIT_S)
+            # The rest is what a busy machine needs to notice.
+            assert time.monotonic() - began < DRAIN_S + 1
+        assert process.returncode in (-signal.SIGTERM, 128 + signal.SIGTERM)
+        _, log = process.communicate(timeout=WAIT_S)
+    assert len(log.splitlines()) < 100
+    assert "out of system resource" not in log
 
 
 def local_texts(count: int) -> list[str]:
