@@ -175,7 +175,7 @@ class Group:
         """An arm's column with its run's name; ``–`` for none."""
         if arm is None:
             return "–"
-        run = self.arms[arm]["run"].get("settings", {}).get("output_name")
+        run = (self.arms[arm]["run"].get("settings") or {}).get("output_name")
         return arm if run is None or "(" in arm else f"{arm} ({run})"
 
     def clocks(self) -> dict[str, list[str]]:
@@ -265,7 +265,7 @@ def _arms(results: Sequence[Result]) -> dict[str, Result]:
     labels = list(kinds)
     for marks in (
         [clock_name(result) for result in results],
-        [str(result["run"].get("settings", {}).get("output_name")) for result in results],
+        [str((result["run"].get("settings") or {}).get("output_name")) for result in results],
         [str(number) for number in range(1, len(results) + 1)],
     ):
         told: dict[str, set[str]] = {}

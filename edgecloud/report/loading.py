@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgecloud.errors import DataError
 from edgecloud.measure.results import SCHEMA
+from edgecloud.report.shape import check_shape
+from edgecloud.textfiles import parse_json, read_text
 
-__all__ = ["load_results", "select_this_run"]
+__all__ = ["load_results", "result_files", "select_this_run"]
 
 Result = dict[str, Any]
 
@@ -19,17 +20,33 @@ def load_results(paths: Iterable[str | Path]) -> list[Result]:
     """The results in these files; a folder stands for every ``*.json`` in it.
 
     Raises:
-        DataError: a path does not exist, cannot be read, or is no result of this version.
+        DataError: there are none, or some cannot be read or are no results of this version; a line for
+            each of those.
     """
-    files: list[Path] = []
-    for path in map(Path, paths):
-        if path.is_dir():
-            files += sorted(path.glob("*.json"))
-        else:
-            files.append(path)
+    files = result_files(paths)
     if not files:
         raise DataError("there are no result files; run the experiments first: pytest bench")
-    return [_load(path) for path in files]
+    results: list[Result] = []
+    problems: list[str] = []
+    for file in files:
+        try:
+            results.append(_load(file))
+        except DataError as error:
+            problems.append(" ".join(str(error).split()))
+    if problems:
+        raise DataError("\n".join(problems))
+    return results
+
+
+def result_files(paths: Iterable[str | Path]) -> list[Path]:
+    """The files that paths stand for: a folder for its ``*.json``, anything else for itself."""
+    files: list[Path] = []
+    for path in map(Path, paths):
+        try:
+            files += sorted(path.glob("*.json")) if path.is_dir() else [path]
+        except (OSError, ValueError):  # no right to look, or no path at all: reading it says so
+            files.append(path)
+    return files
 
 
 def select_this_run(results: Sequence[Result], run_id: str) -> list[Result]:
@@ -45,12 +62,12 @@ def select_this_run(results: Sequence[Result], run_id: str) -> list[Result]:
 
 
 def _load(path: Path) -> Result:
+    text = read_text(path, what="result file", error=DataError)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"result file {path}: {error.strerror or error}") from error
+        content = parse_json(text, finite=True)
     except ValueError as error:
         raise DataError(f"result file {path} is not JSON: {error}") from error
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise DataError(f"{path} is not a result file of this version ({SCHEMA})")
+    check_shape(content, path)
     return content

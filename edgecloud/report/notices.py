@@ -125,7 +125,7 @@ def _completed(result: Result) -> set[str]:
 
 
 def _interleaved(result: Result) -> bool:
-    return bool(result["run"].get("settings", {}).get("interleave"))
+    return bool((result["run"].get("settings") or {}).get("interleave"))
 
 
 def _within(result: Result, texts: Texts) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from edgecloud.errors import JournalError
 from edgecloud.measure import journal
-from edgecloud.report.loading import load_results
+from edgecloud.report.loading import load_results, result_files
 
 __all__ = ["Source", "load_sources"]
 
@@ -36,9 +36,7 @@ def load_sources(paths: Iterable[str | Path], *, journals: Path | None = None) -
     Raises:
         DataError: a result is missing or broken. A missing journal is no error.
     """
-    files: list[Path] = []
-    for path in map(Path, paths):
-        files += sorted(path.glob("*.json")) if path.is_dir() else [path]
+    files = result_files(paths)
     results = load_results(files)  # refuses an empty list, saying what to do
     return [_source(file, result, journals) for file, result in zip(files, results, strict=True)]
 

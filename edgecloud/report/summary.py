@@ -195,7 +195,7 @@ def identical(group: Group, arm: str, other: str) -> int | None:
 
 def _captions(result: Result) -> dict[str, Any]:
     return {
-        entry["file_id"]: entry["generated_text"]
+        entry["file_id"]: entry.get("generated_text")
         for entry in result["detailed_results"]
         if entry["status"] == "ok"
     }

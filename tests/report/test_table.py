@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from edgecloud.cli import main
 from edgecloud.errors import DataError
 from edgecloud.measure.results import build_result
 from edgecloud.report.table import load_results, select_this_run, side_by_side
@@ -121,3 +122,60 @@ def test_only_results_of_this_run_are_taken() -> None:
     assert select_this_run(some, "new") == [some[1]]
     with pytest.raises(DataError, match="none of 2 results"):
         select_this_run(some, "other")
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ('{"schema": "edgecloud-result/1"}', "experiment_config is missing"),
+        ("[" * 3000 + "]" * 3000, "nested more than 100 deep"),
+        ('{"schema": "edgecloud-result/1", "metrics": NaN}', "NaN"),
+        ('{"schema": "edgecloud-result/1", "metrics": 1e999}', "1e999"),
+    ],
+)
+def test_what_cannot_be_read_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, message: str
+) -> None:
+    (tmp_path / "good.json").write_text(json.dumps(result("edge")), encoding="utf-8")
+    (tmp_path / "bad.json").write_text(content, encoding="utf-8")
+    (tmp_path / "worse.json").write_text("{", encoding="utf-8")
+    for command in (["table"], ["report", "--format", "csv"]):
+        files = [str(tmp_path / f"{name}.json") for name in ("good", "bad", "worse")]
+        assert main([*command, *files]) == 2
+        lines = capsys.readouterr().err.strip().splitlines()
+        assert len(lines) == 2
+        assert "bad.json" in lines[0]
+        assert message in lines[0]
+        assert "worse.json" in lines[1]
+
+
+@pytest.mark.parametrize(
+    "path, value, field",
+    [
+        (("experiment_config", "language"), "klingon", "language 'klingon' is not one of chinese"),
+        (("experiment_config", "clock"), "sundial", "clock"),
+        (("experiment_config", "prompt_type"), None, "prompt_type is not text"),
+        (("metrics", "rouge_l"), "good", "rouge_l is not a number"),
+        (("metrics", "defects"), [], "defects is not an object"),
+        (("metrics", "cost_metrics", "bytes_up_mean"), [1], "bytes_up_mean"),
+        (("detailed_results", 0, "latency_metrics", "total_time"), 1e300, "total_time"),
+        (("detailed_results", 0, "latency_metrics", "ttft"), -1, "ttft is negative"),
+        (("detailed_results", 0, "tokens"), ["a"], "tokens is not a list"),
+        (("detailed_results", 0, "file_id"), "s001", "comes twice"),
+        (("models", "edge"), "mini", "edge is not an object"),
+        (("run",), None, "run is not an object"),
+        (("quality_floors",), {}, "status is missing"),
+    ],
+)
+def test_a_broken_field_is_named_with_its_file(
+    tmp_path: Path, path: tuple[Any, ...], value: Any, field: str
+) -> None:
+    broken = result("edge")
+    at = broken
+    for key in path[:-1]:
+        at = at[key]
+    at[path[-1]] = value
+    (tmp_path / "x.json").write_text(json.dumps(broken), encoding="utf-8")
+    with pytest.raises(DataError, match=r"x\.json") as failure:
+        load_results([tmp_path / "x.json"])
+    assert field in str(failure.value)
