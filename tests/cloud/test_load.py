@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import closing
 from dataclasses import replace
+from threading import Timer
 
 import httpx
 import pytest
 
 from bench.replay import Caption, record, replay
+from edgecloud.cloud.client import HttpChannel
 from edgecloud.cloud.local import LocalCloud
+from edgecloud.cloud.remote import RemoteCloud
 from edgecloud.contracts import Acceptance, Model, Prompt, StopLimits
 from edgecloud.decoding.speculative import Speculation
 from edgecloud.decoding.stopping import Stopping
 from edgecloud.models.scripted import ScriptedModel, hashed
+from tests.properties.loop import PROMPT, Case, run_speculative
 
 pytest.importorskip("uvicorn", reason="the extra serve is not installed")
 from edgecloud.cloud.registry import Bounds
@@ -81,6 +87,47 @@ def test_another_choice_is_a_tie_only_where_one_was_recorded(recorded: list[Capt
     )
     assert all(found_tied.tied)
     assert not any(tie for caption in recorded for tie in caption.tied)
+
+
+def test_an_edge_over_the_context_goes_on_alone_and_asks_once() -> None:
+    case = Case(settings=Speculation(gate="always", acceptance=Acceptance("exact")))
+    bounds = Bounds(context=PROMPT.length + 1)
+    service_cloud = LocalCloud(case.cloud().model, case.stopping)
+    with (
+        running(service_cloud, ServiceSettings(bounds=bounds)) as url,
+        closing(HttpChannel(url)) as channel,
+    ):
+        cloud = RemoteCloud(channel, deadline_s=30)
+        for _ in range(4):
+            found = run_speculative(case, case.edge(), cloud)
+            (lost,) = found.trace.of("degrade")
+            assert f"this cloud takes {bounds.context}" in lost.data["reason"]
+            assert found.tokens
+        page = httpx.get(f"{url}/metrics", trust_env=False).text
+    assert 'edgecloud_requests_total{op="verify",status="413"} 4.0' in page
+
+
+def test_an_edge_without_room_asks_again_when_it_was_told_to() -> None:
+    bounds = Bounds(sessions=1)
+    with (
+        running(cloud(), ServiceSettings(bounds=bounds)) as url,
+        closing(HttpChannel(url)) as first,
+        closing(HttpChannel(url)) as second,
+    ):
+        exact = Acceptance("exact")
+        holder = RemoteCloud(first, deadline_s=30).open(Prompt((7, 1)))
+        holder.verify([], [2], exact)
+
+        def leave() -> None:
+            holder.close()
+            first.close()
+
+        timer = Timer(0.3, leave)
+        timer.start()
+        began = time.monotonic()
+        assert RemoteCloud(second, deadline_s=30).open(Prompt((7, 1))).verify([], [2], exact).ranks
+        assert time.monotonic() - began >= 1
+        timer.join()
 
 
 def test_refused_and_lost_answers_are_seen(recorded: list[Caption]) -> None:

@@ -43,6 +43,7 @@ NAME = b"a session's name"
 WAIT_S = 300
 HOSTILE = 400 if os.environ.get("EDGECLOUD_HOSTILE") == "full" else 20
 """Times 50 requests that hypothesis makes up; all of them with ``tox -e hostile``."""
+BEYOND = 5000 if HOSTILE == 400 else 400
 Result = TypeVar("Result")
 
 
@@ -572,11 +573,14 @@ def first_frame(body: bytes) -> bytes:
     return body[: 4 + int.from_bytes(body[:4], "little")]
 
 
-async def survives(bodies: Iterable[bytes]) -> int:
+ROOMY = Bounds(sessions=8, idle_s=3600)
+
+
+async def survives(bodies: Iterable[bytes], bounds: Bounds = ROOMY) -> int:
     """Every body that is not well-formed is refused with a 4xx; two sessions beside them are not
     disturbed. Returns how many were refused."""
     refused = 0
-    async with client(ServiceSettings(bounds=Bounds(sessions=8, idle_s=3600))) as to:
+    async with client(ServiceSettings(bounds=bounds)) as to:
         bystander, quiet = b"a bystander here", b"another, quiet 1"
         answers(await post(to, opened(), verify(0, [2, 3])))
         answers(await post(to, opened(bystander), verify(7, [2, 3], name=bystander)))
@@ -637,6 +641,52 @@ def test_ten_thousand_spoilt_requests_are_refused_and_harm_nobody() -> None:
                 yield body
 
     assert run(survives(spoilt_ones())) == 10_000
+
+
+HUGE = (1 << 31) - 1
+TIGHT = Bounds(sessions=8, memory_bytes=8000, idle_s=3600, context=64)
+"""Little more than what eight sessions take that are as long as they may be."""
+
+
+def at_the_bounds(random: Random, seq: int) -> bytes:
+    """A well-formed request whose numbers are small, at the bounds of :data:`TIGHT`, or far beyond them."""
+    name = random.choice([NAME, *(f"session {n}".ljust(16).encode() for n in range(8))])
+
+    def count() -> int:
+        return random.choice([0, 1, 2, 3, 30, 58, 60, 61, 62, 64, 65, 300, 20_000, HUGE])
+
+    def tokens() -> list[int]:
+        token = random.choice([0, 2, 3, VOCAB - 1, VOCAB, HUGE])
+        return [token] * min(20_000, random.choice([0, 0, 1, 3, count()]))
+
+    acceptance = [random.choice(["exact", "rank", "bounded", "rejection"]), 20, 0.3, math.inf]
+    more = min(4096, count())
+    asked = random.choice(
+        [
+            ("open", *wire.pack_open(Prompt(tuple(tokens()) or (7,)))),
+            ("open", *wire.pack_open(PROMPT)),
+            (
+                "verify",
+                random.choice([0, count()]),
+                tokens(),
+                tokens() or [2],
+                acceptance,
+                more,
+                [],
+            ),
+            ("generate", random.choice([0, count()]), tokens(), count(), None),
+            ("close",),
+        ]
+    )
+    return wire.pack_frames([wire.pack(seq, asked[0], name, *asked[1:])])
+
+
+def test_requests_at_and_beyond_the_bounds_are_answered_or_refused_and_harm_nobody() -> None:
+    random = Random(7)
+    bodies = [at_the_bounds(random, seq) for seq in range(1, BEYOND + 1)]
+    assert all(well_formed(body, REQUESTS) for body in bodies)
+    refused = run(survives(bodies, TIGHT))
+    assert 0.2 * BEYOND < refused < 0.9 * BEYOND
 
 
 def test_the_page_of_the_model_says_what_speaks_here() -> None:
