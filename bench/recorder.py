@@ -98,7 +98,7 @@ class Recorder:
             )
             path = write_result(Path(self.config.output_dir) / "results" / f"{name}.json", result)
         self.written.append(path)
-        self.warned += [f"{path.stem}: {note}" for note in outcome.setup.get("notes", ())]
+        self.warned.extend(f"{path.stem}: {note}" for note in outcome.setup.get("notes", ()))
         over = result["metrics"]["latency_metrics"]["memory_over_cap_total"]
         if over:
             self.warned.append(
