@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,8 @@ import pytest
 from edgecloud.config import Config, resolve
 from edgecloud.datasets.corpus import load_corpus
 from edgecloud.errors import CheckpointError, EdgeCloudError, OutputError
+from edgecloud.hardware.edge_process import Mode
+from edgecloud.harness.checking import check_models
 from edgecloud.models.hub import locate
 from edgecloud.options import OPTIONS
 
@@ -44,14 +46,19 @@ def check_plugins(config: pytest.Config) -> None:
         raise pytest.UsageError("bench has nothing to do under --benchmark-disable")
 
 
-def check_run(config: Config, modes: Iterable[str]) -> None:
+def check_run(config: Config, modes: Sequence[Mode]) -> None:
     """Data, models and output of a run. Raises ``pytest.UsageError``."""
     try:
-        load_corpus(config)
+        corpus, _ = load_corpus(config)
         for side in dict.fromkeys(side for mode in modes for side in _SIDES[mode]):
             _check_model(side, getattr(config, f"{side}_model"))
         for folder in ("results", "journals"):
             _check_writable(Path(config.output_dir) / folder, "--output-dir")
+        check_models(
+            [(mode, config) for mode in modes],
+            samples=corpus[: config.max_samples][config.shard_slice],
+            together=config.interleave,
+        )
     except EdgeCloudError as error:
         raise pytest.UsageError(str(error)) from None
 

@@ -187,7 +187,7 @@ def _on_model(
     together = cast("ExtendMany", extend_many)  # every session of this cloud is an AudioLM
     return service(
         cloud,
-        loaded.facts,
+        {**loaded.facts, "chat_template": loaded.processor.chat_template},
         settings,
         extend_many=together,
         prefill_beside=settings.max_batch > 1,
@@ -227,7 +227,7 @@ def on_vllm(name: str, path: str, vllm: VllmSettings, settings: ServiceSettings)
     hears = "recordings" if vllm.recordings else "nothing"
     return service(
         cloud,
-        {**facts, "hears": hears, "draws": False},
+        {**facts, "chat_template": processor.chat_template, "hears": hears, "draws": False},
         settings,
         runner=Threads(cloud.healthy, cloud.close),
     )

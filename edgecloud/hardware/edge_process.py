@@ -7,7 +7,6 @@ it. The harness sends it a :class:`CaptionRequest` and gets a :class:`Captioned`
 from __future__ import annotations
 
 import os
-import sys
 import time
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from edgecloud.config import Config
 from edgecloud.contracts import Origin, StopReason
 from edgecloud.errors import CloudError, ConfigError, DataError, ModelError, OutOfMemoryError
-from edgecloud.hardware.limits import BYTES_PER_GB, apply_in_child, apply_torch_threads
+from edgecloud.hardware.limits import apply_in_child, apply_torch_threads
 
 if TYPE_CHECKING:
     from edgecloud.models.edge import LoadedEdge
@@ -107,7 +106,7 @@ def main(control: Connection, cloud: Connection | None, setup: EdgeSetup) -> Non
         processor = Processor(Checkpoint.open(setup.path))
         facts: dict[str, Any] | None = None
     else:
-        limits["notes"] += _over_cap(setup)
+        _check_cap(setup)
         loaded = load_edge(
             setup.model,
             setup.path,
@@ -152,20 +151,18 @@ def main(control: Connection, cloud: Connection | None, setup: EdgeSetup) -> Non
                 control.send(Failed(type(error).__name__, str(error)))
 
 
-def _over_cap(setup: EdgeSetup) -> list[str]:
-    """A warning, printed too, where the weights alone are more than the cap of memory; else nothing."""
-    from edgecloud.models.audio_lm import pick_dtype
+def _check_cap(setup: EdgeSetup) -> None:
+    """Raises OutOfMemoryError where the weights alone, in their real precision, are over the cap."""
     from edgecloud.models.checkpoint import Checkpoint
-    from edgecloud.models.memory import needed_bytes
+    from edgecloud.models.edge import edge_need
+    from edgecloud.models.memory import check_cap
 
     config = setup.config
-    dtype = pick_dtype(config.edge_dtype, config.edge_device)
-    needed_gb = sum(needed_bytes(Checkpoint.open(setup.path), dtype).values()) / BYTES_PER_GB
-    if config.max_memory_gb == 0 or needed_gb <= config.max_memory_gb:
-        return []
-    note = (
-        f"The edge's weights alone need {needed_gb:.2f} GB, more than the cap of "
-        f"{config.max_memory_gb:g} GB; choose a smaller model or precision."
-    )
-    print(f"edgecloud: {note}", file=sys.stderr)  # noqa: T201 - a warning
-    return [note]
+    if config.max_memory_gb > 0:
+        need = edge_need(
+            Checkpoint.open(setup.path),
+            device=config.edge_device,
+            dtype=config.edge_dtype,
+            quantization=config.edge_quantization,
+        )
+        check_cap(need, config.max_memory_gb)

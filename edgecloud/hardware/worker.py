@@ -90,8 +90,9 @@ class Worker:
             return f"the {self._name} process closed its pipe but still runs"
         if code == -getattr(signal, "SIGKILL", 0):
             return (
-                f"the {self._name} process was killed, most likely for want of memory; raise "
-                "--max-memory-gb or use a smaller model or precision"
+                f"the {self._name} process was killed from outside, most likely because the machine, "
+                "the container or the job ran out of memory; give it more, or use a smaller model or "
+                "precision"
             )
         return f"the {self._name} process died (exit code {code}); its last words are above"
 

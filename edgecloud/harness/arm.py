@@ -199,7 +199,8 @@ class Arm(Started):
         """One for each worker; they load side by side."""
         cores, count = self._config.max_cpu_cores, self._config.workers
         systems = [
-            System(self._mode, self._config, first_core=number * cores) for number in range(count)
+            System(self._mode, self._config, first_core=number * cores, samples=self.samples)
+            for number in range(count)
         ]
         failure: BaseException | None = None
         with ThreadPoolExecutor(count) as pool:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
 from edgecloud.cloud import process as cloud_process
-from edgecloud.cloud.client import describe
 from edgecloud.config import Config
-from edgecloud.errors import ConfigError, ModelError, WorkerError
+from edgecloud.contracts import Sample
+from edgecloud.errors import ConfigError, WorkerError
 from edgecloud.hardware import edge_process
 from edgecloud.hardware.cgroups import CgroupCap
 from edgecloud.hardware.edge_process import (
@@ -27,13 +27,16 @@ from edgecloud.hardware.link import link
 from edgecloud.hardware.profiles import profile
 from edgecloud.hardware.shaping import ShapingProxy
 from edgecloud.hardware.worker import Worker, pipe
+from edgecloud.harness.checking import check_models, known_good, model_of, remote_facts
 from edgecloud.harness.starting import Started
 from edgecloud.models.folder import cache_folder
-from edgecloud.models.hub import locate
-from edgecloud.models.pairing import differences
-from edgecloud.models.reference import CLOUD_CHECKPOINT, EDGE_CHECKPOINT
+from edgecloud.models.pairing import TEMPLATE, check_pair
 
 __all__ = ["System", "cache_dir", "model_of"]
+
+
+_COMPARED = ("shared", "chat_template")
+"""Facts about a model that two are compared by, and that are none of a result."""
 
 
 class System(Started):
@@ -43,9 +46,13 @@ class System(Started):
         EdgeCloudError: a model cannot be loaded, the two do not fit together, a process died.
     """
 
-    def __init__(self, mode: Mode, config: Config, *, first_core: int = 0) -> None:
+    def __init__(
+        self, mode: Mode, config: Config, *, first_core: int = 0, samples: Sequence[Sample] = ()
+    ) -> None:
+        """``samples`` are what it will be asked, where that is known: models are checked by it."""
         super().__init__()
         self._mode = mode
+        self._samples = samples
         self._first_core = first_core
         self._config = config
         self._edge: Worker | None = None
@@ -96,10 +103,11 @@ class System(Started):
         ours = mode == "cloud" or (mode == "spec" and config.cloud_url == "local")
         edge_name, edge_path = model_of(config.edge_model if mode != "cloud" else None, "edge")
         cloud_name, cloud_path = model_of(config.cloud_model if ours else None, "cloud")
+        check_models([(mode, config)], samples=self._samples)
         cloud: Worker | None = None
         theirs = None
         remote = mode != "edge" and config.cloud_url != "local"
-        cloud_facts = _remote_facts(config) if remote else None
+        cloud_facts = remote_facts(config) if remote else None
         if mode != "edge":
             _check_audio(config, cloud_facts or {})
             _check_sampling(config, cloud_facts or {})
@@ -149,7 +157,13 @@ class System(Started):
         edge_facts = self._ready(self._edge)
         if cloud is not None:
             cloud_facts = self._ready(cloud)
-        _check_pair(edge_facts, cloud_facts)
+        if known_good(mode, config):
+            _check_pair(edge_facts, cloud_facts)
+        else:
+            # Chat templates were compared before, by what they make of the requests.
+            _check_pair(
+                _without_template(edge_facts), cloud_facts and _without_template(cloud_facts)
+            )
         self._describe(edge_facts, cloud_facts, cap)
         self.facts["hardware_profile"] = hardware.to_json() if hardware else None
         if between is not None:
@@ -186,8 +200,7 @@ class System(Started):
                 raise
             raise WorkerError(
                 f"the edge went over its memory cap of {self._config.max_memory_gb:g} GB and was "
-                "ended; raise --max-memory-gb, or use a smaller model or precision. The journal "
-                "holds what was done: --resume goes on from there"
+                "ended; raise --max-memory-gb, or use a smaller model or precision"
             ) from error
 
     def _ready(self, worker: Worker) -> dict[str, Any]:
@@ -214,7 +227,7 @@ class System(Started):
         }
         # What was compared is no fact of a result.
         self.facts["models"] = {
-            side: facts and {name: fact for name, fact in facts.items() if name != "shared"}
+            side: facts and {name: fact for name, fact in facts.items() if name not in _COMPARED}
             for side, facts in models.items()
         }
         device = cloud["device"] if cloud and config.cloud_url == "local" else "cpu"
@@ -226,28 +239,11 @@ def _serve_cloud(control: Any, requests: Any, settings: dict[str, Any]) -> None:
     cloud_process.main(control, requests, **settings)
 
 
-def model_of(model: str | None, side: str) -> tuple[str, str]:
-    """``(name, folder)`` of a model, fetched from a hub where it names a repository; the embedded
-    miniature when none is given.
-
-    Raises:
-        CheckpointError: it cannot be had.
-    """
-    if model is None:
-        return f"embedded-{side}", str(EDGE_CHECKPOINT if side == "edge" else CLOUD_CHECKPOINT)
-    found = locate(model)
-    return found.name, found.path
-
-
-def _remote_facts(config: Config) -> dict[str, Any]:
-    """What the service says of its model, with a word on how it is reached.
-
-    Raises:
-        CloudError: it does not answer, or is none.
-    """
-    token = os.environ.get("EDGECLOUD_TOKEN")
-    found = describe(config.cloud_url, token=token, timeout_s=config.start_deadline)
-    return {**found, "transport": "http"}
+def _without_template(facts: dict[str, Any]) -> dict[str, Any]:
+    if "shared" not in facts:
+        return facts
+    shared = {name: part for name, part in facts["shared"].items() if name != TEMPLATE}
+    return {**facts, "shared": shared}
 
 
 def _check_audio(config: Config, cloud: dict[str, Any]) -> None:
@@ -295,18 +291,8 @@ def _check_pair(edge: dict[str, Any], cloud: dict[str, Any] | None) -> None:
     Raises:
         ModelError: they do not; says what differs.
     """
-    if cloud is None:
-        return
-    if "shared" not in cloud:  # a cloud that says no more of itself
-        same = edge["tokenizer_sha256"] == cloud["tokenizer_sha256"]
-        found = [] if same else ["different tokenizers or chat templates"]
-    else:
-        found = differences(edge["shared"], cloud["shared"])
-    if found:
-        raise ModelError(
-            f"edge and cloud do not fit together: {'; '.join(found)}; "
-            "give --edge-model and --cloud-model of one family"
-        )
+    if cloud is not None:
+        check_pair(edge, cloud)
 
 
 def cache_dir() -> str | None:

@@ -44,16 +44,16 @@ def without_former(one: Json, other: Json) -> tuple[dict[str, Any], dict[str, An
     (their former identity by side), which is never compared by itself.
     """
     plain = [{k: v for k, v in block.items() if k != "headers"} for block in (one, other)]
-    models = [block.get("models") for block in (one, other)]
-    if not all(isinstance(found, Mapping) for found in models):
+    mine, theirs = (block.get("models") for block in (one, other))
+    if not isinstance(mine, Mapping) or not isinstance(theirs, Mapping):
         return plain[0], plain[1], []
     sides = []
-    for side in models[0]:
+    for side in mine:
         facts = [
             {"sha256": found.get(side), "headers_sha256": (block.get("headers") or {}).get(side)}
-            for found, block in zip(models, (one, other), strict=True)
+            for found, block in ((mine, one), (theirs, other))
         ]
         if former_alike(facts[0], facts[1]):
             sides.append(side)
-            plain[0]["models"] = {**plain[0]["models"], side: models[1][side]}
+            plain[0]["models"] = {**plain[0]["models"], side: theirs[side]}
     return plain[0], plain[1], sides

@@ -17,7 +17,7 @@ from edgecloud.models.memory import check_memory
 from edgecloud.models.networks import Network
 from edgecloud.models.placing import Placement, placed
 
-__all__ = ["assemble", "on_meta"]
+__all__ = ["assemble", "check_rows", "on_meta"]
 
 Maker = Callable[[dict[str, Any]], Network]
 """Builds a network from the content of a config.json."""
@@ -60,12 +60,7 @@ def assemble(
         OutOfMemoryError: the weights do not fit.
     """
     network = on_meta(checkpoint, make, dtype)
-    rows = network.lm_head.out_features
-    if vocab_size > rows:
-        raise ModelError(
-            f"model {checkpoint.path}: its tokenizer has {vocab_size} entries, "
-            f"its output layer only {rows}"
-        )
+    check_rows(checkpoint, vocab_size, network.lm_head.out_features)
     checkpoint.check(network)
     place = placed(network, device, dtype)
     check_memory(checkpoint, dtype, place)
@@ -73,6 +68,15 @@ def assemble(
     network.tie()
     _fill_buffers(network, place)
     return network.requires_grad_(requires_grad=False).eval(), place
+
+
+def check_rows(checkpoint: Checkpoint, vocab_size: int, rows: int) -> None:
+    """Raises ModelError for a tokenizer with more entries than the output layer has ``rows``."""
+    if vocab_size > rows:
+        raise ModelError(
+            f"model {checkpoint.path}: its tokenizer has {vocab_size} entries, "
+            f"its output layer only {rows}"
+        )
 
 
 def _fill_buffers(network: nn.Module, place: Placement) -> None:

@@ -24,7 +24,7 @@ from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import (
 
 from edgecloud.contracts import Prompt
 from edgecloud.errors import ModelError
-from edgecloud.models.assembly import assemble
+from edgecloud.models.assembly import assemble, on_meta
 from edgecloud.models.cached import CachedModel, most_set_aside
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.checks import check_prompt, check_started, check_vocabulary
@@ -34,7 +34,14 @@ from edgecloud.models.networks import AudioNetwork, Network, TextNetwork, place_
 from edgecloud.models.placing import AUTO_MAP
 from edgecloud.models.stages import decoder_of
 
-__all__ = ["AudioLM", "Thinker", "extend_many", "pick_device", "pick_dtype"]
+__all__ = [
+    "AudioLM",
+    "Thinker",
+    "described_network",
+    "extend_many",
+    "pick_device",
+    "pick_dtype",
+]
 
 
 class Thinker(Network):
@@ -78,6 +85,15 @@ _MAKERS: dict[str, Callable[[dict[str, Any]], Network]] = {
     "qwen2": TextNetwork,
 }
 """The network of each family, from the content of its config.json."""
+
+
+def described_network(checkpoint: Checkpoint, dtype: torch.dtype) -> Network:
+    """The network that a checkpoint's config.json describes, without memory or weights.
+
+    Raises:
+        CheckpointError: it describes none.
+    """
+    return on_meta(checkpoint, _MAKERS[checkpoint.family.model_type], dtype)
 
 
 class AudioLM(CachedModel[KVCache]):

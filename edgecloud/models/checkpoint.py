@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from edgecloud.errors import CheckpointError
 from edgecloud.models.families import Family
-from edgecloud.models.folder import family_of, needed_shards, read_json
+from edgecloud.models.folder import QUANTISED_KEY, family_of, needed_shards, read_json
 from edgecloud.models.identity import (
     file_sha256,
     former_identity,
@@ -51,6 +51,12 @@ class Checkpoint:
     shards: tuple[Path, ...]
     family: Family
     """By the ``model_type`` of its config.json."""
+
+    @property
+    def quantised(self) -> dict[str, Any] | None:
+        """What config.json says of the quantisation that ``edgecloud quantize`` made; None: none."""
+        found = self.config.get(QUANTISED_KEY)
+        return found if isinstance(found, dict) else None
 
     @classmethod
     def open(cls, path: str | Path) -> Checkpoint:

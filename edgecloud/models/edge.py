@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from edgecloud.contracts import Model
-from edgecloud.errors import ConfigError
+from edgecloud.errors import CheckpointError, ConfigError, ModelError
+from edgecloud.models.audio_lm import pick_device, pick_dtype
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.loading import load
+from edgecloud.models.memory import Need, needed_bytes, precision_name
 from edgecloud.models.processor import Processor
 from edgecloud.models.verifying import verify_weights
 
-__all__ = ["LoadedEdge", "load_edge"]
+__all__ = ["LoadedEdge", "check_precision", "edge_need", "load_edge", "quantisable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +40,10 @@ def load_edge(
         EdgeCloudError: what :func:`edgecloud.models.loading.load` and
             :func:`edgecloud.models.quantised.loading.load_quantised` raise.
     """
-    if quantization != "none" and dtype != "auto":
-        raise ConfigError(
-            f"--edge-quantization {quantization} decides the precision; leave out --edge-dtype"
-        )
-    if quantization in ("none", "bf16"):
+    bits = check_precision(
+        Checkpoint.open(path), device=device, dtype=dtype, quantization=quantization
+    )
+    if bits is None:
         loaded = load(
             name,
             path,
@@ -50,10 +52,6 @@ def load_edge(
             verify=verify,
         )
         return LoadedEdge(loaded.model, loaded.processor, loaded.facts)
-    if device not in ("auto", "cpu"):
-        raise ConfigError(
-            f"--edge-quantization {quantization} runs on a CPU; give --edge-device cpu"
-        )
     # Not above: OpenVINO is an extra.
     from edgecloud.models.quantised.loading import load_quantised
 
@@ -61,7 +59,7 @@ def load_edge(
     if verify:
         verify_weights(checkpoint)
     processor = Processor(checkpoint)
-    model = load_quantised(checkpoint, bits=int(quantization[3:]), vocab_size=processor.vocab_size)
+    model = load_quantised(checkpoint, bits=bits, vocab_size=processor.vocab_size)
     facts = {
         "name": name,
         "family": checkpoint.family.model_type,
@@ -75,3 +73,93 @@ def load_edge(
         "vocab_size": processor.vocab_size,
     }
     return LoadedEdge(model, processor, facts)
+
+
+def check_precision(
+    checkpoint: Checkpoint, *, device: str, dtype: str, quantization: str
+) -> int | None:
+    """Whether the checkpoint can be run in the precision asked for; no weight is read.
+
+    Returns the bits of a quantised edge; None: torch runs it.
+
+    Raises:
+        ConfigError: ``quantization`` and ``device`` or ``dtype`` exclude each other.
+        CheckpointError: the checkpoint holds quantised weights and other ones are asked for, or is of a
+            family or layout that cannot be quantised.
+        ModelError: its layers cannot be quantised.
+    """
+    if quantization != "none" and dtype != "auto":
+        raise ConfigError(
+            f"--edge-quantization {quantization} decides the precision; leave out --edge-dtype"
+        )
+    bits = int(quantization[3:]) if quantization.startswith("int") else None
+    held = (checkpoint.quantised or {}).get("bits")
+    if checkpoint.quantised is not None and held != bits:
+        raise CheckpointError(
+            f"model {checkpoint.path} holds int{held} weights; give --edge-quantization int{held}, or "
+            "the checkpoint it was made of"
+        )
+    if bits is None:
+        return None
+    if device not in ("auto", "cpu"):
+        raise ConfigError(
+            f"--edge-quantization {quantization} runs on a CPU; give --edge-device cpu"
+        )
+    # Not above: it imports the families' configurations.
+    from edgecloud.models.quantised.shapes import AudioShape, TextShape, thinker_config
+
+    config = thinker_config(checkpoint)
+    TextShape.of(config)
+    AudioShape.of(config)
+    return bits
+
+
+def edge_need(
+    checkpoint: Checkpoint,
+    *,
+    device: str,
+    dtype: str,
+    quantization: str,
+    place: Callable[[str], str] | None = None,
+    copies: int = 1,
+) -> Need:
+    """What the edge's weights take in their real precision, from headers alone.
+
+    Raises:
+        ConfigError, CheckpointError, ModelError: as for :func:`check_precision`.
+    """
+    bits = check_precision(checkpoint, device=device, dtype=dtype, quantization=quantization)
+    if bits is not None:
+        from edgecloud.models.quantised.convert import quantised_bytes
+
+        by_device = {"cpu": quantised_bytes(checkpoint, bits)}
+        return Need(
+            side="edge",
+            precision=f"int{bits}",
+            by_device=by_device,
+            copies=copies,
+            ways=_ways(checkpoint, "int4") if bits == 8 else (),
+        )
+    where = pick_device(device)
+    kind = pick_dtype("bfloat16" if quantization == "bf16" else dtype, where)
+    needed = needed_bytes(checkpoint, kind, place or (lambda _: where))
+    return Need(
+        side="edge",
+        precision=precision_name(kind),
+        by_device=needed,
+        copies=copies,
+        ways=_ways(checkpoint, "int8" if quantisable(checkpoint) else "bf16"),
+    )
+
+
+def quantisable(checkpoint: Checkpoint) -> bool:
+    """Whether ``--edge-quantization int8`` could run it; no weight is read."""
+    try:
+        check_precision(checkpoint, device="cpu", dtype="auto", quantization="int8")
+    except ModelError:
+        return False
+    return True
+
+
+def _ways(checkpoint: Checkpoint, lower: str) -> tuple[str, ...]:
+    return () if checkpoint.quantised is not None else (f"--edge-quantization {lower}",)

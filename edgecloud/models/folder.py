@@ -12,6 +12,7 @@ from edgecloud.models.families import FAMILIES, Family
 
 __all__ = [
     "INDEX",
+    "QUANTISED_KEY",
     "SMALL_FILES",
     "WEIGHTS",
     "cache_folder",
@@ -22,6 +23,8 @@ __all__ = [
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+QUANTISED_KEY = "edgecloud_quantization"
+"""Where config.json of a quantised checkpoint says what it is."""
 SMALL_FILES = (
     "config.json",
     INDEX,

@@ -38,7 +38,6 @@ _BLOCK_BYTES: Final = 4 << 20
 _SILENT_BYTES: Final = 1 << 30
 """What is hashed in a second or two needs no word."""
 _EVERY_S: Final = 10.0
-_FACTS = ("path", "size", "mtime_ns", "ctime_ns", "inode")
 
 
 def weights_sha256(shards: Sequence[Path], *, watch: Watch | None = None) -> str:
@@ -50,23 +49,13 @@ def weights_sha256(shards: Sequence[Path], *, watch: Watch | None = None) -> str
         CheckpointError: a file cannot be read, or changes meanwhile.
     """
     total = sum(shard.stat().st_size for shard in shards)
-    if len(shards) > 1 and total <= FORMER_BYTES:
-        digest = hashlib.sha256()
-        for shard in shards:
-            _read(shard, digest.update)
-        return digest.hexdigest()
+    if len(shards) == 1 or total <= FORMER_BYTES:
+        return _sha256(shards, watch or _unwatched)
     found: list[str] = []
     before = 0
     for shard in shards:
-        so_far = before
-        found.append(
-            file_sha256(
-                shard, watch=watch and (lambda n, _, so_far=so_far: watch(so_far + n, total))
-            )
-        )
+        found.append(_sha256([shard], _part(watch or _unwatched, before, total)))
         before += shard.stat().st_size
-    if len(found) == 1:
-        return found[0]
     return hashlib.sha256("\n".join(found).encode()).hexdigest()
 
 
@@ -84,46 +73,23 @@ def former_identity(shards: Sequence[Path]) -> str | None:
     return f"headers:{digest.hexdigest()}"
 
 
-def file_sha256(path: Path, *, watch: Watch | None = None) -> str:
+def file_sha256(path: Path) -> str:
     """The sha256 of a file, in hex: as remembered, or read now.
 
     Raises:
         CheckpointError: it cannot be read, or changes meanwhile.
     """
-    facts = _facts(path)
-    place = _place(facts["path"])
-    known = _remembered(place)
-    if known is not None and all(known.get(name) == facts[name] for name in _FACTS):
-        return str(known["sha256"])
-    digest = hashlib.sha256()
-    done = 0
-
-    def take(block: bytes) -> None:
-        nonlocal done
-        digest.update(block)
-        done += len(block)
-        if watch is not None:
-            watch(done, facts["size"])
-
-    _read(path, take)
-    if _facts(path) != facts:
-        raise CheckpointError(
-            f"model {path.parent}: {path.name} changes while it is read; try again"
-        )
-    _remember(place, {**facts, "sha256": digest.hexdigest()})
-    return digest.hexdigest()
+    return _sha256([path], _unwatched)
 
 
 def forget_lost() -> int:
-    """Forget what is remembered of files that are no longer what they were; how many they were."""
+    """Forget what is remembered of files that are no longer what they were; how many entries it was."""
     forgotten = 0
     for place in _folder().glob("*.json"):
-        known = _remembered(place)
+        known = _remembered(place) or {}
         try:
-            kept = known is not None and _facts(Path(known["path"])) == {
-                name: known.get(name) for name in _FACTS
-            }
-        except CheckpointError:
+            kept = bool(known) and all(_facts(Path(f["path"])) == f for f in known["files"])
+        except (CheckpointError, LookupError, TypeError):
             kept = False
         if not kept:
             place.unlink(missing_ok=True)
@@ -147,6 +113,42 @@ def said_while_hashing(model: str | Path) -> Watch:
         print(f"edgecloud: {text}{more}", file=sys.stderr)  # noqa: T201 - it takes its time
 
     return watch
+
+
+def _sha256(files: Sequence[Path], watch: Watch) -> str:
+    """The sha256 of all bytes of ``files``, in order: as remembered, or read now."""
+    facts = [_facts(file) for file in files]
+    place = _place(facts)
+    known = _remembered(place)
+    if known is not None and known["files"] == facts:
+        return str(known["sha256"])
+    digest = hashlib.sha256()
+    total = sum(one["size"] for one in facts)
+    done = 0
+
+    def take(block: bytes) -> None:
+        nonlocal done
+        digest.update(block)
+        done += len(block)
+        watch(done, total)
+
+    for file in files:
+        _read(file, take)
+    if [_facts(file) for file in files] != facts:
+        raise CheckpointError(
+            f"model {files[0].parent}: its weights change while they are read; try again"
+        )
+    _remember(place, {"files": facts, "sha256": digest.hexdigest()})
+    return digest.hexdigest()
+
+
+def _unwatched(done: int, total: int) -> None:
+    """Nobody waits."""
+
+
+def _part(watch: Watch, before: int, total: int) -> Watch:
+    """``watch`` of a file that is read when ``before`` bytes of ``total`` were."""
+    return lambda done, _: watch(before + done, total)
 
 
 def _read(path: Path, take: Callable[[bytes], object]) -> None:
@@ -183,8 +185,10 @@ def _folder() -> Path:
     return cache_folder() / "identities"
 
 
-def _place(path: str) -> Path:
-    return _folder() / f"{hashlib.sha256(path.encode()).hexdigest()[:32]}.json"
+def _place(facts: Sequence[dict[str, Any]]) -> Path:
+    paths = "\n".join(one["path"] for one in facts)
+    name = hashlib.sha256(paths.encode(errors="surrogateescape")).hexdigest()
+    return _folder() / f"{name[:32]}.json"
 
 
 def _remembered(place: Path) -> dict[str, Any] | None:
@@ -192,7 +196,7 @@ def _remembered(place: Path) -> dict[str, Any] | None:
         found = json.loads(place.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    whole = isinstance(found, dict) and all(name in found for name in (*_FACTS, "sha256"))
+    whole = isinstance(found, dict) and {"files", "sha256"} <= set(found)
     return found if whole else None
 
 

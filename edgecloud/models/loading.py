@@ -7,12 +7,13 @@ from typing import Any
 
 from edgecloud.contracts import StopLimits
 from edgecloud.decoding.stopping import Stopping
+from edgecloud.errors import CheckpointError
 from edgecloud.models.audio_lm import AudioLM, pick_device
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.processor import Processor
 from edgecloud.models.verifying import verify_weights
 
-__all__ = ["Loaded", "load", "look_at"]
+__all__ = ["Loaded", "check_not_quantised", "load", "look_at"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ def load(name: str, path: str, *, device: str, dtype: str, verify: bool = False)
         OutOfMemoryError: it does not fit on the device.
     """
     checkpoint = Checkpoint.open(path)
+    check_not_quantised(checkpoint)
     if verify:
         verify_weights(checkpoint)
     processor = Processor(checkpoint)
@@ -61,6 +63,16 @@ def load(name: str, path: str, *, device: str, dtype: str, verify: bool = False)
         "vocab_size": processor.vocab_size,
     }
     return Loaded(model, processor, facts)
+
+
+def check_not_quantised(checkpoint: Checkpoint) -> None:
+    """Raises CheckpointError for weights that only a quantised edge can use."""
+    if checkpoint.quantised is not None:
+        bits = checkpoint.quantised.get("bits")
+        raise CheckpointError(
+            f"model {checkpoint.path} holds int{bits} weights, which only an edge can use (with "
+            f"--edge-quantization int{bits}); give the checkpoint it was made of"
+        )
 
 
 def look_at(name: str, path: str) -> tuple[Processor, dict[str, Any]]:

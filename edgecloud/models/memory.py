@@ -1,23 +1,33 @@
-"""How much memory a checkpoint's weights need, and how much there is, known before any is loaded; and
-what it means when a forward finds too little of it."""
+"""How much memory weights need and how much there is: one plan before any is loaded; and what it means
+when a forward finds too little of it."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import dataclass
 
-import psutil
 import torch
 
 from edgecloud.errors import OutOfMemoryError
+from edgecloud.hardware.room import free_memory
 from edgecloud.models.checkpoint import Checkpoint
 
-__all__ = ["check_memory", "free_bytes", "memory_advice", "needed_bytes", "out_of_memory"]
+__all__ = [
+    "Need",
+    "check_cap",
+    "check_memory",
+    "free_bytes",
+    "in_gb",
+    "memory_advice",
+    "needed_bytes",
+    "out_of_memory",
+    "plan",
+    "precision_name",
+]
 
-_CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _GB = 10**9
 _NO_ROOM = (
     "DefaultCPUAllocator",
@@ -31,23 +41,82 @@ _NO_ROOM = (
 """What those libraries say that raise a plain RuntimeError where they cannot allocate."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """What the weights of ``side`` ("edge", "cloud") take, in bytes by device, in their real precision;
+    ``copies`` processes hold them. ``ways`` are settings with which they would take less."""
+
+    side: str
+    precision: str
+    by_device: Mapping[str, int]
+    copies: int = 1
+    ways: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        times = f"{self.copies} × " if self.copies > 1 else ""
+        return f"{times}{self.side} {self.precision} {in_gb(sum(self.by_device.values()))}"
+
+
+def plan(needs: Sequence[Need], *, room: Callable[[str], int] | None = None) -> str:
+    """What is to be loaded at once and what is free, in a line for each device.
+
+    ``edge int8 4.4 GB + cloud bfloat16 8.1 GB of 22.0 GB free``
+
+    Raises:
+        OutOfMemoryError: it does not fit together; says what each needs and what there is.
+    """
+    lines = []
+    for device in dict.fromkeys(device for need in needs for device in need.by_device):
+        here = [
+            Need(
+                side=need.side,
+                precision=need.precision,
+                by_device={device: need.by_device[device]},
+                copies=need.copies,
+                ways=need.ways,
+            )
+            for need in needs
+            if device in need.by_device
+        ]
+        free = (room or free_bytes)(device)
+        where = "" if device == "cpu" else f" on {device}"
+        line = f"{' + '.join(map(str, here))} of {in_gb(free)} free{where}"
+        if sum(need.by_device[device] * need.copies for need in here) > free:
+            raise OutOfMemoryError(
+                f"the weights do not fit into memory{' together' if len(here) > 1 else ''}: {line}; "
+                f"{_advice(here)}"
+            )
+        lines.append(line)
+    return "; ".join(lines)
+
+
+def check_cap(need: Need, cap_gb: float) -> None:
+    """Whether the edge's weights fit under its cap (``--max-memory-gb``; 0: there is none).
+
+    Raises:
+        OutOfMemoryError: they do not.
+    """
+    needed = need.by_device.get("cpu", 0)
+    if cap_gb > 0 and needed > cap_gb * _GB:
+        raise OutOfMemoryError(
+            f"the edge's weights need {in_gb(needed)} as {need.precision}, more than its cap of "
+            f"{cap_gb:g} GB; raise --max-memory-gb (0: none), or {_advice([need])}"
+        )
+
+
 def needed_bytes(
     checkpoint: Checkpoint, dtype: torch.dtype, place: Callable[[str], str] = lambda _: "cpu"
 ) -> dict[str, int]:
     """Bytes of the weights by device, from the shards' headers: all that ``place`` puts there, as
-    ``dtype``, and the largest tensor once more, which is read before it is put.
+    ``dtype``. What is read lies on the pages of the shards, which the system can take back.
 
     Raises:
         CheckpointError: a shard is broken or cut off.
     """
     needed: Counter[str] = Counter()
-    largest: Counter[str] = Counter()
     for parameter, stored in checkpoint.stored().items():
-        size = math.prod(stored.shape) * dtype.itemsize
-        device = place(parameter)
-        needed[device] += size
-        largest[device] = max(largest[device], size)
-    return dict(needed + largest)
+        needed[place(parameter)] += math.prod(stored.shape) * dtype.itemsize
+    return dict(needed)
 
 
 def check_memory(checkpoint: Checkpoint, dtype: torch.dtype, place: Callable[[str], str]) -> None:
@@ -60,28 +129,19 @@ def check_memory(checkpoint: Checkpoint, dtype: torch.dtype, place: Callable[[st
     for device, needed in needed_bytes(checkpoint, dtype, place).items():
         free = free_bytes(device)
         if needed > free:
-            name = str(dtype).removeprefix("torch.")
             advice = "bfloat16 takes half, " if dtype.itemsize > 2 else ""
             raise OutOfMemoryError(
-                f"model {checkpoint.path}: its weights need {needed / _GB:.1f} GB on {device} as "
-                f"{name}, {free / _GB:.1f} GB are free there; {advice}or choose a smaller model or "
-                "another device"
+                f"model {checkpoint.path}: its weights need {in_gb(needed)} on {device} as "
+                f"{precision_name(dtype)}, {in_gb(free)} are free there; {advice}or choose a smaller "
+                "model or another device"
             )
 
 
 def free_bytes(device: str) -> int:
-    """What can still be taken on ``device``: of a CUDA device, or of this machine or container."""
+    """What can still be taken on ``device``: of a CUDA device, or of this machine, container or job."""
     if device.startswith("cuda"):
         return torch.cuda.mem_get_info(torch.device(device))[0]
-    free = psutil.virtual_memory().available
-    for path in map(Path, _CGROUP_LIMITS):
-        try:
-            text = path.read_text(encoding="ascii").strip()
-        except OSError:
-            continue
-        if text.isdecimal():
-            free = min(free, int(text))
-    return free
+    return free_memory()
 
 
 def out_of_memory(error: Exception, where: str = "the cloud") -> OutOfMemoryError | None:
@@ -108,3 +168,26 @@ def memory_advice(where: str | torch.device) -> Iterator[None]:
         if advice is None:
             raise
         raise advice from error
+
+
+def precision_name(dtype: torch.dtype) -> str:
+    """``bfloat16``."""
+    return str(dtype).removeprefix("torch.")
+
+
+def in_gb(nbytes: int) -> str:
+    """Bytes in GB for people.
+
+    >>> in_gb(4_370_000_000), in_gb(2_100_000), in_gb(0)
+    ('4.4 GB', '0.0021 GB', '0.0 GB')
+    """
+    value = nbytes / _GB
+    return f"{value:.1f} GB" if value >= 0.1 or value == 0 else f"{value:.2g} GB"
+
+
+def _advice(needs: Sequence[Need]) -> str:
+    """How less could be needed, by what is asked for."""
+    ways = [way for need in needs for way in need.ways]
+    if any(need.copies > 1 for need in needs):
+        ways.append("fewer --workers")
+    return ", ".join([*dict.fromkeys(ways), "smaller models", "or another device"])

@@ -2,13 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
-__all__ = ["differences"]
+from edgecloud.errors import ModelError
 
+__all__ = ["TEMPLATE", "check_pair", "differences"]
+
+TEMPLATE = "chat template"
+"""The part of what two models share that counts by what it renders."""
+_AROUND = 12
+_PIECE = 32
+
+_TEMPLATES_DIFFER = "the chat templates differ"
 _SHOWN = 4
 """Settings of one part that a message names; of the others it says how many."""
+
+
+class Renderer(Protocol):
+    """What makes text of a conversation, by its own chat template or by another."""
+
+    def rendered(self, messages: list[dict[str, Any]], *, template: str | None = None) -> str: ...
+
+
+def check_pair(
+    edge: Mapping[str, Any],
+    cloud: Mapping[str, Any],
+    renderer: Renderer | None = None,
+    conversations: Sequence[list[dict[str, Any]]] = (),
+) -> None:
+    """Both sides must speak the same tokens and hear the same audio, by what each says of itself.
+
+    Chat templates whose text differs may still be of one mind about all that is asked: where ``cloud``
+    has its ``chat_template``, they are compared by what they make of ``conversations``, which
+    ``renderer``, the edge's processor, renders in both.
+
+    Raises:
+        ModelError: they do not; says what differs.
+    """
+    if "shared" not in cloud:  # a cloud that says no more of itself
+        same = edge["tokenizer_sha256"] == cloud["tokenizer_sha256"]
+        found = [] if same else ["different tokenizers or chat templates"]
+    else:
+        found = differences(edge["shared"], cloud["shared"])
+        template = cloud.get("chat_template")
+        if _TEMPLATES_DIFFER in found and renderer is not None and isinstance(template, str):
+            at = found.index(_TEMPLATES_DIFFER)
+            found[at : at + 1] = _rendered_differently(renderer, template, conversations)
+    if found:
+        raise ModelError(
+            f"edge and cloud do not fit together: {'; '.join(found)}; "
+            "give --edge-model and --cloud-model of one family"
+        )
+
+
+def _rendered_differently(
+    renderer: Renderer, template: str, conversations: Sequence[list[dict[str, Any]]]
+) -> list[str]:
+    for messages in conversations:
+        one, other = renderer.rendered(messages), renderer.rendered(messages, template=template)
+        if one != other:
+            parted = next(
+                (at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b),
+                min(len(one), len(other)),
+            )
+            piece = slice(max(0, parted - _AROUND), parted + _PIECE)
+            return [
+                f"{_TEMPLATES_DIFFER} in this run's requests ({one[piece]!r} on the edge, "
+                f"{other[piece]!r} in the cloud)"
+            ]
+    # Without a conversation nothing shows that they agree.
+    return [] if conversations else [_TEMPLATES_DIFFER]
 
 
 def differences(edge: Mapping[str, Any], cloud: Mapping[str, Any]) -> list[str]:
@@ -24,8 +88,8 @@ def differences(edge: Mapping[str, Any], cloud: Mapping[str, Any]) -> list[str]:
             continue
         if isinstance(one, Mapping) and isinstance(other, Mapping):
             found.append(f"{part}: {_entries(one, other)}")
-        elif part == "chat template":
-            found.append("the chat templates differ")
+        elif part == TEMPLATE:
+            found.append(_TEMPLATES_DIFFER)
         else:
             found.append(f"{part}: {_both(one, other)}")
     return found

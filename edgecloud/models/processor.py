@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jinja2 import TemplateError
 from numpy.typing import NDArray
 from transformers import Qwen2Tokenizer
 
@@ -20,7 +21,7 @@ from edgecloud.decoding.stopping import Stopping
 from edgecloud.errors import CheckpointError, ModelError
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.features import LogMel, audio_token_count
-from edgecloud.models.prompts import prompt_messages
+from edgecloud.models.prompts import prompt_messages, text_messages
 from edgecloud.textfiles import parse_json
 
 __all__ = ["Processor"]
@@ -86,6 +87,30 @@ class Processor:
             "audio": {} if log_mel is None else {**log_mel.settings, **self._tower},
         }
 
+    @property
+    def chat_template(self) -> str:
+        """The template that makes text of a conversation."""
+        return str(self._tokenizer.chat_template)
+
+    def rendered(self, messages: list[dict[str, Any]], *, template: str | None = None) -> str:
+        """A conversation as text, up to where the answer begins; by another ``template`` in this
+        vocabulary where one is given.
+
+        Raises:
+            ModelError: the template cannot take such a conversation.
+        """
+        try:
+            return str(
+                self._tokenizer.apply_chat_template(
+                    messages, tokenize=False, add_generation_prompt=True, chat_template=template
+                )
+            )
+        except (TemplateError, TypeError, ValueError) as error:
+            raise ModelError(
+                f"model {self._path}: the chat template cannot take this run's requests "
+                f"({' '.join(str(error).split())})"
+            ) from error
+
     def fingerprint(self) -> str:
         """A sha256 of the vocabulary and the chat template: equal for models that can decode
         together."""
@@ -130,7 +155,7 @@ class Processor:
 
     def text_prompt(self, text: str) -> Prompt:
         """The request that ``text`` is, as one turn of the user; the system prompt is the template's."""
-        return Prompt(tuple(self._ids([{"role": "user", "content": text}])))
+        return Prompt(tuple(self._ids(text_messages(text))))
 
     def text(self, tokens: list[int] | tuple[int, ...]) -> str:
         """The caption that ``tokens`` spell, without special tokens."""
@@ -154,10 +179,7 @@ class Processor:
 
     def _ids(self, messages: list[dict[str, Any]]) -> list[int]:
         """The token ids of a conversation, up to where the answer begins."""
-        text = self._tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True
-        )
-        return list(self._tokenizer.encode(str(text), add_special_tokens=False))
+        return list(self._tokenizer.encode(self.rendered(messages), add_special_tokens=False))
 
     def _sentence_ids(self) -> frozenset[int]:
         pieces = self._tokenizer.batch_decode([[i] for i in range(self.vocab_size)])

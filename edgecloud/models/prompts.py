@@ -100,3 +100,9 @@ def prompt_messages(
             "content": [{"type": "audio", "audio": ""}, {"type": "text", "text": text}],
         },
     ]
+
+
+def text_messages(text: str) -> list[dict[str, Any]]:
+    """A request of text alone as chat messages: one turn of the user; the system prompt is the
+    template's."""
+    return [{"role": "user", "content": text}]

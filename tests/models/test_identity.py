@@ -149,7 +149,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(
 ) -> None:
     path = shard(tmp_path / "a", b"abc")
     monkeypatch.setattr(identity, "_read", lambda path, _: path.write_bytes(b"longer"))
-    with pytest.raises(CheckpointError, match="changes while it is read"):
+    with pytest.raises(CheckpointError, match="change while they are read"):
         file_sha256(path)
 
 

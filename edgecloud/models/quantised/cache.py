@@ -13,12 +13,10 @@ from typing import Any
 import psutil
 
 from edgecloud.errors import OutputError
-from edgecloud.models.folder import cache_folder
+from edgecloud.models.folder import QUANTISED_KEY, cache_folder
 
-__all__ = ["KEY", "WEIGHTS", "Kept", "kept", "prune", "root", "use"]
+__all__ = ["WEIGHTS", "Kept", "kept", "prune", "root", "use"]
 
-KEY = "edgecloud_quantization"
-"""Where config.json of a quantised checkpoint says what it is."""
 WEIGHTS = "model.safetensors"
 _DAY_S = 86_400
 _USED = "used.json"
@@ -115,7 +113,7 @@ def _reason(found: Kept, unused_days: float | None, current: Callable[[Kept], bo
 
 
 def _kept(folder: Path) -> Kept:
-    about = _read(folder / "config.json").get(KEY)
+    about = _read(folder / "config.json").get(QUANTISED_KEY)
     about = about if isinstance(about, dict) else {}
     used = folder / _USED
     newest = [path for path in (used, folder / WEIGHTS, folder) if path.exists()]

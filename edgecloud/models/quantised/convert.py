@@ -23,8 +23,8 @@ from torch import Tensor
 
 from edgecloud.errors import CheckpointError, OutputError
 from edgecloud.models.checkpoint import Checkpoint
-from edgecloud.models.folder import read_json
-from edgecloud.models.quantised.cache import KEY, WEIGHTS, root, use
+from edgecloud.models.folder import QUANTISED_KEY, read_json
+from edgecloud.models.quantised.cache import WEIGHTS, root, use
 from edgecloud.models.quantised.file import Spec, TensorWriter
 from edgecloud.models.quantised.shapes import (
     AudioShape,
@@ -37,8 +37,9 @@ from edgecloud.models.quantised.shapes import (
 )
 from edgecloud.models.quantised.weights import quantise
 
-__all__ = ["KEY", "cache_entry", "cached", "convert", "scheme", "specs_of"]
+__all__ = ["KEY", "cache_entry", "cached", "convert", "quantised_bytes", "scheme", "specs_of"]
 
+KEY = QUANTISED_KEY
 _SCHEMA = 1
 _BLOCK_BYTES = 8 << 20
 _PREFIX = "thinker."
@@ -48,8 +49,7 @@ _KINDS = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 
 def scheme(checkpoint: Checkpoint) -> dict[str, Any] | None:
     """What the checkpoint's config.json says of its quantisation; ``None``: it is not quantised."""
-    found = checkpoint.config.get(KEY)
-    return found if isinstance(found, dict) else None
+    return checkpoint.quantised
 
 
 def cached(checkpoint: Checkpoint, bits: int) -> Path:
@@ -105,6 +105,21 @@ def convert(checkpoint: Checkpoint, folder: Path, *, bits: int) -> None:
             f"quantised weights {folder}: {error.strerror or error}; give a folder with "
             "`edgecloud quantize CHECKPOINT -o FOLDER`, or another XDG_CACHE_HOME"
         ) from error
+
+
+def quantised_bytes(checkpoint: Checkpoint, bits: int) -> int:
+    """Bytes of the weights of ``checkpoint`` in ``bits``, converted already or not; from headers alone.
+
+    Raises:
+        CheckpointError: config.json describes no thinker, or a shard is broken.
+        ModelError: its layers cannot be quantised.
+    """
+    if checkpoint.quantised is not None:
+        return sum(shard.stat().st_size for shard in checkpoint.shards)
+    config = thinker_config(checkpoint)
+    listed = list(entries(TextShape.of(config), AudioShape.of(config)))
+    specs = specs_of(listed, bits, _table_kind(checkpoint))
+    return sum(spec.nbytes for spec in specs.values())
 
 
 def specs_of(listed: list[Entry], bits: int, table: str) -> dict[str, Spec]:

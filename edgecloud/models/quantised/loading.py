@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import psutil
-
-from edgecloud.errors import CheckpointError, ModelError, OutOfMemoryError
+from edgecloud.errors import CheckpointError, OutOfMemoryError
+from edgecloud.models.assembly import check_rows
 from edgecloud.models.checkpoint import Checkpoint
+from edgecloud.models.memory import free_bytes, in_gb
 from edgecloud.models.quantised.convert import cached, scheme
 from edgecloud.models.quantised.engine import Engine, Kernels
 from edgecloud.models.quantised.file import Mapped
@@ -14,8 +14,6 @@ from edgecloud.models.quantised.shapes import AudioShape, TextShape, thinker_con
 from edgecloud.models.quantised.weights import Weights
 
 __all__ = ["load_quantised"]
-
-_BYTES_PER_GB = 10**9
 
 
 def load_quantised(
@@ -39,17 +37,14 @@ def load_quantised(
     folder = checkpoint.path if found is not None else cached(checkpoint, bits)
     config = thinker_config(checkpoint)
     text = TextShape.of(config)
-    if vocab_size > text.vocabulary:
-        raise ModelError(
-            f"model {checkpoint.path}: its tokenizer has {vocab_size} entries, "
-            f"its output layer only {text.vocabulary}"
-        )
+    check_rows(checkpoint, vocab_size, text.vocabulary)
     mapped = Mapped(folder / "model.safetensors")
-    free = psutil.virtual_memory().available
+    free = free_bytes("cpu")
     if mapped.nbytes > free:
+        smaller = "a smaller model" + (" or --edge-quantization int4" if bits == 8 else "")
         raise OutOfMemoryError(
-            f"model {checkpoint.path}: its weights take {mapped.nbytes / _BYTES_PER_GB:.1f} GB, "
-            f"{free / _BYTES_PER_GB:.1f} GB are free; use a smaller model or --edge-quantization int4"
+            f"model {checkpoint.path}: its weights take {in_gb(mapped.nbytes)}, {in_gb(free)} are free; "
+            f"use {smaller}"
         )
     engine = Engine(config, text, AudioShape.of(config), Weights(mapped), kernels=kernels)
     return QuantisedLM(engine, vocab_size=vocab_size)

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from edgecloud.cli import main
 from edgecloud.models.checkpoint import Checkpoint
-from edgecloud.models.quantised.cache import KEY, kept, root
-from edgecloud.models.quantised.convert import cached
+from edgecloud.models.quantised.cache import kept, root
+from edgecloud.models.quantised.convert import KEY, cached
 
 DAY_S = 86_400
 

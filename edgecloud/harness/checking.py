@@ -1,0 +1,184 @@
+"""The models of a run, checked before a process loads any of them.
+
+What there is to check needs the families' libraries, which the process that only conducts a run never
+imports: a process of its own does it (:mod:`edgecloud.models.preflight`) and ends.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, Any
+
+from edgecloud.cloud.client import describe
+from edgecloud.config import Config
+from edgecloud.contracts import Sample
+from edgecloud.errors import WorkerError
+from edgecloud.hardware.edge_process import Mode
+from edgecloud.hardware.worker import Worker
+from edgecloud.models.hub import locate
+from edgecloud.models.prompts import prompt_messages, text_messages
+from edgecloud.models.reference import CLOUD_CHECKPOINT, EDGE_CHECKPOINT
+
+if TYPE_CHECKING:
+    from edgecloud.models.preflight import Arm, Side
+
+__all__ = ["check_models", "known_good", "model_of", "remote_facts"]
+
+_CHECKED: set[str] = set()
+"""What was found in order since this process began."""
+_LOCK = threading.Lock()
+
+
+def check_models(
+    arms: Sequence[tuple[Mode, Config]],
+    *,
+    samples: Sequence[Sample] = (),
+    together: bool = False,
+    say: Callable[[str], None] | None = None,
+) -> None:
+    """Check what ``arms`` load on this machine: that edge and cloud fit to each other and to what they
+    are asked (``samples``), that devices and precisions exist, then that all fits into memory, then
+    which weights they are. Done once for equal arms. ``together``: all are loaded at once.
+
+    Raises:
+        EdgeCloudError: something is wrong; nothing has been loaded.
+    """
+    with _LOCK:
+        keys = [_key(mode, config) for mode, config in arms]
+        if all(key in _CHECKED for key in keys):
+            return
+        wanted = [(mode, config) for mode, config in arms if not known_good(mode, config)]
+        if wanted:
+            _examined(
+                [_settings(mode, config, samples) for mode, config in wanted],
+                together=together,
+                say=say or _on_stderr,
+                timeout_s=max(config.start_deadline for _, config in wanted),
+            )
+        _CHECKED.update(keys)
+
+
+def model_of(model: str | None, side: str) -> tuple[str, str]:
+    """``(name, folder)`` of a model, fetched from a hub where it names a repository; the embedded
+    miniature when none is given.
+
+    Raises:
+        CheckpointError: it cannot be had.
+    """
+    if model is None:
+        return f"embedded-{side}", str(EDGE_CHECKPOINT if side == "edge" else CLOUD_CHECKPOINT)
+    found = locate(model)
+    return found.name, found.path
+
+
+def remote_facts(config: Config) -> dict[str, Any]:
+    """What the service says of its model, with a word on how it is reached.
+
+    Raises:
+        CloudError: it does not answer, or is none.
+    """
+    token = os.environ.get("EDGECLOUD_TOKEN")
+    found = describe(config.cloud_url, token=token, timeout_s=config.start_deadline)
+    return {**found, "transport": "http"}
+
+
+def known_good(mode: Mode, config: Config) -> bool:
+    """Whether this machine loads only the embedded pair, as it was made, on a CPU, which need not be
+    checked each time."""
+    local = mode == "cloud" or config.cloud_url == "local"
+    own = (mode == "cloud" or config.edge_model is None) and (
+        mode == "edge" or not local or config.cloud_model is None
+    )
+    usual = {config.edge_device, config.cloud_device} <= {"auto", "cpu"}
+    plain = config.edge_quantization == "none" and config.calibration is None
+    return own and usual and plain
+
+
+def _key(mode: Mode, config: Config) -> str:
+    names = (
+        *("edge_model", "edge_device", "edge_dtype", "edge_quantization", "max_memory_gb"),
+        *("cloud_model", "cloud_device", "cloud_dtype", "cloud_url", "workers", "calibration"),
+        *("dataset_type", "dataset_path", "language", "prompt_type", "input_modality"),
+        *("max_samples", "shard"),
+    )
+    return repr((mode, [getattr(config, name) for name in names]))
+
+
+def _settings(mode: Mode, config: Config, samples: Sequence[Sample]) -> dict[str, Any]:
+    """What :class:`edgecloud.models.preflight.Arm` is made of, as it travels."""
+    near = config.cloud_url == "local"
+    sides: list[dict[str, Any]] = []
+    if mode != "cloud":
+        _, path = model_of(config.edge_model, "edge")
+        device, dtype = config.edge_device, config.edge_dtype
+        quantization = config.edge_quantization
+        sides.append(
+            {
+                "role": "edge",
+                "path": path,
+                "device": device,
+                "dtype": dtype,
+                "quantization": quantization,
+            }
+        )
+    if mode == "cloud" or (mode == "spec" and near):
+        _, path = model_of(config.cloud_model, "cloud")
+        device, dtype = config.cloud_device, config.cloud_dtype
+        # Of a cloud elsewhere the edge's process uses the tokenizer and the features.
+        sides.append(
+            {"role": "cloud", "path": path, "device": device, "dtype": dtype, "weights": near}
+        )
+    return {
+        "config": config,
+        "sides": sides,
+        "remote": None if near or mode == "edge" else remote_facts(config),
+        "conversations": _conversations(config, samples),
+    }
+
+
+def _conversations(config: Config, samples: Sequence[Sample]) -> list[list[dict[str, Any]]]:
+    """What will be asked, each request once; without samples a request of their kind."""
+    if config.dataset_type == "text":
+        texts = dict.fromkeys(sample.prompt for sample in samples if sample.prompt is not None)
+        return [text_messages(text) for text in texts or ("?",)]
+    words: dict[str | None, None] = {None: None}
+    if config.input_modality == "audio_text":
+        words = dict.fromkeys(sample.transcription for sample in samples) or words
+    return [prompt_messages(config.language, config.prompt_type, text) for text in words]
+
+
+def _examined(
+    arms: list[dict[str, Any]], *, together: bool, say: Callable[[str], None], timeout_s: float
+) -> None:
+    worker = Worker("check", _examine, arms, together)
+    try:
+        while True:
+            word, line = worker.receive(timeout_s)
+            if word == "done":
+                return
+            if word != "say":
+                raise WorkerError(f"the check of the models said {word!r}")
+            say(line)
+    finally:
+        worker.close()
+
+
+def _examine(connection: Connection, arms: list[dict[str, Any]], together: bool) -> None:
+    from edgecloud.models.preflight import Arm, Side, examine
+
+    def made(arm: dict[str, Any]) -> Arm:
+        sides: tuple[Side, ...] = tuple(Side(**side) for side in arm["sides"])
+        return Arm(**{**arm, "sides": sides})
+
+    examine(
+        [made(arm) for arm in arms], together=together, say=lambda x: connection.send(("say", x))
+    )
+    connection.send(("done", None))
+
+
+def _on_stderr(line: str) -> None:
+    print(f"edgecloud: {line}", file=sys.stderr)  # noqa: T201 - before anything is loaded
