@@ -148,7 +148,11 @@ def edge_need(
         precision=precision_name(kind),
         by_device=needed,
         copies=copies,
-        ways=_ways(checkpoint, "int8" if quantisable(checkpoint) else "bf16"),
+        ways=_ways(checkpoint, "int8")
+        if quantisable(checkpoint)
+        else _ways(checkpoint, "bf16")
+        if kind.itemsize > 2
+        else (),
     )
 
 
