@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Final
 
 from edgecloud.contracts import Language
+from edgecloud.quality.emotion import EMOTION_METRICS
 from edgecloud.quality.tokenise import DESCRIPTIONS, LANGUAGE_TOKENISERS
 
 __all__ = ["CODES", "METEOR", "NGRAM_METRICS", "describe", "score_names"]
@@ -36,7 +37,7 @@ def score_names(language: Language, tokenisers: Sequence[str], *, extended: bool
         "bertscore_precision",
         "bertscore_recall",
         "bertscore_f1",
-        "emotion_accuracy",
+        *EMOTION_METRICS,
         "caption_length",
         "reference_length",
     ]
@@ -63,7 +64,7 @@ def describe(name: str, language: Language) -> dict[str, str]:
     elif metric.startswith("bertscore"):
         info["library"] = f"bert-score {_version('bert-score')}"
         info["tokeniser"] = "the model's own"
-    elif metric == "emotion_accuracy":
+    elif metric in EMOTION_METRICS:
         info["library"] = "edgecloud.quality.emotion"
     return info
 

@@ -6,11 +6,11 @@ import re
 from typing import Final
 
 from edgecloud.contracts import Language
+from edgecloud.quality.fold import HAN, fold
 
 __all__ = ["detect_language"]
 
-_HAN: Final = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f]")
-_LATIN_WORD: Final = re.compile(r"[A-Za-zÀ-ÖØ-öø-ÿ]+(?:['’][A-Za-z]+)?")
+_LATIN_WORD: Final = re.compile(r"[A-Za-zÀ-ÖØ-öø-ÿ]+(?:'[A-Za-z]+)?")
 
 
 def detect_language(text: str) -> Language | None:
@@ -24,7 +24,8 @@ def detect_language(text: str) -> Language | None:
     >>> detect_language("She says 你好 in a cheerful voice")
     'english'
     """
-    han = len(_HAN.findall(text))
+    text = fold(text)
+    han = len(HAN.findall(text))
     words = len(_LATIN_WORD.findall(text))
     if han + words == 0:
         return None

@@ -18,7 +18,8 @@ from edgecloud.quality.bertscore import bertscore as bert_scores
 from edgecloud.quality.bleu import bleu
 from edgecloud.quality.cider import cider
 from edgecloud.quality.describe import CODES, METEOR, NGRAM_METRICS, describe, score_names
-from edgecloud.quality.emotion import emotion_accuracy
+from edgecloud.quality.emotion import emotion_scores
+from edgecloud.quality.fold import script_of
 from edgecloud.quality.meteor import PTB, meteor_tokens, ptb_tokens
 from edgecloud.quality.result import MetricResult, mean, undefined
 from edgecloud.quality.rouge import rouge_l
@@ -36,7 +37,7 @@ class Scores:
         corpus: value by name, over the samples that could be scored.
         per_sample: value by name for each sample handed in, in that order; the same names.
         notes: by name, why a value is ``None`` or what a reader should know of it; ``references``
-            counts the samples that were left out.
+            counts the samples that were left out, ``script`` those in another script than theirs.
         sample_notes: for each sample, why it was left out, or ``None``.
         info: by name, the value's range, tokeniser, library and version.
         scored: samples that the corpus values are over.
@@ -108,6 +109,7 @@ def score(
         [[text for text in references[i] if _tokenised(text, language)] for i in kept],
         corpus_references,
     )
+    notes.update(_scripts([ids[i] for i in kept], work))
     # METEOR's program runs beside the other metrics.
     with ThreadPoolExecutor(1) as beside:
         later = beside.submit(work.meteor, meteor_from) if METEOR in names else None
@@ -139,13 +141,22 @@ class _Work:
         self._references = references
         self._corpus = corpus_references
 
+    def scripts(self) -> list[int]:
+        """Positions of the captions that are in another script than every reference of theirs."""
+        found = []
+        for i, (text, some) in enumerate(zip(self._hypotheses.values(), self._references, strict=True)):
+            its, others = script_of(text), {script_of(reference) for reference in some}
+            if its is not None and its not in others and None not in others:
+                found.append(i)
+        return found
+
     def results(
         self, tokenisers: Sequence[str], *, bertscore: BertScoreSettings | None, extended: bool
     ) -> list[tuple[str, MetricResult]]:
         """Every result with the prefix of its names: this is where a new metric is added."""
         texts, language = list(self._hypotheses.values()), self._language
         results = [
-            ("", emotion_accuracy(texts, self._references, language=language)),
+            ("", emotion_scores(texts, self._references, language=language)),
             ("", bert_scores(texts, self._references, settings=bertscore)),
             ("", _lengths(LANGUAGE_TOKENISERS[language][0], texts, self._references)),
         ]
@@ -236,6 +247,16 @@ def _usable(
         else:
             notes.append(None)
     return [i for i, note in enumerate(notes) if note is None], notes
+
+
+def _scripts(ids: Sequence[str], work: _Work) -> dict[str, str]:
+    if not (found := work.scripts()):
+        return {}
+    return {
+        "script": f"{len(found)} of {len(ids)} captions, {ids[found[0]]!r} the first, and their "
+        "references are in different scripts, simplified and traditional Chinese: words that differ "
+        "by it do not match; convert one side"
+    }
 
 
 def _left_out(sample_notes: Sequence[str | None]) -> dict[str, str]:

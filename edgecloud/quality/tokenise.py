@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Final
 
 from edgecloud.contracts import Language
 from edgecloud.errors import MetricError
+from edgecloud.quality.fold import fold
 
 if TYPE_CHECKING:
     from jieba import Tokenizer
@@ -88,11 +89,12 @@ class Tokens:
 
 
 def normalise(text: str) -> str:
-    """Without the literal ``<|im_end|>``, every run of white space being one space.
+    """Folded (see :func:`~edgecloud.quality.fold.fold`), without the literal ``<|im_end|>``, every
+    run of white space being one space.
 
     Line breaks and other separators would otherwise end a line, and with it the caption.
     """
-    return " ".join(text.replace(_END_OF_TURN, "").split())
+    return " ".join(fold(text).replace(_END_OF_TURN, "").split())
 
 
 def is_punctuation(token: str) -> bool:

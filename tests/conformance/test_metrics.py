@@ -13,7 +13,7 @@ from edgecloud.errors import MetricError
 from edgecloud.quality.bertscore import bertscore, bertscore_settings
 from edgecloud.quality.bleu import bleu
 from edgecloud.quality.cider import cider
-from edgecloud.quality.emotion import emotion_accuracy
+from edgecloud.quality.emotion import emotion_scores
 from edgecloud.quality.java import find_java
 from edgecloud.quality.meteor import PTB, meteor_tokens
 from edgecloud.quality.result import MetricResult
@@ -101,8 +101,8 @@ METRICS: dict[str, Metric] = {
         100.0,
     ),
     "emotion": Metric(
-        lambda hypotheses, references: emotion_accuracy(hypotheses, references, language="english"),
-        ("emotion_accuracy",),
+        lambda hypotheses, references: emotion_scores(hypotheses, references, language="english"),
+        ("emotion_accuracy", "emotion_recall", "emotion_precision"),
         1.0,
     ),
     "bertscore": Metric(

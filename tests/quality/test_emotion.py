@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +13,27 @@ import pytest
 from edgecloud.errors import MetricError
 from edgecloud.quality.emotion import (
     LEXICON,
-    emotion_accuracy,
+    emotion_scores,
     named_emotion,
+    named_emotions,
     reference_emotion,
 )
+
+SENTENCES = Path(__file__).parent / "sentences"
+LEAST = 0.95
+
+
+@pytest.mark.parametrize("path", sorted(SENTENCES.glob("emotions_*.json")), ids=lambda p: p.stem)
+def test_sentences_are_read_as_a_reader_reads_them(path: Path) -> None:
+    language = "chinese" if path.stem.startswith("emotions_zh_") else "english"
+    rows = json.loads(path.read_text("utf-8"))
+    wrong = [
+        (row["text"], row["emotions"], found)
+        for row in rows
+        if (found := list(named_emotions(row["text"], language))) != row["emotions"]
+    ]
+    assert len(rows) >= 40
+    assert len(wrong) <= (1 - LEAST) * len(rows), "\n".join(map(str, wrong))
 
 
 @pytest.mark.parametrize(
@@ -52,7 +71,7 @@ def test_each_word_names_its_own_emotion_and_no_other(language: Any) -> None:
     words = sorted((word, emotion) for emotion, some in LEXICON[language].items() for word in some)
     assert all(first[0] != second[0] for first, second in pairwise(words))
     for word, emotion in words:
-        assert named_emotion(f" {word} ", language) == emotion
+        assert named_emotion(f" {word.rstrip('*')} ", language) == emotion
 
 
 def test_references_vote_and_the_first_named_breaks_a_tie() -> None:
@@ -62,7 +81,7 @@ def test_references_vote_and_the_first_named_breaks_a_tie() -> None:
 
 
 def test_accuracy_is_over_samples_whose_references_name_an_emotion() -> None:
-    result = emotion_accuracy(
+    result = emotion_scores(
         ["很高兴", "很生气", "语速快", "很高兴"],
         [["很开心"], ["很开心"], ["很开心"], ["语速快"]],
         language="chinese",
@@ -72,11 +91,24 @@ def test_accuracy_is_over_samples_whose_references_name_an_emotion() -> None:
     assert "1 of 4 samples name no emotion" in result.notes["emotion_accuracy"]
 
 
+def test_every_emotion_counts_in_recall_and_precision() -> None:
+    result = emotion_scores(
+        ["很高兴，又很累", "很生气", "语速快", "很高兴"],
+        [["很开心", "很惊讶"], ["既愤怒又悲伤"], ["很开心"], ["语速快"]],
+        language="chinese",
+    )
+    assert [row["emotion_recall"] for row in result.per_sample] == [0.5, 0.5, 0.0, None]
+    assert [row["emotion_precision"] for row in result.per_sample] == [0.5, 1.0, 0.0, None]
+    assert [row["emotion_accuracy"] for row in result.per_sample] == [1.0, 1.0, 0.0, None]
+    assert result.corpus["emotion_recall"] == pytest.approx(1 / 3)
+    assert "1 of 4" in result.notes["emotion_recall"]
+
+
 def test_without_any_emotion_there_is_no_accuracy() -> None:
-    result = emotion_accuracy(["很高兴"], [["语速快"]], language="chinese")
-    assert result.corpus == {"emotion_accuracy": None}
+    result = emotion_scores(["很高兴"], [["语速快"]], language="chinese")
+    assert set(result.corpus.values()) == {None}
     with pytest.raises(MetricError):
-        emotion_accuracy(["很高兴"], [], language="chinese")
+        emotion_scores(["很高兴"], [], language="chinese")
 
 
 @pytest.mark.parametrize("language", ["chinese", "english"])

@@ -39,7 +39,7 @@ def test_every_name_has_a_value_or_a_reason_and_is_clean_json() -> None:
         *(f"{t}.bleu_{n}" for t in ("zh.jieba", "zh.char") for n in (1, 2, 3, 4)),
         *(f"{t}.{m}" for t in ("zh.jieba", "zh.char") for m in ("rouge_l", "cider")),
         *(f"bertscore_{m}" for m in ("precision", "recall", "f1")),
-        "emotion_accuracy",
+        *(f"emotion_{m}" for m in ("accuracy", "recall", "precision")),
         "caption_length",
         "reference_length",
     } == scores.corpus.keys()

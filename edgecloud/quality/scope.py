@@ -1,0 +1,54 @@
+"""Whose emotion a word names: not the speaker's where it is quoted, denied, of somebody else, or of
+what is spoken about.
+
+Rules of reading over the cues of ``words/*.toml``, of each language in a module of its own. A denial
+reaches from its cue to the end of the clause; "not only" denies nothing, and "cannot hide" leaves the
+emotion standing.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Final
+
+from edgecloud.contracts import Language
+from edgecloud.quality.fold import fold, simplified
+from edgecloud.quality.scope_chinese import chinese_emotions
+from edgecloud.quality.scope_english import english_emotions
+from edgecloud.quality.scoping import FILLER
+
+__all__ = ["speaker_emotions", "without_quotes"]
+
+_QUOTED: Final = re.compile(
+    r'"[^"]*"|「[^」]*」|『[^』]*』|《[^》]*》|〈[^〉]*〉'
+    # Single quotes, which are apostrophes too.
+    r"|(?<!\w)'(?=\w)[^']*(?:\w'\w[^']*)*[^'\s]'(?!\w)"
+)
+_MOST: Final = 0.6
+"""Quotes around more of a text than this are around the caption, not inside it."""
+
+
+@lru_cache(maxsize=65536)
+def speaker_emotions(text: str, language: Language) -> tuple[str, ...]:
+    """The emotions that ``text`` gives the speaker, each once, in the order in which it names them.
+
+    >>> speaker_emotions("Not only tired but also angry, she shouts", "english")
+    ('tired', 'angry')
+    >>> speaker_emotions("既不高兴也不难过，语气平静", "chinese")
+    ('neutral',)
+    """
+    folded = " ".join(fold(text).lower().split())
+    if language == "chinese":
+        return tuple(dict.fromkeys(chinese_emotions(without_quotes(simplified(folded)))))
+    return tuple(dict.fromkeys(english_emotions(without_quotes(folded))))
+
+
+def without_quotes(text: str) -> str:
+    """A folded text with what it quotes blanked out, length for length."""
+
+    def blank(match: re.Match[str]) -> str:
+        length = len(match.group())
+        return match.group() if length > _MOST * len(text) else FILLER * length
+
+    return _QUOTED.sub(blank, text)

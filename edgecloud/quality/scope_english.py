@@ -1,0 +1,176 @@
+"""English: which words of emotion are the speaker's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from edgecloud.quality.lexicon import Mention, lexicon
+from edgecloud.quality.scoping import blank, denied_feelings, explained, in_order, rule
+
+__all__ = ["english_emotions"]
+
+_SENTENCE: Final = re.compile(r"[.!?;]+(?=\s|$)")
+
+# Where the reach of a negation ends.
+_ENDS: Final = re.compile(
+    r"\b(?:(?<!anything )(?<!nothing )but|yet|however|although|though|while|whereas|because|despite"
+    r"|in spite of|instead(?! of)|then|when|until|just|only|merely|rather(?! than)"
+    r"|as (?:he|she|they|if|though)|so (?:he|she|they|that)|and (?:he|she|it|they|his|her|the|a|an"
+    r"|is|was|sounds?|speaks?|seems?|keeps?|talks?|appears?|remains?|stays?|instead|in|with|uses?"
+    r"|simply|rather|more|becomes?|grows?|quite|very|clearly|still|begins?|starts?|ends?))\b"
+    r"|: | [-–—]+ |—"
+)
+# After a comma: the list that was denied goes on.
+_LIST: Final = re.compile(
+    r"\s*(?!(?:just|but|only|rather|simply|merely|he|she|it|they|his|her|in|with|is)\b)"
+    r"(?:\w+(?: \w+)?\s*,\s*)*(?:\w+ ){0,2}(?:or|nor)\b"
+)
+# A negation of something else than being or sounding.
+_WITHOUT_DOING: Final = re.compile(
+    r"\bwithout (?!sound|seem|be|show|feel|gett|betray|express|becom|appear|reveal|convey|display"
+    r"|grow|turn|los)\w+ing\b"
+)
+# A negation that heightens, or that is of holding back.
+_GAIN: Final = re.compile(
+    r"(?:couldn't|could not|can't|cannot) (?:be|have been|sound|feel|get) (?:any )?(?:more|(?=\w+ier))"
+    r"|(?:\bnever|n't|\bnot|\brarely|\bseldom)(?: ever)? (?:been|sounded|felt|seemed)(?: quite)?"
+    r" (?:so|more|this|(?=\w+ier))"
+    r"|\bnever (?:has|have|had) \w+ (?:been|sounded|felt|seemed) (?:so|more|this|(?=\w+ier))"
+    r"|\b(?:try|tries|trying|tried|struggl\w+|fight\w*|fought|striv\w+) not to\b"
+    r"|\bmore than(?: a little| just| merely)?\b"
+    r"|\b(?:barely|hardly|scarcely) (?:audible|able|awake|above|paus|breath|dar|mov|wait|believ)\w*"
+)
+_UNHIDDEN: Final = (
+    r"(?:n't|\b(?:not|cannot|never|no longer|fail(?:s|ed|ing)? to|unable to|without|no|hardly|barely"
+    r"|scarcely))(?: (?:quite|fully|entirely|really|even|ever|completely|being able to|be able to"
+    r"|able to|possibly|manage to|way to|attempt to|effort to|use))* <unhidden>"
+)
+# After the word: it is gone.
+_GONE: Final = re.compile(
+    r"[^,]{0,24}?\b(?:(?:is|are|was|were|seems?|remains?) (?:\w+ )?(?:absent|missing|lacking|gone|nowhere)"
+    r"|(?:has|have|had) (?:\w+ )?(?:vanished|faded|disappeared|gone|evaporated|subsided|passed|lifted"
+    r"|left (?:her|him|them)|melted|ebbed)"
+    r"|(?:vanish|disappear|evaporat|subsid|fad)(?:es|ed|ing)?\b|(?:melts|ebbs|drains) away|wears off"
+    r"|never (?:comes?|shows?|surfaces?|appears?|enters?|creeps?)"
+    r"|(?:is|are|does|do|can|could)(?:n't| not) (?:\w+ )?(?:present|audible|heard|detectable|there|evident"
+    r"|apparent|detected|show|come|creep|enter|appear))|\s*-?free\b"
+)
+_BESIDE: Final = re.compile(
+    r"[\s-]*(?:(?:out|aloud|softly|quietly|loudly|slightly)\s*)?(?:(?:of|with|in|from|out of|at)\s+)?"
+    r"(?:(?:a|an|the|his|her|pure|sheer|little|sudden|kind of|sort of)\s+)?"
+)
+_FEELINGS: Final = r"<negations>[\s,]+(?:<quantities>[\s,]+){0,8}<feelings>"
+
+# Of somebody or something else.
+_CLAUSE: Final = re.compile(
+    r",|\b(?:while|whereas|but|although|though)\b|\bas (?=(?:the|a|an|other|his|her|someone|people|fans"
+    r"|children)\b)|\band (?=(?:he|she)\b)|\bover (?=(?:the|a)\b)"
+)
+_DETERMINERS: Final = (
+    r"(?:(?:the|a|an|his|her|their|its|some|one|several|many|two|three|another|any|every|all|this|that"
+    r"|these|those|very|deeply|clearly|visibly|rather|small|young|little|old|elderly|newly|so|most|group"
+    r"|of)\s+)*"
+)
+_THING: Final = (
+    r"\s+(?:(?!(?:of|in|and|as|with|to|at|about|by|when|while|for|on|the|a|his|her|over|from)\b)\w+\s+)?"
+    r"<things>"
+)
+_SUBJECT: Final = (
+    r"\s*(?:(?:even|and|with|over|as|where|in which|there is|there are|though|by|a few|group of)\s+)*"
+    + _DETERMINERS
+    + r"(?:(?!(?:man|woman|boy|girl|speaker|voice|he|she|mother|father|narrator|host)\b)\w+\s+)?"
+    r"(?:<outsiders>|(?:his|her|their)\s+<kin>)\b(?!')"
+)
+_SPEAKER: Final = re.compile(r"\b(?:he|she|speaker|voice|tone)\b")
+_COMPANY: Final = (
+    r"\b(?:his|her|their|other) <kin>(?: \w+)? (?:(?:who|that) )?(?:is|are|was|were|be|feels?|seems?"
+    r"|sounds?|becomes?|looks?|grows?|to be)\s(?:\w+ ){0,2}$"
+    r"|\b(?:makes?|making|made|leaves?|leaving|left|gets?) (?:everyone|everybody|others|people"
+    r"|(?:the|his|her) \w+|listeners)(?: \w+){0,2} $"
+)
+_ADDRESSED: Final = r"<addressees>\s+" + _DETERMINERS + r"(?:\w+(?:,| and| but)? )?$"
+_PERSON: Final = r"\s+(?:(?:and|,)?\s*\w+\s+)?<persons>\b"
+_WHO: Final = (
+    r"<addressees>\s+" + _DETERMINERS + r"(?:\w+ ){0,2}(?:who|that) (?:is|are|was|were|feels?|seems?"
+    r"|sounds?|looks?) (?:\w+ )?$"
+)
+_REPORTED: Final = (
+    r"<reports>(?:,[^,]*,)?(?: \w+){0,3} (?:that|how|why)\b"
+    r"(?! (?:he|she) (?:is|was|feels?|felt|sounds?)\b)[^,]*$"
+)
+_POLITE: Final = re.compile(r"\b(?:would|will|'d|'ll) (?:be|feel) (?:\w+ )?$")
+_TOPIC: Final = r"<topics>((?:(?!<topics>).)*)$"
+# Inside a topic: from here on it is said how.
+_MANNER: Final = re.compile(
+    r"\b(?:in an?|in his|in her|with|using|while|and (?:sounds?|seems?|is|laughs?)|as|so|through|until"
+    r"|sounding|seeming|growing|becoming|clearly|obviously|getting)\b"
+)
+_ADVERB: Final = re.compile(r"\w+ly\Z")
+
+
+def english_emotions(text: str) -> Iterator[str]:
+    """The speaker's emotions in a folded, lower-case text, in its order, repeats among them."""
+    begin = 0
+    for end in [*(match.end() for match in _SENTENCE.finditer(text)), len(text)]:
+        yield from _sentence(text[begin:end])
+        begin = end
+
+
+def _sentence(text: str) -> Iterator[str]:
+    found = lexicon("english").mentions(text)
+    cued = blank(rule("english", "<affirmations>"), text)
+    for pattern in (_GAIN, _WITHOUT_DOING, rule("english", _UNHIDDEN)):
+        cued = blank(pattern, cued)
+    events = denied_feelings(rule("english", _FEELINGS), cued, found)
+    for mention in found:
+        left, right = cued[: mention.start], cued[mention.end :]
+        if mention.sign and explained(mention, found, _BESIDE, text):
+            continue
+        if not (_denied(left, right) or _not_the_speakers(left, right, mention, text)):
+            events.append((mention.start, mention.emotion))
+    return in_order(events)
+
+
+def _denied(left: str, right: str) -> bool:
+    start = max((match.end() for match in _ENDS.finditer(left)), default=0)
+    for match in re.finditer(",", left):
+        if match.end() > start and not _LIST.match(f"{left[match.end() :]}this{right}"):
+            start = match.end()
+    reach = left[start:]
+    cues = list(rule("english", "<negations>").finditer(reach))
+    if re.search(r"\bso much\b.*\bas\b|\bless\b.*\bthan\b", reach):
+        return False  # "not so much angry as sad", "less angry than sad"
+    if re.search(r"\bmore\b.*\bthan (?:\w+ ){0,2}$", reach):
+        return True
+    if re.search(r"\bless\b(?: \w+){0,2} $", reach) and re.match(r"[^,]*\bthan\b", right):
+        return True
+    if cues and not (len(cues) > 1 and cues[-1].group() == "without"):
+        return True
+    return bool(_GONE.match(right))
+
+
+def _not_the_speakers(left: str, right: str, mention: Mention, text: str) -> bool:
+    if not mention.sign and rule("english", _THING).match(right):
+        return True
+    clause = _CLAUSE.split(left)[-1]
+    if rule("english", "<places>").search(_CLAUSE.split(right)[0]):
+        return True
+    if rule("english", _SUBJECT).match(clause) and not _SPEAKER.search(clause):
+        return True
+    if any(rule("english", some).search(clause) for some in (_COMPANY, _WHO)):
+        return True
+    if rule("english", _ADDRESSED).search(clause) and rule("english", _PERSON).match(right):
+        return True
+    if rule("english", _REPORTED).search(left):
+        return True
+    if _POLITE.search(clause) and re.match(r"\s+(?:to|if|for)\b", right):
+        return True
+    topic = rule("english", _TOPIC).search(clause)
+    if topic is None or _MANNER.search(topic[1]):
+        return False
+    last = re.match(r"\s*(?:[,.]|$)", right) is not None
+    return not (last and topic[1].strip() and _ADVERB.search(text[: mention.end]))
+
+
