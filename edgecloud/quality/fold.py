@@ -16,9 +16,7 @@ Script = Literal["simplified", "traditional"]
 
 HAN: Final = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f]")
 
-_QUOTES: Final = str.maketrans(
-    {**dict.fromkeys("‘’‚‛ʼ′＇´", "'"), **dict.fromkeys("“”„‟″＂", '"')}
-)
+_QUOTES: Final = str.maketrans({**dict.fromkeys("‘’‚‛ʼ′＇´", "'"), **dict.fromkeys("“”„‟″＂", '"')})
 _FULL_WIDTH: Final = {chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}
 # In Chinese these are the marks themselves, not another form of the narrow ones.
 _MARKS: Final = "，！？：；（）～"

@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
+from typing import Any, Final
 
 from edgecloud.contracts import Language
 
 __all__ = ["Lexicon", "Mention", "lexicon"]
+
+_IGNORED: Final = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,24 +47,22 @@ class Lexicon:
     cues: Mapping[str, tuple[str, ...]]
 
     def pattern(self, words: Iterable[str]) -> str:
-        """A regular expression of any of the words, the longest first."""
-        ordered = sorted(set(words), key=len, reverse=True)
+        """A regular expression of any of the words, whole ones in English, the longest first."""
         if self.language == "chinese":
-            return "(?:" + "|".join(map(re.escape, ordered)) + ")"
-        # "n't" is the end of a word; everything else is whole words.
-        whole = "|".join(re.escape(word).replace(r"\*", r"\w*") for word in ordered if word[:2] != "n'")
-        inside = "|".join(re.escape(word) for word in ordered if word[:2] == "n'")
-        return rf"(?:\b(?:{whole})\b" + (rf"|(?:{inside})\b" if inside else "") + ")"
+            return _any_of(words)
+        # "n't" is the end of a word.
+        inside = [word for word in words if word.startswith("n't")]
+        whole = rf"\b{_any_of(word for word in words if word not in inside)}\b"
+        return rf"(?:{whole}|{_any_of(inside)}\b)" if inside else whole
 
     def mentions(self, text: str) -> list[Mention]:
         """Every word of emotion in ``text`` (lower case, simplified), from left to right; of two that
         overlap the one that begins first, and of those the longer."""
-        pattern, meaning = _words(self.language)
+        pattern, meanings = _words(self.language)
         found = []
         for match in pattern.finditer(text):
-            group = match.lastgroup
-            if group and group != "ignored":
-                emotion, sign = meaning[group]
+            emotion, sign = _meaning(match.group(), meanings)
+            if emotion != _IGNORED:
                 found.append(Mention(match.start(), match.end(), emotion, sign))
         return found
 
@@ -90,21 +91,43 @@ def lexicon(language: Language) -> Lexicon:
 
 @cache
 def _words(language: Language) -> tuple[re.Pattern[str], Mapping[str, tuple[str, bool]]]:
-    """All words in one pattern, a group for each word's meaning; the longest word comes first."""
+    """A pattern of all words, and the meaning of each."""
     own = lexicon(language)
-    entries = [(word, ("ignored", False)) for word in own.ignored]
-    for sign, some in ((False, own.emotions), (True, own.signs)):
-        entries += [(word, (name, sign)) for name, words in some.items() for word in words]
-    entries.sort(key=lambda entry: len(entry[0]), reverse=True)
-    parts, meaning = [], {}
-    for position, (word, what) in enumerate(entries):
-        group = "ignored" if what[0] == "ignored" else f"w{position}"
-        if group != "ignored":
-            meaning[group] = what
-        name = f"?P<{group}>" if group != "ignored" else "?:"
-        text = re.escape(word)
-        if language == "english":
-            text = text.replace(r"\*", r"\w*") + r"\b"
-        parts.append(f"({name}{text})")
-    edge = r"\b" if language == "english" else ""
-    return re.compile(f"{edge}(?:{'|'.join(parts)})"), meaning
+    meanings = {
+        word: (name, sign)
+        for sign, some in ((True, own.signs), (False, own.emotions))
+        for name, words in some.items()
+        for word in words
+    }
+    meanings |= dict.fromkeys(own.ignored, (_IGNORED, False))
+    return re.compile(own.pattern(meanings)), meanings
+
+
+def _meaning(word: str, meanings: Mapping[str, tuple[str, bool]]) -> tuple[str, bool]:
+    if word in meanings:
+        return meanings[word]
+    stems = (word[:length] + "*" for length in range(len(word), 0, -1))
+    return next(meanings[stem] for stem in stems if stem in meanings)
+
+
+def _any_of(words: Iterable[str]) -> str:
+    """A regular expression of any of the words by their common beginnings, which is read a hundred
+    times faster than one after the other."""
+    root: dict[str, Any] = {}
+    for word in words:
+        node = root
+        for letter in word:
+            node = node.setdefault(letter, {})
+        node[""] = {}
+    return _branches(root)
+
+
+def _branches(node: Mapping[str, Any]) -> str:
+    rest = [
+        (r"\w*" if letter == "*" else re.escape(letter)) + _branches(below)
+        for letter, below in sorted(node.items(), key=lambda item: item[0] == "*")
+        if letter
+    ]
+    if not rest:
+        return ""
+    return f"(?:{'|'.join(rest)})" + ("?" if "" in node else "")

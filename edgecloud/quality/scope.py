@@ -25,8 +25,10 @@ _QUOTED: Final = re.compile(
     # Single quotes, which are apostrophes too.
     r"|(?<!\w)'(?=\w)[^']*(?:\w'\w[^']*)*[^'\s]'(?!\w)"
 )
-_MOST: Final = 0.6
-"""Quotes around more of a text than this are around the caption, not inside it."""
+# Quotes around the caption itself, after a preamble or after nothing.
+_CAPTION: Final = re.compile(
+    r"\W*|.*(?:caption|description|version|描述|字幕|版本|如下)[^\"]{0,20}[:：]\s*", re.DOTALL
+)
 
 
 @lru_cache(maxsize=65536)
@@ -48,7 +50,9 @@ def without_quotes(text: str) -> str:
     """A folded text with what it quotes blanked out, length for length."""
 
     def blank(match: re.Match[str]) -> str:
-        length = len(match.group())
-        return match.group() if length > _MOST * len(text) else FILLER * length
+        ends = not text[match.end() :].strip(" .。!！")
+        if ends and _CAPTION.fullmatch(text[: match.start()]):
+            return match.group()
+        return FILLER * len(match.group())
 
     return _QUOTED.sub(blank, text)

@@ -11,6 +11,8 @@ from edgecloud.quality.scoping import FILLER, blank, denied_feelings, explained,
 
 __all__ = ["chinese_emotions"]
 
+_REACH: Final = 60
+"""Characters around a word that are read, so that time is proportional to length."""
 _CLAUSE: Final = re.compile("[，。！？；：,.!?;:\n…—]+")
 _BESIDE: Final = re.compile(
     "[着了地的得又就直一都不住流出眼声，、至极]{0,6}(?:说话|说|又|忍不住|边|到|直接|直|想|大|放声|失声|起来)?"
@@ -39,18 +41,20 @@ def chinese_emotions(text: str) -> Iterator[str]:
     """The speaker's emotions in a folded, simplified text, in its order, repeats among them."""
     text = _NEITHER.sub(lambda match: match.group()[:-1] + "没", text.replace("甚么", "什么"))
     text = blank(_RATHER, text)
+    for clause in _CLAUSE.split(text):
+        yield from _clause(clause)
+
+
+def _clause(text: str) -> Iterator[str]:
     found = lexicon("chinese").mentions(text)
     cued = _without_affirmations(text, found)
-    bounds = [0, *(match.end() for match in _CLAUSE.finditer(text)), len(text)]
     events = denied_feelings(rule("chinese", _FEELINGS), cued, found)
     for mention in found:
-        start = max(bound for bound in bounds if bound <= mention.start)
-        end = min(bound for bound in bounds if bound >= mention.end)
-        beside = [other for other in found if start <= other.start < end]
-        if mention.sign and explained(mention, beside, _BESIDE, text):
+        if mention.sign and explained(mention, found, _BESIDE, text):
             continue
-        left, right = cued[start : mention.start], cued[mention.end : end]
-        if not (_denied(left, right) or _not_the_speakers(left, text[mention.end : end])):
+        left = cued[max(0, mention.start - _REACH) : mention.start]
+        right = slice(mention.end, mention.end + _REACH)
+        if not (_denied(left, cued[right]) or _not_the_speakers(left, text[right])):
             events.append((mention.start, mention.emotion))
     return in_order(events)
 
@@ -71,18 +75,18 @@ def _denied(left: str, right: str) -> bool:
     if rule("chinese", "<negations>").search(reach):
         return True
     near = [match.end() for match in rule("chinese", "<near>").finditer(reach)]
-    if near and len(reach) - near[-1] <= 6:
-        if not rule("chinese", "<subjects>").search(reach[near[-1] :]):
-            return True
+    past = reach[near[-1] :] if near else None
+    if past is not None and len(past) <= 6 and not rule("chinese", "<subjects>").search(past):
+        return True
     return rule("chinese", _GONE).match(right) is not None
 
 
 def _not_the_speakers(left: str, right: str) -> bool:
     if rule("chinese", _THING).match(right):
         return True
-    if rule("chinese", _PERSON).match(right) and rule(
-        "chinese", "<introducers>[^，]{0,8}$"
-    ).search(left):
+    if rule("chinese", _PERSON).match(right) and rule("chinese", "<introducers>[^，]{0,8}$").search(
+        left
+    ):
         return True
     if rule("chinese", _MOVED).search(left):
         return True

@@ -13,6 +13,9 @@ __all__ = ["english_emotions"]
 
 _SENTENCE: Final = re.compile(r"[.!?;]+(?=\s|$)")
 
+_REACH: Final = 240
+"""Characters around a word that are read, so that time is proportional to length."""
+
 # Where the reach of a negation ends.
 _ENDS: Final = re.compile(
     r"\b(?:(?<!anything )(?<!nothing )but|yet|however|although|though|while|whereas|because|despite"
@@ -93,7 +96,9 @@ _COMPANY: Final = (
 _ADDRESSED: Final = r"<addressees>\s+" + _DETERMINERS + r"(?:\w+(?:,| and| but)? )?$"
 _PERSON: Final = r"\s+(?:(?:and|,)?\s*\w+\s+)?<persons>\b"
 _WHO: Final = (
-    r"<addressees>\s+" + _DETERMINERS + r"(?:\w+ ){0,2}(?:who|that) (?:is|are|was|were|feels?|seems?"
+    r"<addressees>\s+"
+    + _DETERMINERS
+    + r"(?:\w+ ){0,2}(?:who|that) (?:is|are|was|were|feels?|seems?"
     r"|sounds?|looks?) (?:\w+ )?$"
 )
 _REPORTED: Final = (
@@ -125,7 +130,8 @@ def _sentence(text: str) -> Iterator[str]:
         cued = blank(pattern, cued)
     events = denied_feelings(rule("english", _FEELINGS), cued, found)
     for mention in found:
-        left, right = cued[: mention.start], cued[mention.end :]
+        left = cued[max(0, mention.start - _REACH) : mention.start]
+        right = cued[mention.end : mention.end + _REACH]
         if mention.sign and explained(mention, found, _BESIDE, text):
             continue
         if not (_denied(left, right) or _not_the_speakers(left, right, mention, text)):
@@ -172,5 +178,3 @@ def _not_the_speakers(left: str, right: str, mention: Mention, text: str) -> boo
         return False
     last = re.match(r"\s*(?:[,.]|$)", right) is not None
     return not (last and topic[1].strip() and _ADVERB.search(text[: mention.end]))
-
-

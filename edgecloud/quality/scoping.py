@@ -29,12 +29,12 @@ def blank(pattern: re.Pattern[str], text: str) -> str:
     return pattern.sub(lambda match: FILLER * len(match.group()), text)
 
 
-def explained(
-    sign: Mention, found: Sequence[Mention], gap: re.Pattern[str], text: str
-) -> bool:
+def explained(sign: Mention, found: Sequence[Mention], gap: re.Pattern[str], text: str) -> bool:
     """Whether a word for another emotion, no more than ``gap`` away, says what a sign is of:
     "nervous laughter"."""
     for other in found:
+        if min(abs(other.start - sign.end), abs(sign.start - other.end)) > 20:
+            continue
         if other.sign or other.emotion == sign.emotion:
             continue
         first, last = (sign, other) if sign.start < other.start else (other, sign)

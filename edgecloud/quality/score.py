@@ -144,7 +144,9 @@ class _Work:
     def scripts(self) -> list[int]:
         """Positions of the captions that are in another script than every reference of theirs."""
         found = []
-        for i, (text, some) in enumerate(zip(self._hypotheses.values(), self._references, strict=True)):
+        for i, (text, some) in enumerate(
+            zip(self._hypotheses.values(), self._references, strict=True)
+        ):
             its, others = script_of(text), {script_of(reference) for reference in some}
             if its is not None and its not in others and None not in others:
                 found.append(i)

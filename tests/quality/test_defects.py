@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -103,3 +105,38 @@ def test_different_words_never_loop_and_six_copies_always_do(words: list[str]) -
 @given(st.text(), st.sampled_from(["chinese", "english"]))
 def test_any_text_has_an_answer_for_every_name(text: str, language: Any) -> None:
     assert tuple(defects_of(text, language=language)) == DEFECTS
+
+
+def test_sentences_with_and_without_the_words_of_an_assistant_are_told_apart() -> None:
+    path = Path(__file__).parent / "sentences" / "leakage.json"
+    rows = json.loads(path.read_text("utf-8"))
+    wrong = [row["text"] for row in rows if is_chat_leakage(row["text"]) != row["leak"]]
+    assert len(wrong) <= 0.05 * len(rows), wrong
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "他用询问的语气说“你有什么事吗？”，带着不耐烦。",
+        'She asks "Would you like me to help?" in a soft voice.',
+        "The Assistant Manager speaks in a low voice.",
+        "Human speech, low and calm.",
+        "他反复说我不知道，声音颤抖。",
+    ],
+)
+def test_speech_that_a_caption_quotes_is_no_leakage(text: str) -> None:
+    assert not is_chat_leakage(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Certainly, here's a description: a man talks.",
+        "Thank you for providing the audio.",
+        "好的，这段音频里她语气平静。如果还有其他问题，可以再告诉我。",
+        "当然可以！以下是描述：语气平静",
+        "對不起，我無法處理音頻。",
+    ],
+)
+def test_preambles_and_offers_are_chat_leakage(text: str) -> None:
+    assert is_chat_leakage(text)
