@@ -8,7 +8,8 @@ import math
 import os
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -16,9 +17,20 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from edgecloud.datasets.containers import Layout, Mended, layout
+from edgecloud.datasets.phone import decode, demuxer
+from edgecloud.datasets.sanity import notes_on
 from edgecloud.errors import AudioError, OutputError
 
-__all__ = ["MIN_AUDIO_S", "SAMPLE_RATE_HZ", "FeatureCache", "as_flac", "load_audio"]
+__all__ = [
+    "MIN_AUDIO_S",
+    "SAMPLE_RATE_HZ",
+    "FeatureCache",
+    "Recording",
+    "as_flac",
+    "load_audio",
+    "read_recording",
+]
 
 SAMPLE_RATE_HZ: Final = 16_000
 MIN_AUDIO_S: Final = 0.1
@@ -26,30 +38,59 @@ MIN_AUDIO_S: Final = 0.1
 nothing useful about so little; the feature extractor refuses the same length."""
 MIN_RATE_HZ: Final = 4_000
 _LOSSY: Final = frozenset({"MP3", "OGG"})
+_BLOCK_FRAMES: Final = 1 << 20
+_UNKNOWN_FRAMES: Final = 2**63 - 1
+"""What libsndfile says of a FLAC file that does not tell its length."""
+_AT_THE_END: Final = 39
+"""The code of libsndfile's error when such a file, whole, is read to its end."""
+_TRUNCATED: Final = "File seems to be truncated"
+"""What libsndfile's log says of a cut file in one of MATLAB's formats."""
+_APPLE_DOUBLE: Final = "files that begin with ._ are macOS's notes on another file, no recordings"
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A decoded recording: ``waveform (n,) float32``, mono, 16 kHz; ``notes`` say what about it cannot be
+    right, by kind (:data:`edgecloud.datasets.sanity.KINDS`)."""
+
+    waveform: NDArray[np.float32]
+    notes: Mapping[str, str]
 
 
 def load_audio(path: Path | str, *, max_audio_s: float) -> NDArray[np.float32]:
-    """The waveform of a recording: ``(n,) float32``, mono (channels averaged), 16 kHz.
+    """The waveform of :func:`read_recording` alone."""
+    return read_recording(path, max_audio_s=max_audio_s).waveform
 
-    Whatever libsndfile reads: WAV of any depth, FLAC, MP3, OGG. Silence is a recording like any
-    other. At other rates it is resampled by librosa (soxr_hq).
+
+def read_recording(path: Path | str, *, max_audio_s: float) -> Recording:
+    """A recording as a waveform ``(n,) float32``, mono (channels averaged), 16 kHz, with notes on it.
+
+    Whatever libsndfile reads: WAV of any depth, FLAC, MP3, OGG; with the extra ``phone`` m4a, aac, amr,
+    webm and wma as well. Silence is a recording like any other. At other rates it is resampled by librosa
+    (soxr_hq).
 
     Raises:
         AudioError: the file is missing, empty, not audio, cut off, shorter than 0.1 s, longer than
             ``max_audio_s``, or holds samples that are not finite numbers.
     """
     path = Path(path)
-    if not path.is_file():
-        what = "is not a file" if path.exists() else "does not exist"
-        raise AudioError(f"recording {path} {what}")
-    if path.stat().st_size == 0:
-        raise AudioError(f"recording {path} is empty (0 bytes)")
     try:
-        channels, rate = _decode(path, max_audio_s)
+        if not path.is_file():
+            what = "is not a file" if path.exists() else "does not exist"
+            raise AudioError(f"recording {path} {what}")
+        if path.stat().st_size == 0:
+            raise AudioError(f"recording {path} is empty (0 bytes)")
+        container = demuxer(path)
+        if container is None:
+            channels, rate = _decode(path, layout(path), max_audio_s)
+        else:
+            channels, rate, announced_s = decode(path, container, max_audio_s=max_audio_s)
+            _check_length(path, len(channels), rate, max_audio_s, announced_s)
     except (soundfile.SoundFileError, OSError) as error:
+        aside = f"; {_APPLE_DOUBLE}" if path.name.startswith("._") else ""
         raise AudioError(
             f"recording {path} cannot be decoded ({_last_words(error)}); it must be WAV, FLAC, MP3 "
-            "or OGG"
+            f"or OGG, or with the extra phone m4a, aac, amr, webm or wma{aside}"
         ) from error
     except TypeError as error:  # headerless files: libsndfile asks for their rate
         raise AudioError(
@@ -61,7 +102,7 @@ def load_audio(path: Path | str, *, max_audio_s: float) -> NDArray[np.float32]:
     waveform = mono if rate == SAMPLE_RATE_HZ else _resample(mono, rate)
     if not np.isfinite(waveform).all():
         raise AudioError(f"recording {path} is too loud to resample: its samples overflow")
-    return waveform
+    return Recording(waveform, notes_on(channels, mono))
 
 
 def as_flac(waveform: NDArray[np.float32]) -> bytes:
@@ -71,34 +112,91 @@ def as_flac(waveform: NDArray[np.float32]) -> bytes:
     return content.getvalue()
 
 
-def _decode(path: Path, max_audio_s: float) -> tuple[NDArray[np.float32], int]:
+def _decode(
+    path: Path, container: Layout | None, max_audio_s: float
+) -> tuple[NDArray[np.float32], int]:
     """Samples ``(n, channels) float32`` and their rate in Hz, checked for length."""
-    with soundfile.SoundFile(path) as sound:
-        rate: int = sound.samplerate
-        if rate < MIN_RATE_HZ:
-            raise AudioError(
-                f"recording {path} has {rate} samples a second; at least {MIN_RATE_HZ} are needed"
-            )
-        # One frame more than allowed tells what is too long, whatever the header says.
-        limit = math.floor(min(max_audio_s, 1e6) * rate) + 1
-        announced: int = sound.frames
-        samples: NDArray[np.float32] = sound.read(
-            min(limit, announced), dtype="float32", always_2d=True
+    patches = container.patches if container is not None else {}
+    with path.open("rb") as stream:
+        source = io.BufferedReader(Mended(stream, patches)) if patches else path
+        with soundfile.SoundFile(source) as sound:
+            return _samples(path, sound, max_audio_s)
+
+
+def _samples(
+    path: Path, sound: soundfile.SoundFile, max_audio_s: float
+) -> tuple[NDArray[np.float32], int]:
+    rate: int = sound.samplerate
+    _check_rate(path, rate)
+    # One frame more than allowed tells what is too long, whatever the header says.
+    limit = math.floor(min(max_audio_s, 1e6) * rate) + 1
+    announced: int = sound.frames
+    unknown = announced >= _UNKNOWN_FRAMES
+    samples, failure = _read(sound, min(limit, announced))
+    if failure is not None and (sound.format in _LOSSY or not len(samples)):
+        raise failure
+    short = len(samples) < min(limit, announced) and sound.format not in _LOSSY
+    if short and not (unknown and (failure is None or failure.code == _AT_THE_END)):
+        of = "" if unknown else f" of {announced}"
+        raise AudioError(
+            f"recording {path} is cut off or damaged: {len(samples)}{of} samples can be read"
         )
-        cut_off = len(samples) < min(limit, announced) and sound.format not in _LOSSY
-    if len(samples) >= limit:
-        length = f"lasts {announced / rate:.1f} s, longer than the {max_audio_s:g} s accepted"
+    if _TRUNCATED in sound.extra_info:
+        raise AudioError(f"recording {path} is cut off: its header announces more than is there")
+    announced_s = 0.0 if unknown else announced / rate
+    _check_length(path, len(samples), rate, max_audio_s, announced_s)
+    return samples, rate
+
+
+def _read(
+    sound: soundfile.SoundFile, wanted: int
+) -> tuple[NDArray[np.float32], soundfile.LibsndfileError | None]:
+    """Up to ``wanted`` frames ``(n, channels)``, and the error that ended them early, if one did.
+
+    libsndfile gives what it could decode and an error; soundfile raises and says not how much there is.
+    So the block is filled with what no decoder of whole numbers gives, and looked at.
+    """
+    blocks: list[NDArray[np.float32]] = []
+    lossless = sound.format == "FLAC"
+    while wanted > 0:
+        size = min(wanted, _BLOCK_FRAMES) if lossless else wanted
+        if not lossless:
+            return sound.read(size, dtype="float32", always_2d=True), None
+        block = np.full((size, sound.channels), np.nan, dtype=np.float32)
+        try:
+            sound.read(out=block)
+        except soundfile.LibsndfileError as error:
+            ends = np.flatnonzero(np.isnan(block[:, -1]))
+            blocks.append(block[: ends[0]] if len(ends) else block)
+            return np.concatenate(blocks), error
+        ends = np.flatnonzero(np.isnan(block[:, -1]))
+        blocks.append(block[: ends[0]] if len(ends) else block)
+        if len(ends):
+            break
+        wanted -= size
+    return np.concatenate(blocks) if blocks else np.zeros((0, sound.channels), np.float32), None
+
+
+def _check_rate(path: Path, rate: int) -> None:
+    if rate < MIN_RATE_HZ:
+        raise AudioError(
+            f"recording {path} has {rate} samples a second; at least {MIN_RATE_HZ} are needed"
+        )
+
+
+def _check_length(
+    path: Path, count: int, rate: int, max_audio_s: float, announced_s: float
+) -> None:
+    """Raise when ``count`` samples are more than ``max_audio_s`` or fewer than a model can use."""
+    _check_rate(path, rate)
+    if count >= math.floor(min(max_audio_s, 1e6) * rate) + 1:
+        length = f"lasts {max(announced_s, count / rate):.1f} s, longer than the {max_audio_s:g} s accepted"
         raise AudioError(f"recording {path} {length}; raise --max-audio-s or cut it")
-    if cut_off:
+    if count < MIN_AUDIO_S * rate:
         raise AudioError(
-            f"recording {path} is cut off: {len(samples)} of {announced} samples can be read"
-        )
-    if len(samples) < MIN_AUDIO_S * rate:
-        raise AudioError(
-            f"recording {path} lasts {1000 * len(samples) / rate:.0f} ms; at least "
+            f"recording {path} lasts {1000 * count / rate:.0f} ms; at least "
             f"{1000 * MIN_AUDIO_S:.0f} ms are needed"
         )
-    return samples, rate
 
 
 def _resample(mono: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
