@@ -13,7 +13,7 @@ from bench.progress import Progress
 from bench.rows import add_no_row, add_rows
 from edgecloud.config import Config
 from edgecloud.errors import EdgeCloudError
-from edgecloud.measure import environment
+from edgecloud.measure import audio_notes, environment
 from edgecloud.measure.aggregate import RESOURCE_NAMES
 from edgecloud.measure.degraded import sentence
 from edgecloud.measure.results import write_result
@@ -99,6 +99,8 @@ class Recorder:
             path = write_result(Path(self.config.output_dir) / "results" / f"{name}.json", result)
         self.written.append(path)
         self.warned.extend(f"{path.stem}: {note}" for note in outcome.setup.get("notes", ()))
+        if (noted := audio_notes.sentence(result["detailed_results"])) is not None:
+            self.warned.append(f"{path.stem}: {noted}; see audio_notes of its samples")
         over = result["metrics"]["latency_metrics"]["memory_over_cap_total"]
         if over:
             self.warned.append(

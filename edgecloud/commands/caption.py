@@ -28,7 +28,12 @@ def add(commands: Any) -> None:
         # Argparse would name all sixty settings before it says what is wrong.
         usage="edgecloud caption [--mode edge|cloud|spec] [SETTINGS] AUDIO [AUDIO ...]",
     )
-    caption.add_argument("audio", nargs="+", metavar="AUDIO", help="WAV, FLAC, MP3, OGG, …")
+    caption.add_argument(
+        "audio",
+        nargs="+",
+        metavar="AUDIO",
+        help="WAV, FLAC, MP3, OGG; with the extra phone m4a, webm, amr, …",
+    )
     caption.add_argument("--mode", choices=("edge", "cloud", "spec"), default="spec")
     add_options(caption.add_argument)
     caption.set_defaults(command=_caption)
@@ -42,6 +47,7 @@ def _config(parsed: argparse.Namespace) -> Config:
 def _caption(parsed: argparse.Namespace) -> int:
     from edgecloud.hardware.edge_process import CaptionRequest, Failed
     from edgecloud.harness.system import System
+    from edgecloud.measure.audio_notes import sentence
     from edgecloud.measure.degraded import degraded
 
     config = _config(parsed)
@@ -54,6 +60,7 @@ def _caption(parsed: argparse.Namespace) -> int:
             print(paint(origin, text), end="", flush=True)
 
     failures = lost = 0
+    heard: list[dict[str, Any]] = []
     with System(parsed.mode, config) as system:
         for name in parsed.audio:
             if len(parsed.audio) > 1:
@@ -65,6 +72,9 @@ def _caption(parsed: argparse.Namespace) -> int:
                 continue
             print()
             print(_timings(answer, config))
+            heard.append({"audio_notes": answer.audio_notes})
+            for note in answer.audio_notes.values():
+                print(f"edgecloud: {name}: note: {note}", file=sys.stderr)
             if (why := degraded({"trace": answer.trace})) is not None:
                 lost += 1
                 print(
@@ -75,6 +85,8 @@ def _caption(parsed: argparse.Namespace) -> int:
     legend = [paint(origin, origin) for origin in _COLOURS]
     if parsed.mode == "spec" and legend != list(_COLOURS):
         print("tokens: " + " ".join(legend))
+    if len(heard) > 1 and (noted := sentence(heard)) is not None:
+        print(f"edgecloud: note: {noted}", file=sys.stderr)
     # Whoever captions has read the line above; a script asks for a status with --max-degraded.
     allowed = len(parsed.audio) if parsed.max_degraded is None else config.max_degraded
     return 1 if failures or lost > allowed else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,24 @@ def add(commands: Any) -> None:
 
 def _secap(parsed: argparse.Namespace) -> int:
     from edgecloud.datasets.secap import convert
+    from edgecloud.measure.audio_notes import sentence
 
     def progress(done: int, total: int) -> None:
         if sys.stderr.isatty():
             print(f"\r{done}/{total} recordings", end="", file=sys.stderr, flush=True)
 
-    count = convert(parsed.src, parsed.dest, progress=progress)
+    found: list[dict[str, Any]] = []
+
+    def noted(file_id: str, notes: Mapping[str, str]) -> None:
+        found.append({"audio_notes": notes})
+        for note in notes.values():
+            print(f"edgecloud: {file_id}: note: {note}", file=sys.stderr)
+
+    count = convert(parsed.src, parsed.dest, progress=progress, noted=noted)
     if sys.stderr.isatty():
         print(file=sys.stderr)
+    if (said := sentence([*found, *({} for _ in range(count - len(found)))])) is not None:
+        print(f"edgecloud: note: {said}", file=sys.stderr)
     print(f"{count} samples: {parsed.dest / 'manifest.json'}")
     return 0
 

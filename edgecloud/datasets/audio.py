@@ -51,7 +51,7 @@ _APPLE_DOUBLE: Final = "files that begin with ._ are macOS's notes on another fi
 @dataclass(frozen=True, slots=True)
 class Recording:
     """A decoded recording: ``waveform (n,) float32``, mono, 16 kHz; ``notes`` say what about it cannot be
-    right, by kind (:data:`edgecloud.datasets.sanity.KINDS`)."""
+    right, by kind (:func:`edgecloud.datasets.sanity.notes_on`)."""
 
     waveform: NDArray[np.float32]
     notes: Mapping[str, str]

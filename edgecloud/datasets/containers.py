@@ -166,7 +166,7 @@ def _wav(file: _Reader, kind: bytes) -> Layout | None:
         size, begin = struct.unpack(f"{order}I", head[4:])[0], place + 8
         if head[:4] == b"data":
             present = file.size - begin
-            declared: int | None = size
+            declared = int(size)
             where, form = place + 4, f"{order}I"
             if long_at is not None and size == 0xFFFFFFFF:
                 where, form = long_at, "<Q"
@@ -177,7 +177,7 @@ def _wav(file: _Reader, kind: bytes) -> Layout | None:
                 limit = 2 ** (8 * struct.calcsize(form)) - 1
                 if form == "<Q" or declared != limit:
                     patches[where] = struct.pack(form, min(present, limit))
-                declared = None
+                return Layout(container, None, present, patches)
             return Layout(container, declared, present, patches)
         if head[:4] == b"ds64" and container != "WAV":
             long_at = begin + 8
@@ -348,7 +348,9 @@ def _flac(file: _Reader) -> Layout | None:
     return None
 
 
-_NIST_FIELD: Final = re.compile(rb"^(sample_count|channel_count|sample_n_bytes) -i (\d+)", re.MULTILINE)
+_NIST_FIELD: Final = re.compile(
+    rb"^(sample_count|channel_count|sample_n_bytes) -i (\d+)", re.MULTILINE
+)
 
 
 def _nist(file: _Reader) -> Layout | None:

@@ -57,9 +57,15 @@ def decode(
             f"recording {path} needs a decoder that is not installed ({container} container, as phones "
             f"and browsers record): {EXTRA}, or convert it to WAV"
         ) from error
+    missing = _missing_bytes(path, container)
+    if missing > 0:
+        raise AudioError(
+            f"recording {path} is cut off: {missing} bytes that its {container} container announces are "
+            "not there; copy it again"
+        )
     blocks: list[NDArray[np.float32]] = []
     try:
-        with path.open("rb") as stream, av.open(stream, format=container) as opened:
+        with path.open("rb") as stream, av.open(stream, mode="r", format=container) as opened:
             track = next(iter(opened.streams.audio), None)
             if track is None:
                 raise AudioError(f"recording {path} holds no audio track")
@@ -72,7 +78,7 @@ def decode(
             count = 0
             for frame in opened.decode(track):
                 for plain in resampler.resample(frame):
-                    blocks.append(plain.to_ndarray())
+                    blocks.append(np.asarray(plain.to_ndarray(), np.float32))
                     count += blocks[-1].shape[1]
                 if count >= limit:
                     break
@@ -91,6 +97,28 @@ def decode(
             "be read; copy it again"
         )
     return np.ascontiguousarray(samples.T, dtype=np.float32), rate, announced_s
+
+
+def _missing_bytes(path: Path, container: str) -> int:
+    """Bytes that the outermost boxes of MP4, or the two objects of ASF, announce and the file lacks."""
+    with path.open("rb") as stream:
+        size = stream.seek(0, 2)
+        if container == "asf":
+            stream.seek(16)
+            head = int.from_bytes(stream.read(8), "little")
+            stream.seek(min(head, size) + 16)
+            return head + int.from_bytes(stream.read(8), "little") - size
+        place = 0
+        while container == "mp4" and place < size:
+            stream.seek(place)
+            box = stream.read(16)
+            length = int.from_bytes(box[:4], "big")
+            if length == 1:
+                length = int.from_bytes(box[8:16], "big")
+            if length < 8:  # 0: the box goes to the end; else it is none
+                return 0
+            place += length
+        return place - size if container == "mp4" else 0
 
 
 def _announced_s(opened: object, track: object) -> float:

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["KINDS", "count_notes", "notes_on"]
+__all__ = ["notes_on"]
 
-KINDS: Final[Mapping[str, str]] = {
-    "beyond_full_scale": "far beyond full scale",
-    "clipped": "clipped",
-    "silent": "silent once mixed down",
-    "constant": "constant",
-}
-"""The notes there are, and their names in sentences."""
 _FAR_BEYOND: Final = 2.0
 """Twice full scale: 6 dB more than any fixed-point recording can hold."""
 _SILENT_PEAK: Final = 1e-3
@@ -32,7 +24,8 @@ _PILED_UP: Final = 5.0
 
 
 def notes_on(channels: NDArray[np.float32], mono: NDArray[np.float32]) -> dict[str, str]:
-    """Sentences on what cannot be right, by kind (:data:`KINDS`); empty for a sound recording.
+    """Sentences on what cannot be right, by kind (``beyond_full_scale``, ``clipped``, ``silent``,
+    ``constant``); empty for a sound recording.
 
     ``channels (n, channels)`` as decoded, full scale 1; ``mono (n,)`` their mean. Samples are finite.
     """
@@ -64,15 +57,6 @@ def notes_on(channels: NDArray[np.float32], mono: NDArray[np.float32]) -> dict[s
     return found
 
 
-def count_notes(records: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    """How many journal records or results have each kind of note, the kinds that occur alone."""
-    counts = dict.fromkeys(KINDS, 0)
-    for record in records:
-        for kind in record.get("audio_notes") or {}:
-            counts[kind] = counts.get(kind, 0) + 1
-    return {kind: count for kind, count in counts.items() if count}
-
-
 def _rms(samples: NDArray[np.float32]) -> float:
     return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) if samples.size else 0.0
 
@@ -96,7 +80,9 @@ def _clipped(channel: NDArray[np.float32]) -> float:
     is clipping.
     """
     total = 0
-    if float(np.std(channel, dtype=np.float64)) < _CONSTANT * float(np.abs(channel).max(initial=0.0)):
+    if float(np.std(channel, dtype=np.float64)) < _CONSTANT * float(
+        np.abs(channel).max(initial=0.0)
+    ):
         return 0.0  # a constant lies flat all over
     for side in (channel, -channel):
         top = side.max(initial=0.0)

@@ -10,14 +10,15 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import soundfile
 
-from edgecloud.datasets.audio import SAMPLE_RATE_HZ, load_audio
+from edgecloud.datasets.audio import SAMPLE_RATE_HZ, read_recording
 from edgecloud.errors import AudioError, ManifestError, OutputError
+from edgecloud.textfiles import list_in_text, parse_json
 
 __all__ = ["convert"]
 
@@ -27,11 +28,20 @@ _UNSAFE: Final = re.compile(r"[\x00-\x1f/\\:*?\"<>|]")
 
 Progress = Callable[[int, int], None]
 """Called with the number of recordings done and of all."""
+Noted = Callable[[str, Mapping[str, str]], None]
+"""Called with a recording's id and its notes (:func:`edgecloud.datasets.sanity.notes_on`)."""
 
 
-def convert(src: Path | str, dest: Path | str, *, progress: Progress | None = None) -> int:
+def convert(
+    src: Path | str,
+    dest: Path | str,
+    *,
+    progress: Progress | None = None,
+    noted: Noted | None = None,
+) -> int:
     """Write ``dest/manifest.json`` and ``dest/audio/ID.flac`` (16 kHz mono, 16 bits) from SECap's
     folder ``src``, or from the repository around it. Returns the number of utterances.
+    ``noted`` hears of each recording that cannot be right.
 
     Captions and transcriptions are taken verbatim, but for white space at their ends. The manifest
     is written last and in one piece: while there is one, its recordings are there.
@@ -44,15 +54,17 @@ def convert(src: Path | str, dest: Path | str, *, progress: Progress | None = No
     problems: list[str] = []
     captions = _read_captions(source / "fid2captions.json", problems)
     transcriptions = _read_transcriptions(source / "text.txt", problems)
-    problems += _mismatches(source / "wav", captions, transcriptions)
+    recordings = _recordings(source / "wav", problems)
+    if recordings is not None:
+        problems += _mismatches(recordings, captions, transcriptions)
     if not captions and not problems:
         problems.append("fid2captions.json: holds no captions")
-    if problems:
+    if problems or recordings is None:
         raise ManifestError(f"{source} cannot be converted:", problems)
     try:
         (target / "audio").mkdir(parents=True, exist_ok=True)
         for done, file_id in enumerate(captions):
-            _convert_audio(source / "wav", target / "audio", file_id, problems)
+            _convert_audio(recordings[file_id], target / "audio", file_id, problems, noted)
             if progress is not None:
                 progress(done + 1, len(captions))
         if problems:
@@ -95,8 +107,9 @@ def _read_captions(path: Path, problems: list[str]) -> dict[str, list[str]]:
     if text is None:
         return {}
     try:
+        parse_json(text)
         content = json.loads(text, object_pairs_hook=list)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         problems.append(f"{path.name}: is not JSON: {error}")
         return {}
     if not text.lstrip().startswith("{"):
@@ -118,6 +131,8 @@ def _checked(texts: Any, where: str, problems: list[str]) -> list[str]:
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         problems.append(f"{where}: caption must be text or a list of texts")
         return []
+    if any(map(list_in_text, texts)):
+        problems.append(f"{where}: caption is the text of a list; write the list itself")
     stripped = [text.strip() for text in texts if text.strip()]
     if not stripped:
         problems.append(f"{where}: caption is empty")
@@ -140,14 +155,22 @@ def _read_transcriptions(path: Path, problems: list[str]) -> dict[str, str]:
     return transcriptions
 
 
+def _recordings(wav: Path, problems: list[str]) -> dict[str, Path] | None:
+    """The recordings by id, ``.wav`` in any case; macOS's ``._`` files beside them are none."""
+    if not wav.is_dir():
+        problems.append("wav: is not a folder")
+        return None
+    return {
+        path.stem: path
+        for path in sorted(wav.iterdir())
+        if path.suffix.lower() == ".wav" and not path.name.startswith("._")
+    }
+
+
 def _mismatches(
-    wav: Path, captions: dict[str, list[str]], transcriptions: dict[str, str]
+    recordings: Mapping[str, Path], captions: dict[str, list[str]], transcriptions: dict[str, str]
 ) -> Iterator[str]:
     """Ids that one of the three holds and another does not."""
-    if not wav.is_dir():
-        yield "wav: is not a folder"
-        return
-    recordings = {path.stem for path in wav.glob("*.wav")}
     for file_id in captions:
         if file_id not in transcriptions:
             yield f"text.txt: no line for {file_id}"
@@ -156,19 +179,23 @@ def _mismatches(
     for file_id in transcriptions:
         if file_id not in captions:
             yield f"fid2captions.json: no caption for {file_id} of text.txt"
-    for file_id in sorted(recordings - captions.keys() - transcriptions.keys()):
-        yield f"fid2captions.json: no caption for wav/{file_id}.wav"
+    for file_id in sorted(recordings.keys() - captions.keys() - transcriptions.keys()):
+        yield f"fid2captions.json: no caption for wav/{recordings[file_id].name}"
 
 
-def _convert_audio(wav: Path, audio: Path, file_id: str, problems: list[str]) -> None:
+def _convert_audio(
+    wav: Path, audio: Path, file_id: str, problems: list[str], noted: Noted | None
+) -> None:
     try:
-        waveform = load_audio(wav / f"{file_id}.wav", max_audio_s=MAX_AUDIO_S)
+        recording = read_recording(wav, max_audio_s=MAX_AUDIO_S)
     except AudioError as error:
         problems.append(str(error))
         return
+    if recording.notes and noted is not None:
+        noted(file_id, recording.notes)
     part = audio / f".{file_id}.part"
     try:
-        soundfile.write(part, waveform, SAMPLE_RATE_HZ, format="FLAC", subtype="PCM_16")
+        soundfile.write(part, recording.waveform, SAMPLE_RATE_HZ, format="FLAC", subtype="PCM_16")
         part.replace(audio / f"{file_id}.flac")
     finally:
         part.unlink(missing_ok=True)

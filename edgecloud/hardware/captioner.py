@@ -17,7 +17,7 @@ from edgecloud.contracts import (
     StopLimits,
     StopReason,
 )
-from edgecloud.datasets.audio import FeatureCache, as_flac, load_audio
+from edgecloud.datasets.audio import FeatureCache, as_flac, read_recording
 from edgecloud.decoding.autoregressive import cloud_only, edge_only
 from edgecloud.decoding.recorder import Recorder
 from edgecloud.decoding.sampling import seeded
@@ -90,9 +90,10 @@ class Captioner:
             EdgeCloudError: the recording or a model cannot be used.
         """
         processor = self._processor
-        waveform = None
+        recording = None
         if request.audio_path is not None:
-            waveform = load_audio(request.audio_path, max_audio_s=self._config.max_audio_s)
+            recording = read_recording(request.audio_path, max_audio_s=self._config.max_audio_s)
+        waveform = None if recording is None else recording.waveform
         if self._modelled is not None:
             self._modelled.restart()
         recorder = Recorder(self._clock)
@@ -109,6 +110,7 @@ class Captioner:
             text=text,
             stop=stop,
             trace=recorder.trace().to_json(),
+            audio_notes={} if recording is None else recording.notes,
         )
 
     def _prompt(

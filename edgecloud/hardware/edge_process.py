@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -62,7 +63,8 @@ class Streamed:
 
 @dataclass(frozen=True, slots=True)
 class Captioned:
-    """A finished caption: everything a journal record holds of it. ``audio_s`` is None for a prompt."""
+    """A finished caption: everything a journal record holds of it. ``audio_s`` is None for a prompt;
+    ``audio_notes`` are sentences on what about the recording cannot be right, by kind."""
 
     audio_s: float | None
     input_tokens: int
@@ -71,6 +73,7 @@ class Captioned:
     text: str
     stop: StopReason
     trace: list[dict[str, Any]]
+    audio_notes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -274,6 +274,7 @@ def journalled(sample: Sample, answer: Captioned | Failed, readings: Readings) -
             {"type": answer.kind, "message": answer.message} if isinstance(answer, Failed) else None
         ),
         "audio_s": ok and ok.audio_s,
+        "audio_notes": dict(ok.audio_notes) if ok else {},
         "input_tokens": ok and ok.input_tokens,
         "tokens": list(ok.tokens) if ok else [],
         "origins": list(ok.origins) if ok else [],

@@ -46,6 +46,7 @@ _RECORD: Final[Mapping[str, tuple[Check, str]]] = {
     "dataset": (_or_null(_is_text), "text"),
     "status": (lambda value: value in ("ok", "failed"), "ok or failed"),
     "error": (_or_null(_is_object), "an object"),
+    "audio_notes": (_or_null(_is_object), "an object"),
     "audio_s": (_or_null(_is_number), "a number"),
     "input_tokens": (_or_null(_is_count), "a whole number"),
     "tokens": (_list_of(_is_count), "a list of whole numbers"),

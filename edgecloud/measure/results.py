@@ -21,6 +21,7 @@ from edgecloud.measure.aggregate import (
     measure,
     speculation_metrics,
 )
+from edgecloud.measure.audio_notes import count_notes
 from edgecloud.measure.degraded import degraded
 from edgecloud.measure.files import put
 from edgecloud.measure.statistics import drift
@@ -181,6 +182,7 @@ def _metrics(
         "num_failed": failed,
         "num_degraded": sum(degraded(record) is not None for record in outcome.records),
         "defects": _defect_counts(defects),
+        "audio_notes": count_notes(outcome.records),
         "latency_metrics": latency,
         "speculative_decoding_metrics": speculation,
         "cost_metrics": cost,
@@ -280,4 +282,5 @@ def _head(record: Mapping[str, Any]) -> Json:
         "origins": list(record.get("origins") or []),
         "stop": record.get("stop"),
         "audio_s": record.get("audio_s"),
+        "audio_notes": dict(record.get("audio_notes") or {}),
     }

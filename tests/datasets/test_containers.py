@@ -18,9 +18,7 @@ from edgecloud.errors import AudioError
 
 RATE = 16_000
 COUNT = 32_000
-NOISE: NDArray[np.float32] = (
-    0.3 * np.random.default_rng(0).uniform(-1, 1, COUNT).astype(np.float32)
-)
+NOISE: NDArray[np.float32] = 0.3 * np.random.default_rng(0).uniform(-1, 1, COUNT).astype(np.float32)
 
 
 def made(form: str, subtype: str = "PCM_16", channels: int = 1, **how: Any) -> bytes:
@@ -121,9 +119,7 @@ def _size_at(form: str, content: bytes) -> tuple[int, str]:
 
 @pytest.mark.parametrize("form", ["WAV", "WAVEX", "RF64", "W64", "AIFF", "CAF", "AU"])
 @pytest.mark.parametrize("size", ["all ones", "none"])
-def test_a_size_that_says_nothing_is_read_to_the_end(
-    tmp_path: Path, form: str, size: str
-) -> None:
+def test_a_size_that_says_nothing_is_read_to_the_end(tmp_path: Path, form: str, size: str) -> None:
     content = made(form)
     place, how = _size_at(form, content)
     value = 2 ** (8 * struct.calcsize(how)) - 1 if size == "all ones" else 0
@@ -134,9 +130,7 @@ def test_a_size_that_says_nothing_is_read_to_the_end(
 
 
 @pytest.mark.parametrize("form", ["WAV", "WAVEX", "RF64", "W64", "AIFF", "CAF", "AU"])
-def test_a_size_of_0_with_nothing_after_it_is_an_empty_recording(
-    tmp_path: Path, form: str
-) -> None:
+def test_a_size_of_0_with_nothing_after_it_is_an_empty_recording(tmp_path: Path, form: str) -> None:
     content = made(form)
     place, how = _size_at(form, content)
     head = {"W64": 8, "AIFF": 12, "CAF": 12, "AU": 16}.get(form, 4)
@@ -218,9 +212,7 @@ def test_frames_that_aiff_counts_beyond_its_audio_are_missed(tmp_path: Path) -> 
 
 def _flac(total: int) -> bytes:
     content = made("FLAC")
-    return patched(
-        content, (21, bytes([content[21] & 0xF0])), (22, struct.pack(">I", total))
-    )
+    return patched(content, (21, bytes([content[21] & 0xF0])), (22, struct.pack(">I", total)))
 
 
 def test_flac_is_held_to_the_samples_it_announces(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgecloud.datasets.audio import read_recording
 from edgecloud.datasets.embedded import FOLDER
-from edgecloud.datasets.sanity import count_notes
+from edgecloud.measure.audio_notes import KINDS, count_notes, sentence
 
 RATE = 16_000
 RNG = np.random.default_rng(0)
@@ -113,3 +113,8 @@ def test_notes_are_counted_by_kind() -> None:
         {},
     ]
     assert count_notes(records) == {"beyond_full_scale": 1, "clipped": 2}
+    assert sentence(records) == (
+        "2 of 4 recordings cannot be right: 1 far beyond full scale, 2 clipped"
+    )
+    assert sentence(records[2:]) is None
+    assert set(KINDS) == {"beyond_full_scale", "clipped", "silent", "constant"}
