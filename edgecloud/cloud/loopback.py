@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Iterator
 
 from edgecloud.cloud.server import MessageServer
 from edgecloud.errors import CloudTimeout
@@ -11,22 +11,31 @@ __all__ = ["Loopback"]
 
 
 class Loopback:
-    """A :class:`edgecloud.cloud.remote.Channel` to a server in this process."""
+    """A :class:`edgecloud.cloud.remote.Channel` to a server in this process.
+
+    An answer is computed when it is received: a stream's tokens are there one by one, as they are made.
+    """
 
     def __init__(self, server: MessageServer) -> None:
         self._server = server
-        self._answers: deque[bytes] = deque()
+        self._answers: Iterator[bytes] = iter(())
 
     def send(self, message: bytes, *, answered: bool) -> None:
-        self._answers.extend(self._server.answer(message))
+        answers = self._server.answer(message)
+        if answered:
+            # What was left of an earlier answer is given up, and not computed.
+            self._answers = answers
+            return
+        for _ in answers:  # it acts, and says nothing
+            pass
 
     def start(self, timeout_s: float) -> None:
-        """It was answered as it was sent."""
+        """It is answered as its answers are received."""
 
     def ready(self) -> bool:
-        return bool(self._answers)
+        return True
 
     def receive(self, timeout_s: float) -> bytes:
-        if not self._answers:
-            raise CloudTimeout("the cloud in this process has nothing more to say")
-        return self._answers.popleft()
+        for answer in self._answers:
+            return answer
+        raise CloudTimeout("the cloud in this process has nothing more to say")

@@ -6,6 +6,7 @@ import time
 from multiprocessing.connection import Connection
 from typing import Any
 
+from edgecloud.cloud.delivery import deliver
 from edgecloud.errors import WireError
 
 __all__ = ["main"]
@@ -44,8 +45,7 @@ def main(
     while True:
         message = requests.recv_bytes()
         try:
-            for answer in server.answer(message):
-                requests.send_bytes(answer)
+            deliver(requests, server.answer(message))
         except WireError as error:
             # A message that cannot be read has nobody to be answered to: the edge is not ours.
             raise WireError(f"the edge sent something unreadable: {error}") from error

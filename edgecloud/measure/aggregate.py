@@ -84,6 +84,9 @@ def latency_metrics(samples: Sequence[Measured]) -> tuple[Block, dict[str, str]]
     block[f"{_OVER_CAP}_total"] = sum(over) if over else None
     if not over:
         notes[f"{_OVER_CAP}_total"] = _reason([sample.resources for sample in samples], _OVER_CAP)
+    block["delivered_late_total"] = sum(
+        sample.latency.get("delivered_late", False) for sample in samples
+    )
     for name in ("input_tokens", "output_tokens"):
         block[f"{name}_total"] = sum(sample.latency[name] or 0 for sample in samples)
     block["histograms"] = {

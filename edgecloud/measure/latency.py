@@ -12,6 +12,10 @@ from edgecloud.contracts import Event, Trace
 
 __all__ = ["LATENCY_NAMES", "latency"]
 
+_LEAST_OF_BUSY = 0.9
+"""Of the time that tokens take to make, the least in which they may come: one token more or less late
+at either end is no contradiction."""
+
 LATENCY_NAMES = ("ttft", "itps", "otps", "oet", "tpot", "total_time", "prefill_time", "rtf")
 """The quantities that are one number per request and are summarised over samples."""
 
@@ -24,7 +28,8 @@ def latency(
     ``audio_s`` is the length of the recording in seconds, ``input_tokens`` the length of the prompt;
     the prompt's length is read from the trace when it is not given. The result holds
     :data:`LATENCY_NAMES`, ``input_tokens``, ``output_tokens``, the lists ``block_gap`` (seconds) and
-    ``tokens_per_block``, and ``reasons``: why a quantity is ``None``.
+    ``tokens_per_block``, and ``reasons``: why a quantity is ``None``. Where the trace contradicts itself
+    about when tokens of the cloud came, ``delivered_late`` is there, ``True``, and ``tpot`` is ``None``.
 
     >>> trace = Trace((
     ...     Event("prefill", 0.0, 0.5, {"side": "edge", "input_tokens": 50}),
@@ -62,6 +67,10 @@ def latency(
             reasons[name] = "nothing was committed" if not commits else "the last commit is at 0 s"
     if values["tpot"] is None:
         reasons["tpot"] = "no token after the first commit"
+    together = _came_together(trace)
+    if together is not None:
+        values["delivered_late"] = True
+        values["tpot"], reasons["tpot"] = None, together
 
     finish = trace.of("finish")
     values["total_time"] = finish[-1].end_s if finish else None
@@ -84,6 +93,25 @@ def latency(
     values["tokens_per_block"] = per_block
     values["reasons"] = reasons
     return values
+
+
+def _came_together(trace: Trace) -> str | None:
+    """Why the commits of a stream from the cloud do not say how fast its tokens were made; ``None``: they do.
+
+    Tokens after the first commit cannot take less time to come than the cloud was busy with making
+    them: where they do, the first ones were delivered late, and the trace contradicts itself.
+    """
+    commits, chunks = trace.of("commit"), trace.of("generate")
+    if len(commits) < 2 or len(chunks) != len(commits):
+        return None  # not the cloud's stream alone
+    made_s = sum(chunk.data.get("busy_s") or 0.0 for chunk in chunks[1:])
+    came_s = commits[-1].end_s - commits[0].end_s
+    if came_s >= _LEAST_OF_BUSY * made_s:
+        return None
+    return (
+        f"the tokens after the first came within {came_s * 1e3:.1f} ms although the cloud was busy with "
+        f"them for {made_s * 1e3:.1f} ms: they were delivered late, together"
+    )
 
 
 def _prefill(trace: Trace) -> tuple[float | None, int | None]:

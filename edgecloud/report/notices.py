@@ -150,6 +150,9 @@ def _within(result: Result, texts: Texts) -> Iterator[tuple[str, dict[str, Any]]
     over = metrics["latency_metrics"].get("memory_over_cap_total")
     if over:
         yield "warn_memory", {"n": over}
+    late = metrics["latency_metrics"].get("delivered_late_total")
+    if late:
+        yield "warn_late", {"n": late}
     if run.get("dirty"):
         yield "warn_dirty", {}
     if result["experiment_config"]["clock"] == "wall":

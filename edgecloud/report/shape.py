@@ -68,6 +68,7 @@ def _check_metrics(metrics: Fields) -> None:
     for name in _METRICS:
         metrics.mapping(name)
     metrics.optional("defects")
+    _number(metrics.mapping("latency_metrics"), "delivered_late_total")
     for _, lines in BLOCKS:
         for _, name, form in lines:
             block, _, last = name.rpartition(".")

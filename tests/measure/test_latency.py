@@ -82,3 +82,30 @@ def test_times_are_ordered_and_blocks_add_up(trace: Trace) -> None:
     if found["tpot"] is not None:
         after_first = found["output_tokens"] - found["tokens_per_block"][0]
         assert found["tpot"] * after_first == pytest.approx(found["oet"])
+
+
+def streamed(*, came_s: float, made_s: float, count: int = 6) -> Trace:
+    """A stream of the cloud: ``count`` tokens, each made in ``made_s`` and ``came_s`` after the last."""
+    events = [Event("prefill", 0.0, 0.1, {"side": "cloud", "input_tokens": 50})]
+    for number in range(count):
+        at = 0.1 + number * came_s
+        cost = {"busy_s": 0.1 if number == 0 else made_s}
+        events.append(Event("generate", max(0.0, at - came_s), at, {"tokens": [number], **cost}))
+        events.append(Event("commit", at, at, {"tokens": [number], "origins": ["cloud"]}))
+    events.append(Event("finish", at, at, {"stop": "end_of_text"}))
+    return Trace(tuple(sorted(events, key=lambda event: event.start_s)))
+
+
+def test_tokens_that_came_together_have_no_tpot_and_the_sample_is_flagged() -> None:
+    found = latency(streamed(came_s=0.00001, made_s=0.0014))
+    assert found["delivered_late"] is True
+    assert found["tpot"] is None
+    assert "although the cloud was busy with them for 7.0 ms" in found["reasons"]["tpot"]
+    assert found["ttft"] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("came_s", [0.00135, 0.0014, 0.002])
+def test_tokens_that_came_as_they_were_made_have_a_tpot(came_s: float) -> None:
+    found = latency(streamed(came_s=came_s, made_s=0.0014))
+    assert "delivered_late" not in found
+    assert found["tpot"] == pytest.approx(came_s)

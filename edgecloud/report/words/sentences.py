@@ -200,6 +200,11 @@ SENTENCES: Final[dict[str, tuple[str, str]]] = {
         "{group}, {arm}: {n} samples went over the memory cap.",
         "{group}，{arm}：{n} 个样本超出内存上限。",
     ),
+    "warn_late": (
+        "{group}, {arm}: in {n} samples tokens were delivered together, later than they were made; they "
+        "have no TPOT.",
+        "{group}，{arm}：有 {n} 个样本的词元晚于生成时刻成批送达，因此没有 TPOT。",
+    ),
     "warn_defects": (
         "{group}, {arm}: defects in captions: {list}.",
         "{group}，{arm}：描述中的缺陷：{list}。",
