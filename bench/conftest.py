@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pytest_benchmark.logger import PytestBenchmarkWarning
 
-from bench.preflight import check_benchmark_file, check_plugins, check_run, settings
+from bench.plugin_options import settle_comparison
+from bench.preflight import check_benchmark_files, check_plugins, check_run, settings
 from bench.progress import Progress
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[WARNED] = []
     config.stash[TOGETHER] = {}
     config.stash[TABLES] = []
+    # The plugin says what it noticed by warnings; where warnings are errors, none of them is one.
+    warnings.filterwarnings("default", category=PytestBenchmarkWarning)
     # A run that ends before its first sample has said why; it saves nothing, of course.
     warnings.filterwarnings("ignore", message="Not saving anything")
 
@@ -68,9 +72,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     found = dict.fromkeys(_SUITES.get(item.path.name) for item in items if _is_suite(item))
     modes = tuple(mode for mode in found if mode is not None)
     config.stash[MODES] = modes
+    config.stash[WARNED] += settle_comparison(config)
     if modes and not config.option.collectonly:
         check_run(config.stash[CONFIG], modes)
-        check_benchmark_file(config.getoption("benchmark_json"))
+        check_benchmark_files(config)
 
 
 def _is_suite(item: pytest.Item) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.plugin_options import check_options, written_folders
 from edgecloud.config import Config, resolve
 from edgecloud.datasets.corpus import load_corpus
 from edgecloud.errors import CheckpointError, EdgeCloudError, OutputError
@@ -17,7 +18,7 @@ from edgecloud.harness.checking import check_models
 from edgecloud.models.hub import locate
 from edgecloud.options import OPTIONS
 
-__all__ = ["check_benchmark_file", "check_plugins", "check_run", "settings"]
+__all__ = ["check_benchmark_files", "check_plugins", "check_run", "settings"]
 
 _SIDES = {"edge": ("edge",), "cloud": ("cloud",), "spec": ("edge", "cloud")}
 
@@ -44,6 +45,7 @@ def check_plugins(config: pytest.Config) -> None:
         )
     if config.getoption("benchmark_disable") and not config.getoption("benchmark_enable"):
         raise pytest.UsageError("bench has nothing to do under --benchmark-disable")
+    check_options(config)
 
 
 def check_run(config: Config, modes: Sequence[Mode]) -> None:
@@ -63,11 +65,14 @@ def check_run(config: Config, modes: Sequence[Mode]) -> None:
         raise pytest.UsageError(str(error)) from None
 
 
-def check_benchmark_file(path: Path | None) -> None:
-    """The folder of pytest-benchmark's file, which is written only when everything has run."""
+def check_benchmark_files(config: pytest.Config) -> None:
+    """The folders of pytest-benchmark's files, which are written only when everything has run."""
     try:
-        if path is not None:
-            _check_writable(path.parent, "--benchmark-json")
+        for flag, folder in written_folders(config).items():
+            _check_writable(folder, flag)
+        path = config.getoption("benchmark_json")
+        if path is not None and path.is_dir():
+            raise OutputError(f"--benchmark-json {path} is a folder; name a file")
     except EdgeCloudError as error:
         raise pytest.UsageError(str(error)) from None
 

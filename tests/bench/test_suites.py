@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -162,6 +164,98 @@ def test_what_is_wrong_beforehand_is_one_line(
     assert done.returncode == 4
     assert message in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_every_option_of_the_plugin_works_or_is_refused() -> None:
+    from bench.plugin_options import NO_EFFECT, WORKING, defaults
+
+    assert {*NO_EFFECT, *WORKING} == set(defaults())
+    assert not {*NO_EFFECT} & {*WORKING}
+
+
+GIVEN = {
+    "benchmark_min_time": 1,
+    "benchmark_max_time": 2,
+    "benchmark_min_rounds": 9,
+    "benchmark_precision": 0.02,
+    "benchmark_confidence": 0.9,
+    "benchmark_calibration_precision": 3,
+    "benchmark_warmup": True,
+    "benchmark_warmup_iterations": 3,
+    "benchmark_timer": "time.time",
+    "benchmark_disable_gc": True,
+    "benchmark_cprofile": "tottime",
+    "benchmark_cprofile_loops": 2,
+    "benchmark_cprofile_top": 3,
+    "benchmark_cprofile_dump": ["x"],
+    "benchmark_skip": True,
+    "benchmark_compare_fail": ["mean:5%"],
+    "benchmark_group_by": "param:n",
+    "benchmark_storage": "s3://bucket",
+}
+
+
+class Options:
+    """In the place of pytest's configuration: the plugin's defaults, and one option that is given."""
+
+    def __init__(self, **given: Any) -> None:
+        from bench.plugin_options import defaults
+
+        self.values = {**defaults(), **given}
+
+    def getoption(self, name: str) -> Any:
+        return self.values[name]
+
+
+def test_options_of_the_plugin_that_can_do_nothing_are_refused_with_the_reason() -> None:
+    from bench.plugin_options import NO_EFFECT, check_options
+
+    check_options(Options())  # type: ignore[arg-type]
+    assert set(NO_EFFECT) <= set(GIVEN)
+    for name, value in GIVEN.items():
+        with pytest.raises(pytest.UsageError, match="--" + name.replace("_", "-")):
+            check_options(Options(**{name: value}))  # type: ignore[arg-type]
+    for name, package in (("histogram", "pygal"), ("storage", "elasticsearch")):
+        if find_spec(package) is None:
+            value = "elasticsearch+https://x" if name == "storage" else ["h"]
+            with pytest.raises(pytest.UsageError, match=f"pip install .*{name}|elasticsearch"):
+                check_options(Options(**{f"benchmark_{name}": value}))  # type: ignore[arg-type]
+    check_options(Options(benchmark_skip=True, benchmark_only=True))  # type: ignore[arg-type]
+
+
+def test_a_first_run_and_one_after_another_machine_are_compared_without_an_error(
+    call: Call, tmp_path: Path
+) -> None:
+    """As CI calls it: the storage is outside the working folder, and at first there is nothing in it."""
+    storage = tmp_path / "storage"
+    options = (
+        "--benchmark-storage",
+        f"file://{storage}",
+        "--benchmark-autosave",
+        "--benchmark-compare",
+    )
+    options = (*options, "--benchmark-compare-fail=mean:500%")
+    first = call(*options, suites=("bench/test_edge.py",))
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "there is no earlier run in" in first.stdout
+    (saved,) = storage.glob("*/0001_*.json")
+    content = _result(saved)
+    content["machine_info"]["cpu"].update(hz_actual=[1, 0], brand_raw="CPU A")
+    saved.write_text(json.dumps(content), encoding="utf-8")
+    again = call(*options, "-W", "error", suites=("bench/test_edge.py",))
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "of another machine: cpu.brand_raw CPU A → " in again.stderr
+    assert "hz_actual" not in again.stderr + again.stdout
+    assert len(list(storage.glob("*/*.json"))) == 2
+
+
+def test_a_run_that_is_named_to_compare_with_must_be_there() -> None:
+    from bench.plugin_options import settle_comparison
+
+    config: Any = Options()
+    config._benchmarksession = SimpleNamespace(compare="0009", compared_mapping={}, storage="s")
+    with pytest.raises(pytest.UsageError, match="--benchmark-compare 0009: no such run in s"):
+        settle_comparison(config)
 
 
 def test_workers_of_xdist_are_refused(call: Call) -> None:
