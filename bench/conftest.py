@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import warnings
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -14,6 +16,7 @@ from pytest_benchmark.logger import PytestBenchmarkWarning
 from bench.plugin_options import settle_comparison
 from bench.preflight import check_benchmark_files, check_plugins, check_run, settings
 from bench.progress import Progress
+from edgecloud.ending import TERMINATED
 
 if TYPE_CHECKING:
     from bench.recorder import Recorder
@@ -27,6 +30,7 @@ MODES = pytest.StashKey[tuple[str, ...]]()
 WRITTEN = pytest.StashKey[list[Path]]()
 WARNED = pytest.StashKey[list[str]]()
 TOGETHER = pytest.StashKey[dict[str, Any]]()
+BEGUN = pytest.StashKey[list[Path]]()
 TABLES = pytest.StashKey[list[str]]()
 """What heavier files have to show when all is done."""
 
@@ -37,12 +41,21 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[CONFIG] = settings(config)
     config.stash[WRITTEN] = []
     config.stash[WARNED] = []
+    config.stash[BEGUN] = []
     config.stash[TOGETHER] = {}
     config.stash[TABLES] = []
     # The plugin says what it noticed by warnings; where warnings are errors, none of them is one.
     warnings.filterwarnings("default", category=PytestBenchmarkWarning)
     # A run that ends before its first sample has said why; it saves nothing, of course.
     warnings.filterwarnings("ignore", message="Not saving anything")
+    # So that processes end, and the last line is said, as after Ctrl-C. Not under a plugin's own thread.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _ended)
+
+
+def _ended(number: int, frame: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    pytest.exit("ended by SIGTERM", returncode=TERMINATED)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -119,6 +132,8 @@ def recorder(request: pytest.FixtureRequest, benchmark: Any, arm: str) -> Record
             uncaptured=uncaptured,
         ),
         written=pytest_config.stash[WRITTEN],
+        mode=mode,
+        begun=pytest_config.stash[BEGUN],
         warned=pytest_config.stash[WARNED],
         arms=list(named.items()),
         together=pytest_config.stash[TOGETHER],
@@ -134,3 +149,14 @@ def pytest_terminal_summary(
         terminalreporter.write_line(f"\n{table}")
     for line in config.stash[WARNED]:
         terminalreporter.write_line(f"warning: {line}", yellow=True)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The last line of a run that did not end, whatever ended it: how to go on."""
+    from edgecloud.measure.kept import told
+
+    reporter = config.pluginmanager.getplugin("terminalreporter")
+    lines = [line for path in dict.fromkeys(config.stash.get(BEGUN, [])) if (line := told(path))]
+    for line in lines if reporter is not None else []:
+        reporter.write_line(line)

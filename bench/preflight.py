@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.plugin_options import check_options, written_folders
-from edgecloud.config import Config, resolve
+from edgecloud.config import Config, check_output_name, resolve
 from edgecloud.datasets.corpus import load_corpus
 from edgecloud.errors import CheckpointError, EdgeCloudError, OutputError
 from edgecloud.hardware.edge_process import Mode
@@ -29,9 +29,11 @@ def settings(config: pytest.Config) -> Config:
     # A flag that only switches on is "not given" when it is off.
     flags = {name: None if value is False else value for name, value in flags.items()}
     try:
-        return resolve(flags, preset=config.getoption("preset"), file=config.getoption("config"))
+        found = resolve(flags, preset=config.getoption("preset"), file=config.getoption("config"))
+        check_output_name(found.output_name)
     except EdgeCloudError as error:
         raise pytest.UsageError(str(error)) from None
+    return found
 
 
 def check_plugins(config: pytest.Config) -> None:

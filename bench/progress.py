@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
+
+from edgecloud.stages import text_of
 
 __all__ = ["Progress", "duration"]
 
@@ -46,6 +49,35 @@ class Progress:
         self._every_s = every_s
         self._started: tuple[float, int] | None = None
         self._last_line = float("-inf")
+        self._stages: dict[str, float] = {}
+        """When each stage was last shown."""
+        self._lock = threading.RLock()
+
+    def stage(self, what: str, share: float | None) -> None:
+        """What goes on before and after the samples: a line a stage, and one each ``every_s`` seconds
+        while it lasts; on a terminal one that is written over."""
+        with self._lock, self._uncaptured():
+            now = self._now()
+            text = f"{self._label}: {text_of(what, share)}"
+            if self._reporter.isatty:
+                if not self._stages:
+                    self._reporter.ensure_newline()
+                self._reporter.rewrite(text, erase=True)
+                self._stages[what] = now
+            elif now - self._stages.get(what, float("-inf")) >= self._every_s:
+                self._reporter.ensure_newline()
+                self._reporter.write_line(text)
+                self._stages[what] = now
+
+    def say(self, text: str) -> None:
+        with self._lock, self._uncaptured():
+            self._reporter.ensure_newline()
+            self._line(text)
+
+    def close(self) -> None:
+        """What is shown stays, with a line of its own."""
+        with self._lock, self._uncaptured():
+            self._reporter.ensure_newline()
 
     def __call__(self, done: int, total: int, record: Mapping[str, Any] | None = None) -> None:
         now = self._now()

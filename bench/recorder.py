@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +13,13 @@ from bench import floors
 from bench.progress import Progress
 from bench.rows import add_no_row, add_rows
 from edgecloud.config import Config
-from edgecloud.errors import EdgeCloudError
+from edgecloud.errors import EdgeCloudError, JournalError
 from edgecloud.measure import audio_notes, environment
 from edgecloud.measure.aggregate import RESOURCE_NAMES
 from edgecloud.measure.degraded import sentence
+from edgecloud.measure.kept import journal_path
 from edgecloud.measure.results import write_result
+from edgecloud.stages import listening, stage
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
@@ -32,8 +35,9 @@ _SHARED = ("environment", "limits", "models", "data", "quality_floors")
 class OneLine:
     """Within it, a failure that this package reports fails the test with its text alone."""
 
-    def __init__(self, benchmark: BenchmarkFixture) -> None:
+    def __init__(self, benchmark: BenchmarkFixture, begun: list[Path] | None = None) -> None:
         self._benchmark = benchmark
+        self._begun = [] if begun is None else begun
 
     def __enter__(self) -> None:
         """Nothing to set up."""
@@ -41,6 +45,8 @@ class OneLine:
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, Exception):
             add_no_row(self._benchmark)
+        if isinstance(error, JournalError):
+            self._begun.clear()  # nothing to go on with: the message says why
         if isinstance(error, EdgeCloudError):
             failure = pytest.fail.Exception(str(error), pytrace=False)
             failure.__suppress_context__ = True
@@ -58,6 +64,9 @@ class Recorder:
     written: list[Path]
     arms: list[tuple[Any, Config]]
     """Every suite of this run, for ``--interleave``."""
+    mode: Any
+    begun: list[Path]
+    """The journals of runs that have begun in this session."""
     warned: list[str]
     """Lines for the end of the session: what a reader of the results should know first."""
     together: dict[str, Outcome]
@@ -69,17 +78,30 @@ class Recorder:
         """Run the experiment; a failure of the run as a whole fails the test with its one line."""
         from edgecloud.harness import experiment  # the models load only when a suite runs
 
-        with OneLine(self.benchmark):
+        if self.config.resume:
+            self._begin()
+        with OneLine(self.benchmark, self.begun):
             if not self.config.interleave:
-                return experiment.run(
-                    mode, self.config, on_progress=self.progress, floors=floors.load()
-                )
+                with listening(self.progress):
+                    return experiment.run(
+                        mode, self.config, on_progress=self._watched, floors=floors.load()
+                    )
             if not self.together:
-                outcomes = experiment.run_interleaved(
-                    self.arms, on_progress=self.progress, floors=floors.load()
-                )
+                with listening(self.progress):
+                    outcomes = experiment.run_interleaved(
+                        self.arms, on_progress=self._watched, floors=floors.load()
+                    )
                 self.together.update({outcome.mode: outcome for outcome in outcomes})
             return self.together[mode]
+
+    def _watched(self, done: int, total: int, record: Mapping[str, Any] | None = None) -> None:
+        if record is None:
+            self._begin()
+        self.progress(done, total, record)
+
+    def _begin(self) -> None:
+        arms = self.arms if self.config.interleave else [(self.mode, self.config)]
+        self.begun.extend(journal_path(mode, config) for mode, config in arms)
 
     def record(self, outcome: Outcome) -> None:
         """Score, write the result file, add the rows; then fail the test when quality is below its
@@ -89,7 +111,8 @@ class Recorder:
         # Not above: the scorers load when there is something to score.
         from edgecloud.harness.reporting import machine, result_of
 
-        with OneLine(self.benchmark):
+        with OneLine(self.benchmark, self.begun), listening(self.progress):
+            stage("scoring the captions")
             result = result_of(
                 outcome,
                 environment=machine(),

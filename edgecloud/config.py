@@ -24,7 +24,10 @@ from edgecloud.options import OPTIONS, Option
 from edgecloud.presets import PRESETS
 from edgecloud.textfiles import read_text
 
-__all__ = ["Config", "load_file", "resolve"]
+__all__ = ["Config", "check_output_name", "load_file", "resolve"]
+
+_LONGEST_NAME_BYTES = 180
+"""Files' names have at most 255, and endings follow."""
 
 
 _MAX_CHARACTERS = 100_000
@@ -129,6 +132,29 @@ class Config:
             for option in OPTIONS
             if option.group != "run" and option.name != "max_samples"
         }
+
+
+def check_output_name(name: str | None) -> None:
+    """An output name is the beginning of files' names, in the folders that ``--output-dir`` names.
+
+    Raises:
+        ConfigError: it is more than that: a path, several lines, or too long for a file's name.
+    """
+    if name is None:
+        return
+    why = None
+    if "/" in name or "\\" in name or Path(name).is_absolute():
+        why = "holds a separator of folders; the folder is --output-dir's"
+    elif not name.isprintable():
+        why = "holds a line break or another character that cannot be shown"
+    elif name.startswith("."):
+        why = "begins with a dot, as hidden files do"
+    elif len(name.encode()) > _LONGEST_NAME_BYTES:
+        why = f"has more than {_LONGEST_NAME_BYTES} bytes"
+    if why is not None:
+        raise ConfigError(
+            f"--output-name {name[:80]!r} {why}; give a plain name, such as nightly-1"
+        )
 
 
 def _default_layer() -> dict[str, Any]:

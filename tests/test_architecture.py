@@ -19,7 +19,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "edgecloud"
 
-VOCABULARY = {"contracts", "draws", "errors", "textfiles", "__init__"}
+VOCABULARY = {"contracts", "draws", "ending", "errors", "stages", "textfiles", "__init__"}
 SETTINGS = {"options", "presets", "config"}
 RULES = {
     "edgecloud.decoding.gates",

@@ -6,11 +6,14 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from edgecloud.config import Config, resolve
+from edgecloud.ending import end_on_sigterm
 from edgecloud.errors import ConfigError
 from edgecloud.options import OPTIONS, add_options
+from edgecloud.stages import Lines, listening
 
 if TYPE_CHECKING:
     from edgecloud.hardware.edge_process import Streamed
@@ -61,7 +64,10 @@ def _caption(parsed: argparse.Namespace) -> int:
 
     failures = lost = 0
     heard: list[dict[str, Any]] = []
-    with System(parsed.mode, config) as system:
+    end_on_sigterm()
+    with ExitStack() as stack:
+        with listening(Lines()):
+            system = stack.enter_context(System(parsed.mode, config))
         for name in parsed.audio:
             if len(parsed.audio) > 1:
                 print(name)

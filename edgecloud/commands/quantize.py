@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgecloud.ending import end_on_sigterm
 from edgecloud.errors import ModelError
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def add(commands: Any) -> None:
 
 
 def _quantize(parsed: argparse.Namespace) -> int:
+    end_on_sigterm()
     if parsed.list:
         return _list()
     if parsed.prune is not None:

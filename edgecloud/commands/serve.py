@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from edgecloud.cloud.tokens import ONLY_CLIENT, authorization, read_token_file
+from edgecloud.ending import end_on_sigterm
 from edgecloud.errors import CloudUnavailable, ConfigError
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ __all__ = ["add"]
 
 _STARTS_WITHIN_S = 600.0
 _ENDS_WITHIN_S = 5.0
+_COMMAND_ENDS_WITHIN_S = 30.0
 """Beyond --drain-s."""
 _MOST = 1_000_000_000
 
@@ -198,6 +200,7 @@ def _beside(command: list[str], ends_within_s: float) -> int:
     its status."""
     if "--" not in sys.argv:
         raise ConfigError(f"put -- before the command: edgecloud serve … -- {command[0]}")
+    end_on_sigterm()
     own = sys.argv[1 : sys.argv.index("--")]
     service = subprocess.Popen(
         [sys.executable, "-m", "edgecloud", *own, "--log-level", "warning"],
@@ -206,18 +209,31 @@ def _beside(command: list[str], ends_within_s: float) -> int:
     )
     try:
         url = _address(service)
-        return subprocess.run(
-            [part.replace("{url}", url) for part in command], check=False
-        ).returncode
+        with subprocess.Popen([part.replace("{url}", url) for part in command]) as beside:
+            try:
+                return beside.wait()
+            except KeyboardInterrupt:
+                # The terminal told the command too: it ends by itself, and says how to go on.
+                return _ended(beside, told=True)
+            finally:
+                _ended(beside)
     except OSError as error:
         raise ConfigError(f"cannot run {command[0]} ({error.strerror})") from error
     finally:
-        service.terminate()
-        try:
-            service.wait(ends_within_s)
-        except subprocess.TimeoutExpired:
-            service.kill()
-            service.wait()
+        _ended(service, ends_within_s)
+
+
+def _ended(
+    process: subprocess.Popen[Any], within_s: float = _COMMAND_ENDS_WITHIN_S, *, told: bool = False
+) -> int:
+    """End a process; its status. It has some seconds to do so by itself, once it is ``told``."""
+    if process.poll() is None and not told:
+        process.terminate()
+    try:
+        return process.wait(within_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
 
 
 def _address(service: subprocess.Popen[str]) -> str:

@@ -6,15 +6,36 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable
-from multiprocessing.connection import Connection
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from edgecloud.ending import TERMINATED, end_on_sigterm
 from edgecloud.errors import EdgeCloudError, WorkerError
+from edgecloud.stages import listening
 
-__all__ = ["Worker", "pipe"]
+__all__ = ["At", "Said", "Worker", "pipe", "speaking"]
 
 _STOP_WITHIN_S = 5.0
+_TICK_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A sentence of a process for whoever watches the run."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """What a process is at before it is ready, and the share of it that is done (0 to 1, or not known)."""
+
+    what: str
+    share: float | None = None
 
 
 def pipe() -> tuple[Connection, Connection]:
@@ -72,6 +93,14 @@ class Worker:
             raise message
         return message
 
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def connection(self) -> Connection:
+        return self._connection
+
     def close(self) -> None:
         """End the process: by closing its pipe, then by force. Safe to call twice."""
         self._connection.close()
@@ -97,13 +126,61 @@ class Worker:
         return f"the {self._name} process died (exit code {code}); its last words are above"
 
 
+def speaking(workers: Sequence[Worker], *, within_s: float) -> Iterator[Worker | None]:
+    """The workers that have something to say, one after the other as they say it, for ``within_s``
+    seconds at most; ``None`` each second in which all are silent. Whoever iterates receives it."""
+    deadline_s = time.monotonic() + within_s
+    by_end = {worker.connection: worker for worker in workers}
+    while (left_s := deadline_s - time.monotonic()) > 0:
+        ends = wait(list(by_end), timeout=min(_TICK_S, left_s))
+        if not ends:
+            yield None
+        for end in ends:
+            yield by_end[end]  # type: ignore[index]
+
+
+class _ToParent:
+    """Passes on to the parent what this process is at."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def stage(self, what: str, share: float | None) -> None:
+        self._send(At(what, share))
+
+    def say(self, text: str) -> None:
+        self._send(Said(text))
+
+    def close(self) -> None:
+        """The pipe is closed elsewhere."""
+
+    def _send(self, message: At | Said) -> None:
+        # Nobody listens any more: the work ends at its next message.
+        self._connection.send(message)
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent is gone, however that ended: by SIGTERM, so that what was being
+    written is cleared away, and by force where that does not help."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    wait([parent.sentinel])
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_STOP_WITHIN_S)
+    os._exit(TERMINATED)
+
+
 def _run(entry: Callable[..., None], connection: Connection, *arguments: Any) -> None:
     # Ctrl-C reaches the whole group; the parent decides, and closes the pipe.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_on_sigterm()
+    threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
     # Edge and cloud take turns: a thread pool that spins while it waits takes the other's cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        entry(connection, *arguments)
+        with listening(_ToParent(connection)):
+            entry(connection, *arguments)
     except EdgeCloudError as error:
         _last_words(connection, error)
     except (EOFError, BrokenPipeError, ConnectionResetError):

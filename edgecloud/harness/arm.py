@@ -9,18 +9,20 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from edgecloud.config import Config
+from edgecloud.config import Config, check_output_name
 from edgecloud.contracts import Sample
 from edgecloud.datasets.corpus import load_corpus
 from edgecloud.datasets.manifest import data_hash
-from edgecloud.errors import ConfigError
+from edgecloud.errors import ConfigError, OutputError
 from edgecloud.hardware.edge_process import Captioned, CaptionRequest, Failed, Mode
 from edgecloud.hardware.probes import Readings, ResourceProbe, null_readings
 from edgecloud.harness.reporting import machine
 from edgecloud.harness.starting import Started
 from edgecloud.harness.system import System
 from edgecloud.measure.journal import Journal
+from edgecloud.measure.kept import held, journal_path, keep_unfinished
 from edgecloud.measure.replay import facts
+from edgecloud.stages import say, stage
 
 __all__ = [
     "Arm",
@@ -45,10 +47,6 @@ class Outcome:
     corpus: tuple[Sample, ...]
     records: tuple[dict[str, Any], ...]
     setup: dict[str, Any]
-
-
-def journal_path(mode: Mode, config: Config) -> Path:
-    return Path(config.output_dir) / "journals" / f"{config.output_name or f'{mode}_results'}.jsonl"
 
 
 def data_of(config: Config, corpus: Sequence[Sample], manifest: Path) -> dict[str, Any]:
@@ -92,9 +90,11 @@ class Arm(Started):
         self, mode: Mode, config: Config, *, floors: Mapping[str, Any] | None = None
     ) -> None:
         super().__init__()
+        check_output_name(config.output_name)
         self._mode = mode
         self._config = config
         self._floors = floors
+        stage("reading the data")
         self._corpus, manifest = load_corpus(config)
         self.samples = self._corpus[: config.max_samples][config.shard_slice]
         if not self.samples:
@@ -163,12 +163,16 @@ class Arm(Started):
 
     def _start(self) -> None:
         mode, config = self._mode, self._config
+        path = journal_path(mode, config)
+        self._stack.enter_context(held(path))
         self._systems = self._start_systems()
         system = self._systems[0]
         identity = identity_of(config, {**system.facts, "data": self._data})
+        if not config.resume:
+            _keep_unfinished(path)
         self._journal = self._stack.enter_context(
             Journal.open(
-                journal_path(mode, config),
+                path,
                 mode=mode,
                 identity=identity,
                 resume=config.resume,
@@ -213,6 +217,23 @@ class Arm(Started):
         return systems
 
 
+def _keep_unfinished(journal: Path) -> None:
+    """Put the unfinished journal of an earlier run aside, and say so.
+
+    Raises:
+        OutputError: it cannot be moved; it stays where it is.
+    """
+    try:
+        told = keep_unfinished(journal)
+    except OSError as error:
+        raise OutputError(
+            f"the unfinished journal {journal} cannot be put aside ({error.strerror or error}); go on "
+            "with it by --resume, move it, or choose another --output-name"
+        ) from error
+    if told is not None:
+        say(told)
+
+
 def _warm_up(system: System, mode: Mode, config: Config, samples: list[Sample]) -> dict[str, Any]:
     """Discarded requests, so that samples are not timed on cold code; their own times are kept.
 
@@ -222,6 +243,7 @@ def _warm_up(system: System, mode: Mode, config: Config, samples: list[Sample]) 
         return {"total_time_s": None, "reason": "modelled time has no cold start"}
     times: list[float | None] = []
     for turn in range(config.warmup):
+        stage("warming up", turn / config.warmup)
         answer = system.caption(
             request_of(
                 config, samples[turn % len(samples)], gate="always" if mode == "spec" else None

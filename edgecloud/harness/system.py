@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -26,11 +27,12 @@ from edgecloud.hardware.limits import LimitsReport
 from edgecloud.hardware.link import link
 from edgecloud.hardware.profiles import profile
 from edgecloud.hardware.shaping import ShapingProxy
-from edgecloud.hardware.worker import Worker, pipe
+from edgecloud.hardware.worker import At, Said, Worker, pipe, speaking
 from edgecloud.harness.checking import check_models, known_good, model_of, remote_facts
 from edgecloud.harness.starting import Started
 from edgecloud.models.folder import cache_folder
 from edgecloud.models.pairing import TEMPLATE, check_pair
+from edgecloud.stages import say, stage
 
 __all__ = ["System", "cache_dir", "model_of"]
 
@@ -87,6 +89,9 @@ class System(Started):
         self._running.send(request)
         while True:
             message = self._heard(self._running, 2 * self._config.deadline)
+            if isinstance(message, At | Said):
+                _pass_on(self._running, message)
+                continue
             if isinstance(message, Streamed):
                 if on_commit is not None:
                     on_commit(message)
@@ -154,9 +159,10 @@ class System(Started):
                 max_memory_gb=config.max_memory_gb,
             )
         )
-        edge_facts = self._ready(self._edge)
+        ready = self._all_ready([self._edge] if cloud is None else [self._edge, cloud])
+        edge_facts = ready[self._edge]
         if cloud is not None:
-            cloud_facts = self._ready(cloud)
+            cloud_facts = ready[cloud]
         if known_good(mode, config):
             _check_pair(edge_facts, cloud_facts)
         else:
@@ -203,11 +209,34 @@ class System(Started):
                 "ended; raise --max-memory-gb, or use a smaller model or precision"
             ) from error
 
-    def _ready(self, worker: Worker) -> dict[str, Any]:
-        word, facts = self._heard(worker, self._config.start_deadline)
-        if word != "ready" or not isinstance(facts, dict):
-            raise WorkerError(f"a process started with {word!r} instead of 'ready'")
-        return facts
+    def _all_ready(self, workers: list[Worker]) -> dict[Worker, dict[str, Any]]:
+        """What each worker says of itself once it is ready; meanwhile it is told what they are at."""
+        deadline_s = time.monotonic() + self._config.start_deadline
+        at = {worker: At("starting") for worker in workers}
+        ready: dict[Worker, dict[str, Any]] = {}
+        _tell(at)
+        while at:
+            for worker in speaking(list(at), within_s=deadline_s - time.monotonic()):
+                if worker is None:
+                    _tell(at)
+                    continue
+                message = self._heard(worker, self._config.start_deadline)
+                if isinstance(message, At):
+                    at[worker] = message
+                if isinstance(message, At | Said):
+                    _pass_on(worker, message)
+                    continue
+                ready[worker] = _facts(message)
+                del at[worker]
+                break
+            else:
+                if at:
+                    raise WorkerError(
+                        f"the {next(iter(at)).name} process was not ready within "
+                        f"{self._config.start_deadline:.0f} s; raise --start-deadline, or use a smaller "
+                        "model"
+                    )
+        return ready
 
     def _describe(self, edge: dict[str, Any], cloud: dict[str, Any] | None, cap: CgroupCap) -> None:
         config = self._config
@@ -233,6 +262,26 @@ class System(Started):
         device = cloud["device"] if cloud and config.cloud_url == "local" else "cpu"
         if device.startswith("cuda"):
             self.cloud_gpu = int(device.partition(":")[2] or 0)
+
+
+def _tell(at: dict[Worker, At]) -> None:
+    """Say what processes are at."""
+    for worker, doing in at.items():
+        _pass_on(worker, doing)
+
+
+def _pass_on(worker: Worker, message: At | Said) -> None:
+    if isinstance(message, Said):
+        say(f"{worker.name}: {message.text}")
+    else:
+        stage(f"{worker.name}: {message.what}", message.share)
+
+
+def _facts(message: Any) -> dict[str, Any]:
+    word, facts = message if isinstance(message, tuple) and len(message) == 2 else (message, None)
+    if word != "ready" or not isinstance(facts, dict):
+        raise WorkerError(f"a process started with {word!r:.200} instead of 'ready'")
+    return facts
 
 
 def _serve_cloud(control: Any, requests: Any, settings: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self, cast
 
+from edgecloud.config import resolve
 from edgecloud.errors import JournalError, OutputError
 from edgecloud.measure.degraded import degraded
 from edgecloud.measure.files import put
@@ -227,6 +228,7 @@ def _check_header(path: Path, found: Mapping[str, Any], expected: Mapping[str, A
             f"{path} is not a journal of this version ({SCHEMA}); run again without --resume"
         )
     before, now, sides = without_former(found.get("identity") or {}, expected["identity"])
+    before, now = _with_defaults(before), _with_defaults(now)
     lines = differences(
         {**{key: value for key, value in found.items() if key != "facts"}, "identity": before},
         {**expected, "identity": now},
@@ -243,6 +245,15 @@ def _check_header(path: Path, found: Mapping[str, Any], expected: Mapping[str, A
         "run without --resume to be sure"
         for side in sides
     ]
+
+
+def _with_defaults(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """A setting that an older journal does not know had the value that is the default now."""
+    settings = identity.get("settings")
+    if not isinstance(settings, Mapping):
+        return dict(identity)
+    absent = {k: v for k, v in _plain(resolve().identity()).items() if k not in settings}
+    return {**identity, "settings": {**settings, **absent}}
 
 
 def differences(

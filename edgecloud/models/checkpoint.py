@@ -27,6 +27,7 @@ from edgecloud.models.identity import (
     said_while_hashing,
     weights_sha256,
 )
+from edgecloud.stages import stage
 
 __all__ = ["Checkpoint", "Stored"]
 
@@ -138,13 +139,16 @@ class Checkpoint:
             CheckpointError: a shard is broken.
         """
         wanted = dict(network.named_parameters())
+        total, done = sum(parameter.numel() for parameter in wanted.values()), 0
         for shard in self.shards:
             with self._opened(shard) as file:
                 for stored in file.keys():  # noqa: SIM118 - not a mapping
                     name = self.family.parameter(stored)
                     if name is None or name not in wanted:
                         continue
+                    stage("loading weights", done / max(1, total))
                     tensor = file.get_tensor(stored)
+                    done += tensor.numel()
                     target = torch.empty(tensor.shape, dtype=dtype, device=place(name))
                     target.copy_(tensor)
                     owner, _, leaf = name.rpartition(".")

@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import Any, Final
 
 from edgecloud.errors import CheckpointError
 from edgecloud.models.folder import cache_folder
+from edgecloud.stages import stage
 
 __all__ = [
     "FORMER_BYTES",
@@ -37,7 +36,6 @@ FORMER_BYTES: Final = 1 << 30
 _BLOCK_BYTES: Final = 4 << 20
 _SILENT_BYTES: Final = 1 << 30
 """What is hashed in a second or two needs no word."""
-_EVERY_S: Final = 10.0
 
 
 def weights_sha256(shards: Sequence[Path], *, watch: Watch | None = None) -> str:
@@ -98,19 +96,12 @@ def forget_lost() -> int:
 
 
 def said_while_hashing(model: str | Path) -> Watch:
-    """Says on standard error that ``model`` is hashed, where that takes more than a moment, and how
-    far it is: a line each ten seconds."""
-    last_s = float("-inf")
+    """Says that ``model`` is hashed, where that takes more than a moment, and how far it is."""
 
     def watch(done: int, total: int) -> None:
-        nonlocal last_s
-        now_s = time.monotonic()
-        if total <= _SILENT_BYTES or (done < total and now_s - last_s < _EVERY_S):
-            return
-        first, last_s = last_s == float("-inf"), now_s
-        text = f"hashing the weights of {model}: {done / total:.0%} of {total / 1e9:.1f} GB"
-        more = ", once; the cache folder remembers it" if first else ""
-        print(f"edgecloud: {text}{more}", file=sys.stderr)  # noqa: T201 - it takes its time
+        if total > _SILENT_BYTES:
+            what = f"hashing the weights of {model} ({total / 1e9:.1f} GB; once, it is remembered)"
+            stage(what, done / total)
 
     return watch
 

@@ -68,3 +68,33 @@ def test_verbose_adds_a_line_for_each_sample() -> None:
 
 def test_durations_read_like_people_say_them() -> None:
     assert [duration(s) for s in (0.4, 59.4, 61, 3700)] == ["0 s", "59 s", "1 min 1 s", "1 h 1 min"]
+
+
+def test_stages_are_a_line_each_and_one_each_ten_seconds_where_there_is_no_terminal() -> None:
+    clock, terminal = Clock(), Terminal(isatty=False)
+    progress = Progress(terminal, "spec", now=clock)
+    for second in range(0, 25, 5):
+        clock.now = float(second)
+        progress.stage("edge: loading weights", second / 25)
+        progress.stage("cloud: starting", None)
+    progress.say("a sentence")
+    assert terminal.lines == [
+        "spec: edge: loading weights, 0%",
+        "spec: cloud: starting",
+        "spec: edge: loading weights, 40%",
+        "spec: cloud: starting",
+        "spec: edge: loading weights, 80%",
+        "spec: cloud: starting",
+        "a sentence",
+    ]
+
+
+def test_stages_write_over_one_line_on_a_terminal() -> None:
+    terminal = Terminal(isatty=True)
+    progress = Progress(terminal, "spec", now=Clock())
+    progress.stage("edge: converting to int8", 0.25)
+    progress.stage("edge: converting to int8", 0.5)
+    assert terminal.rewritten == [
+        "spec: edge: converting to int8, 25%",
+        "spec: edge: converting to int8, 50%",
+    ]

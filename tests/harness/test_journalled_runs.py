@@ -13,11 +13,14 @@ import pytest
 
 from edgecloud.cli import main
 from edgecloud.config import Config, resolve
-from edgecloud.errors import ConfigError, JournalError, WorkerError
+from edgecloud.errors import ConfigError, JournalError, OutputError, WorkerError
 from edgecloud.harness import arm, experiment
 from edgecloud.harness.reporting import machine, result_of
 from edgecloud.measure.journal import read
+from edgecloud.measure.kept import held
+from edgecloud.stages import listening
 from tests.harness.scripted import ScriptedSystem, config, manifest
+from tests.told import Told
 
 ROOT = Path(__file__).parents[2]
 N = 12
@@ -235,3 +238,32 @@ def test_a_resumed_run_with_other_settings_is_refused_with_the_difference(
     run(config(data, tmp_path))
     with pytest.raises(JournalError, match=r"settings\.rank_threshold: 20 in the journal, 9 now"):
         experiment.run("spec", config(data, tmp_path, rank_threshold=9, resume=True))
+
+
+def test_a_run_without_resume_puts_the_unfinished_one_of_its_name_aside_and_says_so(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ScriptedSystem, "dies_at", "s004")
+    with pytest.raises(WorkerError):
+        run(config(data, tmp_path))
+    monkeypatch.setattr(ScriptedSystem, "dies_at", None)
+    told = Told()
+    with listening(told):
+        run(config(data, tmp_path))
+    (kept,) = (tmp_path / "journals" / "kept").iterdir()
+    assert len(read(kept)[1]) == 4
+    assert [line for line in told.said if f"4 of {N} samples" in line and str(kept) in line]
+    # What ended is replaced, as ever.
+    run(config(data, tmp_path))
+    assert list((tmp_path / "journals" / "kept").iterdir()) == [kept]
+
+
+def test_a_second_run_of_the_same_name_is_refused_before_anything_starts(
+    tmp_path: Path, data: Path
+) -> None:
+    settings = config(data, tmp_path)
+    with (
+        held(experiment.journal_path("spec", settings)),
+        pytest.raises(OutputError, match="another run is writing"),
+    ):
+        run(settings)

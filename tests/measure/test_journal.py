@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from edgecloud.config import resolve
 from edgecloud.errors import JournalError, OutputError
 from edgecloud.measure.journal import Journal, read
 
@@ -273,3 +274,13 @@ def test_a_first_line_of_another_shape_is_one_line(tmp_path: Path, header: Any) 
     for use in (lambda: read(path), lambda: opened(path, resume=True)):
         with pytest.raises(JournalError):
             use()
+
+
+def test_a_setting_that_an_older_journal_does_not_know_had_its_default(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    now = resolve().identity()
+    older = {key: value for key, value in now.items() if key != "draft_ahead"}
+    opened(path, settings=older).close()
+    opened(path, resume=True, settings=now).close()
+    with pytest.raises(JournalError, match="draft_ahead: False in the journal, True now"):
+        opened(path, resume=True, settings={**now, "draft_ahead": True})

@@ -21,6 +21,8 @@ from edgecloud.models.identity import (
     said_while_hashing,
     weights_sha256,
 )
+from edgecloud.stages import listening
+from tests.told import Told
 
 
 @pytest.fixture(autouse=True)
@@ -153,16 +155,16 @@ def test_a_file_that_changes_while_it_is_read_is_refused(
         file_sha256(path)
 
 
-def test_hashing_large_weights_is_said_with_its_share(capsys: pytest.CaptureFixture[str]) -> None:
-    watch = said_while_hashing("m")
-    watch(10, 1000)
-    assert capsys.readouterr().err == ""
-    watch(1 << 30, 4 << 30)
-    watch(2 << 30, 4 << 30)
-    watch(4 << 30, 4 << 30)
-    first, last = capsys.readouterr().err.splitlines()
-    assert "hashing the weights of m: 25% of 4.3 GB, once" in first
-    assert "100%" in last
+def test_hashing_large_weights_is_a_stage_with_its_share() -> None:
+    told = Told()
+    with listening(told):
+        watch = said_while_hashing("m")
+        watch(10, 1000)
+        assert told.stages == []
+        watch(1 << 30, 4 << 30)
+        watch(4 << 30, 4 << 30)
+    assert [share for _, share in told.stages] == [0.25, 1.0]
+    assert "hashing the weights of m (4.3 GB; once, it is remembered)" in told.stages[0][0]
 
 
 def test_what_is_remembered_of_lost_files_is_forgotten(tmp_path: Path, reads: list[str]) -> None:

@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import psutil
 from edgecloud.errors import OutputError
 from edgecloud.models.folder import QUANTISED_KEY, cache_folder
 
-__all__ = ["WEIGHTS", "Kept", "kept", "prune", "root", "use"]
+__all__ = ["WEIGHTS", "Kept", "kept", "prune", "root", "sweep", "use"]
 
 WEIGHTS = "model.safetensors"
 _DAY_S = 86_400
@@ -42,8 +43,7 @@ class Kept:
     @property
     def being_made(self) -> bool:
         """Whether a process that lives is converting into it."""
-        owners = [part.name.split(".")[-2] for part in self.folder.glob(f"{WEIGHTS}.*.part")]
-        return any(owner.isdigit() and psutil.pid_exists(int(owner)) for owner in owners)
+        return any(map(_being_written, _parts(self.folder)))
 
     @property
     def unused_days(self) -> float:
@@ -96,6 +96,34 @@ def prune(
             ) from error
         removed.append((found, reason))
     return removed
+
+
+def sweep() -> None:
+    """Remove what conversions left half written when they were killed. What cannot be removed stays."""
+    for folder in root().glob("*"):
+        left = [part for part in _parts(folder) if not _being_written(part)]
+        for part in left:
+            with suppress(OSError):
+                part.unlink()
+        if left and not (folder / WEIGHTS).exists() and not _parts(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _parts(folder: Path) -> list[Path]:
+    return sorted(folder.glob(f"{WEIGHTS}.*.part"))
+
+
+def _being_written(part: Path) -> bool:
+    """Whether the process whose number is in the file's name lives, and began before the file."""
+    owner = part.name.split(".")[-2]
+    try:
+        return (
+            owner.isdigit() and psutil.Process(int(owner)).create_time() <= part.stat().st_mtime + 1
+        )
+    except (psutil.NoSuchProcess, FileNotFoundError):
+        return False
+    except psutil.AccessDenied:
+        return True
 
 
 def _reason(found: Kept, unused_days: float | None, current: Callable[[Kept], bool]) -> str | None:

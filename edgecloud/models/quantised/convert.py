@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from torch import Tensor
 from edgecloud.errors import CheckpointError, OutputError
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.folder import QUANTISED_KEY, read_json
-from edgecloud.models.quantised.cache import WEIGHTS, root, use
+from edgecloud.models.quantised.cache import WEIGHTS, root, sweep, use
 from edgecloud.models.quantised.file import Spec, TensorWriter
 from edgecloud.models.quantised.shapes import (
     AudioShape,
@@ -36,6 +35,7 @@ from edgecloud.models.quantised.shapes import (
     thinker_config,
 )
 from edgecloud.models.quantised.weights import quantise
+from edgecloud.stages import say, stage
 
 __all__ = ["KEY", "cache_entry", "cached", "convert", "quantised_bytes", "scheme", "specs_of"]
 
@@ -59,12 +59,10 @@ def cached(checkpoint: Checkpoint, bits: int) -> Path:
         CheckpointError: weights are missing, broken or of other shapes.
         OutputError: the cache cannot be written.
     """
+    sweep()
     folder = cache_entry(checkpoint, bits)
     if not (folder / WEIGHTS).is_file():
-        print(  # noqa: T201 - it takes minutes for a large model
-            f"edgecloud: converting {checkpoint.path} to int{bits}, once, into {folder}",
-            file=sys.stderr,
-        )
+        say(f"converting {checkpoint.path} to int{bits}, once, into {folder}")
         convert(checkpoint, folder, bits=bits)
     use(folder, checkpoint.path)
     return folder
@@ -166,7 +164,10 @@ def _write(checkpoint: Checkpoint, listed: list[Entry], writer: TensorWriter, bi
             if part.source is not None:
                 places.setdefault(part.source, []).append((entry, first, part.rows))
             first += part.rows
+    total, done = sum(shard.stat().st_size for shard in checkpoint.shards), 0
     for name, tensor in checkpoint.tensors(_PREFIX):
+        stage(f"converting to int{bits}", min(1.0, done / total))
+        done += tensor.nbytes
         for entry, first, rows in places.pop(name, []):
             expected = (rows, *entry.shape[1:])
             if tuple(tensor.shape) != expected:

@@ -19,6 +19,7 @@ from edgecloud.models.quantised.shapes import GROUP, TextShape, group_size
 from edgecloud.models.quantised.weights import Weights
 from edgecloud.models.vnni import kernels
 from edgecloud.models.vnni.tile import ROWS
+from edgecloud.stages import stage
 
 __all__ = ["Cache", "VNNIText", "available", "suits"]
 
@@ -93,6 +94,7 @@ class VNNIText:
         self._shape = shape
         self._threads = torch.get_num_threads()
         self._text = _text(shape, weights)
+        stage("compiling kernels (once for a processor)")
         self._others = ThreadPoolExecutor(max(1, self._threads - 1), "edgecloud-vnni")
         turned = np.zeros((2, 1, shape.head_dim), np.float32)
         self.run(np.zeros((1, shape.hidden), np.float32), turned, self.cache(), 1)

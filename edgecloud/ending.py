@@ -1,0 +1,26 @@
+"""How a process ends when it is told to: by way of every ``finally``, never in the middle of something."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import NoReturn
+
+__all__ = ["TERMINATED", "end_on_sigterm"]
+
+TERMINATED = 143
+"""The exit status of a process that SIGTERM ended, as shells give it."""
+
+
+def end_on_sigterm() -> None:
+    """From now on SIGTERM unwinds this process, as Ctrl-C does, instead of stopping it dead; its exit
+    status stays 143. Only the main thread can arrange it; elsewhere nothing changes."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _end)
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once: what unwinds is not interrupted again
+    sys.exit(TERMINATED)

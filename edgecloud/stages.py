@@ -1,0 +1,144 @@
+"""What a process is at, said while it lasts: loading, converting, warming up, each with its share of progress.
+
+Whoever works calls :func:`stage`; whoever has a terminal listens (:func:`listening`). Where nobody listens,
+nothing is said twice in ten seconds. Standard library only: every process imports this.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+__all__ = ["Lines", "Teller", "listening", "say", "stage", "text_of"]
+
+_EVERY_S = 0.5
+"""Progress within a stage is passed on this often at most."""
+
+
+class Teller(Protocol):
+    """Who is told. Calls may come from several threads."""
+
+    def stage(self, what: str, share: float | None) -> None:
+        """``what`` is going on; ``share`` of it, 0 to 1, is done, where that is known. May come again
+        and again without a change, so that what lasts is not silent."""
+
+    def say(self, text: str) -> None:
+        """A sentence that stays."""
+
+    def close(self) -> None:
+        """The stages are over."""
+
+
+class Lines:
+    """Tells a stream: on a terminal one line that is written over, elsewhere a line a stage, and one
+    each ``every_s`` seconds while it lasts. What is over within ``patience_s`` is not worth a line."""
+
+    def __init__(
+        self,
+        stream: Any = None,
+        *,
+        prefix: str = "edgecloud: ",
+        patience_s: float = 1.0,
+        every_s: float = 10.0,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._stream = stream
+        self._prefix = prefix
+        self._patience_s = patience_s
+        self._every_s = every_s
+        self._now = now
+        self._lock = threading.Lock()
+        self._began_s: float | None = None
+        self._told: dict[str, float] = {}
+        """When each stage was last told."""
+        self._open = False
+
+    def stage(self, what: str, share: float | None) -> None:
+        with self._lock:
+            now_s = self._now()
+            if self._began_s is None:
+                self._began_s = now_s
+            stream = self._out()
+            if stream.isatty():
+                stream.write(f"\r\x1b[2K{self._prefix}{text_of(what, share)}")
+                stream.flush()
+                self._open = True
+                return
+            if now_s - self._began_s < self._patience_s:
+                return
+            if now_s - self._told.get(what, float("-inf")) >= self._every_s:
+                self._told[what] = now_s
+                stream.write(f"{self._prefix}{text_of(what, share)}\n")
+                stream.flush()
+
+    def say(self, text: str) -> None:
+        with self._lock:
+            self._clear()
+            self._out().write(f"{self._prefix}{text}\n")
+            self._out().flush()
+
+    def close(self) -> None:
+        with self._lock:
+            self._clear()
+            self._began_s = None
+            self._told.clear()
+
+    def _clear(self) -> None:
+        if self._open:
+            self._out().write("\r\x1b[2K")
+            self._out().flush()
+            self._open = False
+
+    def _out(self) -> Any:
+        # Looked up each time: tests and pytest put others in its place.
+        return sys.stderr if self._stream is None else self._stream
+
+
+class _State:
+    def __init__(self) -> None:
+        self.teller: Teller = Lines()
+        self.passed: dict[str, float] = {}
+
+
+_state = _State()
+
+
+def stage(what: str, share: float | None = None) -> None:
+    """``what`` this process is at, and the share of it that is done, 0 to 1."""
+    now_s = time.monotonic()
+    last_s = _state.passed.get(what)
+    whole = share is not None and share >= 1
+    if last_s is not None and now_s - last_s < _EVERY_S and not whole:
+        return
+    _state.passed[what] = now_s
+    _state.teller.stage(what, share)
+
+
+def say(text: str) -> None:
+    """A sentence for whoever watches the run."""
+    _state.teller.say(text)
+
+
+@contextmanager
+def listening(teller: Teller) -> Iterator[None]:
+    """Meanwhile ``teller`` is told what this process is at."""
+    before, _state.teller = _state.teller, teller
+    _state.passed.clear()
+    try:
+        yield
+    finally:
+        _state.teller = before
+        teller.close()
+
+
+def text_of(what: str, share: float | None) -> str:
+    """A stage in words.
+
+    >>> text_of("edge: loading weights", 0.4)
+    'edge: loading weights, 40%'
+    """
+    return what if share is None else f"{what}, {share:.0%}"
