@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 from edgecloud.cloud.boundary import contained
 from edgecloud.cloud.engine import Outcome, Runner
@@ -134,6 +134,22 @@ class Session:
         return max(self.served.session.memory_bytes, self.promised_bytes)
 
 
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """When a client was refused for want of room, and how many bytes it wanted."""
+
+    when_s: float
+    more_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Lacking:
+    """Which bound is reached, or ``nothing`` where what is free is kept for others; and that in words."""
+
+    what: Literal["sessions", "memory", "nothing"]
+    text: str
+
+
 class Registry:
     """Sessions by client and name. Used from one event loop. ``on_cost`` is told what each answer cost.
     ``clients`` are those for which a place is kept."""
@@ -157,8 +173,8 @@ class Registry:
         self._sessions: dict[tuple[str, bytes], Session] = {}
         self._ending: set[Session] = set()
         """Closed by their clients while a request was under way: they take room until it ends."""
-        self._refused_s: dict[str, float] = {}
-        """When a client was refused for want of room, where it holds less than others."""
+        self._refused: dict[str, _Refused] = {}
+        """What clients asked for last where there was no room."""
 
     @property
     def count(self) -> int:
@@ -333,53 +349,73 @@ class Registry:
         Raises:
             Overloaded: it may not now.
         """
-        self.expire()
-        while lacking := self._lacking(client, sessions, more_bytes):
-            victim = self._borrowed(client, sessions, more_bytes)
+        lacking = self._lacking(client, sessions, more_bytes)
+        if lacking is not None:
+            self.expire()
+        while (lacking := self._lacking(client, sessions, more_bytes)) is not None:
+            victim = self._borrowed(client, lacking, sessions, more_bytes)
             if victim is None:
-                self._refused_s[client] = self._now()
-                raise Overloaded(f"the cloud has no room now: {lacking}; try again later")
+                self._refused[client] = _Refused(self._now(), more_bytes)
+                raise Overloaded(f"the cloud has no room now: {lacking.text}; try again later")
             self.close(victim.name, client=victim.client)
-        self._refused_s.pop(client, None)
+        self._refused.pop(client, None)
 
-    def _lacking(self, client: str, sessions: int, more_bytes: int) -> str | None:
+    def _lacking(self, client: str, sessions: int, more_bytes: int) -> _Lacking | None:
         """Which bound stands against ``client`` taking so much more."""
-        bounds, taken = self._bounds, self.memory_bytes
-        if sessions and self.count + sessions + self._kept_from(client) > bounds.sessions:
-            return f"{self.count} of {bounds.sessions} sessions are open"
-        if taken + more_bytes > bounds.memory_bytes:
-            return (
-                f"{more_bytes} bytes more are needed, and of {bounds.memory_bytes} for caches and "
-                f"prompts {taken} are taken"
+        bounds, count, taken = self._bounds, self.count, self.memory_bytes
+        places, kept_bytes = self._kept_from(client, more_bytes)
+        if sessions and count + sessions + places > bounds.sessions:
+            full = count + sessions > bounds.sessions
+            text = f"{count} of {bounds.sessions} sessions are open"
+            return _Lacking(
+                "sessions" if full else "nothing",
+                text if full else f"{text}, and {places} kept for other clients",
+            )
+        if taken + more_bytes + kept_bytes > bounds.memory_bytes:
+            return _Lacking(
+                "memory" if taken + more_bytes > bounds.memory_bytes else "nothing",
+                f"{more_bytes} bytes more are needed, and of {bounds.memory_bytes} for caches and prompts "
+                f"{taken} are taken, {kept_bytes} kept for other clients",
             )
         return None
 
-    def _kept_from(self, client: str) -> int:
-        """How many places ``client`` may not take, because others that hold less may want them."""
+    def _kept_from(self, client: str, more_bytes: int) -> tuple[int, int]:
+        """How many places and bytes ``client`` may not take, because others that hold less want them, or
+        may want a first place."""
         own = self.count_of(client)
-        if not own:
-            return 0
+        if not own or (len(self._clients) < 2 and not self._refused):
+            return 0, 0
         counts = Counter(session.client for session in self._held)
         recently = self._now() - _WAITS_S
+        own_bytes = self.memory_bytes_of(client) + more_bytes
         waiting = {
-            other
-            for other, refused_s in self._refused_s.items()
-            if refused_s > recently and counts[other] < own
+            other: refused.more_bytes
+            for other, refused in self._refused.items()
+            if other != client and refused.when_s > recently
         }
-        absent = {other for other in self._clients if not counts[other]}
-        return len((waiting | absent) - {client})
+        places = {other for other in waiting if counts[other] < own}
+        places |= {other for other in self._clients if not counts[other]} - {client}
+        kept_bytes = sum(
+            wanted
+            for other, wanted in waiting.items()
+            if self.memory_bytes_of(other) + wanted < own_bytes
+        )
+        return len(places), kept_bytes
 
-    def _borrowed(self, client: str, sessions: int, more_bytes: int) -> Session | None:
+    def _borrowed(
+        self, client: str, lacking: _Lacking, sessions: int, more_bytes: int
+    ) -> Session | None:
         """The session that ``client`` may have the room of: one of the client that holds most, where that
         is more than ``client`` would hold then. Where all of those are busy there is none yet."""
-        held: Counter[str] = Counter()
+        if lacking.what == "nothing":
+            return None
+        of_sessions = lacking.what == "sessions"
+        sizes: Counter[str] = Counter()
         for one in self._held:
-            held[one.client] += one.memory_bytes
-        counts = Counter(one.client for one in self._held)
-        too_many = bool(sessions) and self.count + sessions > self._bounds.sessions
-        sizes, more = (counts, sessions) if too_many else (held, more_bytes)
+            sizes[one.client] += 1 if of_sessions else one.memory_bytes
         others = [other for other in sizes if other != client]
         largest = max(others, key=lambda other: sizes[other], default=None)
+        more = sessions if of_sessions else more_bytes
         if largest is None or sizes[largest] <= sizes[client] + more:
             return None
         theirs = [one for one in self._sessions.values() if one.client == largest]

@@ -194,13 +194,15 @@ def _on_model(
     )
 
 
-def _within(settings: ServiceSettings, model_context: int) -> ServiceSettings:
-    """The settings with the model's context where none is asked for.
+def _within(settings: ServiceSettings, model_context: int | None) -> ServiceSettings:
+    """The settings with the model's context, where it has one and none is asked for.
 
     Raises:
         ConfigError: more is asked for than the model has.
     """
     bounds = settings.bounds
+    if model_context is None:
+        return settings
     if bounds.context is not None and bounds.context > model_context:
         raise ConfigError(
             f"--max-context {bounds.context} is more than the {model_context} tokens that the model was "
@@ -219,9 +221,11 @@ def on_vllm(name: str, path: str, vllm: VllmSettings, settings: ServiceSettings)
     from edgecloud.cloud.threads import Threads
     from edgecloud.cloud.vllm import VllmCloud, Vocabulary
     from edgecloud.contracts import StopLimits
+    from edgecloud.models.checkpoint import Checkpoint
     from edgecloud.models.loading import look_at
 
     processor, facts = look_at(name, path)
+    settings = _within(settings, Checkpoint.open(path).context)
     stopping = processor.stopping(StopLimits(max_sentences=1))
     cloud = VllmCloud(vllm, Vocabulary(processor.vocab_size, stopping, processor.audio_id))
     hears = "recordings" if vllm.recordings else "nothing"

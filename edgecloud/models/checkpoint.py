@@ -81,6 +81,15 @@ class Checkpoint:
             )
         return cls(folder, config, shards, family)
 
+    @property
+    def context(self) -> int | None:
+        """How many tokens the text model was made for, where its configuration says so."""
+        found: Any = self.config
+        for part in ("thinker_config", "text_config"):
+            found = found.get(part, found)
+        context = found.get("max_position_embeddings")
+        return context if isinstance(context, int) and context > 0 else None
+
     def tensors(self, prefix: str) -> Iterator[tuple[str, Tensor]]:
         """Every tensor whose name begins with ``prefix``, without it, one at a time."""
         for shard in self.shards:

@@ -7,10 +7,11 @@ import json
 import math
 import os
 import re
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
+from threading import Event
 from typing import Any, TypeVar
 
 import httpx
@@ -19,6 +20,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from edgecloud.cloud import wire
 from edgecloud.cloud.client import HttpChannel, describe
@@ -58,9 +60,9 @@ def run(test: Coroutine[Any, Any, Result]) -> Result:
 
 @asynccontextmanager
 async def client(
-    given_settings: ServiceSettings | None = None, **more: Any
+    given_settings: ServiceSettings | None = None, *, model: LocalCloud | None = None, **more: Any
 ) -> AsyncIterator[httpx.AsyncClient]:
-    app = service(cloud(), {"name": "scripted"}, given_settings or ServiceSettings())
+    app = service(model or cloud(), {"name": "scripted"}, given_settings or ServiceSettings())
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://here", **more) as found:
@@ -333,6 +335,58 @@ def test_memory_is_shared_like_sessions() -> None:
             assert full[:12] == [200] * 12
             taken = [await those.still_there("1f", n) for n in range(40)].count(True)
             assert 10 <= taken <= 20
+
+    run(test())
+
+
+def test_what_is_kept_for_one_client_is_not_taken_from_another() -> None:
+    async def test() -> None:
+        async with clients(Bounds(sessions=6, memory_bytes=4000), 3) as those:
+            # One holds most of the memory in one session, another most of the sessions.
+            name = b"3h large session"
+            large = await those.post(
+                "3h", opened(name, Prompt((7,) * 200)), verify(0, [2], name=name)
+            )
+            assert large.status_code == 200
+            assert [await those.opened("1f", n) for n in range(5)] == [200] * 4 + [503]
+            again = await those.post("3h", verify(0, [2], name=name))
+            assert again.status_code == 200
+            assert await those.opened("2g", 0) == 200
+
+    run(test())
+
+
+def test_a_client_whose_sessions_are_all_busy_gives_them_up_as_they_end() -> None:
+    gate = Event()
+
+    class Waiting(ScriptedModel):
+        def extend(self, tokens: Sequence[int]) -> Tensor:
+            assert gate.wait(WAIT_S)
+            return super().extend(tokens)
+
+        def fresh(self) -> ScriptedModel:
+            return Waiting(self._script, vocab_size=VOCAB)
+
+    script = follows(TEXT, prompt_length=PROMPT.length, vocab_size=VOCAB)
+    busy = LocalCloud(Waiting(script, vocab_size=VOCAB), STOPPING)
+
+    async def test() -> None:
+        chosen = ServiceSettings(clients=dict(list(CLIENTS.items())[:2]), bounds=Bounds(sessions=4))
+        async with client(chosen, model=busy) as to:
+            those = Clients(to)
+            held = [asyncio.create_task(those.opened("1f", n)) for n in range(3)]
+            while not await those.metric("edgecloud_queue 3.0"):
+                await asyncio.sleep(0.01)
+            first = asyncio.create_task(those.opened("2g", 0))
+            while not await those.metric("edgecloud_queue 4.0"):
+                await asyncio.sleep(0.01)
+            assert await those.opened("2g", 1) == 503
+            gate.set()
+            assert await asyncio.gather(*held, first) == [200] * 4
+            # The place that has come free is not for the one that gave it up.
+            assert await those.opened("1f", 3) == 503
+            assert await those.opened("2g", 1) == 200
+            assert [await those.still_there("1f", n) for n in range(3)].count(True) == 2
 
     run(test())
 
