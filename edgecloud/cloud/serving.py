@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Listening", "check", "on_vllm", "serve"]
 
+_BACKLOG = 256
 _OTHER_FILES = 96
 """Files of this process that are no connections: weights, libraries, logs, pipes, vLLM."""
 
@@ -137,6 +138,12 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._ends_within_s = ends_within_s
         self._ending: threading.Timer | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listener in sockets or ():
+            # How many may wait to be accepted is another matter than how many are accepted at once.
+            listener.listen(_BACKLOG)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)
@@ -260,7 +267,9 @@ def _bound(listening: Listening) -> socket.socket:
         # What is no name at all is refused before a socket is made.
         socket.getaddrinfo(listening.host or None, listening.port, flags=socket.AI_PASSIVE)
         family = socket.AF_INET6 if ":" in listening.host else socket.AF_INET
-        bound = socket.create_server((listening.host, listening.port), family=family, backlog=256)
+        bound = socket.create_server(
+            (listening.host, listening.port), family=family, backlog=_BACKLOG
+        )
     except (OSError, OverflowError, TypeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(

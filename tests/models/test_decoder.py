@@ -106,6 +106,25 @@ def test_weights_are_in_memory_once(model: AudioLM) -> None:
     assert query.untyped_storage().data_ptr() == key.untyped_storage().data_ptr()
 
 
+@pytest.mark.parametrize("prompt", [1, 300, 2600])
+@pytest.mark.parametrize("steps", [[1], [255, 1, 1], [257], [900], [100] * 9])
+def test_what_a_cache_takes_is_known_before_it_grows(
+    model: AudioLM, prompt: int, steps: list[int]
+) -> None:
+    grown = model.fresh()
+    assert grown.cache_bytes == 0
+    told = grown.cache_bytes_for(prompt, prompt)
+    grown.prefill(Prompt((7,) * prompt))
+    assert grown.cache_bytes == told
+    most = model.fresh().cache_bytes_for(prompt, prompt + sum(steps))
+    for step in steps:
+        told = grown.cache_bytes_for(prompt, grown.length + step)
+        grown.extend([7] * step)
+        assert grown.cache_bytes <= told <= most
+    # It is no guess on the safe side: where nothing grows it is what there is.
+    assert grown.cache_bytes_for(prompt, grown.length) == grown.cache_bytes
+
+
 def test_appending_copies_nothing_that_was_there() -> None:
     cache = KVCache()
     with pytest.raises(ValueError, match="reserve comes before"):
