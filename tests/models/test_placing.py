@@ -112,6 +112,7 @@ def test_a_model_in_stages_is_the_same_model(
     torch.testing.assert_close(together[0], alone)
     assert isinstance(model._cache, StagedCache)
     assert model.cache_bytes == sum(part.nbytes for part in model._cache.parts) > 0
+    assert model.cache_bytes_for(2, model.length) == model.cache_bytes
 
 
 def test_a_placement_of_one_device_needs_no_stages(text_folder: Path) -> None:
