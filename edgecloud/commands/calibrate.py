@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +27,33 @@ def add(commands: Any) -> None:
         metavar="CALIBRATION.json",
         help="for --gate-type calibrated --calibration",
     )
+    calibrate.add_argument(
+        "--force",
+        action="store_true",
+        help="write a fit on too little, or one no better out of sample than a plain threshold, too",
+    )
     calibrate.set_defaults(command=_calibrate)
 
 
 def _calibrate(parsed: argparse.Namespace) -> int:
-    from edgecloud.harness.calibrating import evaluate, examples, fit
+    from edgecloud.errors import DataError
+    from edgecloud.harness.calibrating import evaluate, examples, fit, no_better, too_little
     from edgecloud.measure.journal import read
     from edgecloud.measure.results import write_result
     from edgecloud.models.calibration import to_json
 
     found = examples(parsed.journals)
+    problems = too_little(found)
+    if problems and not parsed.force:
+        raise DataError(
+            "\n  ".join(
+                [
+                    "too little to fit a gate to; add journals of more recordings "
+                    "(--force fits it all the same):",
+                    *problems,
+                ]
+            )
+        )
     rows = evaluate(found)
     headers = [read(path)[0] for path in parsed.journals]
     content = to_json(
@@ -56,6 +74,19 @@ def _calibrate(parsed: argparse.Namespace) -> int:
         f"{len(found.tokens)} tokens of {len(set(found.recordings))} recordings, "
         f"{sum(found.rejected)} rejected"
     )
+    worse = no_better(rows)
+    if worse and not parsed.force:
+        raise DataError(
+            "\n  ".join(
+                [
+                    "on recordings it was not fitted to, this gate is no better than a plain threshold; "
+                    "use that, or add journals (--force writes it all the same):",
+                    *worse,
+                ]
+            )
+        )
+    for line in [*problems, *worse]:
+        print(f"warning: {line}", file=sys.stderr)
     print(f"calibration: {write_result(parsed.output, content, flag='-o')}")
     return 0
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from edgecloud.cli import main
 from edgecloud.config import resolve
 from edgecloud.contracts import TokenStats
 from edgecloud.decoding.gates import GATES, Thresholds
@@ -132,3 +133,68 @@ def test_journals_without_verifications_are_refused(tmp_path: Path) -> None:
     path = journal(tmp_path / "j.jsonl", [[draft([0.1]), commit("edge")]] * 5)
     with pytest.raises(DataError, match="--gate-type always"):
         examples([path])
+
+
+def whole_journal(path: Path, traces: list[list[dict[str, Any]]]) -> Path:
+    """With all that the command keeps of a journal's header."""
+    lines = journal(path, traces).read_text(encoding="utf-8").splitlines()
+    header = json.loads(lines[0])
+    header["identity"].update(models={"edge": "e"}, data={"sha256": "d"})
+    header["identity"]["settings"]["acceptance"] = "rank"
+    path.write_text("\n".join([json.dumps(header), *lines[1:]]) + "\n", encoding="utf-8")
+    return path
+
+
+def unlearnable(rng: random.Random) -> list[dict[str, Any]]:
+    """A caption whose drafts are rejected the surer of it the higher their entropy, and by nothing else:
+    there is no more to learn than a threshold knows."""
+    trace = []
+    for _ in range(24):
+        entropy = rng.uniform(0.0, 3.0)
+        rejected = rng.random() < entropy / 4
+        trace += [draft([entropy]), verify(0 if rejected else 1)]
+        trace.append(commit("corrected" if rejected else "verified"))
+    return trace
+
+
+def test_a_fit_on_too_little_is_refused_with_its_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = random.Random(3)
+    path = whole_journal(tmp_path / "j.jsonl", [caption(rng) for _ in range(6)])
+    command = ["calibrate", str(path), "-o", str(tmp_path / "c.json")]
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    found = examples([path])
+    rejected = sum(found.rejected)
+    assert f"{rejected} rejected and {144 - rejected} kept tokens of 6 recordings" in said
+    assert "--force" in said
+    assert not (tmp_path / "c.json").exists()
+    assert main([*command, "--force"]) == 0
+    assert "warning: chinese/default: " in capsys.readouterr().err
+    assert calibration(tmp_path / "c.json", language="chinese", prompt_type="default").weights
+
+
+def test_rejections_in_one_fold_alone_are_forced_without_a_judgement(tmp_path: Path) -> None:
+    sure = [event for _ in range(24) for event in (draft([0.1]), verify(1), commit("verified"))]
+    traces = [caption(random.Random(4)), *[sure] * 7]
+    path = whole_journal(tmp_path / "j.jsonl", traces)
+    command = ["calibrate", str(path), "-o", str(tmp_path / "c.json")]
+    assert main(command) == 2
+    assert main([*command, "--force"]) == 0
+    assert json.loads((tmp_path / "c.json").read_text("utf-8"))["cross_validated"] == []
+
+
+@pytest.mark.parametrize("make, status", [(unlearnable, 2), (caption, 0)])
+def test_a_fit_that_is_no_better_than_a_threshold_out_of_sample_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], make: Any, status: int
+) -> None:
+    rng = random.Random(5)
+    path = whole_journal(tmp_path / "j.jsonl", [make(rng) for _ in range(40)])
+    command = ["calibrate", str(path), "-o", str(tmp_path / "c.json")]
+    assert main(command) == status
+    said = capsys.readouterr()
+    assert "960 tokens of 40 recordings" in said.out
+    assert ("no better than a plain threshold" in said.err) == (status == 2)
+    assert ("entropy alone 0." in said.err) == (status == 2)
+    assert (tmp_path / "c.json").exists() == (status == 0)
