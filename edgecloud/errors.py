@@ -48,6 +48,9 @@ __all__ = [
 ]
 
 
+_SHOWN_PROBLEMS = 100
+
+
 class EdgeCloudError(Exception):
     """Base of every failure this package reports. Its text says what is wrong and what to do."""
 
@@ -63,12 +66,14 @@ class DataError(EdgeCloudError):
 class ManifestError(DataError):
     """A manifest is missing or broken.
 
-    ``problems`` lists every problem found, each naming entry and field; the message shows them all.
+    ``problems`` lists every problem found, each naming entry and field; the message shows the first hundred.
     """
 
     def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
         self.problems = tuple(problems)
-        super().__init__("\n  ".join([message, *self.problems]))
+        more = len(self.problems) - _SHOWN_PROBLEMS
+        tail = [f"and {more} more"] if more > 0 else []
+        super().__init__("\n  ".join([message, *self.problems[:_SHOWN_PROBLEMS], *tail]))
 
 
 class AudioError(DataError):

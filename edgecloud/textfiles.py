@@ -16,7 +16,15 @@ from typing import Any, Final
 
 from edgecloud.errors import EdgeCloudError
 
-__all__ = ["MAX_DEPTH", "list_in_text", "parse_json", "read_json", "read_text", "read_toml"]
+__all__ = [
+    "MAX_DEPTH",
+    "check_value",
+    "list_in_text",
+    "parse_json",
+    "read_json",
+    "read_text",
+    "read_toml",
+]
 
 MAX_DEPTH: Final = 100
 """Levels of lists and objects in each other. No file of ours has ten; parsers and whoever walks a value
@@ -102,16 +110,24 @@ def parse_json(text: str | bytes, *, finite: bool = False) -> Any:
         raise ValueError(f"line {error.lineno}, column {error.colno}: {error.msg}") from None
     except RecursionError:
         raise ValueError(f"nested more than {MAX_DEPTH} deep") from None
+    check_value(value, text, 0, len(text))
+    return value
+
+
+def check_value(value: Any, text: str, begin: int, end: int) -> None:
+    """Refuse a value, read from ``text[begin:end]``, as :func:`parse_json` does.
+
+    Raises:
+        ValueError: it is nested too deep, or holds half a character.
+    """
     if _deeper(value, MAX_DEPTH):
         raise ValueError(f"nested more than {MAX_DEPTH} deep")
-    if _SURROGATE.search(text):
+    if _SURROGATE.search(text, begin, end):
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError:
-            raise ValueError(
-                "a text in it holds half a character (an unpaired surrogate)"
-            ) from None
-    return value
+            what = "a text in it holds half a character (an unpaired surrogate)"
+            raise ValueError(what) from None
 
 
 def list_in_text(text: str) -> bool:

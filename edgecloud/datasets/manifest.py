@@ -1,4 +1,4 @@
-"""The unified manifest: a JSON list of entries, validated into Samples.
+"""The unified manifest: a JSON list of entries, or JSON Lines, validated into Samples.
 
 An entry holds ``file_id``, ``dataset``, ``audio_path`` (relative to the manifest's folder),
 ``caption``, ``transcription``, ``chinese_caption``, ``english_caption``, ``chinese_transcription``,
@@ -10,30 +10,37 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from edgecloud.contracts import Language, PromptType, Sample
 from edgecloud.datasets import embedded
+from edgecloud.datasets.entries import entries, kind
+from edgecloud.datasets.lookup import Recordings
 from edgecloud.errors import DataError, ManifestError
 from edgecloud.quality.language import detect_language
+from edgecloud.textfiles import list_in_text
 
 __all__ = [
     "CaptionType",
-    "check_entries",
     "data_hash",
     "embedded_manifest",
-    "kind",
     "load_manifest",
+    "read_samples",
     "texts",
+    "written_out",
 ]
 
+Entry = Mapping[str, Any]
 CaptionType = Literal["original", "audio_only"]
 
 _CAPTIONS: Final = ("caption", "chinese_caption", "english_caption")
 _TEXTS: Final = ("dataset", "transcription", "chinese_transcription", "english_transcription")
-_CHUNK_BYTES: Final = 1 << 20
+_KEPT_DIGESTS: Final = 4096
+"""Recordings whose digest is remembered within one hash, for manifests that name them often."""
 
 
 def embedded_manifest(language: Language, prompt_type: PromptType = "default") -> Path:
@@ -52,37 +59,61 @@ def load_manifest(
     give no scores. Blank captions are no references.
 
     Raises:
-        ManifestError: the file is missing, is not JSON or not a list, or entries are broken; lists
-            every problem with its entry and field.
+        ManifestError: the file is missing, is neither a JSON list nor JSON Lines, or entries are broken;
+            lists every problem with its entry and field.
     """
     path = Path(path)
-    entries = check_entries(path, lambda entry: [*_mistyped(entry), *_missing(path.parent, entry)])
-    return tuple(
-        _sample(entry, position, path.parent, language, caption_type)
-        for position, entry in enumerate(entries)
+    recordings = Recordings(path.parent)
+    return read_samples(
+        path,
+        lambda entry: [*_mistyped(entry), *_missing(recordings, entry)],
+        lambda entry, position: _sample(entry, position, path.parent, language, caption_type),
     )
 
 
-def check_entries(
-    path: Path, problems_of: Callable[[Mapping[str, Any]], list[str]]
-) -> list[Mapping[str, Any]]:
-    """The entries of the JSON list at ``path``, each an object with a ``file_id`` of its own.
+def read_samples(
+    path: Path,
+    problems_of: Callable[[Entry], list[str]],
+    sample_of: Callable[[Entry, int], Sample],
+) -> tuple[Sample, ...]:
+    """The entries of the manifest at ``path`` as samples, each an object with a ``file_id`` of its own.
 
-    ``problems_of`` says what else is wrong with an entry.
+    ``problems_of`` says what else is wrong with an entry, ``sample_of`` makes its sample, by the entry and
+    its position. Whole numbers for ids become texts, and ``0.0`` for an index the whole number it is.
 
     Raises:
-        ManifestError: the file is missing, is not JSON or not a list, or entries are broken; lists
-            every problem with its entry and field.
+        ManifestError: the file is missing, is neither a JSON list nor JSON Lines, or entries are broken;
+            lists every problem with its entry and field.
     """
-    entries = _read(path)
+    samples: list[Sample] = []
     seen: dict[str, int] = {}
     problems: list[str] = []
-    for position, entry in enumerate(entries):
-        problems += _problems(entry, position, seen, problems_of)
+    for position, entry in enumerate(entries(path)):
+        if isinstance(entry, dict):
+            _tidy(entry)
+        found = _problems(entry, position, seen, problems_of)
+        if found:
+            problems += found
+            samples.clear()
+        elif not problems:
+            samples.append(sample_of(entry, position))
     if problems:
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
         raise ManifestError(f"dataset manifest {path} has {count}:", problems)
-    return entries
+    return tuple(samples)
+
+
+def _tidy(entry: dict[str, Any]) -> None:
+    """Ids and indices as tables leave them, made what they are."""
+    file_id, index = entry.get("file_id"), entry.get("index")
+    if isinstance(file_id, float) and file_id.is_integer():
+        file_id = int(file_id)
+    if isinstance(file_id, int) and not isinstance(file_id, bool):
+        entry["file_id"] = str(file_id)
+    if isinstance(index, float) and index.is_integer():
+        entry["index"] = int(index)
+    elif index is None:
+        entry.pop("index", None)
 
 
 def data_hash(samples: Iterable[Sample]) -> str:
@@ -92,6 +123,7 @@ def data_hash(samples: Iterable[Sample]) -> str:
     :class:`~edgecloud.errors.DataError` when a recording cannot be read.
     """
     digest = hashlib.sha256()
+    content_of = lru_cache(maxsize=_KEPT_DIGESTS)(_content_digest)
     for sample in samples:
         text = [sample.file_id, list(sample.references), sample.transcription]
         if sample.audio_path is None:
@@ -99,55 +131,23 @@ def data_hash(samples: Iterable[Sample]) -> str:
         digest.update(json.dumps(text, ensure_ascii=True).encode("ascii"))
         if sample.audio_path is None:
             continue
-        audio = hashlib.sha256()
-        try:
-            with sample.audio_path.open("rb") as stream:
-                while chunk := stream.read(_CHUNK_BYTES):
-                    audio.update(chunk)
-        except OSError as error:
-            raise DataError(f"cannot read {sample.audio_path}: {error.strerror}") from error
-        digest.update(audio.digest())
+        digest.update(content_of(sample.audio_path))
     return digest.hexdigest()
 
 
-def _read(path: Path) -> list[Any]:
+def _content_digest(path: Path) -> bytes:
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise ManifestError(
-            f"dataset manifest {path} does not exist; check --dataset-path"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise ManifestError(
-            f"dataset manifest {path} is not UTF-8 text (byte {error.start}); check --dataset-path"
-        ) from None
+        with path.open("rb", buffering=0) as stream:
+            return hashlib.file_digest(stream, "sha256").digest()
     except OSError as error:
-        raise ManifestError(
-            f"dataset manifest {path} cannot be read ({error.strerror}); check --dataset-path"
-        ) from None
-    try:
-        entries = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ManifestError(
-            f"dataset manifest {path} is not JSON: line {error.lineno}, column {error.colno}: "
-            f"{error.msg}"
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise ManifestError(f"dataset manifest {path} is not usable JSON: {error}") from None
-    if not isinstance(entries, list):
-        raise ManifestError(
-            f"dataset manifest {path} must be a JSON list of entries, not {kind(entries)}"
-        )
-    if not entries:
-        raise ManifestError(f"dataset manifest {path} holds no entries")
-    return entries
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _problems(
     entry: Any,
     position: int,
     seen: dict[str, int],
-    problems_of: Callable[[Mapping[str, Any]], list[str]],
+    problems_of: Callable[[Entry], list[str]],
 ) -> list[str]:
     """What is wrong with one entry; ``seen`` holds the position of each id so far."""
     if not isinstance(entry, dict):
@@ -162,7 +162,7 @@ def _problems(
     return problems
 
 
-def _mistyped(entry: Mapping[str, Any]) -> list[str]:
+def _mistyped(entry: Entry) -> list[str]:
     problems = []
     for field in ("file_id", "audio_path"):
         if field not in entry:
@@ -178,6 +178,7 @@ def _mistyped(entry: Mapping[str, Any]) -> list[str]:
     ]
     for field in _CAPTIONS:
         caption = entry.get(field)
+        problems += written_out(field, caption)
         if isinstance(caption, list):
             problems += [
                 f"{field}[{i}] must be text, not {kind(text)}"
@@ -194,23 +195,17 @@ def _mistyped(entry: Mapping[str, Any]) -> list[str]:
     return problems
 
 
-def _missing(folder: Path, entry: Mapping[str, Any]) -> list[str]:
+def _missing(recordings: Recordings, entry: Entry) -> list[str]:
     """What is wrong with the recording's path."""
     audio_path = entry.get("audio_path")
     if not isinstance(audio_path, str) or not audio_path.strip():
         return []
-    full = folder / audio_path
-    try:
-        if full.is_file():
-            return []
-        problem = f"{full} is not a file" if full.exists() else f"{full} does not exist"
-    except (OSError, ValueError) as error:  # too long, a NUL inside, or no right to look
-        problem = f"{audio_path!r} cannot be used: {error}"
-    return [f"audio_path {problem}"]
+    problem = recordings.problem(audio_path)
+    return [] if problem is None else [f"audio_path {problem}"]
 
 
 def _sample(
-    entry: Mapping[str, Any],
+    entry: Entry,
     position: int,
     folder: Path,
     language: Language,
@@ -227,7 +222,7 @@ def _sample(
     return Sample(
         file_id=entry["file_id"],
         index=entry.get("index", position),
-        dataset=entry.get("dataset") or "unified",
+        dataset=sys.intern(entry.get("dataset") or "unified"),
         audio_path=folder / entry["audio_path"],
         references=references,
         reference_language=reference_language,
@@ -250,14 +245,17 @@ def _original(
     )
 
 
+def written_out(field: str, caption: Any) -> list[str]:
+    """A problem where a caption, or one in a list of them, is the text of a list."""
+    listed = caption if isinstance(caption, list) else [caption]
+    return [
+        f"{field} is the text of a JSON list, brackets and all; write the list itself"
+        for text in listed
+        if isinstance(text, str) and list_in_text(text)
+    ][:1]
+
+
 def texts(caption: str | list[str] | None) -> tuple[str, ...]:
     """The caption's texts that are not blank."""
     texts = [caption] if isinstance(caption, str) else caption or []
     return tuple(text.strip() for text in texts if text.strip())
-
-
-def kind(value: Any) -> str:
-    """A JSON value's type in words."""
-    names = {dict: "an object", list: "a list", str: "text", bool: "true or false"}
-    names |= {int: "a number", float: "a number", type(None): "null"}
-    return names.get(type(value), type(value).__name__)

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 from edgecloud.contracts import Language, Sample
-from edgecloud.datasets.manifest import check_entries, kind, texts
+from edgecloud.datasets.entries import kind
+from edgecloud.datasets.manifest import read_samples, texts, written_out
 
 __all__ = ["load_prompts"]
 
@@ -26,8 +27,9 @@ def load_prompts(path: Path | str, *, language: Language) -> tuple[Sample, ...]:
         ManifestError: the file is missing, is not JSON or not a list, or entries are broken; lists
             every problem with its entry and field.
     """
-    entries = check_entries(Path(path), _mistyped)
-    return tuple(_sample(entry, position, language) for position, entry in enumerate(entries))
+    return read_samples(
+        Path(path), _mistyped, lambda entry, position: _sample(entry, position, language)
+    )
 
 
 def _mistyped(entry: Mapping[str, Any]) -> list[str]:
@@ -40,6 +42,7 @@ def _mistyped(entry: Mapping[str, Any]) -> list[str]:
         elif not entry[field].strip():
             problems.append(f"{field} is empty")
     references = entry.get("references")
+    problems += written_out("references", references)
     listed = references if isinstance(references, list) else [references]
     problems += [
         f"references must be a text or a list of texts, not {kind(reference)}"
