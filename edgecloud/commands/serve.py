@@ -21,8 +21,8 @@ __all__ = ["add"]
 
 _STARTS_WITHIN_S = 600.0
 _ENDS_WITHIN_S = 5.0
-_COMMAND_ENDS_WITHIN_S = 30.0
 """Beyond --drain-s."""
+_COMMAND_ENDS_WITHIN_S = 30.0
 _MOST = 1_000_000_000
 
 
