@@ -128,7 +128,7 @@ class Recorder:
         if over:
             self.warned.append(
                 f"{path.stem}: {over} samples over the memory cap of "
-                f"{self.config.max_memory_gb:g} GB, which is watched, not enforced, here"
+                f"{self.config.max_memory_gb:g} GB, {_memory_held(result)}"
             )
         problems = _problems(result, self.config)
         lost = sentence(result["detailed_results"])
@@ -164,6 +164,13 @@ def _problems(result: dict[str, Any], config: Config) -> list[str]:
         )
     problems += [f"quality: {missed}" for missed in result["quality_floors"].get("missed", [])]
     return problems
+
+
+def _memory_held(result: dict[str, Any]) -> str:
+    memory = (result["limits"].get("in_force") or {}).get("memory") or {}
+    if memory.get("enforced_by"):
+        return f"by what was resident; its {memory['enforced_by']} counts less: not what is shared"
+    return "which is watched, not enforced, here"
 
 
 def _known(details: list[dict[str, Any]], name: str) -> tuple[list[str], list[float]]:

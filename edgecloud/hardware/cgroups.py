@@ -6,15 +6,20 @@ killed when it goes over, not the harness that started it.
 
 from __future__ import annotations
 
+import errno
+import mmap
 import os
 import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
+
+import psutil
 
 from edgecloud.hardware.limits import BYTES_PER_GB
 
@@ -22,6 +27,7 @@ __all__ = ["CGROUP_ROOT", "CgroupCap"]
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 _PERIOD_US = 100_000
+_PREFIX = "edgecloud-"
 _REMOVE_WITHIN_S = 2.0
 
 Controller = Literal["cpu", "memory"]
@@ -50,9 +56,10 @@ class CgroupCap:
         self._memory_bytes = int(max_memory_gb * BYTES_PER_GB)
         self._root = root
         self._proc = proc
-        self._name = f"edgecloud-{pid}-{uuid.uuid4().hex[:8]}"
+        self._name = f"{_PREFIX}{pid}-{uuid.uuid4().hex[:8]}"
         self._groups: list[Path] = []
         self._versions: dict[Controller, str | None] = {"cpu": None, "memory": None}
+        self._memory_version: str | None = None
         self._notes: list[str] = []
 
     @property
@@ -63,7 +70,7 @@ class CgroupCap:
     @property
     def memory_kills(self) -> int:
         """How many processes the kernel has ended in the group for want of memory."""
-        version = self._versions["memory"]
+        version = self._memory_version
         if version is None:
             return 0
         name = "memory.oom_control" if version == "v1" else "memory.events"
@@ -88,7 +95,21 @@ class CgroupCap:
         else:
             for controller in wanted:
                 self._attempt([controller], partial(self._cap_v1, controller))
+        self._memory_version = self._versions["memory"]
         return self
+
+    def check(self, resident_bytes: int) -> None:
+        """Withdraw what the process's resident memory shows not to hold: a group counts what was first
+        used in it, not what is shared with others, nor what was there before."""
+        version = self._versions["memory"]
+        if version is None or resident_bytes <= self._memory_bytes:
+            return
+        self._versions["memory"] = None
+        self._notes.append(
+            f"The cgroup ({version}) does not hold the memory cap: "
+            f"{resident_bytes / BYTES_PER_GB:.2f} GB are resident, since pages that are shared with "
+            "other processes, or were read before, are not on its account."
+        )
 
     def __exit__(
         self,
@@ -126,12 +147,12 @@ class CgroupCap:
         group = self._make(parent)
         if controller == "cpu":
             _write(group / "cpu.cfs_period_us", _PERIOD_US)
-            _write(group / "cpu.cfs_quota_us", self._cores * _PERIOD_US)
+            _set(group / "cpu.cfs_quota_us", self._cores * _PERIOD_US)
         else:
-            _write(group / "memory.limit_in_bytes", self._memory_bytes)
+            _set(group / "memory.limit_in_bytes", self._memory_bytes)
             if (group / "memory.memsw.limit_in_bytes").exists():
                 _write(group / "memory.memsw.limit_in_bytes", self._memory_bytes)
-        _write(group / "cgroup.procs", self._pid)
+        self._enter(group)
         self._versions[controller] = "v1"
 
     def _cap_v2(self, wanted: Sequence[Controller]) -> None:
@@ -141,10 +162,10 @@ class CgroupCap:
         if "cpu" in available:
             _write(group / "cpu.max", f"{self._cores * _PERIOD_US} {_PERIOD_US}")
         if "memory" in available:
-            _write(group / "memory.max", self._memory_bytes)
+            _set(group / "memory.max", self._memory_bytes)
             if (group / "memory.swap.max").exists():
                 _write(group / "memory.swap.max", 0)
-        _write(group / "cgroup.procs", self._pid)
+        self._enter(group)
         for controller in available:
             self._versions[controller] = "v2"
         for controller in set(wanted) - set(available):
@@ -180,7 +201,14 @@ class CgroupCap:
                 path = path.parent
         yield self._root
 
+    def _enter(self, group: Path) -> None:
+        """Put the process into the group; where the kernel says otherwise afterwards, that is no cap."""
+        _write(group / "cgroup.procs", self._pid)
+        if str(self._pid) not in (group / "cgroup.procs").read_text().split():
+            raise OSError(errno.ENOTSUP, "the process did not go into the group", str(group))
+
     def _make(self, parent: Path) -> Path:
+        _sweep(parent)
         group = parent / self._name
         group.mkdir()
         self._groups.append(group)
@@ -202,6 +230,28 @@ class CgroupCap:
                     self._notes.append(f"The cgroup {group} was left behind: {error.strerror}.")
                     return
                 time.sleep(0.02)
+
+
+def _sweep(parent: Path) -> None:
+    """Remove the groups of edges whose harness was killed: nobody is in them, and their process is gone."""
+    for group in parent.glob(f"{_PREFIX}*-*"):
+        pid = group.name.removeprefix(_PREFIX).partition("-")[0]
+        if not pid.isdigit() or psutil.pid_exists(int(pid)):
+            continue
+        with suppress(OSError):  # somebody is in it, or it is not ours
+            group.rmdir()
+
+
+def _set(path: Path, value: int) -> None:
+    """Write a limit and read it back: some systems take any and keep none.
+
+    Raises:
+        OSError: what is kept is not what was written, to a page.
+    """
+    _write(path, value)
+    kept = path.read_text().strip()
+    if not kept.lstrip("-").isdigit() or abs(int(kept) - value) >= mmap.PAGESIZE:
+        raise OSError(errno.ENOTSUP, f"it keeps {kept} instead of {value}", str(path))
 
 
 def _write(path: Path, value: object) -> None:

@@ -133,7 +133,11 @@ class LimitsReport:
             *(["threads"] if self.threads is not None else []),
             *([f"cgroup {self.cpu_cgroup}"] if self.cpu_cgroup else []),
         ]
-        cores = f"{self.cpu_cores} core{'s' if self.cpu_cores > 1 else ''}"
+        count = self.cpu_cores
+        if self.affinity is not None and len(self.affinity) < count:
+            count = len(self.affinity)
+            means.append(f"{self.cpu_cores} were asked for")
+        cores = f"{count} core{'s' if count > 1 else ''}"
         return f"{cores} ({', '.join(means) or 'not in force'})"
 
     def _memory_summary(self) -> str:

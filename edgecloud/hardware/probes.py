@@ -20,7 +20,7 @@ from edgecloud.hardware.energy import RaplMeter
 from edgecloud.hardware.gpu import GpuMeter, GpuReadings
 from edgecloud.hardware.limits import BYTES_PER_GB
 
-__all__ = ["Readings", "ResourceProbe", "null_readings"]
+__all__ = ["Readings", "ResourceProbe", "null_readings", "resident_bytes"]
 
 _JOIN_EXTRA_S = 5.0
 _LINUX = sys.platform == "linux"
@@ -197,6 +197,14 @@ class ResourceProbe:
                 return
             next_s = max(next_s + self._period_s, time.perf_counter())
             stop.wait(next_s - time.perf_counter())
+
+
+def resident_bytes(pid: int) -> int:
+    """What a process and everything it started have resident now; 0 where that cannot be read."""
+    try:
+        return _tree_rss(psutil.Process(pid))
+    except psutil.Error:
+        return 0
 
 
 def _tree_rss(root: psutil.Process) -> int:

@@ -25,6 +25,7 @@ from edgecloud.hardware.edge_process import (
 )
 from edgecloud.hardware.limits import LimitsReport
 from edgecloud.hardware.link import link
+from edgecloud.hardware.probes import resident_bytes
 from edgecloud.hardware.profiles import profile
 from edgecloud.hardware.shaping import ShapingProxy
 from edgecloud.hardware.worker import At, Said, Worker, pipe, speaking
@@ -240,6 +241,7 @@ class System(Started):
 
     def _describe(self, edge: dict[str, Any], cloud: dict[str, Any] | None, cap: CgroupCap) -> None:
         config = self._config
+        cap.check(resident_bytes(self.edge_pid))
         limits = LimitsReport.of(
             config.max_cpu_cores,
             config.max_memory_gb,

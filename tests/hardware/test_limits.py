@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from edgecloud.hardware import cgroups
 from edgecloud.hardware.cgroups import CGROUP_ROOT, CgroupCap
 from edgecloud.hardware.limits import LimitsReport
 
@@ -176,7 +179,10 @@ def test_in_the_unified_hierarchy_one_group_serves_cores_and_memory(
     opened: dict[str, str] = {}
     monkeypatch.setattr(
         "edgecloud.hardware.cgroups._write",
-        lambda path, value: opened.__setitem__(path.relative_to(unified).as_posix(), str(value)),
+        lambda path, value: (
+            opened.__setitem__(path.relative_to(unified).as_posix(), str(value)),
+            path.write_text(str(value)),
+        ),
     )
     root = unified / "cgroup"
     (root / "user" / "cgroup.subtree_control").unlink()
@@ -235,3 +241,91 @@ def test_torch_uses_the_threads_of_the_cap() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["1", "1"]
+
+
+GROUP_FILES = {
+    "cgroup.procs": "",
+    "memory.limit_in_bytes": "",
+    "cpu.cfs_quota_us": "",
+    "cpu.cfs_period_us": "",
+}
+
+
+def v1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keeps: str | None = None) -> Path:
+    """Hierarchies of version 1 in which a new group has its files; ``keeps`` is what a limit becomes."""
+    root = tmp_path / "cgroup"
+    for controller in ("cpu", "memory"):
+        (root / controller).mkdir(parents=True)
+    (tmp_path / "proc" / "7").mkdir(parents=True)
+    (tmp_path / "proc" / "7" / "cgroup").write_text("2:memory:/\n1:cpu:/\n")
+    make = Path.mkdir
+
+    def mkdir(path: Path, *args: object, **kwargs: object) -> None:
+        make(path, *args, **kwargs)  # type: ignore[arg-type]
+        if path.name.startswith("edgecloud-"):
+            for name, content in GROUP_FILES.items():
+                (path / name).write_text(content)
+
+    def write(path: Path, value: object) -> None:
+        limit = path.name.startswith(("memory.limit", "cpu.cfs_quota"))
+        path.write_text(keeps if keeps is not None and limit else str(value))
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    monkeypatch.setattr(cgroups, "_write", write)
+    monkeypatch.setattr(CgroupCap, "_remove", lambda _, group: shutil.rmtree(group))
+    return root
+
+
+def capped(tmp_path: Path, root: Path) -> CgroupCap:
+    return CgroupCap(7, max_cpu_cores=2, max_memory_gb=0.4, root=root, proc=tmp_path / "proc")
+
+
+def test_a_cap_that_resident_memory_exceeds_is_not_claimed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with capped(tmp_path, v1(tmp_path, monkeypatch)) as cap:
+        cap.check(399_000_000)
+        assert cap.in_force["memory"] == "v1"
+        cap.check(557_000_000)
+        report = LimitsReport.of(2, 0.4, cgroup=cap.in_force, watched=True)
+    assert report.to_json()["in_force"]["memory"] == {"enforced_by": None, "watched": True}
+    assert "0.4 GB (watched)" in report.summary()
+    assert any("0.56 GB are resident" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("keeps", ["-1", "max", "9223372036854771712", "100000"])
+def test_a_limit_that_is_not_kept_is_not_claimed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keeps: str
+) -> None:
+    with capped(tmp_path, v1(tmp_path, monkeypatch, keeps)) as cap:
+        found = cap.in_force
+    assert (found["cpu"], found["memory"]) == (None, None)
+    assert len([note for note in found["notes"] if f"it keeps {keeps} instead of" in note]) == 2
+
+
+def test_groups_of_harnesses_that_were_killed_go_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = v1(tmp_path, monkeypatch)
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    for name in (
+        f"edgecloud-{gone.pid}-0a1b2c3d",
+        f"edgecloud-{os.getpid()}-0a1b2c3d",
+        "edgecloud-x",
+    ):
+        (root / "cpu" / name).mkdir()
+        for file in (root / "cpu" / name).iterdir():
+            file.unlink()  # the kernel's own files do not stand in rmdir's way
+    with capped(tmp_path, root):
+        left = sorted(path.name for path in (root / "cpu").iterdir())
+    assert f"edgecloud-{gone.pid}-0a1b2c3d" not in left
+    assert {f"edgecloud-{os.getpid()}-0a1b2c3d", "edgecloud-x"} <= set(left)
+
+
+def test_fewer_cores_than_the_cap_are_what_the_summary_counts() -> None:
+    report = LimitsReport.of(2, 0.0, child={"affinity": [1], "threads": 1}, cgroup={"cpu": "v1"})
+    assert (
+        report.summary()
+        == "1 core (affinity, threads, cgroup v1, 2 were asked for), memory uncapped"
+    )

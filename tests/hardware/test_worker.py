@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import pytest
 
 from edgecloud.errors import CheckpointError, ManifestError, WorkerError
 from edgecloud.hardware import worker as worker_module
-from edgecloud.hardware.worker import Worker
+from edgecloud.hardware.worker import Worker, speaking
 
 STARTED_S = 60.0
 
@@ -107,3 +109,59 @@ def test_silence_has_a_deadline_and_a_deaf_process_is_ended_by_force(
     pid = worker.pid
     worker.close()
     assert _gone(pid)
+
+
+def _busy(connection: Connection, path: str) -> None:
+    """Works on without looking at its pipe, and clears away what it was writing when it is ended."""
+    Path(path).write_text("half")
+    connection.send("working")
+    try:
+        while True:
+            time.sleep(0.05)
+    finally:
+        Path(path).unlink()
+
+
+_PARENT = """
+import os, signal, sys
+from edgecloud.hardware.worker import Worker
+from tests.hardware.test_worker import _busy
+if __name__ == "__main__":
+    worker = Worker("edge", _busy, sys.argv[1])
+    assert worker.receive(60.0) == "working"
+    print(worker.pid, flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_busy_worker_ends_with_its_parent_and_clears_away(tmp_path: Path, number: int) -> None:
+    script, part = tmp_path / "parent.py", tmp_path / "weights.part"
+    script.write_text(_PARENT)
+    parent = subprocess.Popen(
+        [sys.executable, str(script), str(part)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert parent.stdout is not None
+    pid = int(parent.stdout.readline())
+    assert part.exists()
+    os.kill(parent.pid, number)
+    parent.communicate(timeout=20)
+    deadline_s = time.monotonic() + 20
+    while not _gone(pid) and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+    assert _gone(pid)
+    assert not part.exists()
+
+
+def test_whoever_has_something_to_say_is_heard_first() -> None:
+    worker = Worker("edge", _echo, "hello")
+    heard = next(found for found in speaking([worker], within_s=STARTED_S) if found is not None)
+    assert heard is worker
+    assert worker.receive(1.0) == "hello"
+    assert list(speaking([worker], within_s=0.0)) == []
+    worker.close()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from edgecloud.cli import main
 from edgecloud.models.checkpoint import Checkpoint
-from edgecloud.models.quantised.cache import kept, root
+from edgecloud.models.quantised.cache import kept, root, sweep
 from edgecloud.models.quantised.convert import KEY, cached
 
 DAY_S = 86_400
@@ -147,3 +149,20 @@ def test_days_are_a_number(days: str, capsys: pytest.CaptureFixture[str]) -> Non
     with pytest.raises(SystemExit):
         main(["quantize", f"--prune={days}"])
     assert "--prune" in capsys.readouterr().err
+
+
+def test_what_a_killed_conversion_left_goes_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    left, whole, made = (root() / name for name in ("left", "whole", "made"))
+    for folder, owner in ((left, gone.pid), (whole, gone.pid), (made, os.getpid())):
+        folder.mkdir(parents=True)
+        (folder / f"model.safetensors.{owner}.part").write_bytes(b"half")
+    (whole / "model.safetensors").write_bytes(b"all")
+    sweep()
+    assert not left.exists()
+    assert [path.name for path in whole.iterdir()] == ["model.safetensors"]
+    assert len(list(made.iterdir())) == 1
