@@ -5,12 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from threading import Event, Thread
+from typing import Any, Final
 
 from edgecloud.errors import ConfigError, DataError
+from edgecloud.textfiles import parse_json
 
-__all__ = ["add"]
+__all__ = ["PROGRESS_EVERY_S", "add"]
+
+PROGRESS_EVERY_S: Final = 5.0
 
 
 def add(commands: Any) -> None:
@@ -55,13 +62,15 @@ def _score(parsed: argparse.Namespace) -> int:
         pairs = read_pairs(_content(parsed.pairs))
     except DataError as error:
         raise DataError(f"{parsed.pairs}: {error}") from error
-    found = score_pairs(
-        pairs,
-        bertscore={
-            "chinese": bertscore_settings("chinese", parsed.bertscore_model_zh, layers),
-            "english": bertscore_settings("english", parsed.bertscore_model_en, layers),
-        },
-    )
+    with _progress() as step:
+        found = score_pairs(
+            pairs,
+            bertscore={
+                "chinese": bertscore_settings("chinese", parsed.bertscore_model_zh, layers),
+                "english": bertscore_settings("english", parsed.bertscore_model_en, layers),
+            },
+            step=step,
+        )
     if str(parsed.output) == "-":
         print(json.dumps(found, ensure_ascii=False, allow_nan=False, indent=1))
         return 0
@@ -71,9 +80,27 @@ def _score(parsed: argparse.Namespace) -> int:
     return 0
 
 
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """What is worked at, on standard error, every so often for as long as it takes."""
+    steps, ended, begun = ["reading"], Event(), time.monotonic()
+
+    def tell() -> None:
+        while not ended.wait(PROGRESS_EVERY_S):
+            print(f"scoring {steps[-1]}, {time.monotonic() - begun:.0f} s", file=sys.stderr)
+
+    thread = Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield steps.append
+    finally:
+        ended.set()
+        thread.join()
+
+
 def _content(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_bytes())
     except OSError as error:
         raise DataError(error.strerror or str(error)) from error
     except ValueError as error:

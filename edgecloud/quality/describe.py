@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Final
 
 from edgecloud.contracts import Language
-from edgecloud.quality.emotion import EMOTION_METRICS
+from edgecloud.quality.emotion import EMOTION_METRICS, LEXICON_VERSION
 from edgecloud.quality.tokenise import DESCRIPTIONS, LANGUAGE_TOKENISERS
 
 __all__ = ["CODES", "METEOR", "NGRAM_METRICS", "describe", "score_names"]
@@ -65,7 +65,7 @@ def describe(name: str, language: Language) -> dict[str, str]:
         info["library"] = f"bert-score {_version('bert-score')}"
         info["tokeniser"] = "the model's own"
     elif metric in EMOTION_METRICS:
-        info["library"] = "edgecloud.quality.emotion"
+        info["library"] = f"edgecloud.quality.emotion, lexicon {LEXICON_VERSION}"
     return info
 
 

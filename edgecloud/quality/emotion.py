@@ -21,6 +21,7 @@ from edgecloud.quality.scope import speaker_emotions
 __all__ = [
     "EMOTION_METRICS",
     "LEXICON",
+    "LEXICON_VERSION",
     "emotion_scores",
     "named_emotion",
     "named_emotions",
@@ -29,6 +30,9 @@ __all__ = [
 ]
 
 EMOTION_METRICS: Final = ("emotion_accuracy", "emotion_recall", "emotion_precision")
+
+LEXICON_VERSION: Final = 2
+"""Values of different versions do not compare; raised with any change of words or rules."""
 
 LEXICON: Final[Mapping[Language, Mapping[str, tuple[str, ...]]]] = MappingProxyType(
     {"chinese": lexicon("chinese").emotions, "english": lexicon("english").emotions}

@@ -6,8 +6,9 @@ The file's shape: ``{"pairs": [{"id", "reference", "hypothesis", "language"}, â€
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from edgecloud.errors import DataError
 from edgecloud.quality.bertscore import BertScoreSettings
 from edgecloud.quality.defects import DEFECTS, defects_of
 from edgecloud.quality.describe import CODES
-from edgecloud.quality.score import Scores, score
+from edgecloud.quality.score import MAX_CHARACTERS, Scores, score
 
 __all__ = ["PAIR_TOKENISERS", "SCHEMA", "Pair", "read_pairs", "score_pairs"]
 
@@ -95,12 +96,16 @@ def _pair(row: Any) -> tuple[Pair | None, list[str]]:
 
 
 def score_pairs(
-    pairs: Sequence[Pair], *, bertscore: Mapping[Language, BertScoreSettings | None] | None = None
+    pairs: Sequence[Pair],
+    *,
+    bertscore: Mapping[Language, BertScoreSettings | None] | None = None,
+    step: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Corpus and per-pair values, as JSON values.
 
     ``corpus`` and ``per_pair`` go by names such as ``zh.jieba.bleu_4``, ``en.ptb.cider``,
     ``en.bertscore_f1``. CIDEr's document frequencies come from the pairs of the same language.
+    ``step`` is told what is worked at.
     """
     blocks: dict[str, dict[str, Any]] = {
         name: {} for name in ("corpus", "notes", "info", "defects")
@@ -112,11 +117,15 @@ def score_pairs(
         if not some:
             continue
         counts[code] = len(some)
-        scores = _score(language, some, (bertscore or {}).get(language))
+        tell = partial(_tell, step, f"{len(some)} in {language}")
+        scores = _score(language, some, (bertscore or {}).get(language), tell)
         blocks["corpus"].update(_named(code, scores.corpus))
         blocks["notes"].update(_named(code, scores.notes))
         blocks["info"].update(_named(code, scores.info))
-        found = {pair.id: defects_of(pair.hypothesis, language=language) for pair in some}
+        found = {
+            pair.id: defects_of(pair.hypothesis[:MAX_CHARACTERS], language=language)
+            for pair in some
+        }
         blocks["defects"][code] = {
             name: sum(flags[name] for flags in found.values())
             for name in DEFECTS
@@ -132,7 +141,16 @@ def score_pairs(
     return {"schema": SCHEMA, "pairs": counts, **blocks, "per_pair": per_pair}
 
 
-def _score(language: Language, pairs: Sequence[Pair], model: BertScoreSettings | None) -> Scores:
+def _tell(step: Callable[[str], None], of: str, what: str) -> None:
+    step(f"{of}: {what}")
+
+
+def _score(
+    language: Language,
+    pairs: Sequence[Pair],
+    model: BertScoreSettings | None,
+    step: Callable[[str], None],
+) -> Scores:
     return score(
         language=language,
         ids=[pair.id for pair in pairs],
@@ -143,6 +161,7 @@ def _score(language: Language, pairs: Sequence[Pair], model: BertScoreSettings |
         bertscore=model,
         tokenisers=PAIR_TOKENISERS[language],
         extended=True,
+        step=step,
     )
 
 

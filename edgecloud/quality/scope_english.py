@@ -41,6 +41,7 @@ _GAIN: Final = re.compile(
     r"|(?:\bnever|n't|\bnot|\brarely|\bseldom)(?: ever)? (?:been|sounded|felt|seemed)(?: quite)?"
     r" (?:so|more|this|(?=\w+ier))"
     r"|\bnever (?:has|have|had) \w+ (?:been|sounded|felt|seemed) (?:so|more|this|(?=\w+ier))"
+    r"|(?:can't|cannot|couldn't|could not|unable to|fail(?:s|ed)? to) keep\b"
     r"|\b(?:try|tries|trying|tried|struggl\w+|fight\w*|fought|striv\w+) not to\b"
     r"|\bmore than(?: a little| just| merely)?\b"
     r"|\b(?:barely|hardly|scarcely) (?:audible|able|awake|above|paus|breath|dar|mov|wait|believ)\w*"
@@ -84,7 +85,7 @@ _SUBJECT: Final = (
     r"\s*(?:(?:even|and|with|over|as|where|in which|there is|there are|though|by|a few|group of)\s+)*"
     + _DETERMINERS
     + r"(?:(?!(?:man|woman|boy|girl|speaker|voice|he|she|mother|father|narrator|host)\b)\w+\s+)?"
-    r"(?:<outsiders>|(?:his|her|their)\s+<kin>)\b(?!')"
+    r"(?:<outsiders>|(?:his|her|their)\s+<kin>)\b(?!['-])"
 )
 _SPEAKER: Final = re.compile(r"\b(?:he|she|speaker|voice|tone)\b")
 _COMPANY: Final = (
@@ -93,6 +94,7 @@ _COMPANY: Final = (
     r"|\b(?:makes?|making|made|leaves?|leaving|left|gets?) (?:everyone|everybody|others|people"
     r"|(?:the|his|her) \w+|listeners)(?: \w+){0,2} $"
 )
+_CONTENT: Final = r"<things>(?: (?:that|which) \w+)? (?:full of|filled with|brimming with|of) (?:\w+ )?$"
 _ADDRESSED: Final = r"<addressees>\s+" + _DETERMINERS + r"(?:\w+(?:,| and| but)? )?$"
 _PERSON: Final = r"\s+(?:(?:and|,)?\s*\w+\s+)?<persons>\b"
 _WHO: Final = (
@@ -165,7 +167,7 @@ def _not_the_speakers(left: str, right: str, mention: Mention, text: str) -> boo
         return True
     if rule("english", _SUBJECT).match(clause) and not _SPEAKER.search(clause):
         return True
-    if any(rule("english", some).search(clause) for some in (_COMPANY, _WHO)):
+    if any(rule("english", some).search(clause) for some in (_COMPANY, _WHO, _CONTENT)):
         return True
     if rule("english", _ADDRESSED).search(clause) and rule("english", _PERSON).match(right):
         return True

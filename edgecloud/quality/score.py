@@ -6,10 +6,11 @@ Names are ``<tokeniser>.<metric>`` (``zh.jieba.cider``) for the n-gram metrics a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Final
 
 from edgecloud.contracts import Language, Sample
 from edgecloud.errors import MetricError
@@ -26,7 +27,12 @@ from edgecloud.quality.rouge import rouge_l
 from edgecloud.quality.sacre import sacre_scores
 from edgecloud.quality.tokenise import LANGUAGE_TOKENISERS, Tokens, segment
 
-__all__ = ["Scores", "corpus_references_of", "score"]
+__all__ = ["MAX_CHARACTERS", "Scores", "corpus_references_of", "score"]
+
+MAX_CHARACTERS: Final = 2000
+"""What is scored of a text. ROUGE-L and METEOR take the square of a length: minutes for 15,000."""
+
+Step = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +43,8 @@ class Scores:
         corpus: value by name, over the samples that could be scored.
         per_sample: value by name for each sample handed in, in that order; the same names.
         notes: by name, why a value is ``None`` or what a reader should know of it; ``references``
-            counts the samples that were left out, ``script`` those in another script than theirs.
+            counts the samples that were left out, ``script`` those in another script than theirs,
+            ``length`` the texts that were cut.
         sample_notes: for each sample, why it was left out, or ``None``.
         info: by name, the value's range, tokeniser, library and version.
         scored: samples that the corpus values are over.
@@ -74,6 +81,7 @@ def score(
     tokenisers: Sequence[str] | None = None,
     extended: bool = False,
     meteor_from: int = 0,
+    step: Step = lambda _: None,
 ) -> Scores:
     """Score captions generated in ``language``; failed samples are not handed in.
 
@@ -82,18 +90,25 @@ def score(
     reference, or with one in another language, has no scores and is left out of the corpus.
     ``tokenisers`` are those of the n-gram metrics: ``LANGUAGE_TOKENISERS`` when not given; ``en.ptb``
     needs Java. ``extended`` adds chrF, sacreBLEU and, in English, METEOR, whose Java program takes
-    seconds and 0.8 GB to start: it is left out below ``meteor_from`` captions.
+    seconds and 0.8 GB to start: it is left out below ``meteor_from`` captions. Of a longer text the first
+    ``MAX_CHARACTERS`` are scored, which the note ``length`` says. ``step`` is told what is worked at.
 
     Raises:
         MetricError: lengths differ, ids repeat, or a scored sample is not in the corpus.
     """
     _check(ids, hypotheses, references, reference_languages)
+    long = _long(hypotheses, references)
+    hypotheses = [text[:MAX_CHARACTERS] for text in hypotheses]
+    references = [[text[:MAX_CHARACTERS] for text in some] for some in references]
+    corpus_references = {
+        name: [text[:MAX_CHARACTERS] for text in some] for name, some in corpus_references.items()
+    }
     kept, sample_notes = _usable(language, references, reference_languages)
     cuts = LANGUAGE_TOKENISERS[language] if tokenisers is None else tuple(tokenisers)
     names = score_names(language, cuts, extended=extended)
     corpus: dict[str, float | None] = dict.fromkeys(names)
     per_sample: list[dict[str, float | None]] = [dict.fromkeys(names) for _ in ids]
-    notes = _left_out(sample_notes)
+    notes = {**_left_out(sample_notes), **long}
     info = {name: describe(name, language) for name in names}
     for hypothesis, row in zip(hypotheses, per_sample, strict=True):
         row["caption_length"] = float(
@@ -113,8 +128,9 @@ def score(
     # METEOR's program runs beside the other metrics.
     with ThreadPoolExecutor(1) as beside:
         later = beside.submit(work.meteor, meteor_from) if METEOR in names else None
-        results = work.results(cuts, bertscore=bertscore, extended=extended)
+        results = work.results(cuts, bertscore=bertscore, extended=extended, step=step)
         if later is not None:
+            step("METEOR")
             results.append(("en.ptb.", later.result()))
     for prefix, result in results:
         corpus.update({prefix + name: value for name, value in result.corpus.items()})
@@ -153,19 +169,26 @@ class _Work:
         return found
 
     def results(
-        self, tokenisers: Sequence[str], *, bertscore: BertScoreSettings | None, extended: bool
+        self,
+        tokenisers: Sequence[str],
+        *,
+        bertscore: BertScoreSettings | None,
+        extended: bool,
+        step: Step,
     ) -> list[tuple[str, MetricResult]]:
         """Every result with the prefix of its names: this is where a new metric is added."""
         texts, language = list(self._hypotheses.values()), self._language
-        results = [
-            ("", emotion_scores(texts, self._references, language=language)),
-            ("", bert_scores(texts, self._references, settings=bertscore)),
-            ("", _lengths(LANGUAGE_TOKENISERS[language][0], texts, self._references)),
-        ]
+        step("emotions")
+        results = [("", emotion_scores(texts, self._references, language=language))]
+        step("BERTScore")
+        results.append(("", bert_scores(texts, self._references, settings=bertscore)))
+        results.append(("", _lengths(LANGUAGE_TOKENISERS[language][0], texts, self._references)))
         if extended:
+            step("chrF and sacreBLEU")
             chrf_and_bleu = sacre_scores(texts, self._references, language=language)
             results.append((CODES[language] + ".", chrf_and_bleu))
         for tokeniser in tokenisers:
+            step(f"BLEU, ROUGE-L and CIDEr by {tokeniser}")
             results += [(tokeniser + ".", result) for result in self._ngrams(tokeniser)]
         return results
 
@@ -249,6 +272,16 @@ def _usable(
         else:
             notes.append(None)
     return [i for i, note in enumerate(notes) if note is None], notes
+
+
+def _long(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, str]:
+    texts = [*hypotheses, *(text for some in references for text in some)]
+    if not (count := sum(len(text) > MAX_CHARACTERS for text in texts)):
+        return {}
+    return {
+        "length": f"{count} of {len(texts)} captions and references have more than {MAX_CHARACTERS} "
+        "characters: what is beyond is not scored"
+    }
 
 
 def _scripts(ids: Sequence[str], work: _Work) -> dict[str, str]:

@@ -35,6 +35,8 @@ BLOCKS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
             ("chrF", "chrf", ".1f"),
             ("sacreBLEU", "sacrebleu", ".1f"),
             ("emotion accuracy", "emotion_accuracy", ".3f"),
+            ("emotion recall", "emotion_recall", ".3f"),
+            ("emotion precision", "emotion_precision", ".3f"),
             ("caption length (tokens)", "caption_length", ".1f"),
         ),
     ),

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgecloud.errors import MetricError
+from edgecloud.quality import java
 from edgecloud.quality.defects import is_chat_leakage
 from edgecloud.quality.emotion import named_emotions
 from edgecloud.quality.fold import fold, script_of, simplified
@@ -77,6 +79,10 @@ def _pairs(*rows: tuple[str, str]) -> list[Any]:
     )
 
 
+def _no_java() -> str:
+    raise MetricError("there is no Java")
+
+
 def test_a_note_says_where_reference_and_caption_are_in_different_scripts() -> None:
     mixed = score_pairs(_pairs(("語氣平靜", "语气平静"), ("语气开心", "语气开心")))
     assert "1 of 2" in mixed["notes"]["zh.script"]
@@ -101,6 +107,7 @@ CASES = Path(os.environ.get("EDGECLOUD_TEST_DATA", "")) / "cases" / "score"
 def test_shared_cases_give_what_their_list_says(
     name: str, expected: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(java, "find_java", _no_java)  # it takes seconds to start
     path = CASES / name
     if not path.is_file():
         pytest.skip("the shared cases are not here")

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from edgecloud.cli import main
+from edgecloud.commands import score as score_command
 from edgecloud.errors import DataError, MetricError
 from edgecloud.quality import bertmodel, java
+from edgecloud.quality import pairs as pairs_module
 from edgecloud.quality.pairs import read_pairs, score_pairs
 
 OWN = Path(__file__).with_name("golden_pairs.json")
@@ -217,3 +219,21 @@ def test_600_pairs_are_scored_in_seconds() -> None:
     # 5 to 7 s on two quiet cores, METEOR's program included; the bound is for a loaded machine.
     assert time.perf_counter() - started < 40.0
     assert found["corpus"]["en.ptb.meteor"] is not None
+
+
+def test_long_work_says_what_it_is_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "pairs.json"
+    row = {"id": "a", "hypothesis": "开心", "reference": "很开心", "language": "zh"}
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps({"pairs": [row]}).encode())
+    monkeypatch.setattr(score_command, "PROGRESS_EVERY_S", 0.05)
+
+    def slow(pairs: Any, *, bertscore: Any, step: Any) -> dict[str, Any]:
+        step("1 in chinese: emotions")
+        time.sleep(0.5)
+        return score_pairs(pairs, bertscore=bertscore)
+
+    monkeypatch.setattr(pairs_module, "score_pairs", slow)
+    assert main(["score", str(path)]) == 0
+    assert "scoring 1 in chinese: emotions" in capsys.readouterr().err

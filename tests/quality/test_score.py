@@ -12,6 +12,7 @@ import pytest
 from edgecloud.contracts import Sample
 from edgecloud.errors import MetricError
 from edgecloud.quality import Scores, corpus_references_of, score
+from edgecloud.quality.score import MAX_CHARACTERS
 
 REFERENCES = {
     "a": ["一位女士语速很快，十分开心。", "女声，语速快，非常高兴。"],
@@ -172,3 +173,38 @@ def test_extended_scores_have_a_value_or_a_reason() -> None:
     assert scores.info["zh.chrf"]["range"] == "0..100"
     for name, value in scores.corpus.items():
         assert value is not None or scores.notes[name]
+
+
+@pytest.mark.parametrize(
+    "language, unit",
+    [("chinese", "他说话很快，"), ("english", "he speaks fast, "), ("english", "x")],
+)
+def test_of_a_text_of_15000_characters_a_stated_part_is_scored(language: Any, unit: str) -> None:
+    text = (unit * 15_000)[:15_000]
+    steps: list[str] = []
+    started = time.process_time()
+    scores = score(
+        language=language,
+        ids=["a"],
+        hypotheses=[text],
+        references=[[text]],
+        reference_languages=[language],
+        corpus_references={"a": [text]},
+        step=steps.append,
+    )
+    assert time.process_time() - started < 20.0
+    assert f"more than {MAX_CHARACTERS} characters" in scores.notes["length"]
+    assert scores.corpus[
+        {"chinese": "zh.char", "english": "en.simple"}[language] + ".rouge_l"
+    ] == pytest.approx(1.0)
+    assert "emotions" in steps
+    shorter = score(
+        language=language,
+        ids=["a"],
+        hypotheses=[text[:MAX_CHARACTERS]],
+        references=[[text[:MAX_CHARACTERS]]],
+        reference_languages=[language],
+        corpus_references={"a": [text[:MAX_CHARACTERS]]},
+    )
+    assert shorter.corpus == scores.corpus
+    assert "length" not in shorter.notes

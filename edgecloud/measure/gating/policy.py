@@ -24,6 +24,8 @@ _QUALITY = MappingProxyType(
         "chrf": 1.0,
         "bertscore_f1": 0.005,
         "emotion_accuracy": 0.02,
+        "emotion_recall": 0.02,
+        "emotion_precision": 0.02,
     }
 )
 

@@ -35,6 +35,8 @@ SCORES = (
     "chrf",
     "bertscore_f1",
     "emotion_accuracy",
+    "emotion_recall",
+    "emotion_precision",
 )
 
 _ELSEWHERE = ("edge_device", "cloud_device", "hardware_profile")

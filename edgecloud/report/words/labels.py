@@ -22,6 +22,8 @@ LABELS: Final[dict[str, str]] = {
     "Resources": "资源",
     "Run": "运行",
     "emotion accuracy": "情绪准确率",
+    "emotion recall": "情绪召回率",
+    "emotion precision": "情绪精确率",
     "caption length (tokens)": "描述长度（词元）",
     "TTFT (s)": "首词元时间 TTFT（秒）",
     "TTFT mean (s)": "TTFT 均值（秒）",
