@@ -24,7 +24,9 @@ _DOUBLE: Final = re.compile(
 _RATHER: Final = re.compile("与其说?(.*?)(?=倒不如|不如|毋宁|还不如)")
 _BECAUSE: Final = re.compile("因为?[^，]{1,8}而")
 # 不高兴 is a word for being sad; "neither glad nor sad" (既不高兴也不难过) is not.
-_NEITHER: Final = re.compile("(?:不仅|不但|非但|不光|既|也|又|并|毫|绝|从|都|再也|丝毫)不(?=高兴|开心|愉快|快乐)")
+_NEITHER: Final = re.compile(
+    "(?:不仅|不但|非但|不光|既|也|又|并|毫|绝|从|都|再也|丝毫)不(?=高兴|开心|愉快|快乐)"
+)
 _FEELINGS: Final = "(?:<negations>|不)(?:<quantities>){0,8}<feelings>"
 _GONE: Final = "(?:的|之)?(?:情绪|感觉|感|心情|神色|之情|之意|语气)?(?:[已也都早渐完全经]{0,3})[^，]{0,4}?<after>"
 

@@ -94,7 +94,9 @@ _COMPANY: Final = (
     r"|\b(?:makes?|making|made|leaves?|leaving|left|gets?) (?:everyone|everybody|others|people"
     r"|(?:the|his|her) \w+|listeners)(?: \w+){0,2} $"
 )
-_CONTENT: Final = r"<things>(?: (?:that|which) \w+)? (?:full of|filled with|brimming with|of) (?:\w+ )?$"
+_CONTENT: Final = (
+    r"<things>(?: (?:that|which) \w+)? (?:full of|filled with|brimming with|of) (?:\w+ )?$"
+)
 _ADDRESSED: Final = r"<addressees>\s+" + _DETERMINERS + r"(?:\w+(?:,| and| but)? )?$"
 _PERSON: Final = r"\s+(?:(?:and|,)?\s*\w+\s+)?<persons>\b"
 _WHO: Final = (
