@@ -87,8 +87,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.stash[MODES] = modes
     config.stash[WARNED] += settle_comparison(config)
     if modes and not config.option.collectonly:
-        check_run(config.stash[CONFIG], modes)
+        # What it has to say while weights are looked at shall be seen.
+        with _uncaptured(config):
+            check_run(config.stash[CONFIG], modes)
         check_benchmark_files(config)
+
+
+def _uncaptured(config: pytest.Config) -> AbstractContextManager[Any]:
+    """A way past pytest's capture."""
+    capture = config.pluginmanager.getplugin("capturemanager")
+    return capture.global_and_fixture_disabled() if capture is not None else nullcontext()
 
 
 def _is_suite(item: pytest.Item) -> bool:
@@ -113,11 +121,6 @@ def recorder(request: pytest.FixtureRequest, benchmark: Any, arm: str) -> Record
     mode = _SUITES[request.node.path.name]
     config = pytest_config.stash[CONFIG]
     reporter = pytest_config.pluginmanager.getplugin("terminalreporter")
-    capture = pytest_config.pluginmanager.getplugin("capturemanager")
-
-    def uncaptured() -> AbstractContextManager[Any]:
-        return capture.global_and_fixture_disabled() if capture is not None else nullcontext()
-
     modes = pytest_config.stash[MODES]
     named = {m: replace(config, output_name=_output_name(config, m, modes)) for m in modes}
     label = " + ".join(modes) if config.interleave else mode
@@ -129,7 +132,7 @@ def recorder(request: pytest.FixtureRequest, benchmark: Any, arm: str) -> Record
             reporter,
             f"{label} {arm}",
             verbose=pytest_config.option.verbose > 0,
-            uncaptured=uncaptured,
+            uncaptured=lambda: _uncaptured(pytest_config),
         ),
         written=pytest_config.stash[WRITTEN],
         mode=mode,

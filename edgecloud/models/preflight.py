@@ -119,16 +119,14 @@ def _without_weights(arm: Arm) -> list[_Opened]:
             )
         for messages in arm.conversations[:1]:
             found.processor.rendered(messages)
-    facts = [
-        {
-            "shared": found.processor.shared(),
-            "chat_template": found.processor.chat_template,
-            "tokenizer_sha256": found.processor.fingerprint(),
-        }
+    facts: list[Mapping[str, Any]] = [
+        {"shared": found.processor.shared(), "chat_template": found.processor.chat_template}
         for found in opened
     ]
     if arm.remote is not None and opened and opened[0].side.role == "edge":
-        facts.append({**arm.remote})
+        # An older service says no more of its tokenizer than this.
+        facts[0] = {**facts[0], "tokenizer_sha256": opened[0].processor.fingerprint()}
+        facts.append(arm.remote)
     if len(facts) == 2:
         check_pair(facts[0], facts[1], opened[0].processor, arm.conversations)
     return opened

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -256,6 +257,29 @@ def test_a_run_that_is_named_to_compare_with_must_be_there() -> None:
     config._benchmarksession = SimpleNamespace(compare="0009", compared_mapping={}, storage="s")
     with pytest.raises(pytest.UsageError, match="--benchmark-compare 0009: no such run in s"):
         settle_comparison(config)
+
+
+@pytest.mark.parametrize(
+    "args, message",
+    [
+        (("--edge-device", "cuda:7"), "device cuda:7 is not available here"),
+        (("--cloud-model", "{audio}"), "edge and cloud do not fit together: family"),
+        (("--edge-model", "{audio}", "--edge-quantization", "int8"), "that can be quantised"),
+    ],
+)
+def test_models_that_do_not_fit_are_one_line_before_their_weights_are_opened(
+    call: Call, audio_folder: Path, tmp_path: Path, args: tuple[str, ...], message: str
+) -> None:
+    folder = Path(shutil.copytree(audio_folder, tmp_path / "audio"))
+    for shard in folder.glob("*.safetensors"):
+        shard.write_bytes(b"not to be opened")
+    done = call(*(arg.format(audio=folder) for arg in args), suites=("bench/test_spec.py",))
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert not (tmp_path / "out" / "results").exists() or not list(
+        (tmp_path / "out").rglob("*.json")
+    )
 
 
 def test_workers_of_xdist_are_refused(call: Call) -> None:
