@@ -14,6 +14,7 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -49,6 +50,9 @@ class Overloaded(CloudUnavailable):
 
 _WAITS_S = 2.5
 """How long a place is kept for a client that was refused: until it has asked again."""
+
+_GIVE_WAY_S = 2e-3
+"""How long the engine waits for a loop that has not taken the answer before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,8 +292,17 @@ class Registry:
         )
         loop = asyncio.get_running_loop()
 
+        sent: list[Future[None]] = []
+
         def deliver(outcome: Outcome) -> None:
-            asyncio.run_coroutine_threadsafe(self._took(session, answers, asked, outcome), loop)
+            """On the engine's thread, which leaves its core to the loop where that is behind: what is
+            made token by token would otherwise be sent together."""
+            first = not sent
+            wait(sent[-1:], timeout=_GIVE_WAY_S)
+            took = self._took(session, answers, asked, outcome)
+            sent[:] = [asyncio.run_coroutine_threadsafe(took, loop)]
+            if first and isinstance(outcome, CloudChunk) and not outcome.last:
+                wait(sent, timeout=_GIVE_WAY_S)
 
         self._engine.submit(steps, deliver)
         return answers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -159,11 +159,6 @@ def _check_list(block: Fields, name: str, kind: type) -> None:
 
 
 def _all(values: Sequence[Any], kind: type) -> bool:
-    bound = 1 << 31  # a token's number, for the tokenizers library
-    good: Iterable[bool] = (
-        isinstance(value, kind)
-        and not isinstance(value, bool)
-        and (kind is not int or 0 <= value < bound)
-        for value in values
-    )
-    return all(good)
+    if kind is int:  # a token's number, which the tokenizers library takes
+        return all(type(value) is int and 0 <= value < 1 << 31 for value in values)
+    return all(isinstance(value, kind) for value in values)
