@@ -121,6 +121,7 @@ class Recorder:
             )
             path = write_result(Path(self.config.output_dir) / "results" / f"{name}.json", result)
         self.written.append(path)
+        unscored = _no_reference(result)
         self.warned.extend(f"{path.stem}: {note}" for note in outcome.setup.get("notes", ()))
         if (noted := audio_notes.sentence(result["detailed_results"])) is not None:
             self.warned.append(f"{path.stem}: {noted}; see audio_notes of its samples")
@@ -134,6 +135,8 @@ class Recorder:
         lost = sentence(result["detailed_results"])
         if lost and result["metrics"]["num_degraded"] <= self.config.max_degraded:
             self.warned.append(f"{path.stem}: {lost}")
+        if unscored:  # the last line: without references there is no quality at all
+            self.warned.append(f"{path.stem}: {unscored}")
         tag = "failed: " + "; ".join(problems) if problems else "passed"
         details = [entry for entry in result["detailed_results"] if entry["status"] == "ok"]
         add_rows(
@@ -171,6 +174,23 @@ def _memory_held(result: dict[str, Any]) -> str:
     if memory.get("enforced_by"):
         return f"by what was resident; its {memory['enforced_by']} counts less: not what is shared"
     return "which is watched, not enforced, here"
+
+
+def _no_reference(result: dict[str, Any]) -> str | None:
+    """That no sample has a reference in the language generated, and which flag would help."""
+    config, entries = result["experiment_config"], result["detailed_results"]
+    referenced = [entry for entry in entries if entry["reference_captions"]]
+    others = sorted({entry["reference_language"] for entry in referenced})
+    if config["language"] in others or not entries:
+        return None
+    advice = (
+        f"--language {others[0]}?"
+        if others
+        else "--caption-type original?"
+        if config["caption_type"] == "audio_only" and config["dataset_type"] != "text"
+        else "the manifest has no captions"
+    )
+    return f"no reference in {config['language']}, so nothing was scored; {advice}"
 
 
 def _known(details: list[dict[str, Any]], name: str) -> tuple[list[str], list[float]]:

@@ -8,6 +8,7 @@ from edgecloud.config import Config
 from edgecloud.contracts import Sample
 from edgecloud.datasets.manifest import embedded_manifest, load_manifest
 from edgecloud.datasets.prompts import load_prompts
+from edgecloud.errors import ConfigError
 
 __all__ = ["load_corpus"]
 
@@ -17,12 +18,21 @@ def load_corpus(config: Config) -> tuple[tuple[Sample, ...], Path]:
 
     Raises:
         ManifestError: it is missing, broken or empty.
+        ConfigError: its prompts say that they are all in another language than the run's.
     """
     if config.dataset_path is None:
         path = embedded_manifest(config.language, config.prompt_type)
     else:
         path = Path(config.dataset_path)
     if config.dataset_type == "text":
-        return load_prompts(path, language=config.language), path
+        prompts = load_prompts(path, language=config.language)
+        # A prompt's own language decides how its answer is scored: none would be.
+        languages = {sample.reference_language for sample in prompts}
+        if config.language not in languages:
+            raise ConfigError(
+                f"dataset manifest {path}: its prompts say they are in {languages.pop()}, and the run "
+                f"generates {config.language}; give --language {prompts[0].reference_language}"
+            )
+        return prompts, path
     corpus = load_manifest(path, language=config.language, caption_type=config.caption_type)
     return corpus, path

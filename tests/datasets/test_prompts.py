@@ -90,3 +90,16 @@ def test_a_configuration_leads_to_the_manifest_of_its_type(tmp_path: Path) -> No
 def test_without_a_manifest_there_is_no_text(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="text needs dataset_path"):
         resolve({"dataset_type": "text"})
+
+
+def test_a_run_in_another_language_than_the_manifests_own_is_refused_with_the_flag(
+    tmp_path: Path,
+) -> None:
+    entry = {"file_id": "a", "prompt": "x", "references": ["y"], "language": "english"}
+    path = write(tmp_path, [entry])
+    flags = {"dataset_type": "text", "dataset_path": str(path)}
+    with pytest.raises(ConfigError, match="give --language english"):
+        load_corpus(resolve({**flags, "language": "chinese"}))
+    assert len(load_corpus(resolve({**flags, "language": "english"}))[0]) == 1
+    mixed = write(tmp_path, [entry, {"file_id": "b", "prompt": "z"}])
+    assert len(load_corpus(resolve({**flags, "dataset_path": str(mixed)}))[0]) == 2
