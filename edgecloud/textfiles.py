@@ -120,9 +120,10 @@ def check_value(value: Any, text: str, begin: int, end: int) -> None:
     Raises:
         ValueError: it is nested too deep, or holds half a character.
     """
-    if _deeper(value, MAX_DEPTH):
+    brackets = text.count("[", begin, end) + text.count("{", begin, end)
+    if brackets > MAX_DEPTH and _deeper(value, MAX_DEPTH):
         raise ValueError(f"nested more than {MAX_DEPTH} deep")
-    if _SURROGATE.search(text, begin, end):
+    if text.find("\\u", begin, end) >= 0 and _SURROGATE.search(text, begin, end):
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError:

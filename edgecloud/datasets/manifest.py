@@ -39,6 +39,7 @@ CaptionType = Literal["original", "audio_only"]
 
 _CAPTIONS: Final = ("caption", "chinese_caption", "english_caption")
 _TEXTS: Final = ("dataset", "transcription", "chinese_transcription", "english_transcription")
+_TEXT_OR_NULL: Final = (str, type(None))
 _KEPT_DIGESTS: Final = 4096
 """Recordings whose digest is remembered within one hash, for manifests that name them often."""
 
@@ -174,10 +175,12 @@ def _mistyped(entry: Entry) -> list[str]:
     problems += [
         f"{field} must be text, not {kind(entry[field])}"
         for field in _TEXTS
-        if not isinstance(entry.get(field), str | None)
+        if not isinstance(entry.get(field), _TEXT_OR_NULL)
     ]
     for field in _CAPTIONS:
         caption = entry.get(field)
+        if caption is None:
+            continue
         problems += written_out(field, caption)
         if isinstance(caption, list):
             problems += [
@@ -185,7 +188,7 @@ def _mistyped(entry: Entry) -> list[str]:
                 for i, text in enumerate(caption)
                 if not isinstance(text, str)
             ]
-        elif not isinstance(caption, str | None):
+        elif not isinstance(caption, str):
             problems.append(f"{field} must be text or a list of texts, not {kind(caption)}")
     index = entry.get("index", 0)
     if isinstance(index, bool) or not isinstance(index, int):
@@ -247,6 +250,8 @@ def _original(
 
 def written_out(field: str, caption: Any) -> list[str]:
     """A problem where a caption, or one in a list of them, is the text of a list."""
+    if isinstance(caption, str) and not caption.rstrip().endswith("]"):
+        return []  # as good as every caption, and looked at once an entry
     listed = caption if isinstance(caption, list) else [caption]
     return [
         f"{field} is the text of a JSON list, brackets and all; write the list itself"

@@ -10,6 +10,8 @@ from edgecloud.quality.fold import HAN, fold
 
 __all__ = ["detect_language"]
 
+_LATIN: Final = re.compile("[A-Za-zÀ-ÖØ-öø-ÿＡ-Ｚａ-ｚ]")
+"""Without one of these, as most Chinese captions are, there is no Latin word before or after folding."""
 _LATIN_WORD: Final = re.compile(r"[A-Za-zÀ-ÖØ-öø-ÿ]+(?:'[A-Za-z]+)?")
 
 
@@ -24,6 +26,8 @@ def detect_language(text: str) -> Language | None:
     >>> detect_language("She says 你好 in a cheerful voice")
     'english'
     """
+    if not _LATIN.search(text):
+        return "chinese" if HAN.search(text) else None
     text = fold(text)
     han = len(HAN.findall(text))
     words = len(_LATIN_WORD.findall(text))

@@ -147,3 +147,30 @@ def test_a_destination_that_cannot_be_written_is_one_clear_error(tmp_path: Path)
     (tmp_path / "out").touch()
     with pytest.raises(OutputError, match="cannot write to"):
         convert(layout(tmp_path), tmp_path / "out")
+
+
+def test_upper_case_endings_are_read_and_the_notes_of_macos_are_not(tmp_path: Path) -> None:
+    dataset = layout(tmp_path)
+    (dataset / "wav" / "tx_xiao_1.wav").rename(dataset / "wav" / "tx_xiao_1.WAV")
+    (dataset / "wav" / "._tx_xiao_1.wav").write_bytes(b"\0\5\x16\7")
+    assert convert(dataset, tmp_path / "out") == 3
+
+
+def test_a_recording_cut_short_is_refused_and_one_that_cannot_be_right_is_noted(
+    tmp_path: Path,
+) -> None:
+    dataset = layout(tmp_path)
+    silent = dataset / "wav" / "tx_xiao_1.wav"
+    soundfile.write(silent, np.zeros(24_000), 24_000)
+    heard: list[str] = []
+    convert(dataset, tmp_path / "out", noted=lambda file_id, notes: heard.extend([file_id, *notes]))
+    assert heard == ["tx_xiao_1", "silent"]
+    silent.write_bytes(silent.read_bytes()[:20_000])
+    with pytest.raises(ManifestError, match="cut off"):
+        convert(dataset, tmp_path / "again")
+
+
+def test_a_caption_that_is_the_text_of_a_list_is_refused(tmp_path: Path) -> None:
+    captions = CAPTIONS | {"tx_xiao_1": '["很开心","语气欢快"]'}
+    with pytest.raises(ManifestError, match="caption is the text of a list"):
+        convert(layout(tmp_path, captions=captions), tmp_path / "out")
