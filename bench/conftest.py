@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import warnings
 from contextlib import AbstractContextManager, nullcontext
@@ -17,6 +18,7 @@ from bench.plugin_options import settle_comparison
 from bench.preflight import check_benchmark_files, check_plugins, check_run, settings
 from bench.progress import Progress
 from edgecloud.ending import TERMINATED
+from edgecloud.stages import Lines, listening
 
 if TYPE_CHECKING:
     from bench.recorder import Recorder
@@ -88,7 +90,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.stash[WARNED] += settle_comparison(config)
     if modes and not config.option.collectonly:
         # What it has to say while weights are looked at shall be seen.
-        with _uncaptured(config):
+        with _uncaptured(config), listening(Lines(sys.stderr)):
             check_run(config.stash[CONFIG], modes)
         check_benchmark_files(config)
 

@@ -7,9 +7,8 @@ imports: a process of its own does it (:mod:`edgecloud.models.preflight`) and en
 from __future__ import annotations
 
 import os
-import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +17,11 @@ from edgecloud.config import Config
 from edgecloud.contracts import Sample
 from edgecloud.errors import WorkerError
 from edgecloud.hardware.edge_process import Mode
-from edgecloud.hardware.worker import Worker
+from edgecloud.hardware.worker import At, Said, Worker
 from edgecloud.models.hub import locate
 from edgecloud.models.prompts import prompt_messages, text_messages
 from edgecloud.models.reference import CLOUD_CHECKPOINT, EDGE_CHECKPOINT
+from edgecloud.stages import say, stage
 
 if TYPE_CHECKING:
     from edgecloud.models.preflight import Arm, Side
@@ -31,6 +31,7 @@ __all__ = ["check_models", "known_good", "model_of", "remote_facts"]
 _CHECKED: set[str] = set()
 """What was found in order since this process began."""
 _LOCK = threading.Lock()
+_DONE = "done"
 
 
 def check_models(
@@ -38,7 +39,6 @@ def check_models(
     *,
     samples: Sequence[Sample] = (),
     together: bool = False,
-    say: Callable[[str], None] | None = None,
 ) -> None:
     """Check what ``arms`` load on this machine: that edge and cloud fit to each other and to what they
     are asked (``samples``), that devices and precisions exist, then that all fits into memory, then
@@ -56,7 +56,6 @@ def check_models(
             _examined(
                 [_settings(mode, config, samples) for mode, config in wanted],
                 together=together,
-                say=say or _on_stderr,
                 timeout_s=max(config.start_deadline for _, config in wanted),
             )
         _CHECKED.update(keys)
@@ -151,34 +150,27 @@ def _conversations(config: Config, samples: Sequence[Sample]) -> list[list[dict[
     return [prompt_messages(config.language, config.prompt_type, text) for text in words]
 
 
-def _examined(
-    arms: list[dict[str, Any]], *, together: bool, say: Callable[[str], None], timeout_s: float
-) -> None:
+def _examined(arms: list[dict[str, Any]], *, together: bool, timeout_s: float) -> None:
     worker = Worker("check", _examine, arms, together)
     try:
-        while True:
-            word, line = worker.receive(timeout_s)
-            if word == "done":
-                return
-            if word != "say":
-                raise WorkerError(f"the check of the models said {word!r}")
-            say(line)
+        while (message := worker.receive(timeout_s)) != _DONE:
+            if isinstance(message, Said):
+                say(message.text)
+            elif isinstance(message, At):
+                stage(message.what, message.share)
+            else:
+                raise WorkerError(f"the check of the models said {message!r:.200}")
     finally:
         worker.close()
 
 
 def _examine(connection: Connection, arms: list[dict[str, Any]], together: bool) -> None:
+    stage("checking the models")
     from edgecloud.models.preflight import Arm, Side, examine
 
     def made(arm: dict[str, Any]) -> Arm:
         sides: tuple[Side, ...] = tuple(Side(**side) for side in arm["sides"])
         return Arm(**{**arm, "sides": sides})
 
-    examine(
-        [made(arm) for arm in arms], together=together, say=lambda x: connection.send(("say", x))
-    )
-    connection.send(("done", None))
-
-
-def _on_stderr(line: str) -> None:
-    print(f"edgecloud: {line}", file=sys.stderr)  # noqa: T201 - before anything is loaded
+    examine([made(arm) for arm in arms], together=together, say=say)
+    connection.send(_DONE)
