@@ -33,7 +33,9 @@ def main() -> int:
         path = parsed.output_dir / "results" / f"{name}.json"
         metrics = json.loads(path.read_text(encoding="utf-8"))["metrics"]
         found = metrics["latency_metrics"]["delivered_late_total"]
-        print(f"{name}: {found} of {metrics['num_completed']} samples delivered late", flush=True)
+        count = metrics["num_completed"]
+        sys.stdout.write(f"{name}: {found} of {count} samples delivered late\n")
+        sys.stdout.flush()
         late += found
     return 1 if late else 0
 

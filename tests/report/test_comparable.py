@@ -206,3 +206,16 @@ def test_almost_all_is_not_called_all() -> None:
         its["tokens"] = own["tokens"]
     cloud["detailed_results"][0]["tokens"] = [1]
     assert re.search(r"99\.\d+% of its captions are the cloud’s own", said(edge, spec, cloud))
+
+
+def test_times_of_two_clocks_share_no_axis() -> None:
+    pytest.importorskip("matplotlib")
+    from edgecloud.report.html.plots import by_clock
+
+    some = [result("edge"), result("edge", clock="modelled"), result("cloud", clock="modelled")]
+    found = by_clock(group(*some), EN, "g0")
+    assert found == [
+        ("g0", ", clock: wall", ["edge (wall)"]),
+        ("g0-1", ", clock: modelled: paper", ["edge (modelled: paper)", "cloud"]),
+    ]
+    assert by_clock(group(some[0]), EN, "g0") == [("g0", "", ["edge"])]
