@@ -293,6 +293,13 @@ class Model(Protocol):
         """Start over with ``prompt``. Returns ``(V,)``: the logits of the first generated token."""
         ...
 
+    def prefill_in_parts(self, prompt: Prompt, most: int) -> Iterator[Tensor | None]:
+        """:meth:`prefill` in forwards of up to ``most`` tokens, each made when it is asked for.
+
+        Gives ``None`` for each but the last, which gives what :meth:`prefill` returns.
+        """
+        ...
+
     def extend(self, tokens: Sequence[int]) -> Tensor:
         """Append ``n >= 1`` tokens in one forward. Returns ``(n, V)``: row ``i`` follows token ``i``."""
         ...

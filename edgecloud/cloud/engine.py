@@ -24,12 +24,12 @@ import torch
 from torch import Tensor
 
 from edgecloud.cloud.boundary import contained
-from edgecloud.cloud.local import Forward, Given, Look, Steps, timed
+from edgecloud.cloud.local import Forward, Given, Look, Pause, Steps, timed
 from edgecloud.contracts import CloudChunk, Model, Verdict
 from edgecloud.decoding.greedy import Sight, look
-from edgecloud.errors import CloudUnavailable, EdgeCloudError
+from edgecloud.errors import CloudTimeout, CloudUnavailable, EdgeCloudError
 
-__all__ = ["Engine", "Outcome", "Runner", "extend_each"]
+__all__ = ["UNWANTED", "Engine", "Outcome", "Runner", "extend_each"]
 
 Outcome = CloudChunk | Verdict | EdgeCloudError
 """What a request gives: chunks, the last one marked; or one verdict; or what went wrong."""
@@ -57,8 +57,11 @@ class Runner(Protocol):
         """Whether a request now would be answered; finding out may take a moment."""
         ...
 
-    def submit(self, steps: Steps, deliver: Callable[[Outcome], None]) -> None:
+    def submit(self, steps: Steps, deliver: Callable[[Outcome], None]) -> Callable[[], None]:
         """Run ``steps``; ``deliver`` is called with each outcome, on a thread of the runner's.
+
+        Returns what to call, from any thread, when nobody waits for them any longer: the request ends
+        after at most one more turn, with :data:`UNWANTED`.
 
         Raises:
             CloudUnavailable: it is closed.
@@ -69,6 +72,9 @@ class Runner(Protocol):
         """Take no more; what is unfinished is answered with CloudUnavailable."""
         ...
 
+
+UNWANTED = "nobody waited for the answer any longer"
+"""The text of the CloudTimeout in which a request ends that nobody waits for."""
 
 ExtendMany = Callable[[Sequence[Model], Sequence[Sequence[int]]], list[Tensor]]
 
@@ -81,27 +87,31 @@ def extend_each(models: Sequence[Model], tokens: Sequence[Sequence[int]]) -> lis
 @dataclass(slots=True, eq=False)
 class _Request:
     """A request under way. ``busy_s`` is its share of the cloud's time since its last answer;
-    ``prefilled`` is its prompt, once that is on the second thread."""
+    ``prefilled`` is its prompt, or a part of it, once that is on the second thread."""
 
     steps: Steps
     deliver: Callable[[Outcome], None]
     wants: Forward | Look | None = None
     busy_s: float = 0.0
-    prefilled: Future[tuple[Tensor, float]] | None = None
+    prefilled: Future[tuple[Tensor | None, float]] | None = None
+    unwanted: bool = False
 
     @property
     def extension(self) -> Forward | None:
         """The forward it waits for that it can share."""
         wants = self.wants
-        return wants if isinstance(wants, Forward) and wants.prompt is None else None
+        return wants if isinstance(wants, Forward) and not wants.apart else None
 
     @property
     def unprefilled(self) -> bool:
-        """Whether it waits for a prefill that has not begun."""
+        """Whether it waits for a prefill, or a part of one, that has not begun."""
         wants = self.wants
-        if not isinstance(wants, Forward) or wants.prompt is None:
-            return False
-        return self.prefilled is None
+        return isinstance(wants, Forward) and wants.apart and self.prefilled is None
+
+    @property
+    def in_turns(self) -> bool:
+        """Whether it waits for a part of something long: then it holds nobody's place."""
+        return isinstance(self.wants, Forward) and self.wants.in_turns
 
 
 class Engine:
@@ -130,6 +140,7 @@ class Engine:
         """What is new; None only wakes the engine."""
         self._backlog: deque[_Request] = deque()
         self._active: list[_Request] = []
+        self._some_unwanted = False
         self._beside = (
             ThreadPoolExecutor(1, thread_name_prefix="edgecloud-prefill")
             if prefill_beside
@@ -155,15 +166,25 @@ class Engine:
     def ready(self) -> bool:
         return self.alive
 
-    def submit(self, steps: Steps, deliver: Callable[[Outcome], None]) -> None:
+    def submit(self, steps: Steps, deliver: Callable[[Outcome], None]) -> Callable[[], None]:
         """Run ``steps``; ``deliver`` is called on the engine's thread with each outcome.
+
+        Returns what to call when nobody waits for them any longer.
 
         Raises:
             CloudUnavailable: the engine is closed.
         """
         if not self.alive:
             raise CloudUnavailable("the verifier is shutting down")
-        self._arrived.put(_Request(steps, deliver))
+        request = _Request(steps, deliver)
+        self._arrived.put(request)
+
+        def cancel() -> None:
+            request.unwanted = True
+            self._some_unwanted = True
+            self._arrived.put(None)
+
+        return cancel
 
     def close(self, timeout_s: float = 10.0) -> None:
         """Stop after the turn under way; what is unfinished is answered with CloudUnavailable."""
@@ -194,13 +215,15 @@ class Engine:
         self._sort_arrived()
         for request in list(self._active):
             self._take_up(request)
+        if self._some_unwanted:
+            self._drop_unwanted()
         while self._backlog and self._has_room:
             self._active.append(self._backlog.popleft())
             self._resume(self._active[-1], None)
 
     @property
     def _has_room(self) -> bool:
-        return len(self._active) < self._max_batch
+        return sum(not request.in_turns for request in self._active) < self._max_batch
 
     @property
     def _idle(self) -> bool:
@@ -226,9 +249,13 @@ class Engine:
         waiting = [request for request in self._active if request.unprefilled]
         for request in waiting if self._beside else waiting[:1]:
             self._prefill(request)
+            if request.in_turns and request in self._active:
+                # The next part is computed after everybody else's.
+                self._active.remove(request)
+                self._active.append(request)
         extending = [request for request in self._active if request.extension]
         if extending:
-            self._extend(extending)
+            self._extend(extending[: self._max_batch])
         looking = [request for request in self._active if isinstance(request.wants, Look)]
         if looking:
             self._look(looking)
@@ -247,8 +274,15 @@ class Engine:
         request.prefilled = begun
         begun.add_done_callback(lambda _: self._arrived.put(None))
 
-    def _prefilled(self, forward: Forward, with_company: bool) -> tuple[Tensor, float]:
-        """A prompt's logits, and the seconds they took; on the second thread."""
+    def _drop_unwanted(self) -> None:
+        """End what nobody waits for; what is on the second thread, once it comes back from there."""
+        self._some_unwanted = False
+        for request in [*self._active, *self._backlog]:
+            if request.unwanted and (request.prefilled is None or request.prefilled.cancel()):
+                self._end(request, CloudTimeout(UNWANTED))
+
+    def _prefilled(self, forward: Forward, with_company: bool) -> tuple[Tensor | None, float]:
+        """A prompt's or a part's logits, and the seconds they took; on the second thread."""
         self._use_cores(shared=with_company)
         began = time.perf_counter()
         logits = forward.run()
@@ -323,6 +357,9 @@ class Engine:
 
     def _resume(self, request: _Request, given: Given) -> None:
         """Let a request go on to its next forward or look, handing out what it gives on the way."""
+        if request.unwanted:
+            self._end(request, CloudTimeout(UNWANTED))
+            return
         request.wants = None
         outcome = contained(self._gone_on, request, given)
         if request.wants is None:
@@ -342,12 +379,14 @@ class Engine:
             if isinstance(step, Forward | Look):
                 request.wants = step
                 return None
+            given = None
+            if isinstance(step, Pause):
+                continue
             request.deliver(timed(step, request.busy_s))
             request.busy_s = 0.0
-            given = None
 
     def _end(self, request: _Request, outcome: Outcome | None) -> None:
-        request.wants = None
+        request.wants = request.prefilled = None
         for held in (self._active, self._backlog):
             if request in held:
                 held.remove(request)

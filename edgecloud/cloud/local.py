@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from inspect import GEN_CLOSED, getgeneratorstate
 from typing import TypeVar
 
 import torch
@@ -35,6 +36,7 @@ __all__ = [
     "LocalCloud",
     "LocalSession",
     "Look",
+    "Pause",
     "SteppedSession",
     "Steps",
     "alone",
@@ -42,16 +44,25 @@ __all__ = [
 ]
 
 
+PREFILL_CHUNK = 1024
+"""Tokens in one forward of a prompt, or of a text that was not seen before: a prompt with half a minute
+of audio is one."""
+
+
 class LocalCloud:
     """A :class:`edgecloud.contracts.CloudModel` on a model of this process.
 
     ``stopping`` says what ends a text in the model's vocabulary; its limits are replaced by each
-    request's own.
+    request's own. ``prefill_chunk`` is the most tokens in one forward: between two of them others have
+    their turns.
     """
 
-    def __init__(self, model: Model, stopping: Stopping) -> None:
+    def __init__(
+        self, model: Model, stopping: Stopping, *, prefill_chunk: int = PREFILL_CHUNK
+    ) -> None:
         self._model = model
         self._stopping = stopping
+        self._chunk = prefill_chunk
 
     def open(self, prompt: Prompt, sampling: Sampling = GREEDY) -> LocalSession:
         """Raises ModelError where the prompt holds a recording."""
@@ -59,24 +70,42 @@ class LocalCloud:
             raise ModelError(
                 "this cloud works on features and takes no recordings; run without --upload-audio"
             )
-        return LocalSession(self._model.fresh(), prompt, self._stopping, sampling)
+        return LocalSession(
+            self._model.fresh(), prompt, self._stopping, sampling, prefill_chunk=self._chunk
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """A forward that a session is waiting for: the prefill of ``prompt``, or ``tokens`` appended to
-    what ``model`` holds. It is answered with the logits that ``prefill`` or ``extend`` returns."""
+    """A forward that a session is waiting for: the prefill of ``prompt``, or the next one of the
+    ``parts`` of a long one, or ``tokens`` appended to what ``model`` holds.
+
+    It is answered with the logits that ``prefill`` or ``extend`` returns, or with ``None`` where more
+    parts follow. ``long``: the tokens are a part of so many that they are one request's work.
+    """
 
     model: Model
     prompt: Prompt | None = None
     tokens: tuple[int, ...] = ()
+    parts: Iterator[Tensor | None] | None = None
+    long: bool = False
 
-    def run(self) -> Tensor:
-        return (
-            self.model.extend(self.tokens)
-            if self.prompt is None
-            else self.model.prefill(self.prompt)
-        )
+    @property
+    def apart(self) -> bool:
+        """Whether it is computed for one request alone."""
+        return self.prompt is not None or self.in_turns
+
+    @property
+    def in_turns(self) -> bool:
+        """Whether it is a part of something long."""
+        return self.long or self.parts is not None
+
+    def run(self) -> Tensor | None:
+        if self.parts is not None:
+            return next(self.parts)
+        if self.prompt is not None:
+            return self.model.prefill(self.prompt)
+        return self.model.extend(self.tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +119,20 @@ class Look:
         return look([self.logits], [self.draft])[0]
 
 
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A moment between two questions to a model elsewhere, at which a request may be ended."""
+
+    def run(self) -> None:
+        """Nothing."""
+
+
 Given = Tensor | Sight | None
-"""What a step is answered with: a forward with logits, a look with a sight, a chunk with nothing."""
-Steps = Generator[Forward | Look | CloudChunk, Given, Verdict | None]
+"""What a step is answered with: a forward with logits, a look with a sight, anything else with nothing."""
+Step = Forward | Look | Pause | CloudChunk
+Steps = Generator[Step, Given, Verdict | None]
 """A request, step by step: yields the forwards and looks it needs, and chunks as they are there; returns
-the verdict of a verification. So whoever drives it decides what is done together with others'
+the verdict of a verification. Closed between two steps, it leaves its session fit for the next request. So whoever drives it decides what is done together with others'
 (:mod:`edgecloud.cloud.engine`)."""
 
 
@@ -150,9 +188,18 @@ class LocalSession(SteppedSession):
     """One request. The prompt is prefilled at the first call; later calls compute only the suffix."""
 
     def __init__(
-        self, model: Model, prompt: Prompt, stopping: Stopping, sampling: Sampling = GREEDY
+        self,
+        model: Model,
+        prompt: Prompt,
+        stopping: Stopping,
+        sampling: Sampling = GREEDY,
+        *,
+        prefill_chunk: int = PREFILL_CHUNK,
     ) -> None:
         self._model = model
+        self._chunk = prefill_chunk
+        self._parts: Generator[Tensor | None, None, None] | None = None
+        """A long prompt's prefill under way: one that was interrupted goes on."""
         self._prompt = prompt
         self._stopping = stopping
         self._sampling = sampling
@@ -226,13 +273,13 @@ class LocalSession(SteppedSession):
         return None
 
     def close(self) -> None:
-        self._first = self._next = None
+        self._first = self._next = self._parts = None
         self._known = []
         self._model = self._model.fresh()
 
     def _extend(
         self, committed: Sequence[int], draft: Sequence[int]
-    ) -> Generator[Forward | Look | CloudChunk, Given, tuple[Tensor, CloudCost]]:
+    ) -> Generator[Step, Given, tuple[Tensor, CloudCost]]:
         """Bring the cache to ``committed + draft``; logits ``(len(draft) + 1, V)`` from the last
         committed token on."""
         self._check(committed)
@@ -240,7 +287,7 @@ class LocalSession(SteppedSession):
         prefilled = 0
         if self._first is None:
             self._check(self._prompt.token_ids)
-            self._first = self._next = _logits((yield Forward(self._model, self._prompt)))
+            self._first = self._next = yield from self._prefill()
             prefilled = self._prompt.length
         shared = common_prefix(self._known, committed)
         if shared < len(self._known) or self._next is None:
@@ -253,11 +300,36 @@ class LocalSession(SteppedSession):
         rows = (self._first if self._next is None else self._next)[None]
         if new:
             self._next = None  # should the forward fail
-            following = _logits((yield Forward(self._model, tokens=tuple(new))))
-            rows = following[unseen - 1 :] if unseen else torch.cat((rows, following))
+            following = yield from self._append(new, max(0, unseen - 1))
+            rows = following if unseen else torch.cat((rows, following))
         self._known = [*committed, *draft]
         self._next = rows[-1]
         return rows, CloudCost(prefill_tokens=prefilled, ingested_tokens=unseen)
+
+    def _prefill(self) -> Generator[Step, Given, Tensor]:
+        """The logits after the prompt."""
+        prompt = self._prompt
+        if prompt.length <= self._chunk:
+            return _logits((yield Forward(self._model, prompt)))
+        parts = self._parts
+        if parts is None or getgeneratorstate(parts) == GEN_CLOSED:
+            parts = _generated(self._model.prefill_in_parts(prompt, self._chunk))
+        self._parts = parts
+        logits: Given = None
+        while logits is None:
+            logits = yield Forward(self._model, parts=parts)
+        self._parts = None
+        return _logits(logits)
+
+    def _append(self, tokens: Sequence[int], unneeded: int) -> Generator[Step, Given, Tensor]:
+        """The logits after each of ``tokens``, appended to the cache, but for the first ``unneeded``."""
+        found, long = [], len(tokens) > self._chunk
+        for begin in range(0, len(tokens), self._chunk):
+            part = tuple(tokens[begin : begin + self._chunk])
+            logits = _logits((yield Forward(self._model, tokens=part, long=long)))
+            if unneeded < begin + len(part):
+                found.append(logits[max(0, unneeded - begin) :])
+        return found[0] if len(found) == 1 else torch.cat(found)
 
     def _judged(
         self,
@@ -266,7 +338,7 @@ class LocalSession(SteppedSession):
         draft: Sequence[int],
         acceptance: Acceptance,
         drawn_from: Sequence[Distribution],
-    ) -> Generator[Forward | Look | CloudChunk, Given, Verdict]:
+    ) -> Generator[Step, Given, Verdict]:
         end_ids = self._stopping.end_ids
         if self._sampling.greedy:
             sight = yield Look(logits, tuple(draft))
@@ -313,23 +385,34 @@ class LocalSession(SteppedSession):
         self._next = following
 
 
-def alone(steps: Steps) -> Iterator[CloudChunk | Verdict]:
-    """Drive one request by itself: its chunks, or its verdict. ``busy_s`` is all the time it took."""
+def alone(
+    steps: Steps, wanted: Callable[[], bool] = lambda: True
+) -> Iterator[CloudChunk | Verdict]:
+    """Drive one request by itself: its chunks, or its verdict. ``busy_s`` is all the time it took.
+    Ends without one after the step at which it is no longer ``wanted``."""
     given: Given = None
     began = time.perf_counter()
     while True:
+        if not wanted():
+            steps.close()
+            return
         try:
             step = steps.send(given)
         except StopIteration as end:
             if end.value is not None:
                 yield timed(end.value, time.perf_counter() - began)
             return
-        if isinstance(step, Forward | Look):
+        if isinstance(step, Forward | Look | Pause):
             given = step.run()
             continue
         given = None
         yield timed(step, time.perf_counter() - began)
         began = time.perf_counter()
+
+
+def _generated(parts: Iterator[Tensor | None]) -> Generator[Tensor | None, None, None]:
+    """``parts``, as something that can be asked whether it has ended."""
+    yield from parts
 
 
 def _verdict(answers: Iterable[CloudChunk | Verdict]) -> Verdict:

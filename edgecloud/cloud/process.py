@@ -6,9 +6,6 @@ import time
 from multiprocessing.connection import Connection
 from typing import Any
 
-from edgecloud.cloud.delivery import deliver
-from edgecloud.errors import WireError
-
 __all__ = ["main"]
 
 
@@ -33,7 +30,7 @@ def main(
     import torch  # here, so that the parent can import this module without it
 
     from edgecloud.cloud.local import LocalCloud
-    from edgecloud.cloud.server import MessageServer
+    from edgecloud.cloud.server import MessageServer, answer_all
     from edgecloud.models.loading import load
 
     began = time.perf_counter()
@@ -42,10 +39,4 @@ def main(
     server = MessageServer(LocalCloud(loaded.model, loaded.stopping()))
     facts: dict[str, Any] = {**loaded.facts, "load_s": time.perf_counter() - began}
     control.send(("ready", facts))
-    while True:
-        message = requests.recv_bytes()
-        try:
-            deliver(requests, server.answer(message))
-        except WireError as error:
-            # A message that cannot be read has nobody to be answered to: the edge is not ours.
-            raise WireError(f"the edge sent something unreadable: {error}") from error
+    answer_all(requests, server)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from edgecloud.cloud.boundary import contained
-from edgecloud.cloud.engine import Outcome, Runner
+from edgecloud.cloud.engine import UNWANTED, Outcome, Runner
 from edgecloud.cloud.local import SteppedSession
 from edgecloud.cloud.served import Generate, Served, Verify, check_context
 from edgecloud.cloud.tokens import ONLY_CLIENT
@@ -33,7 +33,7 @@ from edgecloud.errors import (
     WireError,
 )
 
-__all__ = ["Answers", "Bounds", "Overloaded", "Registry", "Session", "SteppedCloud"]
+__all__ = ["Answers", "Bounds", "Caller", "Overloaded", "Registry", "Session", "SteppedCloud"]
 
 
 class SteppedCloud(Protocol):
@@ -67,14 +67,50 @@ class Bounds:
 
 
 @dataclass(slots=True)
+class Caller:
+    """Who waits for the answers to a request; ``gone`` once it has hung up or its time is over.
+    ``streams``: more of them come after the first."""
+
+    gone: bool = False
+    streams: bool = False
+    answers: Answers | None = None
+
+    def wait_for(self, answers: Answers) -> None:
+        """Be one of those who wait for ``answers``."""
+        self.answers = answers
+        answers.callers += 1
+
+    def leave(self) -> None:
+        """Wait no longer. What nobody waits for is ended."""
+        if not self.gone:
+            self.gone = True
+            if self.answers is not None:
+                self.answers.left()
+
+
+@dataclass(slots=True)
 class Answers:
-    """The answers to one request, kept so that a repeated request gets the very same ones."""
+    """The answers to one request, kept so that a repeated request gets the very same ones. ``cancel`` ends
+    the request, and is called when the last of its ``callers`` has gone."""
 
     seq: int
+    cancel: Callable[[], None] = lambda: None
+    callers: int = 0
     messages: list[bytes] = field(default_factory=list)
     error: EdgeCloudError | None = None
     done: bool = False
     more: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    def left(self) -> None:
+        """One caller less."""
+        self.callers -= 1
+        if not self.callers and not self.done:
+            self.cancel()
+
+    @property
+    def unwanted(self) -> bool:
+        """Whether it is being ended, for nobody waits for it."""
+        return not self.callers and not self.done
 
     @property
     def worth_another_try(self) -> bool:
@@ -106,6 +142,8 @@ class Answers:
 
     async def add(self, message: bytes | None, error: EdgeCloudError | None, *, done: bool) -> None:
         async with self.more:
+            if self.done:
+                return
             if message is not None:
                 self.messages.append(message)
             self.error = error
@@ -216,12 +254,20 @@ class Registry:
         self._sessions[client, name] = opened
 
     async def ask(
-        self, name: bytes, seq: int, op: str, values: list[object], *, client: str = ONLY_CLIENT
+        self,
+        name: bytes,
+        seq: int,
+        op: str,
+        values: list[object],
+        *,
+        client: str = ONLY_CLIENT,
+        caller: Caller | None = None,
     ) -> Answers:
         """Start request ``seq`` of a session, or find it again: asked twice, it is answered once. (Only
-        what the model was not there for is tried again.)
+        what the model was not there for is tried again, and what was ended because nobody waited for it.)
 
         Raises:
+            CloudTimeout: the caller has gone before its turn came.
             SessionLost: there is no such session.
             WireError: not a request, or one from before the last.
             ContextLengthError: the session would become longer than the context.
@@ -230,16 +276,20 @@ class Registry:
         """
         session = self._get(client, name)
         session.used_s = self._now()
+        caller = caller or Caller()
         async with session.turn:
             last = session.last
-            if seq == last.seq and not last.worth_another_try:
-                return last
             if seq < last.seq:
                 raise WireError(f"request {seq} comes after request {last.seq}")
-            await last.ended()
-            # It may have been closed meanwhile.
-            self._get(client, name)
-            session.last = self._started(session, seq, op, values)
+            if seq > last.seq or last.unwanted:
+                await last.ended()
+            if seq > last.seq or last.worth_another_try:
+                if caller.gone:
+                    raise CloudTimeout(UNWANTED)
+                # It may have been closed meanwhile.
+                self._get(client, name)
+                session.last = self._started(session, seq, op, values)
+            caller.wait_for(session.last)
             return session.last
 
     def close(self, name: bytes, *, client: str = ONLY_CLIENT) -> None:
@@ -304,7 +354,7 @@ class Registry:
             if first and isinstance(outcome, CloudChunk) and not outcome.last:
                 wait(sent, timeout=_GIVE_WAY_S)
 
-        self._engine.submit(steps, deliver)
+        answers.cancel = self._engine.submit(steps, deliver)
         return answers
 
     def _promise(self, session: Session, asked: Verify | Generate) -> None:

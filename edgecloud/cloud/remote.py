@@ -310,7 +310,13 @@ class _RemoteSession(CloudSession):
         """The answer to request ``seq``; late answers to requests given up earlier are dropped."""
         while True:
             began = time.monotonic()
-            message = self._channel.receive(self._left_s)
+            try:
+                message = self._channel.receive(self._left_s)
+            except CloudTimeout:
+                # The cloud need not go on with what nobody waits for.
+                self.close()
+                self._known = []
+                raise
             self._left_s -= time.monotonic() - began
             answered, what, values = wire.unpack(message)
             session = values.pop(0) if values else None

@@ -18,10 +18,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from edgecloud.cloud import wire
 from edgecloud.cloud.engine import Engine, ExtendMany, Runner, extend_each
-from edgecloud.cloud.registry import Answers, Bounds, Overloaded, Registry, SteppedCloud
+from edgecloud.cloud.registry import Answers, Bounds, Caller, Overloaded, Registry, SteppedCloud
 from edgecloud.cloud.telemetry import Telemetry
 from edgecloud.cloud.tokens import ONLY_CLIENT, authorization, client_of
 from edgecloud.errors import (
@@ -183,12 +184,13 @@ class _Service:
             if rest or not 1 <= len(messages) <= _MAX_MESSAGES:
                 raise WireError(f"1 to {_MAX_MESSAGES} whole messages were expected")
             answers: Answers | None = None
-            # All of them are read before any of them acts.
-            for seq, op, values in [wire.unpack(message) for message in messages]:
-                if answers is not None:
-                    raise WireError("nothing may follow a request that is answered")
-                answers = await self._handle(seq, op, values, client)
-            response = await self._response(answers, op, client, began, size)
+            async with self._watched(request) as caller:
+                # All of them are read before any of them acts.
+                for seq, op, values in [wire.unpack(message) for message in messages]:
+                    if answers is not None:
+                        raise WireError("nothing may follow a request that is answered")
+                    answers = await self._handle(seq, op, values, client, caller)
+                response = await self._response(answers, caller, op, client, began, size)
         except EdgeCloudError as error:
             response = _failure(error)
         except (ClientDisconnect, HTTPException) as error:
@@ -197,6 +199,25 @@ class _Service:
         if not isinstance(response, StreamingResponse):
             self._told(op, client, response.status_code, began, size)
         return response
+
+    @asynccontextmanager
+    async def _watched(self, request: Request) -> AsyncIterator[Caller]:
+        """Whoever waits for the answer, for as long as it may: what it no longer waits for is ended.
+
+        Raises:
+            CloudTimeout: it may wait no longer.
+        """
+        caller = Caller()
+        watching = asyncio.create_task(_watch(request, caller))
+        try:
+            async with asyncio.timeout(self._settings.answer_s):
+                yield caller
+        except TimeoutError:
+            raise CloudTimeout("the model is too busy to answer in time") from None
+        finally:
+            watching.cancel()
+            if not caller.streams:
+                caller.leave()
 
     async def _body(self, request: Request) -> bytes:
         """The whole request, within its bounds of size and time."""
@@ -212,7 +233,9 @@ class _Service:
             raise HTTPException(408) from None
         return bytes(body)
 
-    async def _handle(self, seq: int, op: str, values: list[Any], client: str) -> Answers | None:
+    async def _handle(
+        self, seq: int, op: str, values: list[Any], client: str, caller: Caller
+    ) -> Answers | None:
         name = values.pop(0) if values else None
         if not isinstance(name, bytes) or len(name) != 16 or not wire.counted(seq):
             raise WireError(
@@ -226,20 +249,22 @@ class _Service:
         if op == "open":
             self._registry.open(name, *wire.unpack_open(values), client=client)
             return None
-        return await self._registry.ask(name, seq, op, values, client=client)
+        return await self._registry.ask(name, seq, op, values, client=client, caller=caller)
 
     async def _response(
-        self, answers: Answers | None, op: str, client: str, began: float, size: int
+        self,
+        answers: Answers | None,
+        caller: Caller,
+        op: str,
+        client: str,
+        began: float,
+        size: int,
     ) -> Response:
         """The answers as they come. Their first decides the status."""
         if answers is None:
             return Response(status_code=204)
         stream = answers.stream()
-        try:
-            async with asyncio.timeout(self._settings.answer_s):
-                first = await anext(stream)
-        except TimeoutError:
-            raise CloudTimeout("the model is too busy to answer in time") from None
+        first = await anext(stream)
 
         async def body() -> AsyncIterator[bytes]:
             yield wire.pack_frames([first])
@@ -255,7 +280,8 @@ class _Service:
 
         if answers.done and len(answers.messages) == 1:
             return Response(wire.pack_frames([first]), media_type=MEDIA_TYPE)
-        return StreamingResponse(body(), media_type=MEDIA_TYPE)
+        caller.streams = True
+        return _Streamed(body(), caller)
 
     def _told(
         self, op: str, client: str, status: int, began: float, size: int, **facts: Any
@@ -263,6 +289,26 @@ class _Service:
         known = op if op in wire.OPERATIONS else "other"
         took_s = time.monotonic() - began
         self._telemetry.answered(known, status, took_s, client=client, bytes_up=size, **facts)
+
+
+class _Streamed(StreamingResponse):
+    """Answers as they come; their caller leaves when they have been sent, or cannot be."""
+
+    def __init__(self, body: AsyncIterator[bytes], caller: Caller) -> None:
+        super().__init__(body, media_type=MEDIA_TYPE)
+        self._caller = caller
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._caller.leave()
+
+
+async def _watch(request: Request, caller: Caller) -> None:
+    """Until the client has hung up: all that can still be received of it, as its request is whole."""
+    await request.receive()
+    caller.leave()
 
 
 def _failure(error: EdgeCloudError) -> Response:

@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable
 
 from edgecloud.cloud.boundary import contained
-from edgecloud.cloud.engine import Outcome
+from edgecloud.cloud.engine import UNWANTED, Outcome
 from edgecloud.cloud.local import Steps, alone
-from edgecloud.errors import CloudUnavailable
+from edgecloud.contracts import Verdict
+from edgecloud.errors import CloudTimeout, CloudUnavailable
 
 __all__ = ["Threads"]
 
@@ -44,15 +45,20 @@ class Threads:
     def ready(self) -> bool:
         return self.alive and self._healthy()
 
-    def submit(self, steps: Steps, deliver: Callable[[Outcome], None]) -> None:
+    def submit(self, steps: Steps, deliver: Callable[[Outcome], None]) -> Callable[[], None]:
+        unwanted = threading.Event()
         thread = threading.Thread(
-            target=self._run, args=(steps, deliver), name="edgecloud-request", daemon=True
+            target=self._run, args=(steps, deliver, unwanted), name="edgecloud-request", daemon=True
         )
         with self._lock:
             if self._closing:
                 raise CloudUnavailable("the verifier is shutting down")
+            try:
+                thread.start()
+            except RuntimeError as error:
+                raise CloudUnavailable("too many requests at once; try again later") from error
             self._running.add(thread)
-        thread.start()
+        return unwanted.set
 
     def close(self, timeout_s: float = 10.0) -> None:
         with self._lock:
@@ -63,15 +69,23 @@ class Threads:
         for thread in left:
             thread.join(max(0.0, until_s - time.monotonic()))
 
-    def _run(self, steps: Steps, deliver: Callable[[Outcome], None]) -> None:
+    def _run(
+        self, steps: Steps, deliver: Callable[[Outcome], None], unwanted: threading.Event
+    ) -> None:
         try:
-            failed = contained(self._answered, steps, deliver)
+            failed = contained(self._answered, steps, deliver, unwanted)
             if failed is not None:
                 contained(deliver, failed, log=False)
         finally:
             with self._lock:
                 self._running.discard(threading.current_thread())
 
-    def _answered(self, steps: Steps, deliver: Callable[[Outcome], None]) -> None:
-        for outcome in alone(steps):
+    def _answered(
+        self, steps: Steps, deliver: Callable[[Outcome], None], unwanted: threading.Event
+    ) -> None:
+        last = False
+        for outcome in alone(steps, lambda: not unwanted.is_set()):
+            last = isinstance(outcome, Verdict) or outcome.last
             deliver(outcome)
+        if unwanted.is_set() and not last:
+            raise CloudTimeout(UNWANTED)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from edgecloud.cloud.local import SteppedSession, Steps
+from edgecloud.cloud.local import Given, Pause, Step, SteppedSession, Steps
 from edgecloud.cloud.replicas import Replica, Replicas, VllmSettings
 from edgecloud.cloud.vllm_requests import Heard, Requests, Row, Written
 from edgecloud.contracts import Acceptance, CloudChunk, CloudCost, Prompt, StopLimits
@@ -137,7 +137,6 @@ class VllmSession(SteppedSession):
         continuation: int = 0,
         drawn_from: Sequence[Distribution] = (),
     ) -> Steps:
-        yield from ()  # step by step like every request, but without a forward of this process
         if not draft:
             raise WireError("a verification needs at least one drafted token")
         if drawn_from:
@@ -148,7 +147,9 @@ class VllmSession(SteppedSession):
         deadline_s = time.monotonic() + self._settings.timeout_s
         # Nothing is asked about what follows an end of text.
         scored = len(draft) + (draft[-1] not in end_ids)
-        rows = self._rows([[*committed, *draft[:count]] for count in range(scored)], deadline_s)
+        rows = yield from self._rows(
+            [[*committed, *draft[:count]] for count in range(scored)], deadline_s
+        )
         cost = self._ingested(committed)
         most = self._settings.logprobs
         sight = Sight(
@@ -161,7 +162,7 @@ class VllmSession(SteppedSession):
         chosen = [] if verdict.token is None else [verdict.token]
         self._known = output[: len(output) - len(chosen)]
         if continuation and chosen and chosen[-1] not in end_ids:
-            chosen += self._continued(output, continuation, deadline_s)
+            chosen += yield from self._continued(output, continuation, deadline_s)
         return replace(
             verdict,
             continuation=tuple(chosen[1:]),
@@ -174,13 +175,14 @@ class VllmSession(SteppedSession):
         output = list(committed)
         deadline_s = time.monotonic() + self._settings.timeout_s
         if not limits.max_new_tokens and not output:
-            self._rows([[]], deadline_s)
+            yield from self._rows([[]], deadline_s)
             yield CloudChunk((), self._ingested(()), last=True)
             return None
         if stopping.room(committed) < 1:
             raise WireError("generate: the token limit leaves no room for a token")
         cost: CloudCost | None = None
         for attempt in _tries():
+            yield Pause()
             # After a failure it goes on where it was.
             decoded = self._decoded(output, stopping.room(output), deadline_s)
             with attempt, closing(decoded):
@@ -200,28 +202,35 @@ class VllmSession(SteppedSession):
         self._known = []
         self._leave()
 
-    def _rows(self, texts: Sequence[Sequence[int]], deadline_s: float) -> list[Row]:
+    def _rows(
+        self, texts: Sequence[Sequence[int]], deadline_s: float
+    ) -> Generator[Step, Given, list[Row]]:
         """What follows each of ``texts``, of the tokens that the tokenizer has."""
-
-        def ask() -> list[Row]:
-            return self._requests.rows(self._server(), texts, deadline_s)
-
+        found: list[Row] = []
+        for attempt in _tries():
+            yield Pause()
+            with attempt:
+                found = self._requests.rows(self._server(), texts, deadline_s)
         size = self._vocabulary.size
         # The model's vocabulary is padded beyond the tokenizer's.
-        rows = [
-            {token: value for token, value in row.items() if token < size} for row in _tries()(ask)
-        ]
+        rows = [{token: value for token, value in row.items() if token < size} for row in found]
         if not all(rows):
             raise ModelError("vLLM tells of no token that the tokenizer has: is it another model?")
         return rows
 
-    def _continued(self, output: Sequence[int], count: int, deadline_s: float) -> list[int]:
+    def _continued(
+        self, output: Sequence[int], count: int, deadline_s: float
+    ) -> Generator[Step, Given, list[int]]:
         """Up to ``count`` tokens after ``output``, and not beyond an end of text."""
-
-        def ask() -> list[int]:
-            return [token for new in self._decoded(output, count, deadline_s) for token in new]
-
-        tokens = _tries()(ask)
+        tokens: list[int] = []
+        for attempt in _tries():
+            yield Pause()
+            tokens = []
+            decoded = self._decoded(output, count, deadline_s)
+            with attempt, closing(decoded):
+                for new in decoded:
+                    tokens += new
+                    yield Pause()
         self._known = [*output, *tokens[:-1]]
         return tokens
 

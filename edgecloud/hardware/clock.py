@@ -124,6 +124,11 @@ class TimedModel:
         self._clock.spend(self._costs.prefill(prompt.length))
         return self._model.prefill(prompt)
 
+    def prefill_in_parts(self, prompt: Prompt, most: int) -> Iterator[Tensor | None]:
+        """Takes the time of the whole prefill, at the first part."""
+        self._clock.spend(self._costs.prefill(prompt.length))
+        yield from self._model.prefill_in_parts(prompt, most)
+
     def extend(self, tokens: Sequence[int]) -> Tensor:
         self._clock.spend(self._costs.extend(len(tokens)))
         return self._model.extend(tokens)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -185,6 +185,10 @@ class Family:
             found = self._whole(**self._inputs(prompt), past_key_values=self._cache, use_cache=True)
         logits: Tensor = found.logits[0, -1].float()
         return logits
+
+    def prefill_in_parts(self, prompt: Prompt, most: int) -> Iterator[Tensor | None]:
+        """All at once: the family's own model is not called otherwise."""
+        yield self.prefill(prompt)
 
     def extend(self, tokens: Sequence[int]) -> Tensor:
         ids = torch.tensor([list(tokens)], device=self._device)

@@ -7,10 +7,12 @@ the text model's layers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import (
@@ -29,6 +31,7 @@ from edgecloud.models.cached import CachedModel, most_set_aside
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.checks import check_prompt, check_started, check_vocabulary
 from edgecloud.models.decoder import Decoder, KVCache
+from edgecloud.models.features import audio_token_count
 from edgecloud.models.memory import memory_advice
 from edgecloud.models.networks import AudioNetwork, Network, TextNetwork, place_audio
 from edgecloud.models.placing import AUTO_MAP
@@ -57,26 +60,40 @@ class Thinker(Network):
         self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
         self.tied = bool(text.tie_word_embeddings and config.tie_word_embeddings)
         self.tie()
-        self.audio_token_id: int = config.audio_token_id
+        self.audio_token_id = config.audio_token_id
 
     def embed(self, prompt: Prompt) -> Tensor:
         ids, embedded = self._embed_ids(prompt)
-        if prompt.features is None:
-            return embedded
-        device = embedded.device
-        if prompt.features.shape[0] != self.audio_tower.num_mel_bins:
-            raise ModelError(
-                f"the features have {prompt.features.shape[0]} bands, "
-                f"the audio tower takes {self.audio_tower.num_mel_bins}"
-            )
-        frames = torch.tensor([prompt.features.shape[1]], device=device)
-        after_cnn, _ = self.audio_tower._get_feat_extract_output_lengths(frames)
-        features = torch.from_numpy(prompt.features).to(device, embedded.dtype)
-        audio = self.audio_tower(
-            features, feature_lens=frames, aftercnn_lens=after_cnn
-        ).last_hidden_state
-        place_audio(embedded, ids[0] == self.audio_token_id, audio)
+        if prompt.features is not None:
+            for audio in self.hear(prompt, prompt.features.shape[1]):  # one, of all
+                place_audio(embedded, ids[0] == self.audio_token_id, audio)
         return embedded
+
+    def hear(self, prompt: Prompt, most: int) -> Iterator[Tensor]:
+        features, tower = prompt.features, self.audio_tower
+        if features is None or features.shape[0] != tower.num_mel_bins:
+            raise ModelError(
+                f"the features have {0 if features is None else features.shape[0]} bands, "
+                f"the audio tower takes {tower.num_mel_bins}"
+            )
+        self.check_places(prompt, audio_token_count(features.shape[1]))
+        # Windows of 2 n_window frames do not hear each other, and two of them end in a whole token.
+        window = tower.n_window
+        step = 4 * window * max(1, most // window)
+        for begin in range(0, features.shape[1], step):
+            part = features[:, begin : begin + step]
+            if audio_token_count(part.shape[1]) > 0:
+                yield self._heard(part)
+
+    def _heard(self, features: NDArray[np.float16]) -> Tensor:
+        weight = self.model.embed_tokens.weight
+        frames = torch.tensor([features.shape[1]], device=weight.device)
+        after_cnn, _ = self.audio_tower._get_feat_extract_output_lengths(frames)
+        mel = torch.from_numpy(features).to(weight.device, weight.dtype)
+        found: Tensor = self.audio_tower(
+            mel, feature_lens=frames, aftercnn_lens=after_cnn
+        ).last_hidden_state
+        return found
 
 
 _MAKERS: dict[str, Callable[[dict[str, Any]], Network]] = {
@@ -159,6 +176,21 @@ class AudioLM(CachedModel[KVCache]):
         with torch.inference_mode(), memory_advice(self._device):
             hidden = self._decoder(self._thinker.embed(prompt)[0], [(self._cache, prompt.length)])
             return self._logits(hidden[-1])
+
+    def prefill_in_parts(self, prompt: Prompt, most: int) -> Iterator[Tensor | None]:
+        check_prompt(prompt)
+        self._cache = self._decoder.cache()
+        self._prompt_length = prompt.length
+        parts = self._thinker.embed_in_parts(prompt, most)
+        while self.length < prompt.length:
+            with torch.inference_mode(), memory_advice(self._device):
+                part = next(parts)
+                if not self.length:
+                    self._decoder.reserve(self._cache, prompt.length)
+                hidden = self._decoder(part, [(self._cache, len(part))])
+                ended = self.length == prompt.length
+                logits = self._logits(hidden[-1]) if ended else None
+            yield logits
 
     def extend(self, tokens: Sequence[int]) -> Tensor:
         return extend_many([self], [tokens])[0]

@@ -132,14 +132,18 @@ class Decoder:
         """An empty cache for one sequence."""
         return KVCache()
 
+    def reserve(self, cache: KVCache, count: int) -> None:
+        """Make room in ``cache`` for ``count`` more tokens, so that it does not grow bit by bit."""
+        shape = (len(self._layers), self._kv_heads, self._head_dim)
+        cache.reserve(count, like=self._layers[0].out, shape=shape)
+
     def __call__(self, embedded: Tensor, spans: Sequence[tuple[KVCache, int]]) -> Tensor:
         """Run ``embedded (N, hidden)``: for each ``(cache, n)`` the next ``n`` tokens of a sequence.
 
         Returns ``(N, hidden)``, ready for the output layer; every cache holds its tokens afterwards.
         """
-        shape = (len(self._layers), self._kv_heads, self._head_dim)
         for cache, count in spans:
-            cache.reserve(count, like=embedded, shape=shape)
+            self.reserve(cache, count)
         cosines, sines = self._turns_of(spans)
         masks = [_mask(cache.length, count, embedded) for cache, count in spans]
         hidden = embedded

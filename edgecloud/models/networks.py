@@ -6,6 +6,7 @@ What every network has is in :class:`Network`; Qwen2.5-Omni's is in :mod:`edgecl
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -32,6 +33,8 @@ class Network(nn.Module):
 
     model: TextModel
     lm_head: nn.Linear
+    audio_token_id: int = -1
+    """The placeholder of audio."""
     tied: bool = False
     """Whether the output layer is the embedding of tokens."""
 
@@ -47,6 +50,38 @@ class Network(nn.Module):
         Raises:
             ModelError: the network cannot take such features, or not as many placeholders.
         """
+
+    def embed_in_parts(self, prompt: Prompt, most: int) -> Iterator[Tensor]:
+        """:meth:`embed` in parts ``(n, hidden)`` of up to ``most`` tokens, each computed when it is asked
+        for, with the audio that stands in it.
+
+        Raises as :meth:`embed` does, before anything is computed of what does not fit.
+        """
+        heard, left = iter(()) if prompt.features is None else self.hear(prompt, most), None
+        for begin in range(0, prompt.length, most):
+            ids, embedded = self._embed_ids(Prompt(prompt.token_ids[begin : begin + most]))
+            if prompt.features is not None:
+                places = ids[0] == self.audio_token_id
+                count = int(places.sum())
+                left = embedded.new_empty((0, embedded.shape[2])) if left is None else left
+                while len(left) < count:
+                    left = torch.cat((left, next(heard).to(left.dtype)))
+                place_audio(embedded, places, left[:count])
+                left = left[count:]
+            yield embedded[0]
+
+    def hear(self, prompt: Prompt, most: int) -> Iterator[Tensor]:
+        """The audio's embeddings, ``(n, hidden)``, some at a time: up to ``most``, where the family's
+        audio tower can be run on parts of a recording.
+
+        Raises:
+            ModelError: the network cannot take such features, or not as many placeholders.
+        """
+        raise ModelError("this model takes text alone; give --dataset-type text")
+
+    def check_places(self, prompt: Prompt, count: int) -> None:
+        """Raises ModelError where the prompt has not as many placeholders as ``count`` embeddings."""
+        _check_places(prompt.token_ids.count(self.audio_token_id), count)
 
     def _embed_ids(self, prompt: Prompt) -> tuple[Tensor, Tensor]:
         """Token ids ``(1, n)`` and their embeddings ``(1, n, hidden)``."""
@@ -85,28 +120,33 @@ class AudioNetwork(Network):
         self.projector = Qwen2AudioMultiModalProjector(whole)
         self.model = _text_model(text)
         self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
-        self.audio_token_id: int = whole.audio_token_index
+        self.audio_token_id = whole.audio_token_index
 
     def embed(self, prompt: Prompt) -> Tensor:
         ids, embedded = self._embed_ids(prompt)
-        if prompt.features is None:
-            return embedded
+        if prompt.features is not None:
+            (audio,) = self.hear(prompt, prompt.length)
+            place_audio(embedded, ids[0] == self.audio_token_id, audio)
+        return embedded
+
+    def hear(self, prompt: Prompt, most: int) -> Iterator[Tensor]:
+        """All at once: within 30 s everything hears everything."""
+        features = prompt.features
         window = 2 * self.audio_tower.max_source_positions
-        frames = prompt.features.shape[1] - CONTEXT_FRAMES
-        if prompt.features.shape[0] != self.audio_tower.num_mel_bins or not 0 < frames <= window:
+        bands, frames = (0, 0) if features is None else features.shape
+        frames -= CONTEXT_FRAMES
+        if features is None or bands != self.audio_tower.num_mel_bins or not 0 < frames <= window:
             raise ModelError(
-                f"the features are {prompt.features.shape[0]} bands of {frames} frames, "
+                f"the features are {bands} bands of {frames} frames, "
                 f"the audio tower takes {self.audio_tower.num_mel_bins} of up to {window}"
             )
-        features = torch.from_numpy(padded(prompt.features, window)).to(
-            embedded.device, embedded.dtype
-        )
+        self.check_places(prompt, audio_token_count(frames))
+        weight = self.model.embed_tokens.weight
+        mel = torch.from_numpy(padded(features, window)).to(weight.device, weight.dtype)
         # Silence after the recording is computed, as the family does, but not listened to.
-        heard = torch.arange(window // 2, device=embedded.device) < (frames - 1) // 2 + 1
-        hidden = self.audio_tower(features[None], attention_mask=heard[None, None, None])
-        audio = self.projector(hidden.last_hidden_state)[0, : audio_token_count(frames)]
-        place_audio(embedded, ids[0] == self.audio_token_id, audio)
-        return embedded
+        heard = torch.arange(window // 2, device=weight.device) < (frames - 1) // 2 + 1
+        hidden = self.audio_tower(mel[None], attention_mask=heard[None, None, None])
+        yield self.projector(hidden.last_hidden_state)[0, : audio_token_count(frames)]
 
 
 def place_audio(embedded: Tensor, places: Tensor, audio: Tensor) -> None:
@@ -115,12 +155,15 @@ def place_audio(embedded: Tensor, places: Tensor, audio: Tensor) -> None:
     Raises:
         ModelError: there are not as many places.
     """
-    if int(places.sum()) != audio.shape[0]:
-        raise ModelError(
-            f"the prompt has {int(places.sum())} audio placeholders, "
-            f"the audio tower gives {audio.shape[0]} embeddings"
-        )
+    _check_places(int(places.sum()), audio.shape[0])
     embedded[0, places] = audio.to(embedded.dtype)
+
+
+def _check_places(places: int, count: int) -> None:
+    if places != count:
+        raise ModelError(
+            f"the prompt has {places} audio placeholders, the audio tower gives {count} embeddings"
+        )
 
 
 def _text_model(config: Qwen2Config) -> Qwen2Model:

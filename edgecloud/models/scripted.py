@@ -7,7 +7,7 @@ and disagree wherever a test wants, and what speculative decoding must give is k
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -61,6 +61,15 @@ class ScriptedModel:
         self._prompt_length = prompt.length
         self.forwards += 1
         return self._logits()
+
+    def prefill_in_parts(self, prompt: Prompt, most: int) -> Iterator[Tensor | None]:
+        check_prompt(prompt)
+        self._sequence = []
+        self._prompt_length = prompt.length
+        for begin in range(0, prompt.length, most):
+            self._sequence += prompt.token_ids[begin : begin + most]
+            self.forwards += 1
+            yield self._logits() if self.length == prompt.length else None
 
     def extend(self, tokens: Sequence[int]) -> Tensor:
         check_started(tokens, self.length)

@@ -44,6 +44,11 @@ class StagedDecoder(Decoder):
     def cache(self) -> KVCache:
         return StagedCache(len(self._stages))
 
+    def reserve(self, cache: KVCache, count: int) -> None:
+        for stage, part in zip(self._stages, cast("StagedCache", cache).parts, strict=True):
+            part.length = cache.length
+            stage.reserve(part, count)
+
     def __call__(self, embedded: Tensor, spans: Sequence[tuple[KVCache, int]]) -> Tensor:
         hidden = embedded
         caches = [cast("StagedCache", cache) for cache, _ in spans]

@@ -35,6 +35,30 @@ class ModelConformance:
         assert torch.isfinite(logits).all()
         assert model.length == prompt.length
 
+    @pytest.mark.parametrize("most", [1, 3, 1000])
+    def test_a_prefill_in_parts_is_one_at_once(
+        self, model: Model, prompt: Prompt, most: int
+    ) -> None:
+        other = model.fresh()
+        *before, last = model.prefill_in_parts(prompt, most)
+        assert before == [None] * (-(-prompt.length // most) - 1)
+        assert last is not None
+        self.assert_same(last, other.prefill(prompt))
+        assert model.length == prompt.length
+        self.assert_same(model.extend(self.continuation), other.extend(self.continuation))
+        model.rewind(prompt.length)
+        with pytest.raises(ValueError, match="rewind"):
+            model.rewind(prompt.length - 1)
+
+    def test_a_prefill_in_parts_that_was_left_is_begun_anew(
+        self, model: Model, prompt: Prompt
+    ) -> None:
+        parts = model.prefill_in_parts(prompt, 2)
+        assert next(parts) is None
+        other = model.fresh()
+        self.assert_same(model.prefill(prompt), other.prefill(prompt))
+        assert model.length == prompt.length
+
     def test_extend_gives_one_row_per_token(self, model: Model, prompt: Prompt) -> None:
         model.prefill(prompt)
         logits = model.extend(self.continuation)

@@ -62,6 +62,48 @@ def test_logits_are_those_of_the_familys_own_class(
     )
 
 
+@pytest.mark.parametrize("most", [7, 100, 150, 1024])
+@pytest.mark.parametrize("seconds", [3.99, 4.0, 4.02, 9.3])
+def test_a_long_recording_is_heard_in_parts(
+    tiny_processor: Processor, tiny_model: AudioLM, seconds: float, most: int
+) -> None:
+    noise = np.random.default_rng(3).normal(scale=0.1, size=int(16_000 * seconds))
+    prompt = prompt_of(tiny_processor, noise.astype(np.float32))
+    assert prompt.features is not None
+    heard: list[int] = []
+    whole, in_parts = tiny_model.fresh(), tiny_model.fresh()
+    network = tiny_model._thinker
+    with torch.inference_mode():
+        heard += [len(part) for part in network.hear(prompt, most)]
+        embedded = torch.cat(list(network.embed_in_parts(prompt, most)))
+        torch.testing.assert_close(
+            embedded, network.embed(prompt)[0], rtol=TOLERANCE, atol=TOLERANCE
+        )
+    assert sum(heard) == audio_token_count(prompt.features.shape[1])
+    assert max(heard) <= max(most, 100)  # two windows are the least
+    expected = whole.prefill(prompt)
+    *_, found = in_parts.prefill_in_parts(prompt, most)
+    assert found is not None
+    torch.testing.assert_close(found, expected, rtol=TOLERANCE, atol=1e-3)
+
+
+def test_features_that_do_not_fit_are_refused_before_anything_is_computed(
+    tiny_processor: Processor, tiny_model: AudioLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = np.random.default_rng(3).normal(scale=0.1, size=16_000).astype(np.float32)
+    prompt = prompt_of(tiny_processor, noise)
+    monkeypatch.setattr(
+        tiny_model._decoder, "_layers", None
+    )  # nothing may be run of the text model
+    more = Prompt((*prompt.token_ids, prompt.token_ids[5]), np.ones((7, 9), np.float16))
+    with pytest.raises(ModelError, match="7 bands"):
+        next(tiny_model.fresh().prefill_in_parts(more, 4))
+    audio = tiny_model._thinker.audio_token_id
+    more = Prompt((*prompt.token_ids, audio), prompt.features)
+    with pytest.raises(ModelError, match="placeholders"):
+        list(tiny_model.fresh().prefill_in_parts(more, 4))
+
+
 def test_the_audio_changes_the_answer(
     tiny_processor: Processor, tiny_model: AudioLM, tone: NDArray[np.float32]
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,17 @@ class QuantisedLM(CachedModel[Cache]):
         with memory_advice("cpu"):
             embedded = self._engine.embed(prompt)
             return self._engine.run(embedded, self._cache, 1)[0, : self._vocab_size]
+
+    def prefill_in_parts(self, prompt: Prompt, most: int) -> Iterator[Tensor | None]:
+        check_prompt(prompt)
+        self._cache = self._engine.cache()
+        self._prompt_length = prompt.length
+        with memory_advice("cpu"):
+            embedded = self._engine.embed(prompt)
+        for begin in range(0, prompt.length, most):
+            with memory_advice("cpu"):
+                logits = self._engine.run(embedded[begin : begin + most], self._cache, 1)
+            yield logits[0, : self._vocab_size] if self.length == prompt.length else None
 
     def extend(self, tokens: Sequence[int]) -> Tensor:
         check_started(tokens, self.length)
