@@ -80,10 +80,8 @@ class Thinker(Network):
         # Windows of 2 n_window frames do not hear each other, and two of them end in a whole token.
         window = tower.n_window
         step = 4 * window * max(1, most // window)
-        for begin in range(0, features.shape[1], step):
-            part = features[:, begin : begin + step]
-            if audio_token_count(part.shape[1]) > 0:
-                yield self._heard(part)
+        parts = [features[:, begin : begin + step] for begin in range(0, features.shape[1], step)]
+        return (self._heard(part) for part in parts if audio_token_count(part.shape[1]) > 0)
 
     def _heard(self, features: NDArray[np.float16]) -> Tensor:
         weight = self.model.embed_tokens.weight

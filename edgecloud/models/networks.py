@@ -9,7 +9,9 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import Qwen2AudioConfig, Qwen2Config, Qwen2Model
 from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniThinkerTextModel
@@ -57,7 +59,8 @@ class Network(nn.Module):
 
         Raises as :meth:`embed` does, before anything is computed of what does not fit.
         """
-        heard, left = iter(()) if prompt.features is None else self.hear(prompt, most), None
+        heard = iter(()) if prompt.features is None else self.hear(prompt, most)
+        left: Tensor | None = None
         for begin in range(0, prompt.length, most):
             ids, embedded = self._embed_ids(Prompt(prompt.token_ids[begin : begin + most]))
             if prompt.features is not None:
@@ -141,12 +144,17 @@ class AudioNetwork(Network):
                 f"the audio tower takes {self.audio_tower.num_mel_bins} of up to {window}"
             )
         self.check_places(prompt, audio_token_count(frames))
+        return (self._heard(part, frames) for part in (padded(features, window),))
+
+    def _heard(self, features: NDArray[np.float16], frames: int) -> Tensor:
         weight = self.model.embed_tokens.weight
-        mel = torch.from_numpy(padded(features, window)).to(weight.device, weight.dtype)
+        mel = torch.from_numpy(features).to(weight.device, weight.dtype)
         # Silence after the recording is computed, as the family does, but not listened to.
-        heard = torch.arange(window // 2, device=weight.device) < (frames - 1) // 2 + 1
+        places = torch.arange(features.shape[1] // 2, device=weight.device)
+        heard = places < (frames - 1) // 2 + 1
         hidden = self.audio_tower(mel[None], attention_mask=heard[None, None, None])
-        yield self.projector(hidden.last_hidden_state)[0, : audio_token_count(frames)]
+        audio: Tensor = self.projector(hidden.last_hidden_state)[0, : audio_token_count(frames)]
+        return audio
 
 
 def place_audio(embedded: Tensor, places: Tensor, audio: Tensor) -> None:

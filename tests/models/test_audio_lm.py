@@ -101,7 +101,7 @@ def test_features_that_do_not_fit_are_refused_before_anything_is_computed(
     audio = tiny_model._thinker.audio_token_id
     more = Prompt((*prompt.token_ids, audio), prompt.features)
     with pytest.raises(ModelError, match="placeholders"):
-        list(tiny_model.fresh().prefill_in_parts(more, 4))
+        next(tiny_model.fresh().prefill_in_parts(more, 4))
 
 
 def test_the_audio_changes_the_answer(
