@@ -273,6 +273,7 @@ class _Service:
                     async for message in stream:
                         yield wire.pack_frames([message])
             except (EdgeCloudError, TimeoutError) as error:
+                caller.leave()
                 # The status has been said: the client sees an answer that ends too soon.
                 self._told(op, client, 500, began, size, error=type(error).__name__)
                 return
