@@ -25,7 +25,7 @@ def add(commands: Any) -> None:
         nargs="?",
         type=Path,
         metavar="GRID.toml",
-        help="policies, places and targets; edgecloud/harness/frontier.toml when not given",
+        help="policies, places and targets (docs/sweep.md); edgecloud/harness/frontier.toml when not given",
     )
     sweep.add_argument(
         "-o",
@@ -47,7 +47,7 @@ def add(commands: Any) -> None:
 
 def _sweep(parsed: argparse.Namespace) -> int:
     from edgecloud.harness.frontier import frontier
-    from edgecloud.harness.sweep import DEFAULT_GRID, read_grid, sweep
+    from edgecloud.harness.sweep import DEFAULT_GRID, check, read_grid, sweep
     from edgecloud.harness.targets import judge, read_targets
     from edgecloud.report.frontier import write
 
@@ -55,6 +55,8 @@ def _sweep(parsed: argparse.Namespace) -> int:
         raise ConfigError(f"--workers {parsed.workers}: give a number from 1 on")
     grid = parsed.grid or DEFAULT_GRID
     points, targets = read_grid(grid), read_targets(grid)
+    for line in check(points):
+        print(line, file=sys.stderr, flush=True)
     began = time.monotonic()
     swept = []
     for found in sweep(points, parsed.output, workers=parsed.workers):

@@ -27,7 +27,7 @@ from edgecloud.cloud.server import MessageServer
 from edgecloud.config import Config, resolve
 from edgecloud.contracts import Sample
 from edgecloud.datasets.corpus import load_corpus
-from edgecloud.errors import ConfigError, DataError, ModelError, WorkerError
+from edgecloud.errors import CheckpointError, ConfigError, DataError, ModelError, WorkerError
 from edgecloud.hardware.captioner import Captioner
 from edgecloud.hardware.edge_process import Captioned, Failed, Mode
 from edgecloud.hardware.probes import null_readings
@@ -38,17 +38,46 @@ from edgecloud.harness.system import cache_dir, model_of
 from edgecloud.measure.journal import Journal
 from edgecloud.measure.replay import facts
 from edgecloud.models.edge import LoadedEdge, load_edge
+from edgecloud.models.hub import locate
 from edgecloud.models.loading import Loaded, load
+from edgecloud.models.policy import speculation
+from edgecloud.options import OPTIONS
 from edgecloud.quality import corpus_references_of, score
 from edgecloud.quality.tokenise import LANGUAGE_TOKENISERS
 from edgecloud.textfiles import read_toml
 
-__all__ = ["DEFAULT_GRID", "ROLES", "Point", "grid_content", "read_grid", "sweep"]
+__all__ = ["DEFAULT_GRID", "ROLES", "Point", "check", "grid_content", "read_grid", "sweep"]
 
 DEFAULT_GRID = Path(__file__).parent / "frontier.toml"
 _WHERE = ("language", "prompt_type", "hardware_profile", "link")
-"""What a grid varies around every one of its policies; ``dataset_path`` may hold ``{language}`` and
-``{prompt_type}``."""
+"""What a grid varies around every one of its policies: a block of the tables each."""
+_ONCE = (
+    "dataset_path",
+    "dataset_type",
+    "caption_type",
+    "input_modality",
+    "max_samples",
+    "max_audio_s",
+    "max_new_tokens",
+    "max_sentences",
+    "seed",
+    "edge_model",
+    "cloud_model",
+    "edge_device",
+    "cloud_device",
+    "edge_dtype",
+    "edge_quantization",
+    "cloud_dtype",
+)
+"""What has one value in a whole grid: edge and cloud alone have it too, and all rows compare.
+``dataset_path`` may hold ``{language}`` and ``{prompt_type}``."""
+_OF_POLICIES = {
+    "preset",
+    "hardware_profile",
+    "link",
+    *(option.name for option in OPTIONS if option.group == "how" and option.name not in _ONCE),
+}
+"""What a policy may set or vary."""
 _POLICY = {"name", "settings", "grid", "where", "role", "against"}
 ROLES = ("policy", "baseline", "added", "removed", "chosen")
 
@@ -117,28 +146,146 @@ def read_grid(path: str | Path) -> list[Point]:
     for policy in policies:
         if not isinstance(policy, dict) or "name" not in policy or {*policy} - _POLICY:
             raise ConfigError(f"grid {path}: a policy has a name, and {', '.join(sorted(_POLICY))}")
+        _check_policy(path, policy)
         role = policy.get("role", "policy")
         if role not in ROLES:
             raise ConfigError(f"grid {path}: role {role!r} is not one of {', '.join(ROLES)}")
-        places = _places({**where, **policy.get("where", {})})
+        places = _places(path, {**where, **policy.get("where", {})})
         for place, (name, settings) in itertools.product(places, _policies(policy)):
             alone = [Point("edge", "edge", place), Point("cloud", "cloud", place)]
             spec = Point("spec", name, place, settings, role, policy.get("against"))
             for point in (*alone, spec):
                 points.setdefault((point.name, point.key), point)
+    _check_points(path, list(points.values()))
     return sorted(points.values(), key=lambda point: point.mode == "spec")
 
 
-def _places(where: Mapping[str, Any]) -> list[dict[str, Any]]:
-    unknown = {*where} - {*_WHERE, "dataset_path", "max_samples"}
-    if unknown:
-        raise ConfigError(f"where: {', '.join(sorted(unknown))} cannot vary; use a policy's grid")
+def _places(path: str | Path, where: Mapping[str, Any]) -> list[dict[str, Any]]:
+    for key, value in where.items():
+        if key not in (*_WHERE, *_ONCE):
+            raise ConfigError(
+                f"grid {path}: {key} cannot vary by [where], which has {', '.join(_WHERE)} (lists) and "
+                f"{', '.join(_ONCE)} (one value each); "
+                + ("use a policy's settings or grid" if key in _OF_POLICIES else _no_effect(key))
+            )
+        if isinstance(value, list) and (key in _ONCE or not value):
+            raise ConfigError(
+                f"grid {path}: {key} has one value in a grid, for edge and cloud alone and every policy; "
+                "make a grid for each"
+                if key in _ONCE
+                else f"grid {path}: {key} is an empty list"
+            )
     lists = [value if isinstance(value, list) else [value] for value in where.values()]
     places = [dict(zip(where, values, strict=True)) for values in itertools.product(*lists)]
     for place in places:
         if "dataset_path" in place:
-            place["dataset_path"] = place["dataset_path"].format(**place)
+            place["dataset_path"] = _filled(path, place)
     return places
+
+
+def _filled(path: str | Path, place: Mapping[str, Any]) -> str:
+    default = resolve()
+    known = {"language": default.language, "prompt_type": default.prompt_type, **place}
+    try:
+        return str(place["dataset_path"]).format(
+            language=known["language"], prompt_type=known["prompt_type"]
+        )
+    except (KeyError, IndexError, ValueError, AttributeError) as error:
+        raise ConfigError(
+            f"grid {path}: dataset_path {place['dataset_path']!r} may hold {{language}} and "
+            "{prompt_type}, and a brace is written twice"
+        ) from error
+
+
+def _check_policy(path: str | Path, policy: Mapping[str, Any]) -> None:
+    """Whether a policy's tables are tables, and vary what can vary."""
+    said = f"grid {path}: policy {policy['name']!r}"
+    for table in ("settings", "grid", "where"):
+        if not isinstance(policy.get(table, {}), dict):
+            raise ConfigError(f"{said}: {table} is no table, such as {{k = 8}}")
+    for key, values in policy.get("grid", {}).items():
+        if not isinstance(values, list) or not values:
+            raise ConfigError(f"{said}: grid.{key} is no list of values, such as [4, 8]")
+    for key in {**policy.get("settings", {}), **policy.get("grid", {})}:
+        name = key.replace("-", "_")
+        if name in (*_ONCE, "language", "prompt_type"):
+            raise ConfigError(
+                f"{said}: {key} cannot vary between policies, which are compared with edge and cloud "
+                "alone on the same data and models; give it in [where]"
+            )
+        if name in {option.name for option in OPTIONS} - _OF_POLICIES:
+            raise ConfigError(f"{said}: {key}: {_no_effect(name)}")
+    for key in policy.get("where", {}):
+        if key not in _WHERE:
+            raise ConfigError(f"{said}: where.{key} cannot vary; give it in the grid's [where]")
+
+
+def _no_effect(key: str) -> str:
+    if key == "clock":
+        return "a sweep is in modelled time"
+    if key.startswith("bertscore"):
+        return "a sweep scores by CIDEr alone"
+    return "it has no effect in a sweep, whose points run in one process in modelled time"
+
+
+def _check_points(path: str | Path, points: Sequence[Point]) -> None:
+    """Whether names tell the points of a place apart, and what is compared with is there."""
+    policies = [point for point in points if point.mode == "spec"]
+    if not policies:
+        raise ConfigError(f"grid {path} has no policy: add a [[policy]] with a name and settings")
+    names = {point.name for point in policies}
+    seen: set[str] = set()
+    for point in policies:
+        place = json.dumps([point.name, *(point.place.get(key) for key in _WHERE)])
+        if place in seen:  # of one configuration there is one point
+            raise ConfigError(f"grid {path}: two policies are called {point.name!r}; rename one")
+        seen.add(place)
+        if point.against is not None and point.against not in names:
+            raise ConfigError(
+                f"grid {path}: policy {point.name!r} is against {point.against!r}, which is none of "
+                f"{', '.join(sorted(names))}"
+            )
+
+
+def check(points: Sequence[Point]) -> list[str]:
+    """Look at all that points need besides weights; what varies and what does not, in lines.
+
+    Raises:
+        EdgeCloudError: data that cannot be read or has no references to score by, models that are not
+            there, a policy that does not go with them.
+    """
+    looked: set[tuple[Any, ...]] = set()
+    for point in points:
+        config = point.config
+        if point.mode == "spec":
+            speculation(config)
+        what = (config.dataset_path, config.language, config.prompt_type)
+        if what in looked:
+            continue
+        looked.add(what)
+        corpus, manifest = load_corpus(config)
+        scored = len(corpus_references_of(corpus, config.language))
+        if scored < 2:
+            raise DataError(
+                f"{manifest}: {scored} of {len(corpus)} samples have a reference in {config.language}, "
+                "and a sweep scores by CIDEr, which needs 2; take another language in [where], or "
+                'caption_type = "audio_only"'
+            )
+        for side in ("edge", "cloud"):
+            model = getattr(config, f"{side}_model")
+            if model is not None and not (Path(locate(model).path) / "config.json").is_file():
+                raise CheckpointError(
+                    f"{side}_model {model} is no checkpoint folder: it holds no config.json"
+                )
+    configs = [point.config for point in points]
+    varied = {key: list(dict.fromkeys(getattr(c, key) for c in configs)) for key in _WHERE}
+    shown = [f"{key}: {', '.join(map(str, some))}" for key, some in varied.items() if len(some) > 1]
+    policies = {point.name for point in points if point.mode == "spec"}
+    return [
+        f"{len({point.key for point in points})} runs: {len(policies)} policies, and edge and cloud alone",
+        f"varies: {'; '.join(shown) or 'nothing but the policies'}",
+        "the same everywhere: data, models, precision, most tokens; it is in modelled time, on this machine",
+    ]
 
 
 def _policies(policy: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

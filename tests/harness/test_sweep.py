@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edgecloud.errors import ConfigError
+from edgecloud.cli import main
+from edgecloud.datasets.manifest import embedded_manifest
+from edgecloud.errors import ConfigError, EdgeCloudError
 from edgecloud.harness.frontier import frontier
-from edgecloud.harness.sweep import DEFAULT_GRID, Point, read_grid, sweep
+from edgecloud.harness.sweep import DEFAULT_GRID, Point, check, read_grid, sweep
+from edgecloud.harness.system import model_of
 from edgecloud.harness.targets import MEASURES, Target, judge, read_targets
 from edgecloud.measure.journal import read
 
@@ -72,6 +77,90 @@ def test_points_of_the_same_configuration_share_a_journal(tmp_path: Path) -> Non
 def test_a_broken_grid_says_what_is_wrong(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         read_grid(grid(tmp_path, text))
+
+
+POLICY = '[[policy]]\nname = "a"\n'
+
+
+@pytest.mark.parametrize(
+    "text, says",
+    [
+        ("", "has no policy"),
+        ('[where]\ndataset_path = ["a", "b"]\n' + POLICY, "dataset_path has one value"),
+        ('[where]\nedge_model = ["a", "b"]\n' + POLICY, "edge_model has one value"),
+        ("[where]\nlanguage = []\n" + POLICY, "language is an empty list"),
+        ("[where]\nmax_cpu_cores = 1\n" + POLICY, "max_cpu_cores cannot vary.*no effect"),
+        ('[where]\ndataset_path = "{lang}.json"\n' + POLICY, "may hold {language}"),
+        (POLICY + "settings = 3", "settings is no table"),
+        (POLICY + "grid = {k = 3}", "grid.k is no list"),
+        (POLICY + 'grid = {k = "345"}', "grid.k is no list"),
+        (POLICY + 'settings = {edge_model = "x"}', "edge_model cannot vary between policies"),
+        (POLICY + "grid = {max_samples = [1, 2]}", "max_samples cannot vary between policies"),
+        (POLICY + 'grid = {language = ["english"]}', "language cannot vary between policies"),
+        (POLICY + "settings = {workers = 3}", "workers: it has no effect"),
+        (POLICY + 'settings = {clock = "wall"}', "modelled time"),
+        (POLICY + 'where = {dataset_path = "x"}', "where.dataset_path cannot vary"),
+        (POLICY + 'against = "b"', "against 'b', which is none of a"),
+        (POLICY + POLICY + "settings = {k = 9}", "two policies are called 'a'"),
+    ],
+)
+def test_what_cannot_vary_or_be_compared_is_said_before_anything_runs(
+    tmp_path: Path, text: str, says: str
+) -> None:
+    with pytest.raises(ConfigError, match=says):
+        read_grid(grid(tmp_path, text))
+
+
+def own_grid(tmp_path: Path, **changes: str) -> Path:
+    """The grid of docs/sweep.md, on a manifest and models of the test's own."""
+    document = (Path(__file__).parents[2] / "docs" / "sweep.md").read_text("utf-8")
+    text = document.partition("```toml\n")[2].partition("```")[0]
+    entries = json.loads(embedded_manifest("english").read_text("utf-8"))[:3]
+    for entry in entries:
+        entry["audio_path"] = str(embedded_manifest("english").parent / entry["audio_path"])
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mine.json").write_text(json.dumps(entries), encoding="utf-8")
+    (tmp_path / "checkpoints").mkdir()
+    for side in ("edge", "cloud"):
+        shutil.copytree(model_of(None, side)[1], tmp_path / "checkpoints" / side)
+    for before, after in changes.items():
+        text = text.replace(before, after)
+    return grid(tmp_path, text)
+
+
+def test_a_sweep_on_own_data_works_as_documented(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = own_grid(tmp_path, **{"[1.0, 2.0], k = [3, 8]": "[1.0], k = [8]"})
+    monkeypatch.chdir(tmp_path)
+    assert main(["sweep", str(path), "-o", "mine"]) == 0
+    said = capsys.readouterr().err
+    assert "8 runs: 2 policies, and edge and cloud alone" in said
+    assert "varies: hardware_profile: paper, galaxy-s24@int8+h100" in said
+    blocks = json.loads((tmp_path / "mine" / "frontier.json").read_text("utf-8"))
+    found = blocks["places"]
+    assert {block["samples"] for block in found} == {3}
+    names = {row["name"] for block in found for row in block["rows"]}
+    assert names == {"entropy entropy_threshold=1.0 k=8", "listening"}
+
+
+def test_data_models_and_gates_are_looked_at_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = own_grid(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    text = path.read_text(encoding="utf-8")
+    check(read_grid(path))
+    for before, after, says in (
+        ('language = "english" ', 'language = "chinese" ', "reference in chinese"),
+        ("data/mine.json", "data/none.json", "does not exist"),
+        ("checkpoints/edge", "checkpoints", "edge_model checkpoints is no checkpoint"),
+        ('{acceptance = "exact"}', '{preset = "frontier"}', "edgecloud calibrate"),
+    ):
+        assert before in text
+        path.write_text(text.replace(before, after), encoding="utf-8")
+        with pytest.raises(EdgeCloudError, match=says):
+            check(read_grid(path))
 
 
 def test_a_missing_grid_is_named(tmp_path: Path) -> None:
