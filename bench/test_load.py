@@ -9,14 +9,16 @@ settings; the figures go to
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import quantiles
+from statistics import median, quantiles
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -107,6 +109,99 @@ def recorded() -> list[Caption]:
         settings=Speculation(k=3, gate="always", acceptance=Acceptance("exact")),
         stopping=edge.processor.stopping(StopLimits()),
     )
+
+
+LONG_TOKENS = 60_000
+
+
+def opened_s(url: str, token_ids: tuple[int, ...], name: bytes) -> tuple[float, float]:
+    """Seconds of an open with its first verification, and of a second one."""
+    import httpx
+
+    from edgecloud.cloud import wire
+    from edgecloud.contracts import Acceptance, Prompt
+
+    rule = wire.pack_acceptance(Acceptance("exact"))
+    opening = wire.pack(0, "open", name, *wire.pack_open(Prompt(token_ids)))
+    took = []
+    for messages in (
+        [opening, wire.pack(1, "verify", name, 0, [], [5], rule, 0, [])],
+        [wire.pack(2, "verify", name, 0, [5], [6, 7, 8], rule, 0, [])],
+    ):
+        body = wire.pack_frames(messages)
+        began = time.perf_counter()
+        found = httpx.post(f"{url}/v1/messages", content=body, timeout=900, trust_env=False)
+        took.append(time.perf_counter() - began)
+        assert found.status_code == 200, found.text
+    closing = wire.pack_frames([wire.pack(3, "close", name)])
+    httpx.post(f"{url}/v1/messages", content=closing, timeout=60, trust_env=False)
+    return took[0], took[1]
+
+
+def roomy(folder: Path) -> Path:
+    """The embedded cloud, as if it had been made for so long a text; what it writes is not looked at."""
+    from edgecloud.models.reference import CLOUD_CHECKPOINT
+
+    shutil.copytree(CLOUD_CHECKPOINT, folder)
+    config = folder / "config.json"
+    text = config.read_text(encoding="utf-8")
+    wider = text.replace(
+        '"max_position_embeddings": 4096', f'"max_position_embeddings": {2 * LONG_TOKENS}'
+    )
+    assert wider != text
+    config.write_text(wider, encoding="utf-8")
+    return folder
+
+
+def test_others_wait_for_a_chunk_of_a_long_prompt_at_most(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Another client's open and verification during a 60,000-token open take at most 2 x what they take
+    alone plus one chunk. The last chunk is the longest: it looks at everything before it."""
+    from edgecloud.cloud.local import PREFILL_CHUNK
+
+    short = tuple(1 + n % 100 for n in range(PREFILL_CHUNK))
+    long = tuple(1 + n % 100 for n in range(LONG_TOKENS))
+    with serving("--model", str(roomy(tmp_path / "cloud")), "--answer-s", "900") as service:
+        opened_s(service.url, short, b"warm" * 4)
+        alone = [opened_s(service.url, short, bytes([n]) * 16) for n in range(5)]
+        half_s, _ = opened_s(service.url, long[: LONG_TOKENS // 2], b"half" * 4)
+        with ThreadPoolExecutor(1) as pool:
+            under_way = pool.submit(opened_s, service.url, long, b"long" * 4)
+            during = []
+            while not under_way.done() and len(during) < 40:
+                during.append(opened_s(service.url, short, len(during).to_bytes(16)))
+            whole_s, _ = under_way.result()
+    # Of n tokens: a n + b n^2. The time of both was taken; of the whole with the others beside it.
+    a, b = _line(LONG_TOKENS / 2, half_s, LONG_TOKENS, whole_s)
+    chunk_s = PREFILL_CHUNK * (a + 2 * b * LONG_TOKENS)
+    opens_s, verifies_s = (median(times) for times in zip(*alone, strict=True))
+    facts = {
+        "tokens": LONG_TOKENS,
+        "whole_s": whole_s,
+        "longest_chunk_s": chunk_s,
+        "alone_s": {"open": opens_s, "verify": verifies_s},
+        "during_s": {
+            "open": [one for one, _ in during],
+            "verify": [other for _, other in during],
+        },
+        "cores": psutil.cpu_count(),
+        "load_average": psutil.getloadavg(),
+    }
+    config = request.config.stash[CONFIG]
+    path = Path(config.output_dir) / "load" / f"{config.output_name or 'load'}-long-open.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    request.config.stash[WRITTEN].append(path)
+    assert during
+    assert median(one for one, _ in during) <= 2 * opens_s + chunk_s
+    assert median(other for _, other in during) <= 2 * verifies_s + chunk_s
+
+
+def _line(n: float, n_s: float, m: float, m_s: float) -> tuple[float, float]:
+    """``a, b`` of ``a n + b n^2`` through two points, none of them below 0."""
+    b = max(0.0, (m_s / m - n_s / n) / (m - n))
+    return max(0.0, m_s / m - b * m), b
 
 
 def prompts(edge: Loaded) -> list[Prompt]:
