@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edgecloud.options import add_options
+from edgecloud.settings.options import add_options
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

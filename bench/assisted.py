@@ -16,10 +16,10 @@ from torch import Tensor
 from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 from transformers.utils import logging
 
-from edgecloud.cloud.local import LocalCloud
+from edgecloud.cloud.engine.local import LocalCloud
 from edgecloud.cloud.loopback import Loopback
-from edgecloud.cloud.remote import RemoteCloud
-from edgecloud.cloud.server import MessageServer
+from edgecloud.cloud.pipe_server import MessageServer
+from edgecloud.cloud.protocol.remote import RemoteCloud
 from edgecloud.contracts import Acceptance, CloudModel, Commit, Model, Prompt, StopReason
 from edgecloud.decoding.autoregressive import cloud_only, edge_only
 from edgecloud.decoding.recorder import Recorder
@@ -47,7 +47,10 @@ class Ours:
     def edge(self, prompt: Prompt) -> list[int]:
         return _tokens(
             edge_only(
-                prompt, edge=self._edge.fresh(), stopping=self._stopping, recorder=_recorder()
+                prompt,
+                edge=self._edge.new_sequence(),
+                stopping=self._stopping,
+                recorder=_recorder(),
             )
         )
 
@@ -68,7 +71,7 @@ class Ours:
             return _tokens(
                 speculative(
                     prompt,
-                    edge=self._edge.fresh(),
+                    edge=self._edge.new_sequence(),
                     cloud=cloud,
                     settings=settings,
                     stopping=self._stopping,

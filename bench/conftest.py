@@ -22,7 +22,7 @@ from edgecloud.stages import Lines, listening
 
 if TYPE_CHECKING:
     from bench.recorder import Recorder
-    from edgecloud.config import Config
+    from edgecloud.settings.config import Config
 
 _FOLDER = Path(__file__).parent
 _SUITES = {"test_edge.py": "edge", "test_cloud.py": "cloud", "test_spec.py": "spec"}
@@ -159,7 +159,7 @@ def pytest_terminal_summary(
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
     """The last line of a run that did not end, whatever ended it: how to go on."""
-    from edgecloud.measure.kept import told
+    from edgecloud.results.kept import told
 
     reporter = config.pluginmanager.getplugin("terminalreporter")
     lines = [line for path in dict.fromkeys(config.stash.get(BEGUN, [])) if (line := told(path))]

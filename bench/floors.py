@@ -1,4 +1,4 @@
-"""Quality floors of the embedded pair: the file beside this one, judged by edgecloud.measure.floors."""
+"""Quality floors of the embedded pair: the file beside this one, judged by edgecloud.results.floors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecloud.errors import ConfigError
-from edgecloud.measure.floors import judge
+from edgecloud.results.floors import judge
 from edgecloud.textfiles import read_toml
 
 __all__ = ["PATH", "judge", "load"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from edgecloud.hardware.profile_files import ProfileFile
-    from edgecloud.harness.gpu_profiling import Capture
+    from edgecloud.profiling.gpu import Capture
 
 __all__ = ["Gpu"]
 
@@ -36,9 +36,11 @@ class Gpu:
         rounds: int = 20,
     ) -> Self:
         """Time everything on ``device``; ``capture`` stands in for CUDA graphs where there are none."""
-        from edgecloud.harness import gpu_profiling, measuring, profiling
-        from edgecloud.harness.engines import baseline, build, prompt_of
         from edgecloud.models.shapes import shape
+        from edgecloud.profiling import gpu as gpu_profiling
+        from edgecloud.profiling import measure as measuring
+        from edgecloud.profiling import timing as profiling
+        from edgecloud.profiling.engines import baseline, build, prompt_of
 
         bandwidths = profiling.memory_bandwidth_gb_s(device=device)
         own = build(precision, shape(name), device=device)
@@ -73,7 +75,7 @@ class Gpu:
 
     def info(self, operation: str) -> dict[str, Any]:
         """What a row says besides its readings (JSON)."""
-        from edgecloud.harness.gpu_profiling import roofline_s
+        from edgecloud.profiling.gpu import roofline_s
 
         found_s = statistics.median(self.readings_s[operation])
         base = self.readings_s.get(f"transformers/{operation.partition('/')[2]}")

@@ -58,11 +58,11 @@ class Metered:
     def extend(self, tokens: Sequence[int]) -> Tensor:
         return self._timed(lambda: self.model.extend(tokens))
 
-    def rewind(self, length: int) -> None:
-        self.model.rewind(length)
+    def rollback(self, length: int) -> None:
+        self.model.rollback(length)
 
-    def fresh(self) -> Metered:
-        return Metered(self.model.fresh(), self.tally)
+    def new_sequence(self) -> Metered:
+        return Metered(self.model.new_sequence(), self.tally)
 
     def _timed(self, forward: Callable[[], Tensor]) -> Tensor:
         began = time.perf_counter()

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from bench.plugin_options import check_options, written_folders
-from edgecloud.config import Config, check_output_name, resolve
 from edgecloud.datasets.corpus import load_corpus
+from edgecloud.edge.messages import Mode
 from edgecloud.errors import CheckpointError, EdgeCloudError, OutputError
-from edgecloud.hardware.edge_process import Mode
-from edgecloud.harness.checking import check_models
+from edgecloud.experiments.checking import check_models
 from edgecloud.models.hub import locate
-from edgecloud.options import OPTIONS
+from edgecloud.settings.config import Config, check_output_name, resolve
+from edgecloud.settings.options import OPTIONS
 
 __all__ = ["check_benchmark_files", "check_plugins", "check_run", "settings"]
 

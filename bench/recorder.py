@@ -12,19 +12,19 @@ import pytest
 from bench import floors
 from bench.progress import Progress
 from bench.rows import add_no_row, add_rows
-from edgecloud.config import Config
 from edgecloud.errors import EdgeCloudError, JournalError
-from edgecloud.measure import audio_notes, environment
-from edgecloud.measure.aggregate import RESOURCE_NAMES
-from edgecloud.measure.degraded import sentence
-from edgecloud.measure.kept import journal_path
-from edgecloud.measure.results import write_result
+from edgecloud.results import audio_notes, environment
+from edgecloud.results.aggregate import RESOURCE_NAMES
+from edgecloud.results.degraded import sentence
+from edgecloud.results.kept import journal_path
+from edgecloud.results.result_file import write_result
+from edgecloud.settings.config import Config
 from edgecloud.stages import listening, stage
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
-    from edgecloud.harness.experiment import Outcome
+    from edgecloud.experiments.experiment import Outcome
 
 __all__ = ["Recorder"]
 
@@ -76,7 +76,7 @@ class Recorder:
 
     def run(self, mode: Any) -> Outcome:
         """Run the experiment; a failure of the run as a whole fails the test with its one line."""
-        from edgecloud.harness import experiment  # the models load only when a suite runs
+        from edgecloud.experiments import experiment
 
         if self.config.resume:
             self._begin()
@@ -109,7 +109,7 @@ class Recorder:
         allows."""
         name = self.config.output_name
         # Not above: the scorers load when there is something to score.
-        from edgecloud.harness.reporting import machine, result_of
+        from edgecloud.experiments.reporting import machine, result_of
 
         with OneLine(self.benchmark, self.begun), listening(self.progress):
             stage("scoring the captions")

@@ -21,11 +21,11 @@ from urllib.parse import urlsplit
 import numpy as np
 from torch import Tensor
 
-from edgecloud.cloud import wire
-from edgecloud.cloud.local import LocalCloud
+from edgecloud.cloud.engine.local import LocalCloud
 from edgecloud.cloud.loopback import Loopback
-from edgecloud.cloud.remote import RemoteCloud
-from edgecloud.cloud.server import MessageServer
+from edgecloud.cloud.pipe_server import MessageServer
+from edgecloud.cloud.protocol import wire
+from edgecloud.cloud.protocol.remote import RemoteCloud
 from edgecloud.contracts import Model, Prompt
 from edgecloud.decoding.recorder import Recorder
 from edgecloud.decoding.speculative import Speculation, speculative
@@ -120,8 +120,8 @@ class _Watched:
     def extend(self, tokens: Sequence[int]) -> Tensor:
         return self._seen(self._model.extend(tokens))
 
-    def fresh(self) -> _Watched:
-        return _Watched(self._model.fresh(), self._gaps)
+    def new_sequence(self) -> _Watched:
+        return _Watched(self._model.new_sequence(), self._gaps)
 
     def _seen(self, logits: Tensor) -> Tensor:
         top = logits.reshape(-1, logits.shape[-1]).topk(2).values

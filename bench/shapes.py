@@ -14,9 +14,9 @@ from tabulate import tabulate
 
 if TYPE_CHECKING:
     from edgecloud.hardware.costs import EdgeCosts
-    from edgecloud.harness.measuring import ClockName
-    from edgecloud.harness.profiling import Timed
     from edgecloud.models.shapes import Shape
+    from edgecloud.profiling.measure import ClockName
+    from edgecloud.profiling.timing import Timed
 
 __all__ = ["BUDGET_GB", "COUNTS", "ENGINES", "TARGETS", "Pair", "Run"]
 
@@ -61,8 +61,8 @@ class Pair:
 
     def full_s(self, name: str, clock: ClockName) -> dict[str, float]:
         """Medians of one of the two engines, by operation, as all layers would take; seconds."""
-        from edgecloud.harness.measuring import medians
-        from edgecloud.harness.profiling import full_depth_s
+        from edgecloud.profiling.measure import medians
+        from edgecloud.profiling.timing import full_depth_s
 
         return full_depth_s(
             self.of if name == self.name else self.base_of, medians(self.times[name], clock)
@@ -80,15 +80,15 @@ class Pair:
 
     def bandwidth_share(self, clock: ClockName) -> float:
         """Bytes of weights that a step reads a second, over what the memory alone gave in its turns."""
-        from edgecloud.harness.measuring import medians
+        from edgecloud.profiling.measure import medians
 
         step_s = medians(self.times[self.name], clock)["step"]
         return self.step_bytes / 1e9 / step_s / self.bandwidth_gb_s(clock)
 
     def bandwidth_gb_s(self, clock: ClockName) -> float:
         """The median of what the memory alone gave in the turns of the steps."""
-        from edgecloud.harness.measuring import medians
-        from edgecloud.harness.profiling import MEMORY
+        from edgecloud.profiling.measure import medians
+        from edgecloud.profiling.timing import MEMORY
 
         return self.memory_gb / medians(self.times[MEMORY], clock)["step"]
 
@@ -150,8 +150,10 @@ class Run:
 
     def pair(self, precision: str) -> Pair:
         """Build both engines, time them in turns, and let go of their weights."""
-        from edgecloud.harness import engines, measuring, profiling
         from edgecloud.models.shapes import shape
+        from edgecloud.profiling import engines
+        from edgecloud.profiling import measure as measuring
+        from edgecloud.profiling import timing as profiling
 
         whole = shape(self.shape)
         free_gb = psutil.virtual_memory().available / 1e9
@@ -166,7 +168,7 @@ class Run:
             own
             if precision == "float32"
             else engines.build(
-                precision, whole if precision in engines.QUANTISED else whole.cut(layers)
+                precision, whole if precision in engines.QUANTIZED else whole.cut(layers)
             )
         )
         memory = profiling.Memory()
@@ -209,7 +211,7 @@ class Run:
         """Write every reading, and the hardware profile that the medians make."""
         from edgecloud.hardware.costs import Caps
         from edgecloud.hardware.profile_files import write_profile
-        from edgecloud.harness import measuring
+        from edgecloud.profiling import measure as measuring
 
         readings = {
             pair.name: {

@@ -24,14 +24,14 @@ from bench.rows import REPLAY, add_no_row, add_rows
 from edgecloud.contracts import Prompt, StopLimits
 from edgecloud.datasets.audio import load_audio
 from edgecloud.decoding.stopping import Stopping
-from edgecloud.harness.arm import load_corpus
-from edgecloud.harness.system import model_of
-from edgecloud.measure.statistics import Interval, median_log_ratio
+from edgecloud.experiments.run import load_corpus
+from edgecloud.experiments.system import model_of
 from edgecloud.models.loading import Loaded, load
+from edgecloud.results.statistics import Interval, median_log_ratio
 
 if TYPE_CHECKING:
-    from edgecloud.config import Config
     from edgecloud.contracts import Sample
+    from edgecloud.settings.config import Config
 
 COUNTS = (2, 3, 4, 5, 6, 8)
 """Constant numbers of assistant tokens for ``generate``; the best of them is found afterwards."""
@@ -127,7 +127,7 @@ def test_outside_at_the_3b_shape(pytestconfig: pytest.Config, benchmark: Any) ->
     model = shape_3b()
     prompts = [Prompt(tuple(range(1000 * turn, 1000 * turn + 128))) for turn in (1, 2)]
     stopping = Stopping(StopLimits(16), end_ids=frozenset({0}))
-    found = outside(model, model.fresh(), stopping, prompts, k=config.k)
+    found = outside(model, model.new_sequence(), stopping, prompts, k=config.k)
     title = (
         f"Outside the forwards at the 3B shape, {LAYERS} of its 36 layers (an upper bound of the "
         f"share), float32, {torch.get_num_threads()} threads"

@@ -18,8 +18,8 @@ import pytest
 from bench.conftest import CONFIG
 from bench.recorder import OneLine
 from bench.rows import GROUP, REPLAY, add_rows
-from edgecloud.harness.sweep import DEFAULT_GRID, Point, read_grid
-from edgecloud.harness.targets import Verdict, judge, read_targets
+from edgecloud.experiments.sweep import DEFAULT_GRID, Point, read_grid
+from edgecloud.experiments.targets import Verdict, judge, read_targets
 
 TARGETS = read_targets(DEFAULT_GRID)
 NAMES = {target.policy for target in TARGETS}
@@ -49,8 +49,8 @@ def id_of(point: Point) -> str:
 @pytest.fixture(scope="module")
 def found(request: pytest.FixtureRequest) -> Found:
     """The sweep over what the targets are about; it goes on where an earlier one was stopped."""
-    from edgecloud.harness.frontier import frontier
-    from edgecloud.harness.sweep import sweep
+    from edgecloud.experiments.frontier import frontier
+    from edgecloud.experiments.sweep import sweep
 
     config = request.config.stash[CONFIG]
     reporter: Any = request.config.pluginmanager.getplugin("terminalreporter")
@@ -72,8 +72,8 @@ def found(request: pytest.FixtureRequest) -> Found:
 @pytest.mark.parametrize("point", CHOSEN, ids=id_of)
 def test_frontier(point: Point, found: Found, benchmark: Any, request: Any) -> None:
     from edgecloud.contracts import Trace
-    from edgecloud.measure.journal import read
-    from edgecloud.measure.latency import latency
+    from edgecloud.results.journal import read
+    from edgecloud.results.latency import latency
 
     with OneLine(benchmark):
         _, records = read(found.journals[id_of(point)])

@@ -97,8 +97,8 @@ def recorded() -> list[Caption]:
     from bench.replay import record
     from edgecloud.contracts import Acceptance, StopLimits
     from edgecloud.decoding.speculative import Speculation
+    from edgecloud.embedded.pair import CLOUD_CHECKPOINT, EDGE_CHECKPOINT
     from edgecloud.models.loading import load
-    from edgecloud.models.reference import CLOUD_CHECKPOINT, EDGE_CHECKPOINT
 
     edge = load("edge", str(EDGE_CHECKPOINT), device="cpu", dtype="auto")
     cloud = load("cloud", str(CLOUD_CHECKPOINT), device="cpu", dtype="auto")
@@ -118,7 +118,7 @@ def opened_s(url: str, token_ids: tuple[int, ...], name: bytes) -> tuple[float, 
     """Seconds of an open with its first verification, and of a second one."""
     import httpx
 
-    from edgecloud.cloud import wire
+    from edgecloud.cloud.protocol import wire
     from edgecloud.contracts import Acceptance, Prompt
 
     rule = wire.pack_acceptance(Acceptance("exact"))
@@ -140,7 +140,7 @@ def opened_s(url: str, token_ids: tuple[int, ...], name: bytes) -> tuple[float, 
 
 def roomy(folder: Path) -> Path:
     """The embedded cloud, as if it had been made for so long a text; what it writes is not looked at."""
-    from edgecloud.models.reference import CLOUD_CHECKPOINT
+    from edgecloud.embedded.pair import CLOUD_CHECKPOINT
 
     shutil.copytree(CLOUD_CHECKPOINT, folder)
     config = folder / "config.json"
@@ -158,7 +158,7 @@ def test_others_wait_for_a_chunk_of_a_long_prompt_at_most(
 ) -> None:
     """Another client's open and verification during a 60,000-token open take at most 2 x what they take
     alone plus one chunk. The last chunk is the longest: it looks at everything before it."""
-    from edgecloud.cloud.local import PREFILL_CHUNK
+    from edgecloud.cloud.engine.local import PREFILL_CHUNK
 
     short = tuple(1 + n % 100 for n in range(PREFILL_CHUNK))
     long = tuple(1 + n % 100 for n in range(LONG_TOKENS))

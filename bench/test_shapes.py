@@ -20,7 +20,7 @@ from bench.rows import REPLAY, add_rows
 from bench.shapes import COUNTS, ENGINES, Pair, Run
 
 if TYPE_CHECKING:
-    from edgecloud.config import Config
+    from edgecloud.settings.config import Config
 
 engines = pytest.mark.parametrize("pair", ENGINES, indirect=True, scope="module")
 

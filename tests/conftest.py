@@ -24,12 +24,12 @@ from tokenizers import (
 )
 from tokenizers import models as token_models
 
+from edgecloud.embedded.factory import tokenizer as tok
+from edgecloud.embedded.factory.layout import Size, save_weights, write_settings
+from edgecloud.embedded.factory.miniature import Miniature
 from edgecloud.models.audio_lm import AudioLM
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.processor import Processor
-from edgecloud.models.reference import tokenizer as tok
-from edgecloud.models.reference.layout import Size, save_weights, write_settings
-from edgecloud.models.reference.miniature import Miniature
 
 # Cores are few and shared: how long an example takes says nothing about the rule it tests.
 settings.register_profile(
@@ -129,7 +129,7 @@ def tiny_processor(tiny_checkpoint: Path) -> Processor:
 
 @pytest.fixture(scope="session")
 def tiny_model(tiny_checkpoint: Path, tiny_processor: Processor) -> AudioLM:
-    """Take ``tiny_model.fresh()``: the weights are shared, a sequence is a test's own."""
+    """Take ``tiny_model.new_sequence()``: the weights are shared, a sequence is a test's own."""
     return AudioLM.load(
         Checkpoint.open(tiny_checkpoint),
         vocab_size=tiny_processor.vocab_size,

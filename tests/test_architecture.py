@@ -1,8 +1,7 @@
 """The directions of imports and a few habits, read from the syntax trees.
 
-``contracts, errors`` (and the settings made of them) are below ``decoding, quality, measure``, those
-below ``models, cloud, hardware, datasets``, those below ``harness, report, cli`` and ``bench``.
-Nothing points back.
+Each room may import those named in :data:`MAY_IMPORT`; nothing points back, and no two rooms import
+each other.
 """
 
 from __future__ import annotations
@@ -19,36 +18,39 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "edgecloud"
 
-VOCABULARY = {"contracts", "draws", "ending", "errors", "stages", "textfiles", "__init__"}
-SETTINGS = {"options", "presets", "config"}
-RULES = {
-    "edgecloud.decoding.gates",
-    "edgecloud.decoding.acceptance",
-    "edgecloud.decoding.pace",
-    "edgecloud.hardware.profiles",
-}
-"""What settings may know of the algorithm: the names of its rules, how a budget is written; and of the
-hardware: the caps that a profile carries."""
-CORE = {"decoding", "quality", "measure"}
-ADAPTERS = {"models", "cloud", "hardware", "datasets"}
-TOP = {"harness", "report", "cli", "commands", "__main__"}
-
+GROUND = {"contracts", "ending", "errors", "stages", "textfiles", "__init__"}
+"""What every room may know: the vocabulary, the errors, and what the standard library nearly has."""
 MAY_IMPORT: dict[str, set[str]] = {
-    **dict.fromkeys(VOCABULARY, VOCABULARY),
-    **dict.fromkeys(SETTINGS, VOCABULARY | SETTINGS),
-    "decoding": VOCABULARY | {"decoding"},
-    "quality": VOCABULARY | SETTINGS | {"quality"},
-    "measure": VOCABULARY | SETTINGS | {"measure"},
-    # Adapters never measure: readings and times are judged by the harness.
-    **dict.fromkeys(ADAPTERS, VOCABULARY | SETTINGS | ADAPTERS | {"decoding", "quality"}),
-    **dict.fromkeys(TOP, VOCABULARY | SETTINGS | CORE | ADAPTERS | TOP),
+    **dict.fromkeys(GROUND, GROUND),
+    "decoding": GROUND,
+    "quality": GROUND,
+    "hardware": GROUND,
+    # Settings know the names of the algorithm's rules, and the caps that a hardware profile carries.
+    "settings": GROUND | {"decoding", "hardware"},
+    "results": GROUND | {"settings"},
+    "regression": GROUND | {"settings", "results"},
+    # What decodes never measures: readings and times are judged by experiments.
+    "models": GROUND | {"decoding", "hardware", "settings"},
+    "embedded": GROUND | {"models"},
+    "datasets": GROUND | {"embedded", "quality", "settings"},
+    "cloud": GROUND | {"decoding", "models"},
+    "edge": GROUND
+    | {"cloud", "datasets", "decoding", "embedded", "hardware", "models", "settings"},
+    "profiling": GROUND | {"hardware", "models", "results"},
 }
+BELOW = {*MAY_IMPORT}
+MAY_IMPORT["experiments"] = BELOW - {"regression", "profiling"}
+MAY_IMPORT["report"] = GROUND | {
+    "datasets", "embedded", "experiments", "regression", "results", "settings"
+}  # fmt: skip
+MAY_IMPORT["cli"] = BELOW | {"experiments", "report"}
+MAY_IMPORT["__main__"] = {"cli"}
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 BENCH = sorted((ROOT / "bench").rglob("*.py"))
 CONFTEST = ROOT / "conftest.py"
-BOUNDARY = "edgecloud/cloud/boundary.py"
-"""The one place that may catch everything: :func:`edgecloud.cloud.boundary.contained`."""
+BOUNDARY = "edgecloud/cloud/engine/boundary.py"
+"""The one place that may catch everything: :func:`edgecloud.cloud.engine.boundary.contained`."""
 
 
 @cache
@@ -99,21 +101,20 @@ def name_of(path: Path) -> str:
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_imports_point_downwards(path: Path) -> None:
-    allowed = MAY_IMPORT[part(path)]
-    wrong = set()
-    for name in imports(path):
-        words = name.split(".")
-        if words[0] != "edgecloud" or len(words) == 1:
-            continue
-        inside = (PACKAGE / words[1]).is_dir() or (PACKAGE / f"{words[1]}.py").is_file()
-        if not inside or words[1] in allowed:
-            continue  # a name of edgecloud/__init__.py, or the right direction
-        if part(path) in SETTINGS and (name in RULES or name.rpartition(".")[0] in RULES):
-            continue
-        if part(path) in SETTINGS and name in {"edgecloud.decoding", "edgecloud.hardware"}:
-            continue
-        wrong.add(name)
-    assert not wrong
+    allowed = MAY_IMPORT[part(path)] | {part(path)}
+    rooms = {
+        words[1]
+        for words in (n.split(".") for n in imports(path))
+        if words[0] == "edgecloud" and len(words) > 1
+    }
+    assert {
+        room for room in rooms if (PACKAGE / room).is_dir() or (PACKAGE / f"{room}.py").is_file()
+    } <= allowed
+
+
+def test_no_two_rooms_import_each_other() -> None:
+    for room, below in MAY_IMPORT.items():
+        assert not {other for other in below - GROUND if room in MAY_IMPORT[other]}, room
 
 
 def test_every_part_of_the_package_has_a_level() -> None:
@@ -132,11 +133,11 @@ def test_decoding_is_pure(path: Path) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "contracts.py",
-        "draws.py",
+        *(f"contracts/{name}.py" for name in ("samples", "tokens", "trace", "cloud", "model")),
+        "contracts/sampling.py",
         "errors.py",
         "textfiles.py",
-        "options.py",
+        "settings/options.py",
         "decoding/gates.py",
         "decoding/acceptance.py",
     ],
@@ -147,7 +148,7 @@ def test_the_vocabulary_and_the_rules_need_nothing_third_party(name: str) -> Non
 
 def test_settings_import_no_torch() -> None:
     code = (
-        "import sys; import edgecloud, edgecloud.options, edgecloud.config;"
+        "import sys; import edgecloud, edgecloud.settings.options, edgecloud.settings.config;"
         "print([name for name in ('torch', 'transformers', 'numpy') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -158,7 +159,7 @@ def test_the_root_conftest_is_light() -> None:
     names = imports(CONFTEST)
     assert third_party(names) <= {"pytest", "pytest_benchmark"}
     ours = {name for name in names if name.split(".")[0] == "edgecloud"}
-    assert all(name.startswith("edgecloud.options") for name in ours)
+    assert all(name.startswith("edgecloud.settings.options") for name in ours)
 
 
 def test_only_the_root_conftest_and_bench_know_pytest_benchmark() -> None:
@@ -189,13 +190,17 @@ def test_no_handler_is_broad_unless_it_cleans_up_and_raises_again(path: Path) ->
 
 
 def test_whoever_answers_many_on_one_thread_does_so_within_the_boundary() -> None:
-    users = {path.name for path in MODULES if "edgecloud.cloud.boundary.contained" in imports(path)}
-    assert users == {"engine.py", "registry.py", "threads.py"}
+    users = {
+        path.name
+        for path in MODULES
+        if "edgecloud.cloud.engine.boundary.contained" in imports(path)
+    }
+    assert users == {"engine.py", "session_registry.py", "thread_runner.py"}
 
 
 @pytest.mark.parametrize(
     "path",
-    [path for path in MODULES if part(path) not in {"cli", "commands", "report"}],
+    [path for path in MODULES if part(path) not in {"cli", "report"}],
     ids=name_of,
 )
 def test_only_the_command_line_and_reports_print_to_standard_output(path: Path) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgecloud.cloud.server import MessageServer
+from edgecloud.cloud.pipe_server import MessageServer
 from edgecloud.errors import CloudTimeout
 
 __all__ = ["Loopback"]
 
 
 class Loopback:
-    """A :class:`edgecloud.cloud.remote.Channel` to a server in this process.
+    """A :class:`edgecloud.cloud.protocol.remote.Channel` to a server in this process.
 
     An answer is computed when it is received: a stream's tokens are there one by one, as they are made.
     """

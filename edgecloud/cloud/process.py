@@ -29,8 +29,8 @@ def main(
     """
     import torch  # here, so that the parent can import this module without it
 
-    from edgecloud.cloud.local import LocalCloud
-    from edgecloud.cloud.server import MessageServer, answer_all
+    from edgecloud.cloud.engine.local import LocalCloud
+    from edgecloud.cloud.pipe_server import MessageServer, answer_all
     from edgecloud.models.loading import load
 
     began = time.perf_counter()

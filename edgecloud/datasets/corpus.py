@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgecloud.config import Config
 from edgecloud.contracts import Sample
 from edgecloud.datasets.manifest import embedded_manifest, load_manifest
 from edgecloud.datasets.prompts import load_prompts
 from edgecloud.errors import ConfigError
+from edgecloud.settings.config import Config
 
 __all__ = ["load_corpus"]
 

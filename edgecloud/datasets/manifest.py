@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from edgecloud.contracts import Language, PromptType, Sample
-from edgecloud.datasets import embedded
 from edgecloud.datasets.entries import entries, kind
 from edgecloud.datasets.lookup import Recordings
+from edgecloud.embedded import corpus as embedded
 from edgecloud.errors import DataError, ManifestError
 from edgecloud.quality.language import detect_language
 from edgecloud.textfiles import list_in_text

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from edgecloud.contracts import Acceptance
 from edgecloud.errors import WireError
 
-__all__ = ["RULES", "Judged", "Rule", "kept", "rule"]
+__all__ = ["RULES", "Rule", "TokenScore", "kept", "rule"]
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class TokenScore:
     """One drafted token as the cloud sees it.
 
     ``rank`` counts the tokens the cloud likes strictly better; ``is_top`` says whether it is the one
@@ -35,7 +35,7 @@ class Judged:
     drawn: float = 0.0
 
 
-Rule = Callable[[Judged, Acceptance], bool]
+Rule = Callable[[TokenScore, Acceptance], bool]
 """``(token, settings) -> keep?``"""
 
 RULES: dict[str, Rule] = {}
@@ -52,7 +52,7 @@ def rule(name: str) -> Callable[[Rule], Rule]:
 
 
 @rule("rank")
-def rank(token: Judged, acceptance: Acceptance) -> bool:
+def rank(token: TokenScore, acceptance: Acceptance) -> bool:
     """Keep a token that is among the cloud's top ``rank_threshold``, the run guide's rule.
 
     With a threshold of 3, ranks 0, 1 and 2 stay.
@@ -61,7 +61,7 @@ def rank(token: Judged, acceptance: Acceptance) -> bool:
 
 
 @rule("exact")
-def exact(token: Judged, acceptance: Acceptance) -> bool:
+def exact(token: TokenScore, acceptance: Acceptance) -> bool:
     """Keep a token only if greedy decoding on the cloud would have chosen it.
 
     With every block verified, the output is the cloud's own (Leviathan et al. 2023, greedy case).
@@ -70,7 +70,7 @@ def exact(token: Judged, acceptance: Acceptance) -> bool:
 
 
 @rule("bounded")
-def bounded(token: Judged, acceptance: Acceptance) -> bool:
+def bounded(token: TokenScore, acceptance: Acceptance) -> bool:
     """Keep a token of low enough rank that is nearly as likely as the cloud's first choice, as long as
     the caption's budget of regret lasts.
 
@@ -83,7 +83,7 @@ def bounded(token: Judged, acceptance: Acceptance) -> bool:
 
 
 @rule("rejection")
-def rejection(token: Judged, acceptance: Acceptance) -> bool:
+def rejection(token: TokenScore, acceptance: Acceptance) -> bool:
     """Keep a token with the probability min(1, p/q) that makes speculation lossless at a temperature
     (Leviathan et al. 2023, Chen et al. 2023): see :mod:`edgecloud.decoding.sampling`.
 
@@ -93,7 +93,7 @@ def rejection(token: Judged, acceptance: Acceptance) -> bool:
     return token.is_top if token.ratio is None else token.drawn < token.ratio
 
 
-def kept(draft: Iterable[Judged], acceptance: Acceptance) -> int:
+def kept(draft: Iterable[TokenScore], acceptance: Acceptance) -> int:
     """How many drafted tokens stay: all before the first that fails.
 
     Ranks 0, 2, 25, 0 under ``rank`` with threshold 20 keep 2: what follows a rejected token is void.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from edgecloud.contracts import CloudModel, Commit, Model, Prompt, StopReason
+from edgecloud.contracts.sampling import GREEDY, Sampling
 from edgecloud.decoding.recorder import Recorder, by
 from edgecloud.decoding.sampling import draw
 from edgecloud.decoding.stopping import Stopping
-from edgecloud.draws import GREEDY, Sampling
 
 __all__ = ["cloud_only", "edge_only"]
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 from torch import Tensor
 
 from edgecloud.contracts import Model, Prompt, TokenStats
-from edgecloud.decoding.greedy import choose
+from edgecloud.contracts.sampling import GREEDY, Distribution, Sampling
+from edgecloud.decoding.draft_scores import choose
 from edgecloud.decoding.sampling import draw
-from edgecloud.draws import GREEDY, Distribution, Sampling
 
 __all__ = ["Drafter", "common_prefix"]
 
@@ -64,7 +64,7 @@ class Drafter:
         self._text = list(text)
         keep = len(self._held) if follows else min(shared, len(self._held))
         if keep < len(self._held):
-            self._edge.rewind(self._prompt.length + keep)
+            self._edge.rollback(self._prompt.length + keep)
             del self._held[keep:]
             self._next = None
 
@@ -103,7 +103,7 @@ class Drafter:
         self._drafted.append((token, stat))
         return True
 
-    def drawn_from(self, begin: int, count: int) -> list[Distribution]:
+    def draft_probabilities(self, begin: int, count: int) -> list[Distribution]:
         """What the ``count`` tokens that were drafted for the output from ``begin`` on were drawn from;
         nothing, where decoding is greedy."""
         if self._sampling.greedy:
@@ -119,7 +119,7 @@ class Drafter:
         path = self._path()
         if len(path) == len(self._held) and self._next is None and path:
             # The logits after the last token are gone: compute that token again.
-            self._edge.rewind(self._prompt.length + len(path) - 1)
+            self._edge.rollback(self._prompt.length + len(path) - 1)
             del self._held[-1]
         if unseen := path[len(self._held) :]:
             self._next = self._edge.extend(unseen)[-1]

@@ -27,11 +27,11 @@ import torch
 from torch import Tensor
 
 from edgecloud.contracts import Acceptance, Prompt, Verdict
-from edgecloud.decoding.acceptance import Judged, kept
-from edgecloud.decoding.greedy import look
-from edgecloud.draws import GREEDY, MOST_WEIGHT, WIDEST, Distribution, Sampling
+from edgecloud.contracts.sampling import GREEDY, MOST_WEIGHT, WIDEST, Distribution, Sampling
+from edgecloud.decoding.acceptance import TokenScore, kept
+from edgecloud.decoding.draft_scores import score_drafts
 
-__all__ = ["chance", "draw", "judge_drawn", "pick", "quantised", "residual", "seeded", "warp"]
+__all__ = ["accept_sampled", "chance", "draw", "pick", "quantized", "residual", "seeded", "warp"]
 
 _GLANCE = 1024
 """Tokens sorted to find the likeliest ones, before all are."""
@@ -81,7 +81,7 @@ def _least(probs: Tensor, top_p: float) -> Tensor:
     return top[-1]
 
 
-def quantised(probs: Tensor) -> Distribution:
+def quantized(probs: Tensor) -> Distribution:
     """The distribution ``probs (V,)`` in whole weights: the likeliest token has :data:`MOST_WEIGHT`, any
     other in proportion, rounded; of the :data:`WIDEST` likeliest, those that keep a weight.
 
@@ -97,9 +97,11 @@ def quantised(probs: Tensor) -> Distribution:
 
 def draw(logits: Tensor, sampling: Sampling, text: Sequence[int]) -> tuple[int, Distribution]:
     """The edge's own token after the output ``text``, and what exactly it was drawn from."""
-    drawn_from = quantised(warp(logits, sampling))
-    place = chance(sampling.seed, "draft", text) * drawn_from.total >> 64
-    return drawn_from.ids[bisect_right(list(accumulate(drawn_from.weights)), place)], drawn_from
+    draft_probabilities = quantized(warp(logits, sampling))
+    place = chance(sampling.seed, "draft", text) * draft_probabilities.total >> 64
+    return draft_probabilities.ids[
+        bisect_right(list(accumulate(draft_probabilities.weights)), place)
+    ], draft_probabilities
 
 
 def pick(logits: Tensor, sampling: Sampling, text: Sequence[int]) -> int:
@@ -109,22 +111,24 @@ def pick(logits: Tensor, sampling: Sampling, text: Sequence[int]) -> int:
     return _pick(warp(logits, sampling), sampling, text)
 
 
-def residual(p: Tensor, drawn_from: Distribution) -> Tensor:
+def residual(p: Tensor, draft_probabilities: Distribution) -> Tensor:
     """What ``p (V,)`` has over the distribution of a rejected token, not made to add up to 1.
 
     Where rounding leaves nothing, ``p`` itself: then the two are the same.
     """
     left = p.clone()
-    weights = torch.tensor(drawn_from.weights, dtype=p.dtype, device=p.device)
-    left[torch.tensor(drawn_from.ids, device=p.device)] -= weights / drawn_from.total
+    weights = torch.tensor(draft_probabilities.weights, dtype=p.dtype, device=p.device)
+    left[torch.tensor(draft_probabilities.ids, device=p.device)] -= (
+        weights / draft_probabilities.total
+    )
     left.clamp_min_(0)
     return left if left.any() else p
 
 
-def judge_drawn(
+def accept_sampled(
     logits: Tensor,
     draft: Sequence[int],
-    drawn_from: Sequence[Distribution],
+    draft_probabilities: Sequence[Distribution],
     acceptance: Acceptance,
     sampling: Sampling,
     *,
@@ -132,16 +136,16 @@ def judge_drawn(
     end_ids: frozenset[int],
 ) -> Verdict:
     """The verdict on a draft of ``n`` drawn tokens from the target's ``logits (n + 1, V)``, as
-    :func:`edgecloud.decoding.greedy.judge` gives it on a greedy one.
+    :func:`edgecloud.decoding.draft_scores.judge` gives it on a greedy one.
 
     Ranks, top probabilities and regret are those of the undistorted distribution, at temperature 1.
     """
-    sight = look([logits], [draft])[0]
+    sight = score_drafts([logits], [draft])[0]
     text = [*committed, *draft]
     probs: list[Tensor] = []
 
-    def tokens() -> Iterator[Judged]:
-        for place, (token, q) in enumerate(zip(draft, drawn_from, strict=True)):
+    def tokens() -> Iterator[TokenScore]:
+        for place, (token, q) in enumerate(zip(draft, draft_probabilities, strict=True)):
             before = text[: len(committed) + place]
             probs.append(warp(logits[place], sampling))
             yield replace(
@@ -154,7 +158,7 @@ def judge_drawn(
     before = text[: len(committed) + count]
     token: int | None
     if count < len(draft):
-        token = _pick(residual(probs[count], drawn_from[count]), sampling, before)
+        token = _pick(residual(probs[count], draft_probabilities[count]), sampling, before)
     else:
         token = None if draft[-1] in end_ids else pick(logits[-1], sampling, before)
     return sight.verdict(count, token)

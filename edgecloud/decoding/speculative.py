@@ -20,13 +20,13 @@ from edgecloud.contracts import (
     TokenStats,
     Verdict,
 )
+from edgecloud.contracts.sampling import GREEDY, Sampling
 from edgecloud.decoding.drafting import Drafter
 from edgecloud.decoding.gates import GATES, Thresholds
-from edgecloud.decoding.line import Line
-from edgecloud.decoding.pace import Budget, Pace
 from edgecloud.decoding.recorder import Recorder, by
+from edgecloud.decoding.speculation_controller import CloudBudget, SpeculationController
 from edgecloud.decoding.stopping import Stopping
-from edgecloud.draws import GREEDY, Sampling
+from edgecloud.decoding.verifier_client import VerifierClient
 
 __all__ = ["RECENT", "Speculation", "speculative"]
 
@@ -61,7 +61,7 @@ class Speculation:
     seed_tokens: int = 0
     hand_off: bool = False
     expected_tokens: int = 32
-    budget: Budget = field(default_factory=Budget)
+    budget: CloudBudget = field(default_factory=CloudBudget)
 
 
 def speculative(
@@ -91,8 +91,8 @@ def speculative(
     escalate = GATES[settings.gate]
     since_last_call = settings.verify_scope == "since-last-call"
     drafter = Drafter(edge, prompt, end_ids=stopping.end_ids, sampling=sampling)
-    pace = Pace(settings.budget)
-    line = Line(cloud, prompt, settings.acceptance, pace, recorder, sampling=sampling)
+    pace = SpeculationController(settings.budget)
+    line = VerifierClient(cloud, prompt, settings.acceptance, pace, recorder, sampling=sampling)
     output: list[int] = []
     origins: list[Origin] = []
     pending: list[int] = []

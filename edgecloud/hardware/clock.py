@@ -30,7 +30,7 @@ from edgecloud.contracts import (
     StopLimits,
     Verdict,
 )
-from edgecloud.draws import GREEDY, Distribution, Sampling
+from edgecloud.contracts.sampling import GREEDY, Distribution, Sampling
 from edgecloud.errors import CloudTimeout
 from edgecloud.hardware.link import Link, LinkTimes
 from edgecloud.hardware.profiles import EdgeCosts, HardwareProfile
@@ -133,11 +133,11 @@ class TimedModel:
         self._clock.spend(self._costs.extend(len(tokens)))
         return self._model.extend(tokens)
 
-    def rewind(self, length: int) -> None:
-        self._model.rewind(length)
+    def rollback(self, length: int) -> None:
+        self._model.rollback(length)
 
-    def fresh(self) -> TimedModel:
-        return TimedModel(self._model.fresh(), self._clock, self._costs)
+    def new_sequence(self) -> TimedModel:
+        return TimedModel(self._model.new_sequence(), self._clock, self._costs)
 
 
 class TimedCloud:
@@ -205,9 +205,11 @@ class _TimedSession(CloudSession):
         draft: Sequence[int],
         acceptance: Acceptance,
         continuation: int = 0,
-        drawn_from: Sequence[Distribution] = (),
+        draft_probabilities: Sequence[Distribution] = (),
     ) -> Pending[Verdict]:
-        verdict = self._session.verify(committed, draft, acceptance, continuation, drawn_from)
+        verdict = self._session.verify(
+            committed, draft, acceptance, continuation, draft_probabilities
+        )
         costs = self._hardware.cloud
         scored = verdict.cost.ingested_tokens + verdict.cost.verified_tokens
         verify_s = costs.verify(max(1, scored))

@@ -193,7 +193,7 @@ class AudioLM(CachedModel[KVCache]):
     def extend(self, tokens: Sequence[int]) -> Tensor:
         return extend_many([self], [tokens])[0]
 
-    def fresh(self) -> AudioLM:
+    def new_sequence(self) -> AudioLM:
         return AudioLM(self._thinker, self._decoder, vocab_size=self._vocab_size)
 
     def _logits(self, hidden: Tensor) -> Tensor:

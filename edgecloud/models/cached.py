@@ -60,6 +60,6 @@ class CachedModel(Generic[Kept]):
     def cache_bytes(self) -> int:
         return self._cache.nbytes
 
-    def rewind(self, length: int) -> None:
+    def rollback(self, length: int) -> None:
         check_rewind(length, prompt_length=self._prompt_length, held=self.length)
         self._cache.length = length

@@ -54,7 +54,7 @@ class Checkpoint:
     """By the ``model_type`` of its config.json."""
 
     @property
-    def quantised(self) -> dict[str, Any] | None:
+    def quantized(self) -> dict[str, Any] | None:
         """What config.json says of the quantisation that ``edgecloud quantize`` made; None: none."""
         found = self.config.get(QUANTISED_KEY)
         return found if isinstance(found, dict) else None

@@ -148,7 +148,7 @@ class Decoder:
         masks = [_mask(cache.length, count, embedded) for cache, count in spans]
         hidden = embedded
         for number, layer in enumerate(self._layers):
-            normed = self._normalised(hidden, layer.attention_norm)
+            normed = self._normalized(hidden, layer.attention_norm)
             rows = functional.linear(normed, layer.qkv, layer.qkv_bias)
             # Queries, keys and values, one head above the other: (heads + 2 kv heads, N, head dim).
             heads = rows.view(-1, self._heads + 2 * self._kv_heads, self._head_dim).transpose(0, 1)
@@ -157,14 +157,14 @@ class Decoder:
             turned.mul_(cosines).addcmul_(swapped, sines)
             mixed = self._attend(number, heads, spans, masks)
             hidden = hidden + functional.linear(mixed, layer.out)
-            normed = self._normalised(hidden, layer.mlp_norm)
+            normed = self._normalized(hidden, layer.mlp_norm)
             gate, up = functional.linear(normed, layer.gate_up).chunk(2, dim=-1)
             hidden = hidden + functional.linear(functional.silu(gate).mul_(up), layer.down)
         for cache, count in spans:
             cache.length += count
-        return hidden if self._norm is None else self._normalised(hidden, self._norm)
+        return hidden if self._norm is None else self._normalized(hidden, self._norm)
 
-    def _normalised(self, hidden: Tensor, weight: Tensor) -> Tensor:
+    def _normalized(self, hidden: Tensor, weight: Tensor) -> Tensor:
         """``hidden (N, hidden)`` over its root mean square, times ``weight``."""
         size = hidden.shape[-1]
         if hidden.device.type != "cpu" or hidden.dtype != torch.float32:

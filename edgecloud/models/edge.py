@@ -38,7 +38,7 @@ def load_edge(
     Raises:
         ConfigError: the quantisation and ``device`` or ``dtype`` exclude each other.
         EdgeCloudError: what :func:`edgecloud.models.loading.load` and
-            :func:`edgecloud.models.quantised.loading.load_quantised` raise.
+            :func:`edgecloud.models.quantized.loading.load_quantized` raise.
     """
     bits = check_precision(
         Checkpoint.open(path), device=device, dtype=dtype, quantization=quantization
@@ -53,13 +53,13 @@ def load_edge(
         )
         return LoadedEdge(loaded.model, loaded.processor, loaded.facts)
     # Not above: OpenVINO is an extra.
-    from edgecloud.models.quantised.loading import load_quantised
+    from edgecloud.models.quantized.loading import load_quantized
 
     checkpoint = Checkpoint.open(path)
     if verify:
         verify_weights(checkpoint)
     processor = Processor(checkpoint)
-    model = load_quantised(checkpoint, bits=bits, vocab_size=processor.vocab_size)
+    model = load_quantized(checkpoint, bits=bits, vocab_size=processor.vocab_size)
     facts = {
         "name": name,
         "family": checkpoint.family.model_type,
@@ -93,8 +93,8 @@ def check_precision(
             f"--edge-quantization {quantization} decides the precision; leave out --edge-dtype"
         )
     bits = int(quantization[3:]) if quantization.startswith("int") else None
-    held = (checkpoint.quantised or {}).get("bits")
-    if checkpoint.quantised is not None and held != bits:
+    held = (checkpoint.quantized or {}).get("bits")
+    if checkpoint.quantized is not None and held != bits:
         raise CheckpointError(
             f"model {checkpoint.path} holds int{held} weights; give --edge-quantization int{held}, or "
             "the checkpoint it was made of"
@@ -106,7 +106,7 @@ def check_precision(
             f"--edge-quantization {quantization} runs on a CPU; give --edge-device cpu"
         )
     # Not above: it imports the families' configurations.
-    from edgecloud.models.quantised.shapes import AudioShape, TextShape, thinker_config
+    from edgecloud.models.quantized.shapes import AudioShape, TextShape, thinker_config
 
     config = thinker_config(checkpoint)
     TextShape.of(config)
@@ -130,7 +130,7 @@ def edge_need(
     """
     bits = check_precision(checkpoint, device=device, dtype=dtype, quantization=quantization)
     if bits is not None:
-        from edgecloud.models.quantised.convert import quantised_bytes
+        from edgecloud.models.quantized.convert import quantised_bytes
 
         by_device = {"cpu": quantised_bytes(checkpoint, bits)}
         return Need(
@@ -166,4 +166,4 @@ def quantisable(checkpoint: Checkpoint) -> bool:
 
 
 def _ways(checkpoint: Checkpoint, lower: str) -> tuple[str, ...]:
-    return () if checkpoint.quantised is not None else (f"--edge-quantization {lower}",)
+    return () if checkpoint.quantized is not None else (f"--edge-quantization {lower}",)

@@ -29,7 +29,7 @@ class Family:
     """What a message calls its network."""
     parts: Mapping[str, str] = field(repr=False)
     needed: tuple[tuple[str, ...], ...]
-    hears: bool = True
+    accepts_audio: bool = True
     """Whether it takes recordings; otherwise it takes text alone."""
     pads_audio: bool = False
     """Whether recordings are padded to the whole window of its feature extractor (30 s)."""
@@ -92,7 +92,7 @@ _TEXT: Final = Family(
     title="Qwen2 text model",
     parts=MappingProxyType({"model.": "model.", "lm_head.": "lm_head."}),
     needed=(("hidden_size",), ("num_hidden_layers",), ("vocab_size",)),
-    hears=False,
+    accepts_audio=False,
 )
 
 FAMILIES: Final[Mapping[str, Family]] = MappingProxyType(

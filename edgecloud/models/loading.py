@@ -67,8 +67,8 @@ def load(name: str, path: str, *, device: str, dtype: str, verify: bool = False)
 
 def check_not_quantised(checkpoint: Checkpoint) -> None:
     """Raises CheckpointError for weights that only a quantised edge can use."""
-    if checkpoint.quantised is not None:
-        bits = checkpoint.quantised.get("bits")
+    if checkpoint.quantized is not None:
+        bits = checkpoint.quantized.get("bits")
         raise CheckpointError(
             f"model {checkpoint.path} holds int{bits} weights, which only an edge can use (with "
             f"--edge-quantization int{bits}); give the checkpoint it was made of"

@@ -41,7 +41,7 @@ class Processor:
         self._tower = checkpoint.family.tower_settings(checkpoint.config)
         self._log_mel: LogMel | None = None
         # Without its files the tokenizer's class makes an empty vocabulary and says nothing.
-        for name in ("tokenizer.json", *([_FEATURES] if self.hears else [])):
+        for name in ("tokenizer.json", *([_FEATURES] if self.accepts_audio else [])):
             if not (checkpoint.path / name).is_file():
                 raise CheckpointError(f"model {checkpoint.path}: {name} is missing; fetch it again")
         try:
@@ -50,7 +50,7 @@ class Processor:
             self._tokenizer = Qwen2Tokenizer.from_pretrained(
                 str(checkpoint.path), local_files_only=True
             )
-            if self.hears:
+            if self.accepts_audio:
                 self._log_mel = LogMel(checkpoint.path, pads=self._family.pads_audio)
         except (KeyError, OSError, ValueError) as error:
             raise CheckpointError(
@@ -61,17 +61,17 @@ class Processor:
             self._tokenizer.chat_template = _chat_template(checkpoint.path)
         self.vocab_size = len(self._tokenizer)
         """Entries of the tokenizer, special tokens included: the vocabulary that models share."""
-        self._audio_id = self._token_id(_AUDIO_TOKEN) if self.hears else -1
+        self._audio_id = self._token_id(_AUDIO_TOKEN) if self.accepts_audio else -1
 
     @property
-    def hears(self) -> bool:
+    def accepts_audio(self) -> bool:
         """Whether the model takes recordings; otherwise :meth:`text_prompt` makes its prompts."""
-        return self._family.hears
+        return self._family.accepts_audio
 
     @property
     def audio_id(self) -> int | None:
         """The token that stands for audio, once for each of its embeddings; None where none does."""
-        return self._audio_id if self.hears else None
+        return self._audio_id if self.accepts_audio else None
 
     def shared(self) -> dict[str, Any]:
         """JSON: what two models must have in common to decode together, in parts that can be told

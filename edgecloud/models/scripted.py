@@ -81,11 +81,11 @@ class ScriptedModel:
             rows.append(self._logits())
         return torch.stack(rows)
 
-    def rewind(self, length: int) -> None:
+    def rollback(self, length: int) -> None:
         check_rewind(length, prompt_length=self._prompt_length, held=self.length)
         del self._sequence[length:]
 
-    def fresh(self) -> ScriptedModel:
+    def new_sequence(self) -> ScriptedModel:
         return ScriptedModel(self._script, vocab_size=self._vocab_size)
 
     def _logits(self) -> Tensor:

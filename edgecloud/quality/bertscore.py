@@ -17,7 +17,7 @@ from edgecloud.contracts import Language
 from edgecloud.errors import MetricError
 from edgecloud.quality.bertmodel import BertModel, bundled_english_model, find_model
 from edgecloud.quality.result import MetricResult, finite, mean, undefined
-from edgecloud.quality.tokenise import normalise
+from edgecloud.quality.tokenize import normalize
 
 if TYPE_CHECKING:
     from bert_score import BERTScorer
@@ -75,8 +75,8 @@ def bertscore(
         raise MetricError(f"{len(hypotheses)} hypotheses but {len(references)} lists of references")
     if settings is None:
         return undefined(NAMES, len(hypotheses), NO_MODEL)
-    texts = [normalise(hypothesis) for hypothesis in hypotheses]
-    alternatives = [[text for text in map(normalise, some) if text] for some in references]
+    texts = [normalize(hypothesis) for hypothesis in hypotheses]
+    alternatives = [[text for text in map(normalize, some) if text] for some in references]
     rows: list[Mapping[str, float | None]] = [
         dict.fromkeys(NAMES, 0.0 if some else None) for some in alternatives
     ]

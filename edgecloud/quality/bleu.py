@@ -13,7 +13,7 @@ from pycocoevalcap.bleu.bleu import Bleu
 
 from edgecloud.quality.coco import coco_texts
 from edgecloud.quality.result import MetricResult, finite
-from edgecloud.quality.tokenise import Tokens
+from edgecloud.quality.tokenize import Tokens
 
 __all__ = ["bleu"]
 

@@ -15,7 +15,7 @@ from pycocoevalcap.cider.cider import Cider
 from edgecloud.errors import MetricError
 from edgecloud.quality.coco import check_tokens, coco_texts
 from edgecloud.quality.result import MetricResult, finite, mean
-from edgecloud.quality.tokenise import Tokens
+from edgecloud.quality.tokenize import Tokens
 
 __all__ = ["MIN_CORPUS", "STABLE_CORPUS", "cider"]
 
@@ -51,7 +51,7 @@ def cider(
         return MetricResult(
             {"cider": None}, tuple({"cider": None} for _ in hypotheses), {"cider": reason}
         )
-    empty = Tokens(next(iter(hypotheses.values())).tokeniser, ())
+    empty = Tokens(next(iter(hypotheses.values())).tokenizer, ())
     gts, res = coco_texts(
         [hypotheses.get(name, empty) for name in corpus_references],
         list(corpus_references.values()),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgecloud.errors import MetricError
-from edgecloud.quality.tokenise import Tokens
+from edgecloud.quality.tokenize import Tokens
 
 __all__ = ["CocoTexts", "check_tokens", "coco_texts"]
 
@@ -48,8 +48,8 @@ def check_tokens(hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tok
         if not isinstance(text, Tokens):
             raise MetricError(
                 f"{text!r} is not tokens: unsegmented Chinese would score 0 in silence; use "
-                "edgecloud.quality.tokenise.segment"
+                "edgecloud.quality.tokenize.segment"
             )
-    tokenisers = sorted({text.tokeniser for text in texts})
-    if len(tokenisers) > 1:
-        raise MetricError(f"texts of different tokenisers: {', '.join(tokenisers)}")
+    tokenizers = sorted({text.tokenizer for text in texts})
+    if len(tokenizers) > 1:
+        raise MetricError(f"texts of different tokenisers: {', '.join(tokenizers)}")

@@ -20,7 +20,7 @@ from typing import Final
 from edgecloud.contracts import Language
 from edgecloud.quality.language import detect_language
 from edgecloud.quality.leakage import is_chat_leakage
-from edgecloud.quality.tokenise import normalise, segment
+from edgecloud.quality.tokenize import normalize, segment
 
 __all__ = ["DEFECTS", "defects_of", "is_chat_leakage", "is_loop", "is_wrong_language"]
 
@@ -45,7 +45,7 @@ def defects_of(text: str, *, language: Language, stop: str | None = None) -> dic
         "wrong_language": is_wrong_language(text, language),
         "repetition_loop": is_loop(text, language),
         "truncated": stop == "token_limit",
-        "empty": not normalise(text),
+        "empty": not normalize(text),
     }
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from edgecloud.contracts import Language
 from edgecloud.quality.emotion import EMOTION_METRICS, LEXICON_VERSION
-from edgecloud.quality.tokenise import DESCRIPTIONS, LANGUAGE_TOKENISERS
+from edgecloud.quality.tokenize import DESCRIPTIONS, LANGUAGE_TOKENIZERS
 
 __all__ = ["CODES", "METEOR", "NGRAM_METRICS", "describe", "score_names"]
 
@@ -23,12 +23,12 @@ _RANGES: Final = {
     "caption_length": "tokens",
     "reference_length": "tokens",
 }
-_SACRE_TOKENISERS: Final[Mapping[Language, str]] = {"chinese": "zh", "english": "13a"}
+_SACRE_TOKENIZERS: Final[Mapping[Language, str]] = {"chinese": "zh", "english": "13a"}
 
 
-def score_names(language: Language, tokenisers: Sequence[str], *, extended: bool) -> list[str]:
+def score_names(language: Language, tokenizers: Sequence[str], *, extended: bool) -> list[str]:
     """The names of all scores of captions in ``language``, in the order in which they are shown."""
-    ngrams = [f"{tokeniser}.{metric}" for tokeniser in tokenisers for metric in NGRAM_METRICS]
+    ngrams = [f"{tokenizer}.{metric}" for tokenizer in tokenizers for metric in NGRAM_METRICS]
     more = [f"{CODES[language]}.{name}" for name in ("chrf", "sacrebleu")] if extended else []
     more += [METEOR] if extended and language == "english" else []
     return [
@@ -45,21 +45,21 @@ def score_names(language: Language, tokenisers: Sequence[str], *, extended: bool
 
 def describe(name: str, language: Language) -> dict[str, str]:
     """Range, tokeniser, library and version of the score called ``name``."""
-    tokeniser, _, metric = name.rpartition(".")
+    tokenizer, _, metric = name.rpartition(".")
     if metric.endswith("_length"):
-        tokeniser = LANGUAGE_TOKENISERS[language][0]
+        tokenizer = LANGUAGE_TOKENIZERS[language][0]
     info = {"range": _RANGES.get(metric, "0..1")}
     if metric == "chrf":
         info["tokeniser"] = "chrF: characters, order 6"
         info["library"] = f"sacrebleu {_version('sacrebleu')}"
     elif metric == "sacrebleu":
-        its = _SACRE_TOKENISERS[language]
+        its = _SACRE_TOKENIZERS[language]
         info["tokeniser"] = f"sacrebleu's {its}"
         info["library"] = f"sacrebleu {_version('sacrebleu')}"
-    elif tokeniser:
-        info["tokeniser"] = f"{tokeniser}: {DESCRIPTIONS[tokeniser]}"
+    elif tokenizer:
+        info["tokeniser"] = f"{tokenizer}: {DESCRIPTIONS[tokenizer]}"
         libraries = [] if metric.endswith("_length") else ["pycocoevalcap"]
-        libraries += ["jieba"] if tokeniser.startswith("zh.jieba") else []
+        libraries += ["jieba"] if tokenizer.startswith("zh.jieba") else []
         info["library"] = ", ".join(f"{package} {_version(package)}" for package in libraries)
     elif metric.startswith("bertscore"):
         info["library"] = f"bert-score {_version('bert-score')}"

@@ -12,7 +12,7 @@ from edgecloud.errors import MetricError
 from edgecloud.quality.coco import check_tokens
 from edgecloud.quality.java import meteor_lines, ptb_lines
 from edgecloud.quality.result import MetricResult, finite, undefined
-from edgecloud.quality.tokenise import Tokens, normalise
+from edgecloud.quality.tokenize import Tokens, normalize
 
 __all__ = ["PTB", "meteor", "meteor_tokens", "ptb_segment", "ptb_tokens"]
 
@@ -33,7 +33,7 @@ def ptb_segment(texts: Sequence[str], *, deadline_s: float = 60.0) -> list[Token
 
     Raises :class:`~edgecloud.errors.MetricError` without Java, or past the deadline.
     """
-    lines = ptb_lines([normalise(text) for text in texts], deadline_s=deadline_s)
+    lines = ptb_lines([normalize(text) for text in texts], deadline_s=deadline_s)
     return [Tokens(PTB, tuple(w for w in line.split() if w not in _DROPPED)) for line in lines]
 
 
@@ -85,7 +85,7 @@ def meteor_tokens(
     """
     _check(hypotheses, references)
     check_tokens(hypotheses, references)
-    if (other := hypotheses[0].tokeniser) != PTB:
+    if (other := hypotheses[0].tokenizer) != PTB:
         raise MetricError(f"METEOR takes tokens of {PTB}, not of {other}")
     pairs = [
         (hypothesis.text, [reference.text for reference in some])

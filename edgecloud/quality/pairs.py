@@ -159,7 +159,7 @@ def _score(
         reference_languages=[language] * len(pairs),
         corpus_references={pair.id: pair.references for pair in pairs},
         bertscore=model,
-        tokenisers=PAIR_TOKENISERS[language],
+        tokenizers=PAIR_TOKENISERS[language],
         extended=True,
         step=step,
     )

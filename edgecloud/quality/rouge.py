@@ -8,7 +8,7 @@ from pycocoevalcap.rouge.rouge import Rouge
 
 from edgecloud.quality.coco import coco_texts
 from edgecloud.quality.result import MetricResult, finite
-from edgecloud.quality.tokenise import Tokens
+from edgecloud.quality.tokenize import Tokens
 
 __all__ = ["rouge_l"]
 

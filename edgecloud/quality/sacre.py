@@ -13,7 +13,7 @@ from typing import Any, Final
 from edgecloud.contracts import Language
 from edgecloud.errors import MetricError
 from edgecloud.quality.result import MetricResult, finite
-from edgecloud.quality.tokenise import normalise
+from edgecloud.quality.tokenize import normalize
 
 __all__ = ["sacre_scores"]
 
@@ -32,8 +32,8 @@ def sacre_scores(
     """
     if not hypotheses or len(hypotheses) != len(references):
         raise MetricError(f"{len(hypotheses)} hypotheses, {len(references)} lists of references")
-    texts = [normalise(hypothesis) for hypothesis in hypotheses]
-    targets = [[text for text in map(normalise, some) if text] for some in references]
+    texts = [normalize(hypothesis) for hypothesis in hypotheses]
+    targets = [[text for text in map(normalize, some) if text] for some in references]
     if not all(targets):
         raise MetricError("a sample has no reference; leave it out of the scores")
     try:
@@ -42,10 +42,10 @@ def sacre_scores(
         nothing: Mapping[str, float | None] = dict.fromkeys(NAMES)
         reason = f"sacrebleu cannot be imported ({error}): pip install sacrebleu"
         return MetricResult(nothing, (nothing,) * len(texts), dict.fromkeys(NAMES, reason))
-    tokeniser = _TOKENISERS[language]
+    tokenizer = _TOKENISERS[language]
     # "force" only silences a warning about texts that look tokenised.
-    chrf, bleu = library.CHRF(), library.BLEU(tokenize=tokeniser, force=True)
-    short = library.BLEU(tokenize=tokeniser, force=True, effective_order=True)
+    chrf, bleu = library.CHRF(), library.BLEU(tokenize=tokenizer, force=True)
+    short = library.BLEU(tokenize=tokenizer, force=True, effective_order=True)
     whole: dict[str, Any] = {"chrf": chrf, "sacrebleu": bleu}
     single: dict[str, Any] = {"chrf": chrf, "sacrebleu": short}
     most = max(map(len, targets))

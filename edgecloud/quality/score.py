@@ -1,6 +1,6 @@
 """Every score of a run's captions at once: corpus and per-sample values, and why one is missing.
 
-Names are ``<tokeniser>.<metric>`` (``zh.jieba.cider``) for the n-gram metrics and METEOR,
+Names are ``<tokenizer>.<metric>`` (``zh.jieba.cider``) for the n-gram metrics and METEOR,
 ``<language>.<metric>`` (``en.chrf``) for chrF and sacreBLEU, else the metric's.
 """
 
@@ -25,7 +25,7 @@ from edgecloud.quality.meteor import PTB, meteor_tokens, ptb_tokens
 from edgecloud.quality.result import MetricResult, mean, undefined
 from edgecloud.quality.rouge import rouge_l
 from edgecloud.quality.sacre import sacre_scores
-from edgecloud.quality.tokenise import LANGUAGE_TOKENISERS, Tokens, segment
+from edgecloud.quality.tokenize import LANGUAGE_TOKENIZERS, Tokens, segment
 
 __all__ = ["MAX_CHARACTERS", "Scores", "corpus_references_of", "score"]
 
@@ -78,7 +78,7 @@ def score(
     reference_languages: Sequence[Language],
     corpus_references: Mapping[str, Sequence[str]],
     bertscore: BertScoreSettings | None = None,
-    tokenisers: Sequence[str] | None = None,
+    tokenizers: Sequence[str] | None = None,
     extended: bool = False,
     meteor_from: int = 0,
     step: Step = lambda _: None,
@@ -88,7 +88,7 @@ def score(
     ``corpus_references`` holds, by id, the references of the *full* manifest in ``language`` (see
     :func:`corpus_references_of`): CIDEr's document frequencies come from them. A sample without a
     reference, or with one in another language, has no scores and is left out of the corpus.
-    ``tokenisers`` are those of the n-gram metrics: ``LANGUAGE_TOKENISERS`` when not given; ``en.ptb``
+    ``tokenizers`` are those of the n-gram metrics: ``LANGUAGE_TOKENIZERS`` when not given; ``en.ptb``
     needs Java. ``extended`` adds chrF, sacreBLEU and, in English, METEOR, whose Java program takes
     seconds and 0.8 GB to start: it is left out below ``meteor_from`` captions. Of a longer text the first
     ``MAX_CHARACTERS`` are scored, which the note ``length`` says. ``step`` is told what is worked at.
@@ -104,7 +104,7 @@ def score(
         name: [text[:MAX_CHARACTERS] for text in some] for name, some in corpus_references.items()
     }
     kept, sample_notes = _usable(language, references, reference_languages)
-    cuts = LANGUAGE_TOKENISERS[language] if tokenisers is None else tuple(tokenisers)
+    cuts = LANGUAGE_TOKENIZERS[language] if tokenizers is None else tuple(tokenizers)
     names = score_names(language, cuts, extended=extended)
     corpus: dict[str, float | None] = dict.fromkeys(names)
     per_sample: list[dict[str, float | None]] = [dict.fromkeys(names) for _ in ids]
@@ -112,7 +112,7 @@ def score(
     info = {name: describe(name, language) for name in names}
     for hypothesis, row in zip(hypotheses, per_sample, strict=True):
         row["caption_length"] = float(
-            len(_segment(hypothesis, LANGUAGE_TOKENISERS[language][0]).words)
+            len(_segment(hypothesis, LANGUAGE_TOKENIZERS[language][0]).words)
         )
     if not kept:
         reason = "no caption has a reference in the language generated" if ids else "no captions"
@@ -121,7 +121,7 @@ def score(
     work = _Work(
         language,
         {ids[i]: hypotheses[i] for i in kept},
-        [[text for text in references[i] if _tokenised(text, language)] for i in kept],
+        [[text for text in references[i] if _tokenized(text, language)] for i in kept],
         corpus_references,
     )
     notes.update(_scripts([ids[i] for i in kept], work))
@@ -170,7 +170,7 @@ class _Work:
 
     def results(
         self,
-        tokenisers: Sequence[str],
+        tokenizers: Sequence[str],
         *,
         bertscore: BertScoreSettings | None,
         extended: bool,
@@ -182,14 +182,14 @@ class _Work:
         results = [("", emotion_scores(texts, self._references, language=language))]
         step("BERTScore")
         results.append(("", bert_scores(texts, self._references, settings=bertscore)))
-        results.append(("", _lengths(LANGUAGE_TOKENISERS[language][0], texts, self._references)))
+        results.append(("", _lengths(LANGUAGE_TOKENIZERS[language][0], texts, self._references)))
         if extended:
             step("chrF and sacreBLEU")
             chrf_and_bleu = sacre_scores(texts, self._references, language=language)
             results.append((CODES[language] + ".", chrf_and_bleu))
-        for tokeniser in tokenisers:
-            step(f"BLEU, ROUGE-L and CIDEr by {tokeniser}")
-            results += [(tokeniser + ".", result) for result in self._ngrams(tokeniser)]
+        for tokenizer in tokenizers:
+            step(f"BLEU, ROUGE-L and CIDEr by {tokenizer}")
+            results += [(tokenizer + ".", result) for result in self._ngrams(tokenizer)]
         return results
 
     def meteor(self, least: int) -> MetricResult:
@@ -205,7 +205,7 @@ class _Work:
         targets = [[cut[text] for text in some] for some in self._references]
         return meteor_tokens([cut[text] for text in texts], targets)
 
-    def _ngrams(self, tokeniser: str) -> list[MetricResult]:
+    def _ngrams(self, tokenizer: str) -> list[MetricResult]:
         texts = [
             *self._hypotheses.values(),
             *(text for some in self._references for text in some),
@@ -214,8 +214,8 @@ class _Work:
         try:
             cut = (
                 ptb_tokens(texts)
-                if tokeniser == PTB
-                else {text: _segment(text, tokeniser) for text in texts}
+                if tokenizer == PTB
+                else {text: _segment(text, tokenizer) for text in texts}
             )
         except MetricError as error:
             return [undefined(NGRAM_METRICS, len(self._hypotheses), str(error))]
@@ -267,7 +267,7 @@ def _usable(
             notes.append("no reference")
         elif its_language != language:
             notes.append(f"reference in {its_language}, caption in {language}")
-        elif not any(_tokenised(text, language) for text in some):
+        elif not any(_tokenized(text, language) for text in some):
             notes.append("reference without words")
         else:
             notes.append(None)
@@ -307,30 +307,30 @@ def _left_out(sample_notes: Sequence[str | None]) -> dict[str, str]:
 
 # One run cuts the same references up for every arm and metric.
 @lru_cache(maxsize=65536)
-def _segment(text: str, tokeniser: str) -> Tokens:
-    return segment(text, tokeniser)
+def _segment(text: str, tokenizer: str) -> Tokens:
+    return segment(text, tokenizer)
 
 
-def _tokenised(text: str, language: Language) -> bool:
-    return all(_segment(text, tokeniser).words for tokeniser in LANGUAGE_TOKENISERS[language])
+def _tokenized(text: str, language: Language) -> bool:
+    return all(_segment(text, tokenizer).words for tokenizer in LANGUAGE_TOKENIZERS[language])
 
 
-def _cut(references: Sequence[str], tokeniser: str) -> list[Tokens]:
+def _cut(references: Sequence[str], tokenizer: str) -> list[Tokens]:
     """References as tokens, without those that have none."""
-    cut = [_segment(text, tokeniser) for text in references]
+    cut = [_segment(text, tokenizer) for text in references]
     return [tokens for tokens in cut if tokens.words]
 
 
 def _lengths(
-    tokeniser: str, hypotheses: Sequence[str], references: Sequence[Sequence[str]]
+    tokenizer: str, hypotheses: Sequence[str], references: Sequence[Sequence[str]]
 ) -> MetricResult:
     """``caption_length`` and ``reference_length`` (mean over the references), in tokens."""
     rows: list[dict[str, float | None]] = []
     for hypothesis, some in zip(hypotheses, references, strict=True):
-        lengths = [float(len(tokens.words)) for tokens in _cut(some, tokeniser)]
+        lengths = [float(len(tokens.words)) for tokens in _cut(some, tokenizer)]
         rows.append(
             {
-                "caption_length": float(len(_segment(hypothesis, tokeniser).words)),
+                "caption_length": float(len(_segment(hypothesis, tokenizer).words)),
                 "reference_length": mean(lengths),
             }
         )

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgecloud.measure.comparable import Side
-from edgecloud.measure.statistics import Interval
 from edgecloud.report.paired import paired_rows
 from edgecloud.report.references import Reference, reference
+from edgecloud.results.comparable import Side
+from edgecloud.results.statistics import Interval
 
 __all__ = ["BLOCKS", "Block", "Cell", "Group", "Result", "Row", "arm_name", "clock_name", "groups"]
 

@@ -6,9 +6,9 @@ import csv
 from collections.abc import Iterable, Sequence
 from io import StringIO
 
-from edgecloud.measure.statistics import Interval
 from edgecloud.report.comparison import Group, Result, groups
 from edgecloud.report.summary import HEADLINES, headline
+from edgecloud.results.statistics import Interval
 
 __all__ = [
     "COLUMNS",
@@ -35,7 +35,7 @@ COLUMNS = (
     "note",
     "data",
 )
-Line = tuple[object, ...]
+VerifierClient = tuple[object, ...]
 
 
 def to_csv(results: Sequence[Result]) -> str:
@@ -43,11 +43,11 @@ def to_csv(results: Sequence[Result]) -> str:
     return write(line for group in groups(results) for line in group_lines(group))
 
 
-def group_lines(group: Group) -> list[Line]:
+def group_lines(group: Group) -> list[VerifierClient]:
     return [*headline_lines(group), *metric_lines(group), *paired_lines(group)]
 
 
-def headline_lines(group: Group) -> list[Line]:
+def headline_lines(group: Group) -> list[VerifierClient]:
     """Means over samples with their intervals."""
     return [
         _line(group, "headline", arm, name, label, headline(result, name))
@@ -56,7 +56,7 @@ def headline_lines(group: Group) -> list[Line]:
     ]
 
 
-def metric_lines(group: Group) -> list[Line]:
+def metric_lines(group: Group) -> list[VerifierClient]:
     """The side-by-side table."""
     return [
         (
@@ -69,7 +69,7 @@ def metric_lines(group: Group) -> list[Line]:
     ]
 
 
-def paired_lines(group: Group) -> list[Line]:
+def paired_lines(group: Group) -> list[VerifierClient]:
     """Paired comparisons, after what each arm is compared with; an arm against itself has no line."""
     columns, rows = group.paired()
     named = [
@@ -88,7 +88,7 @@ def paired_lines(group: Group) -> list[Line]:
     ]
 
 
-def write(lines: Iterable[Line]) -> str:
+def write(lines: Iterable[VerifierClient]) -> str:
     """Lines of :data:`COLUMNS` as CSV with a header; what is ``None`` is empty."""
     buffer = StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -97,7 +97,9 @@ def write(lines: Iterable[Line]) -> str:
     return buffer.getvalue()
 
 
-def _line(group: Group, table: str, arm: str, name: str, label: str, interval: Interval) -> Line:
+def _line(
+    group: Group, table: str, arm: str, name: str, label: str, interval: Interval
+) -> VerifierClient:
     level = None if interval.low is None else interval.level
     return (
         *(group.language, group.prompt_type, table, arm, name, label),

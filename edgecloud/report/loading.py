@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from edgecloud.errors import DataError
-from edgecloud.measure.results import SCHEMA
 from edgecloud.report.shape import check_shape
+from edgecloud.results.result_file import SCHEMA
 from edgecloud.textfiles import parse_json, read_text
 
 __all__ = ["load_results", "result_files", "select_this_run"]

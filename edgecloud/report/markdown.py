@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 
 from tabulate import tabulate
 
-from edgecloud.measure.statistics import Interval
 from edgecloud.report.comparison import Group, Result, clock_name, groups
 from edgecloud.report.notices import group_name, notices
 from edgecloud.report.paired import EQUAL
 from edgecloud.report.summary import HEADLINES, headline, summarise
 from edgecloud.report.texts import Texts, UiLanguage
+from edgecloud.results.statistics import Interval
 
 __all__ = ["to_markdown"]
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from itertools import combinations
 from typing import Any
 
-from edgecloud.measure.weights import former_alike
 from edgecloud.report.comparison import Group, Result
 from edgecloud.report.texts import Texts
+from edgecloud.results.weights import former_alike
 
 __all__ = ["ESSENTIAL", "environment", "group_name", "notices"]
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from edgecloud.measure.comparable import Side
-from edgecloud.measure.statistics import Interval, gap_closed, mean_difference, median_log_ratio
 from edgecloud.report.references import Reference
+from edgecloud.results.comparable import Side
+from edgecloud.results.statistics import Interval, gap_closed, mean_difference, median_log_ratio
 
 __all__ = ["EQUAL", "paired_rows"]
 

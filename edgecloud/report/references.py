@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from edgecloud.measure.comparable import Side, described, mismatches
+from edgecloud.results.comparable import Side, described, mismatches
 
 __all__ = ["Reference", "reference"]
 
@@ -24,7 +24,7 @@ class Reference:
 
 
 def reference(arms: Mapping[str, Result], arm: str, side: Side) -> Reference:
-    """The run of ``side`` alone that ``arm`` may be compared with (:mod:`edgecloud.measure.comparable`).
+    """The run of ``side`` alone that ``arm`` may be compared with (:mod:`edgecloud.results.comparable`).
 
     Of several, one of the same run comes first, then the one started next to it. An arm that is itself
     of ``side`` alone is its own reference.

@@ -8,9 +8,9 @@ from typing import Any, Final, get_args
 
 from edgecloud.contracts import Language, PromptType
 from edgecloud.errors import DataError
-from edgecloud.measure.gating.fields import Fields, unique
-from edgecloud.options import OPTIONS
+from edgecloud.regression.fields import Fields, unique
 from edgecloud.report.comparison import BLOCKS
+from edgecloud.settings.options import OPTIONS
 
 __all__ = ["check_shape"]
 

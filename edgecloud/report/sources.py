@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from edgecloud.errors import JournalError
-from edgecloud.measure import journal
 from edgecloud.report.loading import load_results, result_files
+from edgecloud.results import journal
 
 __all__ = ["Source", "load_sources"]
 

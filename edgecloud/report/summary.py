@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgecloud.measure.statistics import Interval, mean_difference, mean_ratio
 from edgecloud.report.comparison import Group, Result
 from edgecloud.report.paired import EQUAL
 from edgecloud.report.texts import Texts
+from edgecloud.results.statistics import Interval, mean_difference, mean_ratio
 
 __all__ = [
     "HEADLINES",

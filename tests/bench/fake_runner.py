@@ -9,10 +9,10 @@ import sys
 from types import ModuleType
 from typing import Any
 
-import edgecloud.harness
+import edgecloud.experiments
 from edgecloud.errors import CheckpointError
-from edgecloud.measure import environment
-from tests.measure.synthetic import FakeOutcome, degrade
+from edgecloud.results import environment
+from tests.results.synthetic import FakeOutcome, degrade
 
 
 def run(mode: str, config: Any, *, on_progress: Any = None, **_: Any) -> FakeOutcome:
@@ -36,7 +36,7 @@ def run(mode: str, config: Any, *, on_progress: Any = None, **_: Any) -> FakeOut
 
 
 def pytest_configure() -> None:
-    module = ModuleType("edgecloud.harness.experiment")
+    module = ModuleType("edgecloud.experiments.experiment")
     module.run = run  # type: ignore[attr-defined]
-    sys.modules["edgecloud.harness.experiment"] = module
-    setattr(edgecloud.harness, "experiment", module)  # noqa: B010  what the import would have set
+    sys.modules["edgecloud.experiments.experiment"] = module
+    setattr(edgecloud.experiments, "experiment", module)  # noqa: B010  what the import would have set

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bench import floors
-from edgecloud.config import resolve
+from edgecloud.settings.config import resolve
 
 FILE: dict[str, Any] = {
     "settings": {"dataset_path": "", "prompt_type": "default"},

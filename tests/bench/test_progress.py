@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.progress import Progress, duration
-from tests.measure.synthetic import failed, record, samples
+from tests.results.synthetic import failed, record, samples
 
 
 class Terminal:

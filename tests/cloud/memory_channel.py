@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from edgecloud.cloud.server import MessageServer
+from edgecloud.cloud.pipe_server import MessageServer
 from edgecloud.errors import CloudTimeout
 
 __all__ = ["MemoryChannel"]

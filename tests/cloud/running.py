@@ -11,10 +11,10 @@ from typing import Any
 
 import uvicorn
 
-from edgecloud.cloud.connections import Connections
-from edgecloud.cloud.engine import Runner
-from edgecloud.cloud.registry import SteppedCloud
-from edgecloud.cloud.service import ServiceSettings, service
+from edgecloud.cloud.engine.engine import Runner
+from edgecloud.cloud.engine.session_registry import SteppedCloud
+from edgecloud.cloud.http.app import ServiceSettings, service
+from edgecloud.cloud.http.connections import Connections
 
 __all__ = ["listening", "running"]
 

@@ -8,10 +8,10 @@ import time
 from collections.abc import Iterator, Sequence
 
 from edgecloud.cloud.delivery import deliver, unread_bytes
-from edgecloud.cloud.local import LocalCloud
+from edgecloud.cloud.engine.local import LocalCloud
 from edgecloud.cloud.loopback import Loopback
-from edgecloud.cloud.remote import RemoteCloud
-from edgecloud.cloud.server import MessageServer
+from edgecloud.cloud.pipe_server import MessageServer
+from edgecloud.cloud.protocol.remote import RemoteCloud
 from edgecloud.contracts import Prompt, StopLimits
 from edgecloud.decoding.stopping import Stopping
 from edgecloud.models.scripted import ScriptedModel

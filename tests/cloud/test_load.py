@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 from bench.replay import Caption, record, replay
-from edgecloud.cloud.client import HttpChannel
-from edgecloud.cloud.local import LocalCloud
-from edgecloud.cloud.remote import RemoteCloud
+from edgecloud.cloud.engine.local import LocalCloud
+from edgecloud.cloud.http.client import HttpChannel
+from edgecloud.cloud.protocol.remote import RemoteCloud
 from edgecloud.contracts import Acceptance, Model, Prompt, StopLimits
 from edgecloud.decoding.speculative import Speculation
 from edgecloud.decoding.stopping import Stopping
@@ -21,8 +21,8 @@ from edgecloud.models.scripted import ScriptedModel, hashed
 from tests.properties.loop import PROMPT, Case, run_speculative
 
 pytest.importorskip("uvicorn", reason="the extra serve is not installed")
-from edgecloud.cloud.registry import Bounds
-from edgecloud.cloud.service import ServiceSettings
+from edgecloud.cloud.engine.session_registry import Bounds
+from edgecloud.cloud.http.app import ServiceSettings
 from tests.cloud.running import running
 
 VOCAB = 12

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 import yaml
 
-from edgecloud.cloud import wire
-from edgecloud.cloud.local import LocalCloud
+from edgecloud.cli.serve import add
+from edgecloud.cloud.engine.local import LocalCloud
 from edgecloud.cloud.loopback import Loopback
-from edgecloud.cloud.remote import RemoteCloud
-from edgecloud.cloud.server import MessageServer
-from edgecloud.commands.serve import add
+from edgecloud.cloud.pipe_server import MessageServer
+from edgecloud.cloud.protocol import wire
+from edgecloud.cloud.protocol.remote import RemoteCloud
 from edgecloud.contracts import Acceptance
-from edgecloud.options import OPTIONS
+from edgecloud.settings.options import OPTIONS
 from tests.cloud.message_schema import ANSWERS, RECORDING_REQUESTS, REQUESTS
 from tests.cloud.message_schema import VERSION as SCHEMA_VERSION
 from tests.properties.loop import PROMPT, Case
@@ -90,7 +90,7 @@ def test_every_setting_of_serve_is_on_the_page() -> None:
 
 def test_the_metrics_on_the_page_are_those_of_a_service() -> None:
     pytest.importorskip("prometheus_client", reason="the extra serve is not installed")
-    from edgecloud.cloud.telemetry import Telemetry
+    from edgecloud.cloud.http.telemetry import Telemetry
     from edgecloud.contracts import CloudCost
 
     telemetry = Telemetry(sessions=lambda: 0, memory_bytes=lambda: 0, waiting=lambda: 0)

@@ -39,23 +39,23 @@ class ModelConformance:
     def test_a_prefill_in_parts_is_one_at_once(
         self, model: Model, prompt: Prompt, most: int
     ) -> None:
-        other = model.fresh()
+        other = model.new_sequence()
         *before, last = model.prefill_in_parts(prompt, most)
         assert before == [None] * (-(-prompt.length // most) - 1)
         assert last is not None
         self.assert_same(last, other.prefill(prompt))
         assert model.length == prompt.length
         self.assert_same(model.extend(self.continuation), other.extend(self.continuation))
-        model.rewind(prompt.length)
+        model.rollback(prompt.length)
         with pytest.raises(ValueError, match="rewind"):
-            model.rewind(prompt.length - 1)
+            model.rollback(prompt.length - 1)
 
     def test_a_prefill_in_parts_that_was_left_is_begun_anew(
         self, model: Model, prompt: Prompt
     ) -> None:
         parts = model.prefill_in_parts(prompt, 2)
         assert next(parts) is None
-        other = model.fresh()
+        other = model.new_sequence()
         self.assert_same(model.prefill(prompt), other.prefill(prompt))
         assert model.length == prompt.length
 
@@ -70,7 +70,7 @@ class ModelConformance:
     def test_extend_in_parts_is_extend_at_once(
         self, model: Model, prompt: Prompt, split: int
     ) -> None:
-        other = model.fresh()
+        other = model.new_sequence()
         model.prefill(prompt)
         other.prefill(prompt)
         at_once = model.extend(self.continuation)
@@ -79,7 +79,7 @@ class ModelConformance:
         self.assert_same(torch.cat((first, rest)), at_once)
 
     def test_extend_token_by_token_is_extend_at_once(self, model: Model, prompt: Prompt) -> None:
-        other = model.fresh()
+        other = model.new_sequence()
         model.prefill(prompt)
         other.prefill(prompt)
         at_once = model.extend(self.continuation)
@@ -89,7 +89,7 @@ class ModelConformance:
     def test_rows_do_not_see_later_tokens(self, model: Model, prompt: Prompt) -> None:
         model.prefill(prompt)
         one = model.extend([3, 1, 4])
-        model.rewind(prompt.length)
+        model.rollback(prompt.length)
         other = model.extend([3, 1, 5])
         self.assert_same(one[:2], other[:2])
 
@@ -99,7 +99,7 @@ class ModelConformance:
     ) -> None:
         model.prefill(prompt)
         before = model.extend(self.continuation)
-        model.rewind(prompt.length + kept)
+        model.rollback(prompt.length + kept)
         assert model.length == prompt.length + kept
         if kept < len(self.continuation):
             self.assert_same(model.extend(self.continuation[kept:]), before[kept:])
@@ -107,23 +107,23 @@ class ModelConformance:
     def test_after_a_rewind_nothing_is_left_of_what_was_taken_back(
         self, model: Model, prompt: Prompt
     ) -> None:
-        other = model.fresh()
+        other = model.new_sequence()
         other.prefill(prompt)
         model.prefill(prompt)
         model.extend([2, 2, 2, 2])
-        model.rewind(prompt.length + 1)
+        model.rollback(prompt.length + 1)
         other.extend([2])
         self.assert_same(model.extend([4, 3]), other.extend([4, 3]))
 
     def test_many_small_rewinds_do_not_add_up_to_an_error(
         self, model: Model, prompt: Prompt
     ) -> None:
-        other = model.fresh()
+        other = model.new_sequence()
         other.prefill(prompt)
         model.prefill(prompt)
         for token in self.continuation:
             model.extend([5, 5, 5])
-            model.rewind(model.length - 3)
+            model.rollback(model.length - 3)
             model.extend([token])
         expected = other.extend([*self.continuation, 1])
         self.assert_same(model.extend([1])[-1], expected[-1])
@@ -135,10 +135,10 @@ class ModelConformance:
         model.extend([1, 2])
         for length in (prompt.length - 1, 0, -1, prompt.length + 3):
             with pytest.raises(ValueError, match="rewind"):
-                model.rewind(length)
+                model.rollback(length)
         assert model.length == prompt.length + 2
-        model.rewind(prompt.length + 2)
-        model.rewind(prompt.length)
+        model.rollback(prompt.length + 2)
+        model.rollback(prompt.length)
         assert model.length == prompt.length
 
     def test_a_fresh_sequence_is_empty_and_leaves_the_first_alone(
@@ -146,8 +146,8 @@ class ModelConformance:
     ) -> None:
         model.prefill(prompt)
         expected = model.extend([1, 2])
-        model.rewind(prompt.length)
-        fresh = model.fresh()
+        model.rollback(prompt.length)
+        fresh = model.new_sequence()
         assert fresh.length == 0
         assert fresh.vocab_size == model.vocab_size
         fresh.prefill(Prompt((1, 2, 3, 4)))
@@ -174,7 +174,7 @@ class ModelConformance:
         copy = first.clone()
         rows = model.extend([1, 2])
         rows_copy = rows.clone()
-        model.rewind(prompt.length)
+        model.rollback(prompt.length)
         model.extend([5, 5])
         assert torch.equal(first, copy)
         assert torch.equal(rows, rows_copy)
@@ -186,4 +186,4 @@ class ModelConformance:
         with pytest.raises(ValueError, match="at least one token"):
             model.extend([])
         with pytest.raises(ValueError, match="empty prompt"):
-            model.fresh().prefill(Prompt(()))
+            model.new_sequence().prefill(Prompt(()))

@@ -9,17 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecloud.cloud import wire
+from edgecloud.cloud.protocol import wire
 from edgecloud.contracts import Acceptance
-from edgecloud.decoding.acceptance import RULES, Judged, Rule, kept
+from edgecloud.decoding.acceptance import RULES, Rule, TokenScore, kept
 from edgecloud.decoding.speculative import Speculation
-from edgecloud.options import OPTIONS
+from edgecloud.settings.options import OPTIONS
 from tests.properties.loop import Case, run_cloud, run_speculative
 
 NAMES = sorted(RULES)
-FIRST_CHOICE = Judged(rank=0, is_top=True, regret=0.0)
+FIRST_CHOICE = TokenScore(rank=0, is_top=True, regret=0.0)
 
-others = st.builds(Judged, rank=st.integers(0, 60), is_top=st.just(False), regret=st.floats(0, 12))
+others = st.builds(
+    TokenScore, rank=st.integers(0, 60), is_top=st.just(False), regret=st.floats(0, 12)
+)
 tokens = st.just(FIRST_CHOICE) | others
 drafts = st.lists(tokens, max_size=8)
 settings = st.builds(
@@ -36,7 +38,7 @@ def assert_keeps_the_first_choice(keep: Rule, acceptance: Acceptance) -> None:
 
 
 def assert_keeps_what_is_better(
-    keep: Rule, worse: Judged, better: Judged, acceptance: Acceptance
+    keep: Rule, worse: TokenScore, better: TokenScore, acceptance: Acceptance
 ) -> None:
     assert worse.rank >= better.rank
     assert worse.regret >= better.regret
@@ -52,7 +54,7 @@ def test_the_clouds_first_choice_is_always_kept(name: str, acceptance: Acceptanc
 @pytest.mark.parametrize("name", NAMES)
 @given(draft=drafts, acceptance=settings)
 def test_tokens_are_kept_from_the_first_on(
-    name: str, draft: list[Judged], acceptance: Acceptance
+    name: str, draft: list[TokenScore], acceptance: Acceptance
 ) -> None:
     acceptance = replace(acceptance, rule=name)
     count = kept(draft, acceptance)
@@ -65,7 +67,7 @@ def test_tokens_are_kept_from_the_first_on(
 @pytest.mark.parametrize("name", NAMES)
 @given(token=tokens, acceptance=settings)
 def test_a_rule_is_a_pure_function_of_the_token(
-    name: str, token: Judged, acceptance: Acceptance
+    name: str, token: TokenScore, acceptance: Acceptance
 ) -> None:
     answers = {RULES[name](token, acceptance) for _ in range(2)}
     assert len(answers) == 1
@@ -75,7 +77,7 @@ def test_a_rule_is_a_pure_function_of_the_token(
 @pytest.mark.parametrize("name", NAMES)
 @given(token=others, rank=st.integers(0, 60), regret=st.floats(0, 12), acceptance=settings)
 def test_who_keeps_a_token_keeps_a_better_one(
-    name: str, token: Judged, rank: int, regret: float, acceptance: Acceptance
+    name: str, token: TokenScore, rank: int, regret: float, acceptance: Acceptance
 ) -> None:
     better = replace(token, rank=min(token.rank, rank), regret=min(token.regret, regret))
     assert_keeps_what_is_better(RULES[name], token, better, acceptance)
@@ -102,15 +104,15 @@ def test_every_rule_is_a_choice_of_the_option() -> None:
 
 
 def test_rules_that_break_these_laws_are_caught() -> None:
-    def stern(token: Judged, acceptance: Acceptance) -> bool:
+    def stern(token: TokenScore, acceptance: Acceptance) -> bool:
         return not token.is_top and token.rank < acceptance.rank_threshold
 
-    def contrary(token: Judged, acceptance: Acceptance) -> bool:
+    def contrary(token: TokenScore, acceptance: Acceptance) -> bool:
         return token.rank >= acceptance.rank_threshold
 
     with pytest.raises(AssertionError):
         assert_keeps_the_first_choice(stern, Acceptance())
     with pytest.raises(AssertionError):
         assert_keeps_what_is_better(
-            contrary, Judged(30, False), Judged(2, False), Acceptance(rank_threshold=20)
+            contrary, TokenScore(30, False), TokenScore(2, False), Acceptance(rank_threshold=20)
         )

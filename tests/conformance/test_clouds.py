@@ -14,11 +14,11 @@ from dataclasses import astuple, dataclass, replace
 import numpy as np
 import pytest
 
-from edgecloud.cloud.client import HttpChannel
-from edgecloud.cloud.local import LocalCloud, LocalSession
+from edgecloud.cloud.engine.local import LocalCloud, LocalSession
+from edgecloud.cloud.http.client import HttpChannel
 from edgecloud.cloud.loopback import Loopback
-from edgecloud.cloud.remote import PipeChannel, RemoteCloud
-from edgecloud.cloud.server import MessageServer
+from edgecloud.cloud.pipe_server import MessageServer
+from edgecloud.cloud.protocol.remote import PipeChannel, RemoteCloud
 from edgecloud.contracts import (
     Acceptance,
     CloudChunk,
@@ -30,8 +30,8 @@ from edgecloud.contracts import (
     StopLimits,
     Verdict,
 )
+from edgecloud.contracts.sampling import Distribution
 from edgecloud.decoding.stopping import Stopping
-from edgecloud.draws import Distribution
 from edgecloud.errors import CloudError, CloudTimeout, CloudUnavailable
 from edgecloud.hardware.clock import ModelledClock, TimedCloud
 from edgecloud.hardware.profiles import profile
@@ -290,9 +290,11 @@ class _YesSession(LocalSession):
         draft: Sequence[int],
         acceptance: Acceptance,
         continuation: int = 0,
-        drawn_from: Sequence[Distribution] = (),
+        draft_probabilities: Sequence[Distribution] = (),
     ) -> Pending[Verdict]:
-        found = super().submit(committed, draft, acceptance, continuation, drawn_from).result()
+        found = (
+            super().submit(committed, draft, acceptance, continuation, draft_probabilities).result()
+        )
         return Pending(lambda: replace(found, kept=len(draft), cost=CloudCost()))
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from edgecloud.contracts import TokenStats
 from edgecloud.decoding.gates import GATES, TERMS, Calibration, Gate, Thresholds
 from edgecloud.decoding.speculative import Speculation
-from edgecloud.options import OPTIONS
+from edgecloud.settings.options import OPTIONS
 from tests.properties.loop import Case, run_speculative
 
 NAMES = sorted(GATES)

@@ -19,7 +19,7 @@ from edgecloud.quality.meteor import PTB, meteor_tokens
 from edgecloud.quality.result import MetricResult
 from edgecloud.quality.rouge import rouge_l
 from edgecloud.quality.sacre import sacre_scores
-from edgecloud.quality.tokenise import Tokens, segment
+from edgecloud.quality.tokenize import Tokens, segment
 
 REFERENCES = [
     ["the man sounds angry and speaks loudly", "an angry man speaks in a loud voice"],
@@ -43,7 +43,7 @@ class Metric:
     names: tuple[str, ...]
     best: float
     on_tokens: TokenScore | None = None
-    tokeniser: str = "en.simple"
+    tokenizer: str = "en.simple"
     needs: Callable[[], str | None] = lambda: None
 
 
@@ -69,32 +69,32 @@ def _bert_model() -> str | None:
     return "the extra bertscore-minilm is not installed" if none else None
 
 
-def _cut(text: str, tokeniser: str) -> Tokens:
+def _cut(text: str, tokenizer: str) -> Tokens:
     # PTB's own program is not needed for lower-cased words.
-    return Tokens(PTB, tuple(text.split())) if tokeniser == PTB else segment(text, tokeniser)
+    return Tokens(PTB, tuple(text.split())) if tokenizer == PTB else segment(text, tokenizer)
 
 
 def _of_tokens(
     score: TokenScore,
     *names: str,
     best: float = 1.0,
-    tokeniser: str = "en.simple",
+    tokenizer: str = "en.simple",
     needs: Callable[[], str | None] = lambda: None,
 ) -> Metric:
     def on_texts(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> MetricResult:
         return score(
-            [_cut(text, tokeniser) for text in hypotheses],
-            [[_cut(text, tokeniser) for text in some] for some in references],
+            [_cut(text, tokenizer) for text in hypotheses],
+            [[_cut(text, tokenizer) for text in some] for some in references],
         )
 
-    return Metric(on_texts, names, best, score, tokeniser, needs)
+    return Metric(on_texts, names, best, score, tokenizer, needs)
 
 
 METRICS: dict[str, Metric] = {
     "bleu": _of_tokens(bleu, "bleu_1", "bleu_2", "bleu_3", "bleu_4"),
     "rouge_l": _of_tokens(rouge_l, "rouge_l"),
     "cider": _of_tokens(_cider, "cider", best=10.0),
-    "meteor": _of_tokens(meteor_tokens, "meteor", tokeniser=PTB, needs=_java),
+    "meteor": _of_tokens(meteor_tokens, "meteor", tokenizer=PTB, needs=_java),
     "sacre": Metric(
         lambda hypotheses, references: sacre_scores(hypotheses, references, language="english"),
         ("chrf", "sacrebleu"),
@@ -162,15 +162,15 @@ def test_texts_that_nobody_cut_up_are_refused(name: str) -> None:
     with pytest.raises(MetricError, match="unsegmented Chinese"):
         score(["语气开心"], [["语气开心"]])  # type: ignore[list-item]
     with pytest.raises(MetricError):
-        Tokens(METRICS[name].tokeniser, ("a calm voice",))
+        Tokens(METRICS[name].tokenizer, ("a calm voice",))
 
 
 @pytest.mark.parametrize("name", ON_TOKENS)
 def test_tokens_of_two_tokenisers_do_not_mix(name: str) -> None:
-    score, tokeniser = METRICS[name].on_tokens, METRICS[name].tokeniser
+    score, tokenizer = METRICS[name].on_tokens, METRICS[name].tokenizer
     assert score is not None
     with pytest.raises(MetricError):
-        score([_cut("a voice", tokeniser)], [[segment("a voice", "zh.char")]])
+        score([_cut("a voice", tokenizer)], [[segment("a voice", "zh.char")]])
 
 
 def test_a_metric_that_breaks_these_laws_is_caught() -> None:

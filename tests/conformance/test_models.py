@@ -9,19 +9,19 @@ import pytest
 from numpy.typing import NDArray
 
 from edgecloud.contracts import Model, Prompt
+from edgecloud.embedded.pair import EDGE_CHECKPOINT
 from edgecloud.hardware.clock import ModelledClock, TimedModel
 from edgecloud.hardware.profiles import profile
 from edgecloud.models.audio_lm import AudioLM
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.loading import Loaded, load
 from edgecloud.models.processor import Processor
-from edgecloud.models.quantised.loading import load_quantised
-from edgecloud.models.quantised.model import QuantisedLM
-from edgecloud.models.reference import EDGE_CHECKPOINT
+from edgecloud.models.quantized.loading import load_quantized
+from edgecloud.models.quantized.model import QuantisedLM
 from edgecloud.models.scripted import ScriptedModel, hashed
 from edgecloud.models.stages import StagedDecoder
 from tests.conformance.model_conformance import ModelConformance
-from tests.models.quantised.runs import RUNS
+from tests.models.quantized.runs import RUNS
 
 
 class TestScriptedModel(ModelConformance):
@@ -52,7 +52,7 @@ class TestTimedModel(ModelConformance):
 class TestThinkerWithText(ModelConformance):
     @pytest.fixture
     def model(self, tiny_model: AudioLM) -> Model:
-        return tiny_model.fresh()
+        return tiny_model.new_sequence()
 
     @pytest.fixture
     def prompt(self) -> Prompt:
@@ -62,7 +62,7 @@ class TestThinkerWithText(ModelConformance):
 class TestThinkerWithAudio(ModelConformance):
     @pytest.fixture
     def model(self, tiny_model: AudioLM) -> Model:
-        return tiny_model.fresh()
+        return tiny_model.new_sequence()
 
     @pytest.fixture
     def prompt(self, tiny_processor: Processor, tone: NDArray[np.float32]) -> Prompt:
@@ -77,7 +77,7 @@ def embedded_edge() -> tuple[Checkpoint, Processor]:
 
 
 @pytest.fixture(scope="module", params=RUNS)
-def quantised(
+def quantized(
     request: pytest.FixtureRequest,
     embedded_edge: tuple[Checkpoint, Processor],
     tmp_path_factory: pytest.TempPathFactory,
@@ -86,15 +86,15 @@ def quantised(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         bits, kernels = request.param
-        return load_quantised(
+        return load_quantized(
             checkpoint, bits=bits, vocab_size=processor.vocab_size, kernels=kernels
         )
 
 
 class TestQuantisedWithText(ModelConformance):
     @pytest.fixture
-    def model(self, quantised: QuantisedLM) -> Model:
-        return quantised.fresh()
+    def model(self, quantized: QuantisedLM) -> Model:
+        return quantized.new_sequence()
 
     @pytest.fixture
     def prompt(self) -> Prompt:
@@ -103,8 +103,8 @@ class TestQuantisedWithText(ModelConformance):
 
 class TestQuantisedWithAudio(ModelConformance):
     @pytest.fixture
-    def model(self, quantised: QuantisedLM) -> Model:
-        return quantised.fresh()
+    def model(self, quantized: QuantisedLM) -> Model:
+        return quantized.new_sequence()
 
     @pytest.fixture
     def prompt(
@@ -128,7 +128,7 @@ def qwen2_text(text_folder: Path) -> Loaded:
 class TestQwen2AudioWithAudio(ModelConformance):
     @pytest.fixture
     def model(self, qwen2_audio: Loaded) -> Model:
-        return qwen2_audio.model.fresh()
+        return qwen2_audio.model.new_sequence()
 
     @pytest.fixture
     def prompt(self, qwen2_audio: Loaded, tone: NDArray[np.float32]) -> Prompt:
@@ -140,7 +140,7 @@ class TestQwen2AudioWithAudio(ModelConformance):
 class TestQwen2Text(ModelConformance):
     @pytest.fixture
     def model(self, qwen2_text: Loaded) -> Model:
-        return qwen2_text.model.fresh()
+        return qwen2_text.model.new_sequence()
 
     @pytest.fixture
     def prompt(self, qwen2_text: Loaded) -> Prompt:

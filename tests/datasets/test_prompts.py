@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from edgecloud.config import resolve
 from edgecloud.datasets.corpus import load_corpus
 from edgecloud.datasets.manifest import data_hash
 from edgecloud.datasets.prompts import load_prompts
 from edgecloud.errors import ConfigError, ManifestError
+from edgecloud.settings.config import resolve
 
 
 def write(folder: Path, entries: Any) -> Path:

@@ -11,8 +11,8 @@ import soundfile
 from numpy.typing import NDArray
 
 from edgecloud.datasets.audio import read_recording
-from edgecloud.datasets.embedded import FOLDER
-from edgecloud.measure.audio_notes import KINDS, count_notes, sentence
+from edgecloud.embedded.corpus import FOLDER
+from edgecloud.results.audio_notes import KINDS, count_notes, sentence
 
 RATE = 16_000
 RNG = np.random.default_rng(0)

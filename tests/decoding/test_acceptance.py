@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecloud.contracts import Acceptance
-from edgecloud.decoding.acceptance import RULES, Judged, kept
+from edgecloud.decoding.acceptance import RULES, TokenScore, kept
 from edgecloud.errors import WireError
 
 # A token that greedy decoding would choose has rank 0; a token of rank 0 may lose a tie.
 judged = st.integers(0, 60).flatmap(
     lambda rank: st.builds(
-        Judged, rank=st.just(rank), is_top=st.booleans() if rank == 0 else st.just(False)
+        TokenScore, rank=st.just(rank), is_top=st.booleans() if rank == 0 else st.just(False)
     )
 )
 drafts = st.lists(judged, max_size=8)
@@ -23,8 +23,8 @@ thresholds = st.integers(1, 70)
 policies = st.builds(Acceptance, rule=st.sampled_from(sorted(RULES)), rank_threshold=thresholds)
 
 
-def of_ranks(*ranks: int) -> list[Judged]:
-    return [Judged(rank, is_top=rank == 0) for rank in ranks]
+def of_ranks(*ranks: int) -> list[TokenScore]:
+    return [TokenScore(rank, is_top=rank == 0) for rank in ranks]
 
 
 def test_what_follows_a_rejected_token_is_void() -> None:
@@ -37,7 +37,7 @@ def test_rank_keeps_what_is_among_the_top_n(threshold: int, count: int) -> None:
 
 
 def test_exact_keeps_only_the_greedy_choice_even_among_ties() -> None:
-    draft = [Judged(0, is_top=True), Judged(0, is_top=False)]
+    draft = [TokenScore(0, is_top=True), TokenScore(0, is_top=False)]
     assert kept(draft, Acceptance("exact")) == 1
     assert kept(draft, Acceptance("rank", 1)) == 2
 
@@ -53,7 +53,7 @@ def test_an_unknown_rule_is_named_with_those_that_exist() -> None:
 
 @given(drafts, policies)
 def test_a_prefix_is_kept_and_the_first_that_fails_ends_it(
-    draft: list[Judged], acceptance: Acceptance
+    draft: list[TokenScore], acceptance: Acceptance
 ) -> None:
     count = kept(draft, acceptance)
     keep = RULES[acceptance.rule]
@@ -64,13 +64,13 @@ def test_a_prefix_is_kept_and_the_first_that_fails_ends_it(
 
 
 @given(drafts, thresholds, thresholds)
-def test_a_wider_rank_never_keeps_less(draft: list[Judged], one: int, other: int) -> None:
+def test_a_wider_rank_never_keeps_less(draft: list[TokenScore], one: int, other: int) -> None:
     low, high = sorted((one, other))
     assert kept(draft, Acceptance("rank", low)) <= kept(draft, Acceptance("rank", high))
 
 
 @given(drafts, thresholds)
-def test_exact_never_keeps_more_than_any_rank(draft: list[Judged], threshold: int) -> None:
+def test_exact_never_keeps_more_than_any_rank(draft: list[TokenScore], threshold: int) -> None:
     assert kept(draft, Acceptance("exact")) <= kept(draft, Acceptance("rank", threshold))
 
 
@@ -82,7 +82,7 @@ def test_without_ties_exact_is_rank_one(ranks: list[int]) -> None:
 
 @given(drafts, judged, policies)
 def test_more_draft_never_shortens_what_is_kept(
-    draft: list[Judged], more: Judged, acceptance: Acceptance
+    draft: list[TokenScore], more: TokenScore, acceptance: Acceptance
 ) -> None:
     before, after = kept(draft, acceptance), kept([*draft, more], acceptance)
     assert before <= after <= before + 1
@@ -97,23 +97,23 @@ def bounded(rank_threshold: int = 20, ratio: float = 0.3, nats: float = math.inf
     [(0.5, True), (0.66, True), (0.67, False), (0.7, False)],
 )
 def test_bounded_keeps_what_is_nearly_as_likely(top: float, keeps: bool) -> None:
-    token = Judged(rank=1, is_top=False, regret=math.log(top / 0.2))
+    token = TokenScore(rank=1, is_top=False, regret=math.log(top / 0.2))
     assert bool(kept([token], bounded())) is keeps
 
 
 def test_bounded_keeps_no_rank_that_is_too_low() -> None:
-    assert kept([Judged(rank=3, is_top=False, regret=0.1)], bounded(rank_threshold=3)) == 0
+    assert kept([TokenScore(rank=3, is_top=False, regret=0.1)], bounded(rank_threshold=3)) == 0
 
 
 def test_the_budget_of_regret_is_the_captions() -> None:
-    token = Judged(rank=1, is_top=False, regret=0.4)
+    token = TokenScore(rank=1, is_top=False, regret=0.4)
     assert kept([token] * 5, bounded(nats=1.0)) == 2
-    assert kept([Judged(rank=0, is_top=True)] * 5, bounded(nats=0.0)) == 5
+    assert kept([TokenScore(rank=0, is_top=True)] * 5, bounded(nats=0.0)) == 5
 
 
 @given(st.lists(st.floats(0, 3), max_size=12), st.floats(0, 5))
 def test_no_more_is_given_away_than_the_budget(regrets: list[float], nats: float) -> None:
-    draft = [Judged(rank=1, is_top=False, regret=regret) for regret in regrets]
+    draft = [TokenScore(rank=1, is_top=False, regret=regret) for regret in regrets]
     assert sum(regrets[: kept(draft, bounded(nats=nats))]) <= nats + 1e-9
 
 
@@ -121,16 +121,16 @@ def test_no_more_is_given_away_than_the_budget(regrets: list[float], nats: float
 def test_rejection_keeps_a_token_with_the_ratio_of_its_probabilities(
     drawn: float, keeps: bool
 ) -> None:
-    token = Judged(rank=1, is_top=False, ratio=0.3 / 0.5, drawn=drawn)
+    token = TokenScore(rank=1, is_top=False, ratio=0.3 / 0.5, drawn=drawn)
     assert bool(kept([token], Acceptance("rejection"))) is keeps
 
 
 def test_rejection_keeps_what_the_cloud_likes_better_and_nothing_impossible() -> None:
-    liked = Judged(rank=0, is_top=True, ratio=1.0, drawn=1 - 2**-53)
-    impossible = Judged(rank=5, is_top=False, ratio=0.0, drawn=0.0)
+    liked = TokenScore(rank=0, is_top=True, ratio=1.0, drawn=1 - 2**-53)
+    impossible = TokenScore(rank=5, is_top=False, ratio=0.0, drawn=0.0)
     assert kept([liked, impossible, liked], Acceptance("rejection")) == 1
 
 
 @given(drafts)
-def test_where_nothing_is_drawn_rejection_is_exact(draft: list[Judged]) -> None:
+def test_where_nothing_is_drawn_rejection_is_exact(draft: list[TokenScore]) -> None:
     assert kept(draft, Acceptance("rejection")) == kept(draft, Acceptance("exact"))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecloud.contracts import Acceptance
-from edgecloud.decoding.greedy import choose, judge, look
+from edgecloud.decoding.draft_scores import choose, judge, score_drafts
 
 EXACT = Acceptance("exact")
 NO_END: frozenset[int] = frozenset()
@@ -111,9 +111,9 @@ def test_drafts_that_are_looked_at_together_look_as_they_do_alone(
     noise = torch.Generator().manual_seed(seed)
     logits = [torch.randn(count + 1, 9, generator=noise) for count in counts]
     drafts = [torch.randint(9, (count,), generator=noise).tolist() for count in counts]
-    together = look(logits, drafts)
+    together = score_drafts(logits, drafts)
     assert together == [
-        look([rows], [draft])[0] for rows, draft in zip(logits, drafts, strict=True)
+        score_drafts([rows], [draft])[0] for rows, draft in zip(logits, drafts, strict=True)
     ]
 
 

@@ -15,11 +15,11 @@ from edgecloud.contracts import (
     StopLimits,
     Verdict,
 )
+from edgecloud.contracts.sampling import GREEDY, Distribution, Sampling
 from edgecloud.decoding.drafting import Drafter
-from edgecloud.decoding.line import Line
-from edgecloud.decoding.pace import Budget, Pace
 from edgecloud.decoding.recorder import Recorder
-from edgecloud.draws import GREEDY, Distribution, Sampling
+from edgecloud.decoding.speculation_controller import CloudBudget, SpeculationController
+from edgecloud.decoding.verifier_client import VerifierClient
 from edgecloud.errors import CloudTimeout
 from edgecloud.hardware.clock import WallClock
 from edgecloud.models.scripted import ScriptedModel, hashed
@@ -43,7 +43,7 @@ class LateSession(CloudSession):
         draft: Sequence[int],
         acceptance: Acceptance,
         continuation: int = 0,
-        drawn_from: Sequence[Distribution] = (),
+        draft_probabilities: Sequence[Distribution] = (),
     ) -> Pending[Verdict]:
         self.submitted += 1
         return Pending(lambda: Verdict(0, 1))
@@ -64,8 +64,8 @@ def test_a_start_that_failed_is_told_once_and_nothing_more_is_asked(how: str) ->
             return session
 
     prompt = Prompt((1,))
-    pace = Pace(Budget())
-    line = Line(Cloud(), prompt, Acceptance(), pace, recorder, sampling=GREEDY)
+    pace = SpeculationController(CloudBudget())
+    line = VerifierClient(Cloud(), prompt, Acceptance(), pace, recorder, sampling=GREEDY)
     drafter = Drafter(
         ScriptedModel(hashed(0, vocab_size=8, end_id=7), vocab_size=8), prompt, end_ids=frozenset()
     )

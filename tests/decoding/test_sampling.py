@@ -12,19 +12,19 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from edgecloud.contracts import Acceptance, Prompt
+from edgecloud.contracts.sampling import GREEDY, MOST_WEIGHT, WIDEST, Distribution, Sampling
 from edgecloud.decoding import sampling as module
-from edgecloud.decoding.greedy import judge
+from edgecloud.decoding.draft_scores import judge
 from edgecloud.decoding.sampling import (
+    accept_sampled,
     chance,
     draw,
-    judge_drawn,
     pick,
-    quantised,
+    quantized,
     residual,
     seeded,
     warp,
 )
-from edgecloud.draws import GREEDY, MOST_WEIGHT, WIDEST, Distribution, Sampling
 
 REJECTION = Acceptance("rejection")
 NO_END: frozenset[int] = frozenset()
@@ -99,7 +99,7 @@ def test_probabilities_are_those_of_a_naive_implementation(
 
 
 def test_weights_are_in_proportion_to_the_likeliest_token() -> None:
-    found = quantised(torch.tensor([0.5, 0.0, 0.25, 1e-6]))
+    found = quantized(torch.tensor([0.5, 0.0, 0.25, 1e-6]))
     assert found == Distribution((0, 2), (MOST_WEIGHT, 32768))
     assert [found.probability_of(token) for token in range(4)] == pytest.approx(
         [2 / 3, 0, 1 / 3, 0], abs=1e-5
@@ -107,7 +107,7 @@ def test_weights_are_in_proportion_to_the_likeliest_token() -> None:
 
 
 def test_of_many_tokens_the_likeliest_are_kept() -> None:
-    found = quantised(torch.linspace(1, 2, 1000))
+    found = quantized(torch.linspace(1, 2, 1000))
     assert found.ids == tuple(range(1000 - WIDEST, 1000))
 
 
@@ -116,7 +116,7 @@ def test_a_distribution_is_close_to_the_probabilities_it_stands_for(
     logits: torch.Tensor, sampling: Sampling
 ) -> None:
     probs = warp(logits, sampling)
-    found = quantised(probs)
+    found = quantized(probs)
     assert max(found.weights) == MOST_WEIGHT
     assert all(a < b for a, b in pairwise(found.ids))
     for token, prob in enumerate(probs.tolist()):
@@ -141,10 +141,10 @@ def test_keeping_and_replacing_together_give_the_targets_distribution(
 ) -> None:
     size = len(by_edge)
     by_cloud = torch.tensor(data.draw(st.lists(st.floats(-20, 20), min_size=size, max_size=size)))
-    p, drawn_from = warp(by_cloud, sampling), quantised(warp(by_edge, sampling))
-    q = [drawn_from.probability_of(token) for token in range(size)]
+    p, draft_probabilities = warp(by_cloud, sampling), quantized(warp(by_edge, sampling))
+    q = [draft_probabilities.probability_of(token) for token in range(size)]
     kept = torch.minimum(p, torch.tensor(q, dtype=torch.float64))
-    left = residual(p, drawn_from)
+    left = residual(p, draft_probabilities)
     given_out = kept + (1 - kept.sum()) * left / left.sum()
     assert given_out.tolist() == pytest.approx(p.tolist(), abs=1e-12)
 
@@ -193,7 +193,7 @@ def test_a_target_that_is_the_drafter_keeps_everything_and_draws_a_bonus() -> No
     # Probabilities that whole weights hold exactly.
     logits = torch.tensor([1.0, 1.0, -math.inf])
     draft, sources = drawn(logits, 3, HOT)
-    verdict = judge_drawn(
+    verdict = accept_sampled(
         logits.expand(4, 3), draft, sources, REJECTION, HOT, committed=[], end_ids=NO_END
     )
     assert (verdict.kept, verdict.token) == (3, pick(logits, HOT, draft))
@@ -204,7 +204,7 @@ def test_what_the_target_never_says_is_replaced() -> None:
     by_edge, by_cloud = torch.tensor([5.0, -math.inf, 0.0]), torch.tensor([-math.inf, 1.0, 1.0])
     sampling = Sampling(0.1, seed=3)
     draft, sources = drawn(by_edge, 2, sampling)
-    verdict = judge_drawn(
+    verdict = accept_sampled(
         by_cloud.expand(3, 3), draft, sources, REJECTION, sampling, committed=[], end_ids=NO_END
     )
     assert draft == [0, 0]
@@ -216,7 +216,7 @@ def test_what_the_target_never_says_is_replaced() -> None:
 def test_a_kept_end_of_text_gets_no_bonus() -> None:
     logits = torch.tensor([0.0, -math.inf])
     draft, sources = drawn(logits, 1, HOT)
-    verdict = judge_drawn(
+    verdict = accept_sampled(
         logits.expand(2, 2), draft, sources, REJECTION, HOT, committed=[1], end_ids=frozenset({0})
     )
     assert (draft, verdict.kept, verdict.token) == ([0], 1, None)
@@ -240,7 +240,7 @@ def test_at_temperature_0_a_drawn_draft_is_judged_as_exact_judges_it(
     rows, draft = torch.tensor(case[0], dtype=torch.float32), case[1]
     points = [Distribution((token,), (MOST_WEIGHT,)) for token in draft]
     end_ids = frozenset({4})
-    assert judge_drawn(
+    assert accept_sampled(
         rows, draft, points, REJECTION, GREEDY, committed=[2], end_ids=end_ids
     ) == judge(rows, draft, Acceptance("exact"), end_ids=end_ids)
 
@@ -252,7 +252,7 @@ def test_a_draft_judged_again_gets_the_same_verdict(
     rows, draft = torch.tensor(case[0], dtype=torch.float32), case[1]
     flat = [Distribution((0, 1, 2, 3, 4), (1,) * 5)] * len(draft)
     one, other = (
-        judge_drawn(rows, draft, flat, REJECTION, sampling, committed=[1], end_ids=NO_END)
+        accept_sampled(rows, draft, flat, REJECTION, sampling, committed=[1], end_ids=NO_END)
         for _ in range(2)
     )
     assert one == other

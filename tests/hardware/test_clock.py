@@ -13,9 +13,9 @@ from dataclasses import replace
 
 import pytest
 
-from edgecloud.cloud.local import LocalCloud
-from edgecloud.cloud.remote import RemoteCloud
-from edgecloud.cloud.server import MessageServer
+from edgecloud.cloud.engine.local import LocalCloud
+from edgecloud.cloud.pipe_server import MessageServer
+from edgecloud.cloud.protocol.remote import RemoteCloud
 from edgecloud.contracts import Acceptance, Commit, Prompt, StopLimits, StopReason, Trace
 from edgecloud.decoding.autoregressive import cloud_only, edge_only
 from edgecloud.decoding.recorder import Recorder

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecloud.cloud.client import HttpChannel
-from edgecloud.cloud.local import LocalCloud
-from edgecloud.cloud.remote import RemoteCloud
+from edgecloud.cloud.engine.local import LocalCloud
+from edgecloud.cloud.http.client import HttpChannel
+from edgecloud.cloud.protocol.remote import RemoteCloud
 from edgecloud.contracts import Acceptance, CloudModel, Prompt, StopLimits
 from edgecloud.decoding.stopping import Stopping
 from edgecloud.errors import CloudTimeout, CloudUnavailable, ConfigError

@@ -261,7 +261,7 @@ def test_a_run_goes_on_with_a_lost_device(tmp_path: Path) -> None:
         pytest.skip("EDGECLOUD_TEST_DATA has no cases/fake_pynvml_gpu_lost.py")
     (tmp_path / "pynvml.py").write_bytes(fake.read_bytes())
     code = (
-        "from edgecloud.harness.reporting import machine; import json;"
+        "from edgecloud.experiments.reporting import machine; import json;"
         "found = machine(); print(json.dumps([found['devices'], found['reasons']]))"
     )
     path = os.pathsep.join([str(tmp_path), *sys.path])

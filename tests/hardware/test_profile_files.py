@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from edgecloud.cli import main
-from edgecloud.config import resolve
+from edgecloud.cli.main import main
 from edgecloud.errors import ConfigError, OutputError
 from edgecloud.hardware.catalogue import CLOUDS, DEVICES
 from edgecloud.hardware.costs import Caps, CloudCosts, EdgeCosts, LinkCosts
 from edgecloud.hardware.profile_files import ProfileFile, read_profile, write_profile
 from edgecloud.hardware.profiles import names, profile, profile_file
+from edgecloud.settings.config import resolve
 
 WHOLE = ProfileFile(
     name="desk",
@@ -93,7 +93,7 @@ def test_a_cloud_alone_has_the_edge_of_paper(path: Path) -> None:
 
 Change = Callable[[dict[str, Any]], Any]
 WRONG: dict[str, Change] = {
-    "unknown key 'colour'": lambda c: c.update(colour="red"),
+    "unknown key 'colour'": lambda c: c.update(color="red"),
     "name: text": lambda c: c.update(name=""),
     "source: text": lambda c: c.pop("source"),
     r"default_edge: 'int2' is none of the edges float32, int8": lambda c: c.update(

@@ -19,8 +19,8 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
-from edgecloud.models.reference import tokenizer as tok
-from edgecloud.models.reference.layout import write_feature_settings
+from edgecloud.embedded.factory import tokenizer as tok
+from edgecloud.embedded.factory.layout import write_feature_settings
 from tests.conftest import byte_tokenizer
 
 __all__ = ["TEXT_TEMPLATE", "audio_checkpoint", "omni_checkpoint", "text_checkpoint"]

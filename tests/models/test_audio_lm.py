@@ -50,7 +50,7 @@ def test_logits_are_those_of_the_familys_own_class(
             input_features=torch.from_numpy(prompt.features).float()[None],
             feature_attention_mask=torch.ones(1, prompt.features.shape[1], dtype=torch.long),
         ).logits[0]
-    model = tiny_model.fresh()
+    model = tiny_model.new_sequence()
     first = model.prefill(prompt)
     rest = model.extend(answer)
     vocab = tiny_processor.vocab_size
@@ -71,7 +71,7 @@ def test_a_long_recording_is_heard_in_parts(
     prompt = prompt_of(tiny_processor, noise.astype(np.float32))
     assert prompt.features is not None
     heard: list[int] = []
-    whole, in_parts = tiny_model.fresh(), tiny_model.fresh()
+    whole, in_parts = tiny_model.new_sequence(), tiny_model.new_sequence()
     network = tiny_model._thinker
     with torch.inference_mode():
         heard += [len(part) for part in network.hear(prompt, most)]
@@ -97,17 +97,17 @@ def test_features_that_do_not_fit_are_refused_before_anything_is_computed(
     )  # nothing may be run of the text model
     more = Prompt((*prompt.token_ids, prompt.token_ids[5]), np.ones((7, 9), np.float16))
     with pytest.raises(ModelError, match="7 bands"):
-        next(tiny_model.fresh().prefill_in_parts(more, 4))
+        next(tiny_model.new_sequence().prefill_in_parts(more, 4))
     audio = tiny_model._thinker.audio_token_id
     more = Prompt((*prompt.token_ids, audio), prompt.features)
     with pytest.raises(ModelError, match="placeholders"):
-        next(tiny_model.fresh().prefill_in_parts(more, 4))
+        next(tiny_model.new_sequence().prefill_in_parts(more, 4))
 
 
 def test_the_audio_changes_the_answer(
     tiny_processor: Processor, tiny_model: AudioLM, tone: NDArray[np.float32]
 ) -> None:
-    model = tiny_model.fresh()
+    model = tiny_model.new_sequence()
     heard = model.prefill(prompt_of(tiny_processor, tone))
     other = model.prefill(prompt_of(tiny_processor, tone[::-1].copy()))
     assert not torch.allclose(heard, other, atol=1e-3)
@@ -116,8 +116,8 @@ def test_the_audio_changes_the_answer(
 def test_two_requests_in_turn_do_not_disturb_each_other(
     tiny_processor: Processor, tiny_model: AudioLM, tone: NDArray[np.float32]
 ) -> None:
-    one, other = tiny_model.fresh(), tiny_model.fresh()
-    alone = tiny_model.fresh()
+    one, other = tiny_model.new_sequence(), tiny_model.new_sequence()
+    alone = tiny_model.new_sequence()
     prompt, longer = prompt_of(tiny_processor, tone), prompt_of(tiny_processor, np.tile(tone, 3))
     alone.prefill(prompt)
     expected = alone.extend([7, 8])
@@ -149,7 +149,7 @@ def test_a_padded_vocabulary_is_cut_to_the_tokenizers_length(
     logits = padded.prefill(prompt)
     assert logits.shape == (real,)
     assert padded.extend([1, 2]).shape == (2, real)
-    torch.testing.assert_close(logits, tiny_model.fresh().prefill(prompt))
+    torch.testing.assert_close(logits, tiny_model.new_sequence().prefill(prompt))
 
 
 def test_a_tokenizer_larger_than_the_output_layer_is_refused(tiny_checkpoint: Path) -> None:
@@ -181,7 +181,7 @@ def test_half_precision_gives_float32_logits_near_those_of_float32(
 ) -> None:
     half = load_tiny(tiny_checkpoint, vocab_size=tiny_processor.vocab_size, dtype="float16")
     prompt = prompt_of(tiny_processor, tone)
-    logits, expected = half.prefill(prompt), tiny_model.fresh().prefill(prompt)
+    logits, expected = half.prefill(prompt), tiny_model.new_sequence().prefill(prompt)
     assert logits.dtype == torch.float32
     assert (logits - expected).abs().max() < 0.05 * expected.abs().max()
 
@@ -192,7 +192,7 @@ def test_a_prompt_whose_placeholders_do_not_fit_its_audio_is_refused(
     prompt = prompt_of(tiny_processor, tone)
     longer = Prompt((*prompt.token_ids, audio_id(tiny_processor)), prompt.features)
     with pytest.raises(ModelError, match="placeholders"):
-        tiny_model.fresh().prefill(longer)
+        tiny_model.new_sequence().prefill(longer)
 
 
 def audio_id(processor: Processor) -> int:
@@ -206,7 +206,7 @@ def test_features_that_the_audio_tower_cannot_take_are_refused(
     count = max(1, audio_token_count(shape[1]))
     prompt = Prompt((1, *[audio_id(tiny_processor)] * count, 2), np.zeros(shape, dtype=np.float16))
     with pytest.raises(ModelError):
-        tiny_model.fresh().prefill(prompt)
+        tiny_model.new_sequence().prefill(prompt)
 
 
 def test_a_shape_that_the_configuration_does_not_ask_for_is_named(
@@ -263,7 +263,7 @@ def test_precision_auto_is_half_on_cuda_and_full_on_a_processor() -> None:
 
 
 def test_a_token_beyond_the_vocabulary_is_refused(tiny_model: AudioLM) -> None:
-    model = tiny_model.fresh()
+    model = tiny_model.new_sequence()
     model.prefill(Prompt((1, 2, 3)))
     with pytest.raises(ModelError, match="outside the vocabulary"):
         model.extend([model.vocab_size])

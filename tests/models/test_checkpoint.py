@@ -67,7 +67,7 @@ def test_weights_in_shards_are_the_same_model(
     assert len(opened.shards) == 2
     model = AudioLM.load(opened, vocab_size=tiny_model.vocab_size, device="cpu", dtype="float32")
     prompt = Prompt((1, 2, 3))
-    assert torch.equal(model.prefill(prompt), tiny_model.fresh().prefill(prompt))
+    assert torch.equal(model.prefill(prompt), tiny_model.new_sequence().prefill(prompt))
 
 
 def test_tensors_of_other_parts_of_the_family_are_not_wanted(

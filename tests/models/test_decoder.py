@@ -27,8 +27,8 @@ def model(tiny_model: AudioLM) -> AudioLM:
 def test_sequences_that_share_a_forward_get_what_they_get_alone(
     tiny_model: AudioLM, sequences: list[tuple[list[int], list[int], list[int]]]
 ) -> None:
-    alone = [tiny_model.fresh() for _ in sequences]
-    together = [tiny_model.fresh() for _ in sequences]
+    alone = [tiny_model.new_sequence() for _ in sequences]
+    together = [tiny_model.new_sequence() for _ in sequences]
     for one, other, (prompt, _, _) in zip(alone, together, sequences, strict=True):
         one.prefill(Prompt(tuple(prompt)))
         other.prefill(Prompt(tuple(prompt)))
@@ -41,7 +41,7 @@ def test_sequences_that_share_a_forward_get_what_they_get_alone(
 
 
 def test_an_answer_longer_than_what_was_set_aside_goes_on(model: AudioLM) -> None:
-    long, whole = model.fresh(), model.fresh()
+    long, whole = model.new_sequence(), model.new_sequence()
     tokens = [(7 * number) % 270 for number in range(700)]
     long.prefill(Prompt((1, 2, 3)))
     rows = torch.cat([long.extend([token]) for token in tokens])
@@ -55,7 +55,7 @@ def test_attention_in_blocks_is_attention_at_once(
     model: AudioLM, past: int, count: int, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokens = [(7 * number) % 270 for number in range(1, past + count + 1)]
-    at_once, in_blocks = model.fresh(), model.fresh()
+    at_once, in_blocks = model.new_sequence(), model.new_sequence()
     for one, scores in ((at_once, 1 << 24), (in_blocks, most)):
         monkeypatch.setattr("edgecloud.models.decoder._MOST_SCORES", scores)
         one.prefill(Prompt(tuple(tokens[: past or count])))
@@ -90,7 +90,7 @@ def test_two_threads_may_reach_further_than_before_at_once(model: AudioLM) -> No
 
 
 def test_a_refused_sequence_changes_none_of_those_beside_it(model: AudioLM) -> None:
-    one, other = model.fresh(), model.fresh()
+    one, other = model.new_sequence(), model.new_sequence()
     one.prefill(Prompt((1, 2)))
     other.prefill(Prompt((3,)))
     with pytest.raises(ModelError, match="outside the vocabulary"):
@@ -111,12 +111,12 @@ def test_weights_are_in_memory_once(model: AudioLM) -> None:
 def test_what_a_cache_takes_is_known_before_it_grows(
     model: AudioLM, prompt: int, steps: list[int]
 ) -> None:
-    grown = model.fresh()
+    grown = model.new_sequence()
     assert grown.cache_bytes == 0
     told = grown.cache_bytes_for(prompt, prompt)
     grown.prefill(Prompt((7,) * prompt))
     assert grown.cache_bytes == told
-    most = model.fresh().cache_bytes_for(prompt, prompt + sum(steps))
+    most = model.new_sequence().cache_bytes_for(prompt, prompt + sum(steps))
     for step in steps:
         told = grown.cache_bytes_for(prompt, grown.length + step)
         grown.extend([7] * step)

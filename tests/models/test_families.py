@@ -70,7 +70,7 @@ def test_qwen2_audio_hears_what_the_familys_own_class_hears(
     inputs.pop("attention_mask")
     with torch.inference_mode():
         expected = family(input_ids=ids, **inputs).logits[0, :, : ours.processor.vocab_size]
-    model = ours.model.fresh()
+    model = ours.model.new_sequence()
     same(model.prefill(prompt), expected[prompt.length - 1])
     same(model.extend(ANSWER), expected[prompt.length :])
 
@@ -100,7 +100,7 @@ def test_qwen2_answers_as_the_familys_own_class(tmp_path: Path, tied: bool) -> N
     prompt = ours.processor.text_prompt("the voice 的 ?")
     with torch.inference_mode():
         expected = family(torch.tensor([[*prompt.token_ids, *ANSWER]])).logits[0]
-    model = ours.model.fresh()
+    model = ours.model.new_sequence()
     vocab = ours.processor.vocab_size
     assert family.config.vocab_size == vocab + 5
     same(model.prefill(prompt), expected[prompt.length - 1, :vocab])
@@ -121,7 +121,7 @@ def test_a_text_is_one_turn_of_the_user_under_the_templates_own_system_prompt(
 
 def test_a_model_of_text_alone_refuses_recordings(text_folder: Path) -> None:
     ours = loaded(text_folder)
-    assert not ours.processor.hears
+    assert not ours.processor.accepts_audio
     with pytest.raises(ModelError, match="--dataset-type text"):
         ours.processor.features(noise(1))
     with pytest.raises(ModelError, match="text alone"):
@@ -161,7 +161,7 @@ def test_a_whole_omni_gives_its_thinker_alone(omni_folder: Path) -> None:
             input_features=torch.from_numpy(prompt.features).float()[None],
             feature_attention_mask=torch.ones(1, prompt.features.shape[1], dtype=torch.long),
         ).logits[0, -1]
-    same(ours.model.fresh().prefill(prompt), expected[: ours.processor.vocab_size])
+    same(ours.model.new_sequence().prefill(prompt), expected[: ours.processor.vocab_size])
 
 
 @pytest.mark.parametrize("dtype, tolerance", [("bfloat16", 0.5), ("float16", 0.06)])
@@ -176,14 +176,14 @@ def test_every_family_runs_in_every_precision(
     assert half.facts["dtype"] == dtype
     assert {p.dtype for p in half.model._thinker.parameters()} == {getattr(torch, dtype)}
     prompt = whole.processor.text_prompt("the voice.")
-    if whole.processor.hears:
+    if whole.processor.accepts_audio:
         features = whole.processor.features(noise(1))
         prompt = whole.processor.prompt(features, language="english", prompt_type="concise")
     expected = whole.model.prefill(prompt)
     scale = expected.abs().max()
     assert (half.model.prefill(prompt) - expected).abs().max() < tolerance * scale
     half.model.extend(ANSWER)
-    half.model.rewind(prompt.length)
+    half.model.rollback(prompt.length)
     assert half.model.extend(ANSWER).shape == (3, whole.processor.vocab_size)
 
 

@@ -11,9 +11,9 @@ from transformers import WhisperFeatureExtractor
 from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniAudioEncoder
 from transformers.models.qwen2_audio.modeling_qwen2_audio import Qwen2AudioEncoder
 
+from edgecloud.embedded.factory.layout import write_feature_settings
 from edgecloud.errors import AudioError
 from edgecloud.models.features import SAMPLE_RATE_HZ, LogMel, audio_token_count, padded
-from edgecloud.models.reference.layout import write_feature_settings
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ import pytest
 from huggingface_hub import errors
 
 from edgecloud.errors import CheckpointError
-from edgecloud.harness.system import model_of
+from edgecloud.experiments.system import model_of
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.folder import INDEX
 from edgecloud.models.hub import Source, locate

@@ -14,10 +14,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from edgecloud.config import resolve
+from edgecloud.edge import edge_process
+from edgecloud.edge.messages import EdgeSetup
 from edgecloud.errors import CheckpointError, OutOfMemoryError
-from edgecloud.hardware import edge_process
-from edgecloud.hardware.edge_process import EdgeSetup
 from edgecloud.models import memory
 from edgecloud.models.audio_lm import AudioLM
 from edgecloud.models.checkpoint import Checkpoint
@@ -25,7 +24,8 @@ from edgecloud.models.edge import edge_need
 from edgecloud.models.folder import INDEX
 from edgecloud.models.memory import Need, check_cap, needed_bytes, plan
 from edgecloud.models.networks import TextNetwork
-from edgecloud.models.quantised.convert import convert, quantised_bytes
+from edgecloud.models.quantized.convert import convert, quantised_bytes
+from edgecloud.settings.config import resolve
 
 
 def never(*args: object, **names: object) -> None:

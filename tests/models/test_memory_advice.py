@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from edgecloud.config import resolve
 from edgecloud.datasets.manifest import embedded_manifest, load_manifest
+from edgecloud.edge import edge_process
+from edgecloud.edge.messages import EdgeSetup, Failed, Request
+from edgecloud.embedded.pair import EDGE_CHECKPOINT
 from edgecloud.errors import OutOfMemoryError
-from edgecloud.hardware import edge_process
-from edgecloud.hardware.edge_process import CaptionRequest, EdgeSetup, Failed
 from edgecloud.models.audio_lm import Thinker
 from edgecloud.models.memory import memory_advice
-from edgecloud.models.reference import EDGE_CHECKPOINT
+from edgecloud.settings.config import resolve
 
 
 def test_a_devices_want_of_memory_becomes_one_line_of_advice() -> None:
@@ -65,7 +65,7 @@ def test_the_edge_goes_on_after_a_sample_that_did_not_fit(
         embedded_manifest("chinese"), language="chinese", caption_type="original"
     )
     for sample in samples[:2]:
-        ours.send(CaptionRequest(audio_path=str(sample.audio_path)))
+        ours.send(Request(audio_path=str(sample.audio_path)))
     setup = EdgeSetup(mode="edge", config=config, model="edge", path=str(EDGE_CHECKPOINT))
 
     class Closing:

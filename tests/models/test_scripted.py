@@ -32,7 +32,7 @@ def test_it_counts_forwards_and_ingested_tokens_and_shows_its_cache() -> None:
     model = ScriptedModel(follows([1], prompt_length=2, vocab_size=3), vocab_size=3)
     model.prefill(Prompt((0, 2)))
     model.extend([1, 1, 0])
-    model.rewind(3)
+    model.rollback(3)
     model.extend([2])
     assert (model.forwards, model.ingested) == (3, 4)
     assert model.sequence == (0, 2, 1, 2)

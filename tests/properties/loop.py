@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from hypothesis import strategies as st
 
-from edgecloud.cloud.local import LocalSession
+from edgecloud.cloud.engine.local import LocalSession
 from edgecloud.contracts import (
     Acceptance,
     CloudChunk,
@@ -25,14 +25,14 @@ from edgecloud.contracts import (
     Trace,
     Verdict,
 )
+from edgecloud.contracts.sampling import GREEDY, Distribution, Sampling
 from edgecloud.decoding.autoregressive import cloud_only, edge_only
 from edgecloud.decoding.gates import Thresholds
-from edgecloud.decoding.pace import Budget
 from edgecloud.decoding.recorder import Recorder
 from edgecloud.decoding.sampling import chance, draw, pick, residual, warp
+from edgecloud.decoding.speculation_controller import CloudBudget
 from edgecloud.decoding.speculative import Speculation, speculative
 from edgecloud.decoding.stopping import Stopping
-from edgecloud.draws import GREEDY, Distribution, Sampling
 from edgecloud.hardware.clock import ModelledClock, TimedCloud, TimedModel, WallClock
 from edgecloud.hardware.profiles import CloudCosts, EdgeCosts, HardwareProfile, LinkCosts
 from edgecloud.models.scripted import ScriptedModel, hashed
@@ -55,7 +55,7 @@ class CountingCloud:
     fail_at: int | None = None
 
     def open(self, prompt: Prompt, sampling: Sampling = GREEDY) -> CloudSession:
-        model = self.model.fresh()
+        model = self.model.new_sequence()
         self.opened.append(model)
         return _CountingSession(self, LocalSession(model, prompt, self.stopping, sampling))
 
@@ -74,11 +74,13 @@ class _CountingSession(CloudSession):
         draft: Sequence[int],
         acceptance: Acceptance,
         continuation: int = 0,
-        drawn_from: Sequence[Distribution] = (),
+        draft_probabilities: Sequence[Distribution] = (),
     ) -> Pending[Verdict]:
         if len(self._cloud.calls) == self._cloud.fail_at:
             raise RuntimeError("the cloud is gone")
-        verdict = self._session.verify(committed, draft, acceptance, continuation, drawn_from)
+        verdict = self._session.verify(
+            committed, draft, acceptance, continuation, draft_probabilities
+        )
         self._cloud.calls.append((tuple(committed), tuple(draft), verdict))
         return Pending(lambda: verdict)
 
@@ -295,7 +297,7 @@ ideas: dict[str, st.SearchStrategy[Any]] = {
     "hand_off": st.booleans(),
     "expected_tokens": st.integers(1, 40),
     "budget": st.builds(
-        Budget,
+        CloudBudget,
         busy_s=st.just(math.inf) | st.floats(0, 3),
         tokens=st.just(math.inf) | st.integers(0, 20),
     ),

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edgecloud.contracts import Acceptance, Event, StopLimits
-from edgecloud.decoding.pace import Budget
+from edgecloud.decoding.speculation_controller import CloudBudget
 from edgecloud.decoding.speculative import Speculation
 from edgecloud.hardware.profiles import LinkCosts
 from tests.properties.loop import (
@@ -31,7 +31,7 @@ from tests.properties.loop import (
 )
 
 EXACT = Acceptance("exact")
-unbounded = {**ideas, "budget": st.just(Budget())}
+unbounded = {**ideas, "budget": st.just(CloudBudget())}
 verified = {
     **unbounded,
     "verify_scope": st.just("since-last-call"),
@@ -137,7 +137,7 @@ def test_the_account_of_tokens_adds_up(case: Case) -> None:
     assert cloud_tokens <= generated <= cloud_tokens + most
 
 
-@given(cases(**{**ideas, "budget": st.builds(Budget, tokens=st.integers(0, 20))}))
+@given(cases(**{**ideas, "budget": st.builds(CloudBudget, tokens=st.integers(0, 20))}))
 def test_a_budget_of_tokens_is_kept(case: Case) -> None:
     run = run_modelled(case, case.edge(), case.cloud())
     spent = sum(call.data["generated_tokens"] for call in calls_of(run))
@@ -225,7 +225,7 @@ def test_a_hand_off_lets_the_cloud_finish() -> None:
 
 def test_when_the_budget_is_spent_the_edge_finishes() -> None:
     case = Case(every=2, settings=Speculation(gate="always", acceptance=EXACT))
-    run = far(case, 0.1, budget=Budget(busy_s=0.8))
+    run = far(case, 0.1, budget=CloudBudget(busy_s=0.8))
     assert run.origins[-1] == "edge"
     assert sum(call.data["busy_s"] for call in calls_of(run)) <= 0.8
     assert not run.trace.of("degrade")

@@ -17,13 +17,13 @@ import torch
 from scipy.stats import chisquare
 
 from edgecloud.contracts import StopLimits
+from edgecloud.contracts.sampling import Sampling
 from edgecloud.decoding import acceptance, drafting, sampling
+from edgecloud.decoding.draft_scores import score_drafts
 from edgecloud.decoding.gates import Thresholds
-from edgecloud.decoding.greedy import look
 from edgecloud.decoding.sampling import chance, warp
 from edgecloud.decoding.speculative import Speculation
 from edgecloud.decoding.stopping import Stopping
-from edgecloud.draws import Sampling
 from edgecloud.models.scripted import ScriptedModel
 from tests.properties.loop import (
     PROMPT,
@@ -86,8 +86,8 @@ def remembered(function: Callable[..., Any]) -> Callable[..., Any]:
 @pytest.fixture(autouse=True)
 def quicker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drafting, "choose", remembered(drafting.choose))
-    monkeypatch.setattr(sampling, "quantised", remembered(sampling.quantised))
-    sight = remembered(lambda logits, draft: look([logits], [draft])[0])
+    monkeypatch.setattr(sampling, "quantised", remembered(sampling.quantized))
+    sight = remembered(lambda logits, draft: score_drafts([logits], [draft])[0])
     monkeypatch.setattr(
         sampling,
         "look",

@@ -45,7 +45,7 @@ PAIRS: list[tuple[str, str, str, list[str]]] = [
 ]  # fmt: skip
 
 
-def normalise(text: str) -> str:
+def normalize(text: str) -> str:
     return " ".join(text.replace("<|im_end|>", "").split())
 
 
@@ -69,18 +69,18 @@ def ngrams(gts: dict[str, list[str]], res: dict[str, list[str]]) -> dict[str, fl
 
 def expected(code: str) -> dict[str, float]:
     some = [pair for pair in PAIRS if pair[1] == code]
-    texts = {name: [normalise(hypothesis)] for name, _, hypothesis, _ in some}
-    targets = {name: [normalise(r) for r in references] for name, _, _, references in some}
+    texts = {name: [normalize(hypothesis)] for name, _, hypothesis, _ in some}
+    targets = {name: [normalize(r) for r in references] for name, _, _, references in some}
     found: dict[str, float] = {}
-    for tokeniser in (name for name in SPLITTERS if name.startswith(code)):
+    for tokenizer in (name for name in SPLITTERS if name.startswith(code)):
         cut = [
             {
-                name: [" ".join(SPLITTERS[tokeniser](t.lower())) for t in v]
+                name: [" ".join(SPLITTERS[tokenizer](t.lower())) for t in v]
                 for name, v in side.items()
             }
             for side in (targets, texts)
         ]
-        found |= {f"{tokeniser}.{name}": value for name, value in ngrams(*cut).items()}
+        found |= {f"{tokenizer}.{name}": value for name, value in ngrams(*cut).items()}
     if code == "en":
         sides = [{n: [{"caption": t} for t in v] for n, v in s.items()} for s in (targets, texts)]
         gts, res = (PTBTokenizer().tokenize(side) for side in sides)
@@ -92,8 +92,8 @@ def expected(code: str) -> dict[str, float]:
     streams: list[Any] = [
         [v[i] if i < len(v) else None for v in targets.values()] for i in range(most)
     ]
-    tokenise = {"zh": "zh", "en": "13a"}[code]
-    found[f"{code}.sacrebleu"] = sacrebleu.corpus_bleu(hypotheses, streams, tokenize=tokenise).score
+    tokenize = {"zh": "zh", "en": "13a"}[code]
+    found[f"{code}.sacrebleu"] = sacrebleu.corpus_bleu(hypotheses, streams, tokenize=tokenize).score
     found[f"{code}.chrf"] = sacrebleu.corpus_chrf(hypotheses, streams).score
     return found
 

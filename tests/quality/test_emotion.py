@@ -113,7 +113,7 @@ def test_without_any_emotion_there_is_no_accuracy() -> None:
 
 @pytest.mark.parametrize("language", ["chinese", "english"])
 def test_captions_of_the_embedded_corpus_name_their_emotion(language: Any) -> None:
-    grammar = pytest.importorskip("edgecloud.models.reference.grammar")
+    grammar = pytest.importorskip("edgecloud.embedded.factory.grammar")
     for emotion, words in grammar.EMOTION_WORDS[language].items():
         for word in words:
             assert named_emotion(word, language) == emotion, word

@@ -18,7 +18,7 @@ from edgecloud.quality.emotion import named_emotions
 from edgecloud.quality.fold import fold, script_of, simplified
 from edgecloud.quality.language import detect_language
 from edgecloud.quality.pairs import read_pairs, score_pairs
-from edgecloud.quality.tokenise import segment
+from edgecloud.quality.tokenize import segment
 
 
 @pytest.mark.parametrize(
@@ -43,9 +43,9 @@ def test_folding_twice_changes_nothing_and_keeps_the_length(text: str) -> None:
     assert len(once) == len(text)
 
 
-@pytest.mark.parametrize("tokeniser", ["en.simple", "zh.char", "zh.jieba", "zh.jieba_punct"])
-def test_every_tokeniser_is_given_folded_text(tokeniser: str) -> None:
-    assert segment("She isn’t ｈａｐｐｙ", tokeniser) == segment("She isn't happy", tokeniser)
+@pytest.mark.parametrize("tokenizer", ["en.simple", "zh.char", "zh.jieba", "zh.jieba_punct"])
+def test_every_tokeniser_is_given_folded_text(tokenizer: str) -> None:
+    assert segment("She isn’t ｈａｐｐｙ", tokenizer) == segment("She isn't happy", tokenizer)
 
 
 def test_lexicons_and_languages_are_given_folded_text() -> None:

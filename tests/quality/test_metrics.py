@@ -11,7 +11,7 @@ from edgecloud.errors import MetricError
 from edgecloud.quality.bleu import bleu
 from edgecloud.quality.cider import cider
 from edgecloud.quality.rouge import rouge_l
-from edgecloud.quality.tokenise import Tokens, segment
+from edgecloud.quality.tokenize import Tokens, segment
 
 NGRAM = [bleu, rouge_l]
 

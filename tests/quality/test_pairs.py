@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from edgecloud.cli import main
-from edgecloud.commands import score as score_command
+from edgecloud.cli import score as score_command
+from edgecloud.cli.main import main
 from edgecloud.errors import DataError, MetricError
 from edgecloud.quality import bertmodel, java
 from edgecloud.quality import pairs as pairs_module

@@ -11,9 +11,9 @@ from typing import Any
 
 from tokenizers import Tokenizer, decoders, models
 
-from edgecloud.measure.journal import SCHEMA
-from edgecloud.measure.results import build_result
-from tests.measure.synthetic import FakeOutcome, FakeScores
+from edgecloud.results.journal import SCHEMA
+from edgecloud.results.result_file import build_result
+from tests.results.synthetic import FakeOutcome, FakeScores
 
 Row = dict[str, Any]
 ARMS = (

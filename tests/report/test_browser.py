@@ -184,12 +184,12 @@ def test_hovering_a_correction_tells_what_it_replaced(page: Chromium) -> None:
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_theme_is_the_systems_until_it_is_chosen(page: Chromium, theme: str) -> None:
     ground = "getComputedStyle(document.body).backgroundColor"
-    colours = {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 22, 26)"}
+    colors = {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 22, 26)"}
     other = {"light": "dark", "dark": "light"}[theme]
     page.media(prefers_color_scheme=theme)
-    assert page.run(ground) == colours[theme]
+    assert page.run(ground) == colors[theme]
     page.run(f"document.querySelector('[data-theme-choice={other}]').click()")
-    assert page.run(ground) == colours[other]
+    assert page.run(ground) == colors[other]
     pressed = "document.querySelector('[data-theme-choice][aria-pressed=true]').textContent"
     assert page.run(pressed).lower() == other
     stroke = "getComputedStyle(document.querySelector('#figures svg text')).fill"

@@ -11,9 +11,9 @@ from xml.etree import ElementTree
 import pytest
 
 from edgecloud.errors import OutputError
-from edgecloud.harness.targets import Verdict
-from edgecloud.measure.frontier import bound_line, router, seeded
+from edgecloud.experiments.targets import Verdict
 from edgecloud.report.frontier import write
+from edgecloud.results.frontier import bound_line, router, seeded
 
 COSTS = {
     "edge": {"prefill_s": 7.3, "step_s": 0.415},

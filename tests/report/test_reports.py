@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from edgecloud.cli import main
+from edgecloud.cli.main import main
 from edgecloud.contracts import Trace
 from edgecloud.report.comparison import groups
 from edgecloud.report.csv import to_csv
@@ -24,9 +24,9 @@ from edgecloud.report.texts import Texts
 from edgecloud.report.tokens import doubts, pieces
 from edgecloud.report.words.interface import INTERFACE
 from edgecloud.report.words.sentences import SENTENCES
-from tests.measure.synthetic import trace
 from tests.report.pages import words, write_runs
 from tests.report.test_table import four, result
+from tests.results.synthetic import trace
 
 EN = Texts("en")
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from edgecloud.cli import main
+from edgecloud.cli.main import main
 from edgecloud.errors import DataError
-from edgecloud.measure.results import build_result
 from edgecloud.report.table import load_results, select_this_run, side_by_side
-from tests.measure.synthetic import FakeOutcome, FakeScores
+from edgecloud.results.result_file import build_result
+from tests.results.synthetic import FakeOutcome, FakeScores
 
 
 def result(mode: str, n: int = 8, *, shift: float = 0.0, run: str = "r", **flags: Any) -> Any:

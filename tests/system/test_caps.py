@@ -14,15 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from edgecloud.config import Config, resolve
 from edgecloud.contracts import Sample
 from edgecloud.errors import WorkerError
+from edgecloud.experiments import system
+from edgecloud.experiments.reporting import result_of
+from edgecloud.experiments.run import Arm, journal_path
 from edgecloud.hardware.cgroups import CGROUP_ROOT, CgroupCap
 from edgecloud.hardware.probes import ResourceProbe
-from edgecloud.harness import system
-from edgecloud.harness.arm import Arm, journal_path
-from edgecloud.harness.reporting import result_of
-from edgecloud.measure.journal import read
+from edgecloud.results.journal import read
+from edgecloud.settings.config import Config, resolve
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="caps are Linux's")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from edgecloud.cli import main
+from edgecloud.cli.main import main
 
 ROOT = Path(__file__).parents[2]
 EARLIER = ROOT / "tests" / "earlier"
@@ -128,8 +128,8 @@ def test_every_setting_added_since_counts_as_its_default_when_a_run_is_gone_on_w
     tmp_path: Path,
 ) -> None:
     """What resuming compares, for the modes that the test above does not run."""
-    from edgecloud.config import resolve
-    from edgecloud.measure.journal import Journal
+    from edgecloud.results.journal import Journal
+    from edgecloud.settings.config import resolve
 
     for name, mode in (("modelled-edge", "edge"), ("modelled-cloud", "cloud")):
         source = EARLIER / "journals" / f"{name}.jsonl"

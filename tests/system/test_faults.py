@@ -19,10 +19,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from edgecloud.cloud import wire
-from edgecloud.cloud.client import Breaker, HttpChannel
-from edgecloud.cloud.local import LocalCloud
-from edgecloud.cloud.remote import RemoteCloud
+from edgecloud.cloud.engine.local import LocalCloud
+from edgecloud.cloud.http.client import Breaker, HttpChannel
+from edgecloud.cloud.protocol import wire
+from edgecloud.cloud.protocol.remote import RemoteCloud
 from edgecloud.contracts import Acceptance, Trace
 from edgecloud.decoding.speculative import Speculation
 from edgecloud.hardware.link import Link

@@ -9,7 +9,7 @@ from typing import get_args
 
 import pytest
 
-from edgecloud.cloud.local import LocalCloud
+from edgecloud.cloud.engine.local import LocalCloud
 from edgecloud.contracts import (
     Acceptance,
     Commit,
@@ -27,9 +27,9 @@ from edgecloud.decoding.autoregressive import cloud_only, edge_only
 from edgecloud.decoding.recorder import Recorder
 from edgecloud.decoding.speculative import Speculation, speculative
 from edgecloud.decoding.stopping import Stopping
+from edgecloud.embedded.pair import CLOUD_CHECKPOINT, EDGE_CHECKPOINT
 from edgecloud.hardware.clock import WallClock
 from edgecloud.models.loading import Loaded, load
-from edgecloud.models.reference import CLOUD_CHECKPOINT, EDGE_CHECKPOINT
 from edgecloud.quality.language import detect_language
 
 LANGUAGES: tuple[Language, ...] = get_args(Language)
@@ -110,7 +110,7 @@ def test_a_drafter_that_is_the_target_is_never_corrected(pair: Pair) -> None:
         origin
         for commit in speculative(
             request,
-            edge=pair.cloud.model.fresh(),
+            edge=pair.cloud.model.new_sequence(),
             cloud=pair.verifier,
             settings=Speculation(k=4, gate="always", acceptance=Acceptance("exact")),
             stopping=pair.stopping,

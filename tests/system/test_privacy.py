@@ -22,19 +22,19 @@ import soundfile
 from numpy.typing import NDArray
 from transformers import WhisperFeatureExtractor
 
-from edgecloud.cloud import remote, wire
-from edgecloud.cloud.client import HttpChannel
-from edgecloud.cloud.local import LocalCloud
-from edgecloud.cloud.remote import RemoteCloud
-from edgecloud.config import Config, resolve
+from edgecloud.cloud.engine.local import LocalCloud
+from edgecloud.cloud.http.client import HttpChannel
+from edgecloud.cloud.protocol import remote, wire
+from edgecloud.cloud.protocol.remote import RemoteCloud
 from edgecloud.contracts import Prompt, Sample
 from edgecloud.datasets.audio import load_audio
 from edgecloud.datasets.manifest import embedded_manifest, load_manifest
+from edgecloud.edge.messages import Request
+from edgecloud.edge.request_handler import RequestHandler
+from edgecloud.embedded.pair import CLOUD_CHECKPOINT, EDGE_CHECKPOINT
 from edgecloud.errors import ModelError
-from edgecloud.hardware.captioner import Captioner
-from edgecloud.hardware.edge_process import CaptionRequest
 from edgecloud.models.loading import Loaded, load
-from edgecloud.models.reference import CLOUD_CHECKPOINT, EDGE_CHECKPOINT
+from edgecloud.settings.config import Config, resolve
 from tests.cloud.message_schema import (
     ANSWERS,
     RECORDING_REQUESTS,
@@ -76,7 +76,7 @@ class Passed:
 
 
 @dataclass
-class Line:
+class VerifierClient:
     """An edge, a cloud behind HTTP, and what passes between them."""
 
     edge: Loaded
@@ -90,15 +90,15 @@ class Line:
 
     def caption(self, sample: Sample, config: Config) -> list[Passed]:
         """What passes for one caption, from the first connection to the last."""
-        with self.captioner(config) as captioner:
-            captioner.caption(request(sample, config))
+        with self.request_handler(config) as request_handler:
+            request_handler.caption(request(sample, config))
         return self.taken()
 
     @contextmanager
-    def captioner(self, config: Config, *, alone: bool = False) -> Iterator[Captioner]:
+    def request_handler(self, config: Config, *, alone: bool = False) -> Iterator[RequestHandler]:
         """An edge on a connection of its own; ``alone``: the cloud without an edge model."""
         with closing(HttpChannel(self.url)) as channel:
-            yield Captioner(
+            yield RequestHandler(
                 config,
                 self.edge.processor,
                 edge=None if alone else self.edge.model,
@@ -107,10 +107,10 @@ class Line:
 
 
 @pytest.fixture(scope="module")
-def line() -> Iterator[Line]:
+def line() -> Iterator[VerifierClient]:
     edge = load("edge", str(EDGE_CHECKPOINT), device="cpu", dtype="auto")
     cloud = load("cloud", str(CLOUD_CHECKPOINT), device="cpu", dtype="auto")
-    found = Line(edge, "")
+    found = VerifierClient(edge, "")
 
     def relay(exchange: Exchange) -> None:
         answer = exchange.ask()
@@ -131,9 +131,9 @@ def config(language: str, **settings: Any) -> Config:
     return resolve({"language": language, **SETTINGS[language], **settings})
 
 
-def request(sample: Sample, settings: Config) -> CaptionRequest:
+def request(sample: Sample, settings: Config) -> Request:
     words = sample.transcription if settings.input_modality == "audio_text" else None
-    return CaptionRequest(str(sample.audio_path), words)
+    return Request(str(sample.audio_path), words)
 
 
 @cache
@@ -143,7 +143,7 @@ def corpus(language: str) -> tuple[Sample, ...]:
     )
 
 
-def secrets_of(sample: Sample, line: Line) -> Secrets:
+def secrets_of(sample: Sample, line: VerifierClient) -> Secrets:
     waveform = load_audio(sample.audio_path, max_audio_s=60)
     assert sample.transcription
     names = (sample.file_id, sample.audio_path.name)
@@ -173,16 +173,16 @@ def sent_prompt(passed: list[Passed]) -> tuple[list[int], NDArray[np.float16]]:
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_no_message_of_the_whole_corpus_holds_samples_names_or_words(
-    line: Line, language: str
+    line: VerifierClient, language: str
 ) -> None:
     settings = config(language)
     extractor = WhisperFeatureExtractor.from_pretrained(str(EDGE_CHECKPOINT))
     kinds: set[str] = set()
     templates: set[tuple[int, ...]] = set()
-    with line.captioner(settings) as captioner:
+    with line.request_handler(settings) as request_handler:
         for sample in corpus(language)[LANGUAGES.index(language) % STEP :: STEP]:
             secrets = secrets_of(sample, line)
-            captioner.caption(request(sample, settings))
+            request_handler.caption(request(sample, settings))
             passed = line.taken()
             kinds |= set(check(passed, secrets))
             if not passed:
@@ -205,10 +205,10 @@ def test_no_message_of_the_whole_corpus_holds_samples_names_or_words(
     assert ("chunk" in kinds) == (settings.cloud_seed_tokens > 0)
 
 
-def test_a_caption_by_the_cloud_alone_holds_none_either(line: Line) -> None:
+def test_a_caption_by_the_cloud_alone_holds_none_either(line: VerifierClient) -> None:
     sample = corpus("english")[0]
-    with line.captioner(config("english"), alone=True) as captioner:
-        captioner.caption(request(sample, config("english")))
+    with line.request_handler(config("english"), alone=True) as request_handler:
+        request_handler.caption(request(sample, config("english")))
     kinds = check(line.taken(), secrets_of(sample, line))
     assert set(kinds) == {"open", "generate", "chunk", "close"}
 
@@ -277,7 +277,7 @@ def one_field_more(op: str, values: Values, sample: Sample, secrets: Secrets) ->
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_a_planted_leak_is_found(
-    line: Line, monkeypatch: pytest.MonkeyPatch, plant: Plant, said: str
+    line: VerifierClient, monkeypatch: pytest.MonkeyPatch, plant: Plant, said: str
 ) -> None:
     sample = corpus("english")[1]
     secrets = secrets_of(sample, line)
@@ -291,23 +291,23 @@ def test_a_planted_leak_is_found(
     settings = config("english", gate_type="always", cloud_seed_tokens=0)
     check(line.caption(sample, settings), secrets)
     monkeypatch.setattr(remote.wire, "pack", leaking)
-    with suppress(ModelError), line.captioner(settings) as captioner:
-        captioner.caption(request(sample, settings))  # whatever the cloud makes of it
+    with suppress(ModelError), line.request_handler(settings) as request_handler:
+        request_handler.caption(request(sample, settings))  # whatever the cloud makes of it
     with pytest.raises(Leak, match=said):
         check(line.taken(), secrets)
 
 
-def test_a_header_too_many_is_found(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_header_too_many_is_found(line: VerifierClient, monkeypatch: pytest.MonkeyPatch) -> None:
     sample = corpus("english")[1]
     headers = {"X-Recording": sample.audio_path.name}
-    monkeypatch.setattr("edgecloud.cloud.client._headers", lambda _: headers)
+    monkeypatch.setattr("edgecloud.cloud.http.client._headers", lambda _: headers)
     passed = line.caption(sample, config("english"))
     with pytest.raises(Leak, match="header X-Recording"):
         check(passed, secrets_of(sample, line))
 
 
 def test_a_recording_goes_up_only_where_that_was_asked_for_and_the_check_sees_it(
-    line: Line,
+    line: VerifierClient,
 ) -> None:
     sample = corpus("english")[1]
     secrets = secrets_of(sample, line)
@@ -333,7 +333,9 @@ def test_a_recording_goes_up_only_where_that_was_asked_for_and_the_check_sees_it
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_audio_text_sends_the_words_and_the_check_sees_them(line: Line, language: str) -> None:
+def test_audio_text_sends_the_words_and_the_check_sees_them(
+    line: VerifierClient, language: str
+) -> None:
     sample = corpus(language)[0]
     settings = config(language, input_modality="audio_text", gate_type="always")
     passed = line.caption(sample, settings)

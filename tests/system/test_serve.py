@@ -21,23 +21,23 @@ import httpx
 import numpy as np
 import pytest
 
-from edgecloud.cloud import wire
-from edgecloud.cloud.client import HttpChannel, describe
-from edgecloud.cloud.local import LocalCloud
-from edgecloud.cloud.remote import RemoteCloud
-from edgecloud.commands.serve import add
-from edgecloud.config import resolve
+from edgecloud.cli.serve import add
+from edgecloud.cloud.engine.local import LocalCloud
+from edgecloud.cloud.http.client import HttpChannel, describe
+from edgecloud.cloud.protocol import wire
+from edgecloud.cloud.protocol.remote import RemoteCloud
 from edgecloud.contracts import Acceptance, Prompt, StopLimits
+from edgecloud.edge.messages import Request
+from edgecloud.edge.request_handler import RequestHandler
+from edgecloud.embedded.pair import CLOUD_CHECKPOINT, EDGE_CHECKPOINT
 from edgecloud.errors import CloudUnavailable, ConfigError, EdgeCloudError, ModelError
-from edgecloud.hardware.captioner import Captioner
-from edgecloud.hardware.edge_process import CaptionRequest
-from edgecloud.harness.arm import load_corpus
+from edgecloud.experiments.run import load_corpus
 from edgecloud.models.loading import load
-from edgecloud.models.reference import CLOUD_CHECKPOINT, EDGE_CHECKPOINT
+from edgecloud.settings.config import resolve
 
 pytest.importorskip("uvicorn", reason="the extra serve is not installed")
-from edgecloud.cloud.service import ServiceSettings
-from edgecloud.cloud.serving import Listening, check
+from edgecloud.cloud.http.app import ServiceSettings
+from edgecloud.cloud.run_server import Listening, check
 
 ROOT = Path(__file__).parents[2]
 WAIT_S = 60
@@ -287,7 +287,7 @@ def local_texts(count: int) -> list[str]:
     edge = load("edge", str(EDGE_CHECKPOINT), device="cpu", dtype="auto")
     cloud = load("cloud", str(CLOUD_CHECKPOINT), device="cpu", dtype="auto")
     config = resolve({"gate_type": "always", "continuation": 1})
-    captioner = Captioner(
+    request_handler = RequestHandler(
         config,
         edge.processor,
         edge=edge.model,
@@ -295,7 +295,7 @@ def local_texts(count: int) -> list[str]:
     )
     samples, _ = load_corpus(config)
     return [
-        captioner.caption(CaptionRequest(str(sample.audio_path))).text for sample in samples[:count]
+        request_handler.caption(Request(str(sample.audio_path))).text for sample in samples[:count]
     ]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from edgecloud.cli import main
+from edgecloud.cli.main import main
 from tests.system.test_command_line import bench
 
 

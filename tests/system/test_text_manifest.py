@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgecloud.cli import main
+from edgecloud.cli.main import main
 from tests.models.miniatures import text_checkpoint
 from tests.system.test_command_line import result, run
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from edgecloud.errors import OutputError
-from edgecloud.harness.targets import Verdict
-from edgecloud.measure.files import put
-from edgecloud.measure.results import write_result
+from edgecloud.experiments.targets import Verdict
 from edgecloud.report.frontier.page import place_name, sections, updated
 from edgecloud.report.frontier.plots import draw
+from edgecloud.results.files import put
+from edgecloud.results.result_file import write_result
 
 __all__ = ["write"]
 

@@ -10,8 +10,8 @@ from typing import Any
 from tabulate import tabulate
 
 from edgecloud.errors import OutputError
-from edgecloud.harness.targets import Verdict
-from edgecloud.measure.frontier import router, seeded
+from edgecloud.experiments.targets import Verdict
+from edgecloud.results.frontier import router, seeded
 from edgecloud.textfiles import read_text
 
 __all__ = ["place_name", "sections", "updated"]

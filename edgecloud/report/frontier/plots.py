@@ -10,8 +10,8 @@ import matplotlib
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from edgecloud.measure.frontier import bound_line
 from edgecloud.report.html.theme import LIGHT
+from edgecloud.results.frontier import bound_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgecloud.datasets.embedded import FOLDER
 from edgecloud.datasets.manifest import load_manifest
+from edgecloud.embedded.corpus import FOLDER
 from edgecloud.errors import ManifestError
 from edgecloud.report.comparison import Group
 from edgecloud.report.texts import Texts

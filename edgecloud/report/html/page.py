@@ -11,8 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from edgecloud import __version__
-from edgecloud.measure.statistics import Interval
-from edgecloud.models.reference import EDGE_CHECKPOINT
+from edgecloud.embedded.pair import EDGE_CHECKPOINT
 from edgecloud.report.comparison import Group, Result, groups
 from edgecloud.report.html import plots, tables, timeline
 from edgecloud.report.html.audio import Recordings, recordings
@@ -23,6 +22,7 @@ from edgecloud.report.sources import Source
 from edgecloud.report.summary import Finding, decimals, number, percent, summarise
 from edgecloud.report.texts import Texts, UiLanguage
 from edgecloud.report.tokens import first_tokenizer
+from edgecloud.results.statistics import Interval
 
 __all__ = ["to_html"]
 

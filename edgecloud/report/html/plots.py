@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from edgecloud.measure.histogram import EDGES_S
 from edgecloud.report.comparison import Group
 from edgecloud.report.html import svg
-from edgecloud.report.html.svg import colour
+from edgecloud.report.html.svg import color
 from edgecloud.report.html.theme import role_of_arm
 from edgecloud.report.summary import headline, number, per_sample
 from edgecloud.report.texts import Texts
+from edgecloud.results.histogram import EDGES_S
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -114,7 +114,7 @@ def _point(group: Group, arm: str, name: str) -> _Point | None:
     busy = result["metrics"]["cost_metrics"].get("cloud_busy_time_mean") or 0.0
     return _Point(
         arm,
-        colour(role_of_arm(arm, group.specs)),
+        color(role_of_arm(arm, group.specs)),
         time.estimate,
         quality.estimate,
         (time.low or time.estimate, time.high or time.estimate),
@@ -259,7 +259,7 @@ def _histogram(
         drawn = svg.figure(_WIDTH, max(_HEIGHT, 0.5 * len(columns) + 0.6))
         rows = drawn.subplots(len(columns), 1, sharex=True, squeeze=False)[:, 0]
         for axes, (arm, count) in zip(rows, counts.items(), strict=True):
-            ink = colour(role_of_arm(arm, group.specs))
+            ink = color(role_of_arm(arm, group.specs))
             axes.stairs(count, edges, fill=True, color=ink, alpha=0.35, linewidth=0)
             axes.stairs(count, edges, color=ink, linewidth=1.1)
             axes.set_ylim(0, most * 1.45)
@@ -279,7 +279,7 @@ def _histogram(
             )
         _log_seconds(rows[-1], low, high)
         rows[-1].set_xlabel(texts("seconds_log"))
-        drawn.supylabel(texts("axis_samples"), fontsize=svg.FONT_PT, color=colour("muted"))
+        drawn.supylabel(texts("axis_samples"), fontsize=svg.FONT_PT, color=color("muted"))
         figure_id = f"{prefix}-histogram-{name}"
         text = svg.to_svg(drawn, name=figure_id, title=title, description=_medians(columns, texts))
     return Figure(figure_id, title, text)
@@ -302,7 +302,7 @@ def _ecdf(
         for number_of_arm, (arm, values) in enumerate(columns.items()):
             axes.ecdf(
                 values,
-                color=colour(role_of_arm(arm, group.specs)),
+                color=color(role_of_arm(arm, group.specs)),
                 linewidth=1.5,
                 linestyle=_LINES[number_of_arm % len(_LINES)],
                 label=texts.arm(arm),
@@ -320,7 +320,7 @@ def _ecdf(
             borderaxespad=0.1,
         )
         for line in legend.get_texts():
-            line.set_color(colour("ink"))
+            line.set_color(color("ink"))
         figure_id = f"{prefix}-ecdf-{name}"
         text = svg.to_svg(drawn, name=figure_id, title=title, description=_medians(columns, texts))
     return Figure(figure_id, title, text)

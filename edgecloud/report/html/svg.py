@@ -20,14 +20,14 @@ from matplotlib.figure import Figure
 
 from edgecloud.report.html.theme import LIGHT
 
-__all__ = ["colour", "figure", "style", "to_svg"]
+__all__ = ["color", "figure", "style", "to_svg"]
 
 _ROLES: Final = tuple(LIGHT)
 _STAND_IN: Final = "#fe01"
 FONT_PT: Final = 8.5
 
 
-def colour(role: str) -> str:
+def color(role: str) -> str:
     """The stand-in for a role's colour."""
     return f"{_STAND_IN}{_ROLES.index(role):02x}"
 
@@ -44,19 +44,19 @@ def style() -> Iterator[None]:
         "axes.titlesize": FONT_PT,
         "xtick.labelsize": FONT_PT,
         "ytick.labelsize": FONT_PT,
-        "text.color": colour("ink"),
-        "axes.labelcolor": colour("muted"),
-        "axes.edgecolor": colour("control"),
-        "xtick.color": colour("control"),
-        "ytick.color": colour("control"),
-        "xtick.labelcolor": colour("muted"),
-        "ytick.labelcolor": colour("muted"),
+        "text.color": color("ink"),
+        "axes.labelcolor": color("muted"),
+        "axes.edgecolor": color("control"),
+        "xtick.color": color("control"),
+        "ytick.color": color("control"),
+        "xtick.labelcolor": color("muted"),
+        "ytick.labelcolor": color("muted"),
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.facecolor": "none",
         "axes.grid": True,
         "axes.axisbelow": True,
-        "grid.color": colour("rule"),
+        "grid.color": color("rule"),
         "grid.linewidth": 0.6,
         "axes.linewidth": 0.7,
         "xtick.major.width": 0.7,

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from io import StringIO
 
-from edgecloud.measure.statistics import Interval
 from edgecloud.report import csv as flat
 from edgecloud.report.comparison import Group, clock_name
 from edgecloud.report.html.theme import role_of_arm
@@ -16,6 +15,7 @@ from edgecloud.report.notices import ESSENTIAL, environment
 from edgecloud.report.paired import EQUAL
 from edgecloud.report.summary import HEADLINES, headline
 from edgecloud.report.texts import Texts
+from edgecloud.results.statistics import Interval
 
 __all__ = [
     "Cell",

@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 from edgecloud.report.comparison import Group
 from edgecloud.report.html import svg
 from edgecloud.report.html.plots import Figure, by_clock
-from edgecloud.report.html.svg import colour
+from edgecloud.report.html.svg import color
 from edgecloud.report.html.theme import role_of_arm
 from edgecloud.report.lanes import commits, spans
 from edgecloud.report.summary import per_sample
@@ -87,7 +87,7 @@ def _timeline(
             axes.set_title(
                 texts.arm(arm),
                 loc="left",
-                color=colour(role_of_arm(arm, group.specs)),
+                color=color(role_of_arm(arm, group.specs)),
                 fontweight="bold",
                 pad=2,
             )
@@ -113,12 +113,12 @@ def _lanes(axes: Axes, events: Sequence[Mapping[str, Any]]) -> None:
             span.end_s - span.start_s,
             left=span.start_s,
             height=0.62,
-            color=colour(_INKS[span.lane]),
+            color=color(_INKS[span.lane]),
             alpha=_ALPHA.get(span.kind, 0.9),
             linewidth=0,
         )
     done = commits(events)
-    axes.vlines(done, 2.5, 2.85, color=colour("ink"), linewidth=0.7)
+    axes.vlines(done, 2.5, 2.85, color=color("ink"), linewidth=0.7)
     axes.set_ylim(2.9, -0.5)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
@@ -137,7 +137,7 @@ def _legend(traces: Mapping[str, Sequence[Mapping[str, Any]]], texts: Texts) -> 
             found.setdefault(
                 (span.lane, kind),
                 Patch(
-                    facecolor=colour(_INKS[span.lane]),
+                    facecolor=color(_INKS[span.lane]),
                     alpha=_ALPHA.get(span.kind, 0.9),
                     linewidth=0,
                     label=label,

@@ -1,0 +1,136 @@
+"""``edgecloud caption``: caption a user's own recordings, streaming."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from edgecloud.ending import end_on_sigterm
+from edgecloud.errors import ConfigError
+from edgecloud.settings.config import Config, resolve
+from edgecloud.settings.options import OPTIONS, add_options
+from edgecloud.stages import Lines, listening
+
+if TYPE_CHECKING:
+    from edgecloud.edge.messages import Streamed
+
+__all__ = ["add"]
+
+_COLOURS = {"edge": "", "verified": "32", "corrected": "31", "bonus": "34", "cloud": "35"}
+"""SGR codes by who chose a token; the edge's own stay in the terminal's colour."""
+
+
+def add(commands: Any) -> None:
+    caption = commands.add_parser(
+        "caption",
+        help="caption recordings, streaming",
+        # Argparse would name all sixty settings before it says what is wrong.
+        usage="edgecloud caption [--mode edge|cloud|spec] [SETTINGS] AUDIO [AUDIO ...]",
+    )
+    caption.add_argument(
+        "audio",
+        nargs="+",
+        metavar="AUDIO",
+        help="WAV, FLAC, MP3, OGG; with the extra phone m4a, webm, amr, …",
+    )
+    caption.add_argument("--mode", choices=("edge", "cloud", "spec"), default="spec")
+    add_options(caption.add_argument)
+    caption.set_defaults(command=_caption)
+
+
+def _config(parsed: argparse.Namespace) -> Config:
+    flags = {option.name: getattr(parsed, option.name) for option in OPTIONS}
+    return resolve(flags, preset=parsed.preset, file=parsed.config)
+
+
+def _caption(parsed: argparse.Namespace) -> int:
+    from edgecloud.edge.messages import Failed, Request
+    from edgecloud.experiments.system import System
+    from edgecloud.results.audio_notes import sentence
+    from edgecloud.results.degraded import degraded
+
+    config = _config(parsed)
+    if config.input_modality == "audio_text":
+        raise ConfigError("caption takes recordings without transcriptions; use audio_only")
+    paint = _painter(sys.stdout)
+
+    def show(streamed: Streamed) -> None:
+        for origin, text in streamed.pieces:
+            print(paint(origin, text), end="", flush=True)
+
+    failures = lost = 0
+    heard: list[dict[str, Any]] = []
+    end_on_sigterm()
+    with ExitStack() as stack:
+        with listening(Lines()):
+            system = stack.enter_context(System(parsed.mode, config))
+        for name in parsed.audio:
+            if len(parsed.audio) > 1:
+                print(name)
+            answer = system.caption(Request(audio_path=name, stream=True), show)
+            if isinstance(answer, Failed):
+                failures += 1
+                print(f"edgecloud: {name}: {answer.message}", file=sys.stderr)
+                continue
+            print()
+            print(_timings(answer, config))
+            heard.append({"audio_notes": answer.audio_notes})
+            for note in answer.audio_notes.values():
+                print(f"edgecloud: {name}: note: {note}", file=sys.stderr)
+            if (why := degraded({"trace": answer.trace})) is not None:
+                lost += 1
+                print(
+                    f"edgecloud: {name}: lost the cloud after {why['at_s']:.2f} s and went on with the "
+                    f"edge alone: {why['reason']}",
+                    file=sys.stderr,
+                )
+    legend = [paint(origin, origin) for origin in _COLOURS]
+    if parsed.mode == "spec" and legend != list(_COLOURS):
+        print("tokens: " + " ".join(legend))
+    if len(heard) > 1 and (noted := sentence(heard)) is not None:
+        print(f"edgecloud: note: {noted}", file=sys.stderr)
+    # Whoever captions has read the line above; a script asks for a status with --max-degraded.
+    allowed = len(parsed.audio) if parsed.max_degraded is None else config.max_degraded
+    return 1 if failures or lost > allowed else 0
+
+
+def _painter(stream: Any) -> Callable[[str, str], str]:
+    """Colours text by origin, on a terminal that wants it (https://no-color.org)."""
+    coloured = stream.isatty() and not os.environ.get("NO_COLOR")
+
+    def paint(origin: str, text: str) -> str:
+        code = _COLOURS[origin] if coloured else ""
+        return f"\x1b[{code}m{text}\x1b[0m" if code else text
+
+    return paint
+
+
+def _timings(answer: Any, config: Config) -> str:
+    """One line: times, who chose how many tokens, what the cloud did."""
+    from edgecloud.contracts import Trace
+    from edgecloud.results.cost import cost
+    from edgecloud.results.latency import latency
+    from edgecloud.results.speculation import speculation
+
+    trace = Trace.from_json(answer.trace)
+    times = latency(trace, audio_s=answer.audio_s, input_tokens=answer.input_tokens)
+    counts = {origin: answer.origins.count(origin) for origin in _COLOURS}
+    chosen = ", ".join(f"{origin} {count}" for origin, count in counts.items() if count)
+    spent = cost(trace)
+    parts = [
+        f"{answer.audio_s:.1f} s of audio",
+        f"first token {times['ttft']:.3f} s",
+        f"total {times['total_time']:.3f} s",
+        f"{times['otps']:.1f} tokens/s",
+        f"{len(answer.tokens)} tokens ({chosen})",
+    ]
+    calls = speculation(trace, k=config.k)["cloud_calls"]
+    if calls:
+        parts.append(f"{calls} cloud calls")
+    if spent["cloud_busy_time"]:
+        parts.append(f"cloud busy {spent['cloud_busy_time']:.3f} s, {spent['bytes_up']} bytes up")
+    return " · ".join(parts) + (" · modelled time" if config.clock == "modelled" else "")

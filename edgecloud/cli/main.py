@@ -1,0 +1,45 @@
+"""The command line. ``edgecloud --help`` lists the commands."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+from edgecloud import __version__
+from edgecloud.cli import MODULES
+from edgecloud.errors import EdgeCloudError
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit status: 0, 1 when a part failed, 2 when nothing could run."""
+    parsed = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = parsed.command
+    try:
+        return command(parsed)
+    except EdgeCloudError as error:
+        print(f"edgecloud: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("edgecloud: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output is gone (`edgecloud table | head`); nothing is left to say.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="edgecloud",
+        description="Edge-cloud speculative decoding of audio language models, measured.",
+    )
+    parser.add_argument("--version", action="version", version=f"edgecloud {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name in MODULES:
+        import_module(f"edgecloud.cli.{name}").add(commands)
+    return parser

@@ -1,0 +1,83 @@
+"""``edgecloud sweep``: many configurations in modelled time, and the frontier they draw."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from edgecloud.errors import ConfigError
+
+__all__ = ["add"]
+
+
+def add(commands: Any) -> None:
+    sweep = commands.add_parser(
+        "sweep",
+        help="many configurations in modelled time: tables and plots of the frontier",
+        description="Runs every configuration of a grid over a corpus in modelled time, in parallel "
+        "processes. What a sweep that was stopped has done is not done again.",
+    )
+    sweep.add_argument(
+        "grid",
+        nargs="?",
+        type=Path,
+        metavar="GRID.toml",
+        help="policies, places and targets (docs/sweep.md); edgecloud/experiments/frontier.toml when not given",
+    )
+    sweep.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("reports/frontier"),
+        metavar="DIR",
+        help="journals, frontier.json, frontier.csv and plots (reports/frontier)",
+    )
+    sweep.add_argument("--workers", type=int, default=1, metavar="N", help="processes (1)")
+    sweep.add_argument(
+        "--page",
+        type=Path,
+        metavar="PAGE.md",
+        help="put the tables between this page's <!-- begin NAME --> and <!-- end --> marks",
+    )
+    sweep.set_defaults(command=_sweep)
+
+
+def _sweep(parsed: argparse.Namespace) -> int:
+    from edgecloud.experiments.frontier import frontier
+    from edgecloud.experiments.sweep import DEFAULT_GRID, check, read_grid, sweep
+    from edgecloud.experiments.targets import judge, read_targets
+    from edgecloud.report.frontier import write
+
+    if parsed.workers < 1:
+        raise ConfigError(f"--workers {parsed.workers}: give a number from 1 on")
+    grid = parsed.grid or DEFAULT_GRID
+    points, targets = read_grid(grid), read_targets(grid)
+    for line in check(points):
+        print(line, file=sys.stderr, flush=True)
+    began = time.monotonic()
+    swept = []
+    for found in sweep(points, parsed.output, workers=parsed.workers):
+        swept.append(found)
+        spent_s = time.monotonic() - began
+        left_s = spent_s / len(swept) * (len(points) - len(swept))
+        print(
+            f"{len(swept)}/{len(points)} {found[0].name}, {spent_s:.0f} s spent, {left_s:.0f} s left",
+            file=sys.stderr,
+            flush=True,
+        )
+    blocks = frontier(swept)
+    verdicts = judge(targets, blocks)
+    for path in write(blocks, verdicts, parsed.output, page=parsed.page):
+        print(path)
+    missed = [verdict for verdict in verdicts if not verdict.met]
+    for verdict in missed:
+        where = ", ".join(str(value) for value in verdict.place.values() if value)
+        print(
+            f"missed: {verdict.policy} ({where}): {verdict.measure} {verdict.value}, "
+            f"wanted {verdict.bound}",
+            file=sys.stderr,
+        )
+    return 1 if missed else 0

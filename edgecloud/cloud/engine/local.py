@@ -1,0 +1,439 @@
+"""The verifier in this process: sessions on a large model, each with a cache that is kept."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from inspect import GEN_CLOSED, getgeneratorstate
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from edgecloud.contracts import (
+    Acceptance,
+    CloudChunk,
+    CloudCost,
+    CloudSession,
+    Model,
+    Pending,
+    Prompt,
+    Sized,
+    StopLimits,
+    Verdict,
+)
+from edgecloud.contracts.sampling import GREEDY, Distribution, Sampling
+from edgecloud.decoding.draft_scores import DraftScores, accept_draft, score_drafts
+from edgecloud.decoding.drafting import common_prefix
+from edgecloud.decoding.sampling import accept_sampled, pick
+from edgecloud.decoding.stopping import Stopping
+from edgecloud.errors import ModelError, WireError
+
+__all__ = [
+    "DraftScoring",
+    "Forward",
+    "LocalCloud",
+    "LocalSession",
+    "Pause",
+    "SteppedSession",
+    "Steps",
+    "alone",
+    "timed",
+]
+
+
+PREFILL_CHUNK = 1024
+"""Tokens in one forward of a prompt, or of a text that was not seen before: a prompt with half a minute
+of audio is one."""
+
+
+class LocalCloud:
+    """A :class:`edgecloud.contracts.CloudModel` on a model of this process.
+
+    ``stopping`` says what ends a text in the model's vocabulary; its limits are replaced by each
+    request's own. ``prefill_chunk`` is the most tokens in one forward: between two of them others have
+    their turns.
+    """
+
+    def __init__(
+        self, model: Model, stopping: Stopping, *, prefill_chunk: int = PREFILL_CHUNK
+    ) -> None:
+        self._model = model
+        self._stopping = stopping
+        self._chunk = prefill_chunk
+
+    def open(self, prompt: Prompt, sampling: Sampling = GREEDY) -> LocalSession:
+        """Raises ModelError where the prompt holds a recording."""
+        if prompt.recording is not None:
+            raise ModelError(
+                "this cloud works on features and takes no recordings; run without --upload-audio"
+            )
+        return LocalSession(
+            self._model.new_sequence(), prompt, self._stopping, sampling, prefill_chunk=self._chunk
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """A forward that a session is waiting for: the prefill of ``prompt``, or the next one of the
+    ``parts`` of a long one, or ``tokens`` appended to what ``model`` holds.
+
+    It is answered with the logits that ``prefill`` or ``extend`` returns, or with ``None`` where more
+    parts follow. ``long``: the tokens are a part of so many that they are one request's work.
+    """
+
+    model: Model
+    prompt: Prompt | None = None
+    tokens: tuple[int, ...] = ()
+    parts: Iterator[Tensor | None] | None = None
+    long: bool = False
+
+    @property
+    def apart(self) -> bool:
+        """Whether it is computed for one request alone."""
+        return self.prompt is not None or self.in_turns
+
+    @property
+    def in_turns(self) -> bool:
+        """Whether it is a part of something long."""
+        return self.long or self.parts is not None
+
+    def run(self) -> Tensor | None:
+        if self.parts is not None:
+            return next(self.parts)
+        if self.prompt is not None:
+            return self.model.prefill(self.prompt)
+        return self.model.extend(self.tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class DraftScoring:
+    """A look at a draft that a session is waiting for: :func:`edgecloud.decoding.draft_scores.score_drafts`."""
+
+    logits: Tensor
+    draft: tuple[int, ...]
+
+    def run(self) -> DraftScores:
+        return score_drafts([self.logits], [self.draft])[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A moment between two questions to a model elsewhere, at which a request may be ended."""
+
+    def run(self) -> None:
+        """Nothing."""
+
+
+Given = Tensor | DraftScores | None
+"""What a step is answered with: a forward with logits, a look with a sight, anything else with nothing."""
+Step = Forward | DraftScoring | Pause | CloudChunk
+Steps = Generator[Step, Given, Verdict | None]
+"""A request, step by step: yields the forwards and looks it needs, and chunks as they are there; returns
+the verdict of a verification. Closed between two steps, it leaves its session fit for the next request. So whoever drives it decides what is done together with others'
+(:mod:`edgecloud.cloud.engine.engine`)."""
+
+
+class SteppedSession(CloudSession):
+    """A session whose requests are given step by step; whoever waits for them drives the steps."""
+
+    @property
+    @abstractmethod
+    def memory_bytes(self) -> int:
+        """What the session takes here."""
+
+    @abstractmethod
+    def memory_for(self, tokens: int, computed: int = 0) -> int:
+        """Most bytes that the session takes here while its output grows to ``tokens``, of which
+        ``computed`` go through the model together."""
+
+    @abstractmethod
+    def verifying(
+        self,
+        committed: Sequence[int],
+        draft: Sequence[int],
+        acceptance: Acceptance,
+        continuation: int = 0,
+        draft_probabilities: Sequence[Distribution] = (),
+    ) -> Steps:
+        """:meth:`submit`, step by step."""
+
+    @abstractmethod
+    def generating(self, committed: Sequence[int], limits: StopLimits) -> Steps:
+        """:meth:`generate`, step by step."""
+
+    def start(self, count: int) -> Pending[CloudChunk]:
+        return Pending(lambda: CloudChunk.merged(self.generate((), StopLimits(count))))
+
+    def submit(
+        self,
+        committed: Sequence[int],
+        draft: Sequence[int],
+        acceptance: Acceptance,
+        continuation: int = 0,
+        draft_probabilities: Sequence[Distribution] = (),
+    ) -> Pending[Verdict]:
+        steps = self.verifying(committed, draft, acceptance, continuation, draft_probabilities)
+        return Pending(lambda: _verdict(alone(steps)))
+
+    def generate(self, committed: Sequence[int], limits: StopLimits) -> Iterator[CloudChunk]:
+        for answer in alone(self.generating(committed, limits)):
+            if isinstance(answer, CloudChunk):
+                yield answer
+
+
+class LocalSession(SteppedSession):
+    """One request. The prompt is prefilled at the first call; later calls compute only the suffix."""
+
+    def __init__(
+        self,
+        model: Model,
+        prompt: Prompt,
+        stopping: Stopping,
+        sampling: Sampling = GREEDY,
+        *,
+        prefill_chunk: int = PREFILL_CHUNK,
+    ) -> None:
+        self._model = model
+        self._chunk = prefill_chunk
+        self._parts: Generator[Tensor | None, None, None] | None = None
+        """A long prompt's prefill under way: one that was interrupted goes on."""
+        self._prompt = prompt
+        self._stopping = stopping
+        self._sampling = sampling
+        self._known: list[int] = []
+        """Output tokens in the cache."""
+        self._first: Tensor | None = None
+        """Logits ``(V,)`` after the prompt, once it is prefilled."""
+        self._next: Tensor | None = None
+        """Logits ``(V,)`` after the last token in the cache, where they are at hand."""
+
+    @property
+    def memory_bytes(self) -> int:
+        features = self._prompt.features
+        return self._model.cache_bytes + (0 if features is None else features.nbytes)
+
+    def memory_for(self, tokens: int, computed: int = 0) -> int:
+        prompt, model = self._prompt, self._model
+        cache_bytes = model.cache_bytes
+        if isinstance(model, Sized):
+            length = prompt.length + tokens
+            cache_bytes = max(cache_bytes, model.cache_bytes_for(prompt.length, length))
+        features_bytes = 0 if prompt.features is None else prompt.features.nbytes
+        # A row of logits for each token computed, as float32.
+        return cache_bytes + features_bytes + 4 * computed * model.vocab_size
+
+    def verifying(
+        self,
+        committed: Sequence[int],
+        draft: Sequence[int],
+        acceptance: Acceptance,
+        continuation: int = 0,
+        draft_probabilities: Sequence[Distribution] = (),
+    ) -> Steps:
+        if not draft:
+            raise WireError("a verification needs at least one drafted token")
+        self._check_drawn(draft, acceptance, draft_probabilities)
+        logits, cost = yield from self._extend(committed, draft)
+        verdict = yield from self._judged(logits, committed, draft, acceptance, draft_probabilities)
+        self._keep(len(committed) + verdict.kept, logits[verdict.kept])
+        chosen = [] if verdict.token is None else [verdict.token]
+        output = [*committed, *draft[: verdict.kept], *chosen]
+        while chosen and len(chosen) <= continuation and output[-1] not in self._stopping.end_ids:
+            logits, _ = yield from self._extend(output, ())
+            chosen.append(pick(logits[-1], self._sampling, output))
+            output.append(chosen[-1])
+        return replace(
+            verdict,
+            continuation=tuple(chosen[1:]),
+            cost=replace(cost, verified_tokens=len(draft), generated_tokens=len(chosen)),
+        )
+
+    def generating(self, committed: Sequence[int], limits: StopLimits) -> Steps:
+        stopping = replace(self._stopping, limits=limits)
+        output = list(committed)
+        if not limits.max_new_tokens and not output:
+            # A start without tokens: the prompt is prefilled, so that nobody has to wait for it later.
+            _, cost = yield from self._extend((), ())
+            yield CloudChunk((), cost, last=True)
+            return None
+        if stopping.room(committed) < 1:
+            raise WireError("generate: the token limit leaves no room for a token")
+        reason = None
+        while reason is None:
+            logits, cost = yield from self._extend(output, ())
+            tokens, reason = stopping.cut(output, [pick(logits[-1], self._sampling, output)])
+            output += tokens
+            # Its own last token is a step of decoding, not the ingestion of something unseen.
+            ingested = cost.ingested_tokens if len(output) == len(committed) + 1 else 0
+            cost = replace(cost, ingested_tokens=ingested, generated_tokens=len(tokens))
+            yield CloudChunk(tokens, cost, last=reason is not None)
+        return None
+
+    def close(self) -> None:
+        self._first = self._next = self._parts = None
+        self._known = []
+        self._model = self._model.new_sequence()
+
+    def _extend(
+        self, committed: Sequence[int], draft: Sequence[int]
+    ) -> Generator[Step, Given, tuple[Tensor, CloudCost]]:
+        """Bring the cache to ``committed + draft``; logits ``(len(draft) + 1, V)`` from the last
+        committed token on."""
+        self._check(committed)
+        self._check(draft)
+        prefilled = 0
+        if self._first is None:
+            self._check(self._prompt.token_ids)
+            self._first = self._next = yield from self._prefill()
+            prefilled = self._prompt.length
+        shared = common_prefix(self._known, committed)
+        if shared < len(self._known) or self._next is None:
+            # The logits after the last shared token are gone: compute that token again.
+            shared = max(0, shared - 1)
+            self._keep(shared, None if shared else self._first)
+        new = [*committed[shared:], *draft]
+        unseen = len(committed) - shared
+        # Without the logits in front, the first row is none that is asked for.
+        rows = (self._first if self._next is None else self._next)[None]
+        if new:
+            self._next = None  # should the forward fail
+            following = yield from self._append(new, max(0, unseen - 1))
+            rows = following if unseen else torch.cat((rows, following))
+        self._known = [*committed, *draft]
+        self._next = rows[-1]
+        return rows, CloudCost(prefill_tokens=prefilled, ingested_tokens=unseen)
+
+    def _prefill(self) -> Generator[Step, Given, Tensor]:
+        """The logits after the prompt."""
+        prompt = self._prompt
+        if prompt.length <= self._chunk:
+            return _logits((yield Forward(self._model, prompt)))
+        parts = self._parts
+        if parts is None or getgeneratorstate(parts) == GEN_CLOSED:
+            parts = _generated(self._model.prefill_in_parts(prompt, self._chunk))
+        self._parts = parts
+        logits: Given = None
+        while logits is None:
+            logits = yield Forward(self._model, parts=parts)
+        self._parts = None
+        return _logits(logits)
+
+    def _append(self, tokens: Sequence[int], unneeded: int) -> Generator[Step, Given, Tensor]:
+        """The logits after each of ``tokens``, appended to the cache, but for the first ``unneeded``."""
+        found, long = [], len(tokens) > self._chunk
+        for begin in range(0, len(tokens), self._chunk):
+            part = tuple(tokens[begin : begin + self._chunk])
+            logits = _logits((yield Forward(self._model, tokens=part, long=long)))
+            if unneeded < begin + len(part):
+                found.append(logits[max(0, unneeded - begin) :])
+        return found[0] if len(found) == 1 else torch.cat(found)
+
+    def _judged(
+        self,
+        logits: Tensor,
+        committed: Sequence[int],
+        draft: Sequence[int],
+        acceptance: Acceptance,
+        draft_probabilities: Sequence[Distribution],
+    ) -> Generator[Step, Given, Verdict]:
+        end_ids = self._stopping.end_ids
+        if self._sampling.greedy:
+            sight = yield DraftScoring(logits, tuple(draft))
+            if not isinstance(sight, DraftScores):
+                raise ValueError("a look is answered with a sight")
+            return accept_draft(draft, sight, acceptance, end_ids=end_ids)
+        return accept_sampled(
+            logits,
+            draft,
+            draft_probabilities,
+            acceptance,
+            self._sampling,
+            committed=committed,
+            end_ids=end_ids,
+        )
+
+    def _check_drawn(
+        self,
+        draft: Sequence[int],
+        acceptance: Acceptance,
+        draft_probabilities: Sequence[Distribution],
+    ) -> None:
+        """Raises WireError where a draft cannot be judged in the session's way of sampling."""
+        if self._sampling.greedy:
+            if draft_probabilities:
+                raise WireError("verify: at temperature 0 nothing is drawn")
+            return
+        if acceptance.rule != "rejection":
+            raise WireError(f"verify: acceptance {acceptance.rule!r:.40} is of temperature 0 alone")
+        if len(draft_probabilities) != len(draft):
+            raise WireError("verify: every drafted token needs what it was drawn from")
+        for token, distribution in zip(draft, draft_probabilities, strict=True):
+            self._check(distribution.ids)
+            if not distribution.probability_of(token):
+                raise WireError("verify: a drafted token is not in what it was drawn from")
+
+    def _check(self, tokens: Sequence[int]) -> None:
+        size = self._model.vocab_size
+        if tokens and not (min(tokens) >= 0 and max(tokens) < size):
+            raise WireError(f"a token is outside the vocabulary of {size}")
+
+    def _keep(self, count: int, following: Tensor | None) -> None:
+        """Cut the cache back to the first ``count`` output tokens; ``following`` are the logits there,
+        where they are at hand."""
+        self._model.rollback(self._prompt.length + count)
+        del self._known[count:]
+        self._next = following
+
+
+def alone(
+    steps: Steps, wanted: Callable[[], bool] = lambda: True
+) -> Iterator[CloudChunk | Verdict]:
+    """Drive one request by itself: its chunks, or its verdict. ``busy_s`` is all the time it took.
+    Ends without one after the step at which it is no longer ``wanted``."""
+    given: Given = None
+    began = time.perf_counter()
+    while True:
+        if not wanted():
+            steps.close()
+            return
+        try:
+            step = steps.send(given)
+        except StopIteration as end:
+            if end.value is not None:
+                yield timed(end.value, time.perf_counter() - began)
+            return
+        if isinstance(step, Forward | DraftScoring | Pause):
+            given = step.run()
+            continue
+        given = None
+        yield timed(step, time.perf_counter() - began)
+        began = time.perf_counter()
+
+
+def _generated(parts: Iterator[Tensor | None]) -> Generator[Tensor | None, None, None]:
+    """``parts``, as something that can be asked whether it has ended."""
+    yield from parts
+
+
+def _verdict(answers: Iterable[CloudChunk | Verdict]) -> Verdict:
+    for answer in answers:
+        if isinstance(answer, Verdict):
+            return answer
+    raise WireError("the verification ended without a verdict")
+
+
+Answer = TypeVar("Answer", CloudChunk, Verdict)
+
+
+def timed(answer: Answer, busy_s: float) -> Answer:
+    """The answer with the seconds the cloud was busy for it."""
+    return replace(answer, cost=replace(answer.cost, busy_s=busy_s))
+
+
+def _logits(answer: Given) -> Tensor:
+    if not isinstance(answer, Tensor):
+        raise ValueError("a forward is answered with its logits")
+    return answer

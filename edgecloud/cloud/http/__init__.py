@@ -1,0 +1,1 @@
+"""The verifier behind HTTP: the application, its telemetry, and the client."""

@@ -1,0 +1,1 @@
+"""The verifier whose model is on vLLM servers."""

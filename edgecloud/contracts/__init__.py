@@ -1,0 +1,46 @@
+"""The vocabulary of the whole system: what is passed between its parts, and the seams.
+
+Data is in frozen dataclasses that know nothing of models, processes or files. The protocols at the
+end are the seams: a new model, cloud or clock is one class with these methods.
+"""
+
+from __future__ import annotations
+
+from edgecloud.contracts.cloud import (
+    Acceptance,
+    CloudChunk,
+    CloudCost,
+    CloudModel,
+    CloudSession,
+    Pending,
+    Verdict,
+)
+from edgecloud.contracts.model import Clock, Model, Sized
+from edgecloud.contracts.samples import Language, Prompt, PromptType, Sample
+from edgecloud.contracts.tokens import Origin, StopLimits, StopReason, TokenStats
+from edgecloud.contracts.trace import Commit, Event, EventKind, Trace
+
+__all__ = [
+    "Acceptance",
+    "Clock",
+    "CloudChunk",
+    "CloudCost",
+    "CloudModel",
+    "CloudSession",
+    "Commit",
+    "Event",
+    "EventKind",
+    "Language",
+    "Model",
+    "Origin",
+    "Pending",
+    "Prompt",
+    "PromptType",
+    "Sample",
+    "Sized",
+    "StopLimits",
+    "StopReason",
+    "TokenStats",
+    "Trace",
+    "Verdict",
+]

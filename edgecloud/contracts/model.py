@@ -1,0 +1,85 @@
+"""The protocols of a model and of a clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from edgecloud.contracts.cloud import (
+    Pending,
+    T,
+)
+from edgecloud.contracts.samples import Prompt
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Clock", "Model", "Sized"]
+
+
+class Clock(Protocol):
+    """Seconds, rising. ``wall`` is ``time.perf_counter``; ``modelled`` is discrete-event time."""
+
+    @property
+    def name(self) -> str: ...
+
+    def now(self) -> float: ...
+
+    def beside(self, work: Callable[[], T]) -> Pending[T]:
+        """Let the edge do ``work`` while the caller goes on; its errors come with the result."""
+        ...
+
+
+@runtime_checkable
+class Sized(Protocol):
+    """A model that can tell how much its cache takes before it grows."""
+
+    def cache_bytes_for(self, prompt_length: int, length: int) -> int:
+        """Most bytes that the cache takes, with what is set aside, once it holds ``length`` tokens; where
+        it is empty it begins with a prompt of ``prompt_length``."""
+        ...
+
+
+class Model(Protocol):
+    """One sequence on one model, edge or cloud: a cache that grows, and can be cut back.
+
+    The sequence is the prompt, then generated tokens; ``length`` counts what the cache holds.
+    Logits are float32 over the tokenizer's real vocabulary ``V`` (not the padded one).
+    """
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    @property
+    def length(self) -> int: ...
+
+    @property
+    def cache_bytes(self) -> int:
+        """What the cache takes in memory, with what is set aside."""
+        ...
+
+    def prefill(self, prompt: Prompt) -> Tensor:
+        """Start over with ``prompt``. Returns ``(V,)``: the logits of the first generated token."""
+        ...
+
+    def prefill_in_parts(self, prompt: Prompt, most: int) -> Iterator[Tensor | None]:
+        """:meth:`prefill` in forwards of up to ``most`` tokens, each made when it is asked for.
+
+        Gives ``None`` for each but the last, which gives what :meth:`prefill` returns.
+        """
+        ...
+
+    def extend(self, tokens: Sequence[int]) -> Tensor:
+        """Append ``n >= 1`` tokens in one forward. Returns ``(n, V)``: row ``i`` follows token ``i``."""
+        ...
+
+    def rollback(self, length: int) -> None:
+        """Cut the cache back to its first ``length`` tokens; never into the prompt.
+
+        Raises ``ValueError`` when ``length`` is outside ``prompt length .. self.length``.
+        """
+        ...
+
+    def new_sequence(self) -> Model:
+        """Another, empty sequence on the same weights."""
+        ...

@@ -1,0 +1,42 @@
+"""What is said of tokens: where they come from, how sure the edge was, when a text ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = ["Origin", "StopLimits", "StopReason", "TokenStats"]
+
+Origin = Literal["edge", "verified", "corrected", "bonus", "cloud"]
+"""Who chose a token: the edge alone; the edge, then kept by the cloud; the cloud in place of a rejected
+draft; the cloud after a wholly kept block; the cloud decoding by itself."""
+
+
+StopReason = Literal["end_of_text", "token_limit", "sentence_limit"]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenStats:
+    """What the edge knows about one token it drafted, over the tokenizer's real vocabulary.
+
+    ``entropy`` of the whole distribution in nats, ``margin`` between the two largest probabilities,
+    ``logprob`` of the drafted token in nats; ``position`` in the output, from 0 on, and
+    ``recent_corrections``, how many of the eight output tokens before it the cloud corrected.
+    """
+
+    entropy: float
+    margin: float
+    logprob: float
+    position: int = 0
+    recent_corrections: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StopLimits:
+    """When a caption ends, other than by the model's end of text. ``None``: no sentence limit."""
+
+    max_new_tokens: int = 128
+    max_sentences: int | None = None

@@ -1,0 +1,109 @@
+"""The edge as a process of its own, so that caps and readings are its alone.
+
+It decodes recordings, computes features, drafts, and talks to the cloud; the waveform never leaves
+it. The harness sends it a :class:`Request` and gets a :class:`Response` back.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import closing, nullcontext
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, Any
+
+from edgecloud.edge.messages import EdgeSetup, Failed, Request
+from edgecloud.errors import CloudError, ConfigError, DataError, ModelError, OutOfMemoryError
+from edgecloud.hardware.limits import apply_in_child, apply_torch_threads
+
+if TYPE_CHECKING:
+    from edgecloud.models.edge import LoadedEdge
+
+__all__ = ["main"]
+
+
+def main(control: Connection, cloud: Connection | None, setup: EdgeSetup) -> None:
+    """Cap this process, load, say ``("ready", facts)`` on ``control``, then serve requests.
+
+    ``cloud`` leads to the cloud's process; ``None``: it is asked over HTTP, or not at all.
+
+    Raises:
+        EdgeCloudError: the model cannot be loaded.
+    """
+    config = setup.config
+    limits = apply_in_child(config.max_cpu_cores, config.max_memory_gb, first_core=setup.first_core)
+    # Only now may torch be imported: its thread pools are sized at import.
+    from edgecloud.cloud.http.client import HttpChannel
+    from edgecloud.cloud.protocol.remote import PipeChannel, RemoteCloud
+    from edgecloud.edge.request_handler import RequestHandler
+    from edgecloud.models.checkpoint import Checkpoint
+    from edgecloud.models.edge import load_edge
+    from edgecloud.models.processor import Processor
+
+    limits["torch_threads"] = apply_torch_threads(config.max_cpu_cores)
+    began = time.perf_counter()
+    loaded: LoadedEdge | None = None
+    if setup.mode == "cloud":
+        processor = Processor(Checkpoint.open(setup.path))
+        facts: dict[str, Any] | None = None
+    else:
+        _check_cap(setup)
+        loaded = load_edge(
+            setup.model,
+            setup.path,
+            device=config.edge_device,
+            dtype=config.edge_dtype,
+            quantization=config.edge_quantization,
+            verify=config.verify_weights,
+        )
+        processor = loaded.processor
+        facts = {**loaded.facts, "load_s": time.perf_counter() - began}
+    if config.dataset_type != "text" and not processor.accepts_audio:
+        raise ConfigError(
+            f"model {setup.model} takes text alone; give --dataset-type text and a manifest of prompts"
+        )
+    channel: HttpChannel | PipeChannel | None = None
+    if setup.mode != "edge":
+        token = os.environ.get("EDGECLOUD_TOKEN")
+        channel = (
+            HttpChannel(config.cloud_url, token=token) if cloud is None else PipeChannel(cloud)
+        )
+    request_handler = RequestHandler(
+        config,
+        processor,
+        edge=loaded.model if loaded else None,
+        cloud=RemoteCloud(channel, deadline_s=config.deadline) if channel else None,
+        cache_dir=setup.cache_dir,
+    )
+    ready = {
+        "limits": limits,
+        "model": facts,
+        "tokenizer_sha256": processor.fingerprint(),
+        "shared": processor.shared(),
+    }
+    control.send(("ready", ready))
+    with closing(channel) if channel else nullcontext():
+        while True:
+            request: Request = control.recv()
+            listener = control.send if request.stream else None
+            try:
+                control.send(request_handler.caption(request, listener))
+            except (DataError, CloudError, OutOfMemoryError, ModelError) as error:
+                control.send(Failed(type(error).__name__, str(error)))
+
+
+def _check_cap(setup: EdgeSetup) -> None:
+    """Raises OutOfMemoryError where the weights alone, in their real precision, are over the cap."""
+    from edgecloud.models.checkpoint import Checkpoint
+    from edgecloud.models.edge import edge_need
+    from edgecloud.models.memory import check_cap
+
+    config = setup.config
+    if config.max_memory_gb > 0:
+        need = edge_need(
+            Checkpoint.open(setup.path),
+            device=config.edge_device,
+            dtype=config.edge_dtype,
+            quantization=config.edge_quantization,
+        )
+        check_cap(need, config.max_memory_gb)

@@ -1,0 +1,74 @@
+"""What passes between the harness and an edge process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from edgecloud.contracts import Origin, StopReason
+from edgecloud.settings.config import Config
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = ["EdgeSetup", "Failed", "Mode", "Request", "Response", "Streamed"]
+
+Mode = Literal["edge", "cloud", "spec"]
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeSetup:
+    """What an edge process is started with. ``model`` and ``path`` name the checkpoint whose tokenizer
+    and features it uses; its weights are loaded unless ``mode`` is ``cloud``. ``cache_dir`` holds
+    features of earlier requests, for modelled time only. ``first_core`` is the place, among the cores
+    this process may use, of the first that its cap leaves it."""
+
+    mode: Mode
+    config: Config
+    model: str
+    path: str
+    cache_dir: str | None = None
+    first_core: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One recording to caption, or one ``prompt`` of text alone to answer. ``gate`` replaces the
+    configured one (warm-up asks the cloud always); with ``stream`` every commit is sent as it comes."""
+
+    audio_path: str | None
+    transcription: str | None = None
+    gate: str | None = None
+    stream: bool = False
+    prompt: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """New tokens of a caption, as text by origin."""
+
+    pieces: tuple[tuple[Origin, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A finished caption: everything a journal record holds of it. ``audio_s`` is None for a prompt;
+    ``audio_notes`` are sentences on what about the recording cannot be right, by kind."""
+
+    audio_s: float | None
+    input_tokens: int
+    tokens: tuple[int, ...]
+    origins: tuple[Origin, ...]
+    text: str
+    stop: StopReason
+    trace: list[dict[str, Any]]
+    audio_notes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A request that failed for a reason of its own; the process goes on."""
+
+    kind: str
+    message: str

@@ -1,0 +1,63 @@
+"""The way of speculating that a configuration describes."""
+
+from __future__ import annotations
+
+import math
+
+from edgecloud.contracts import Acceptance
+from edgecloud.decoding.gates import Calibration, Thresholds
+from edgecloud.decoding.speculation_controller import CloudBudget
+from edgecloud.decoding.speculative import Speculation
+from edgecloud.edge.gate_calibration import calibration
+from edgecloud.errors import ConfigError
+from edgecloud.settings.config import Config
+
+__all__ = ["speculation"]
+
+
+def speculation(config: Config) -> Speculation:
+    """``config``'s policy.
+
+    Raises:
+        ConfigError: the calibrated gate's file cannot be used, or there is none for these models.
+    """
+    fitted = Calibration()
+    if config.gate_type == "calibrated":
+        if config.calibration is None and (config.edge_model or config.cloud_model):
+            raise ConfigError(
+                "the calibrated gate is fitted to a pair of models: make one for these with "
+                "`edgecloud calibrate` and give it as --calibration"
+            )
+        fitted = calibration(
+            config.calibration, language=config.language, prompt_type=config.prompt_type
+        )
+    return Speculation(
+        k=config.k,
+        gate=config.gate_type,
+        thresholds=Thresholds(
+            entropy=config.entropy_threshold,
+            margin=config.margin_threshold,
+            logprob=config.logprob_threshold,
+            calibrated=config.calibrated_threshold,
+            calibration=fitted,
+        ),
+        acceptance=Acceptance(
+            rule=config.acceptance,
+            rank_threshold=config.rank_threshold,
+            probability_ratio=config.probability_ratio,
+            regret_nats=math.inf if config.regret_budget is None else config.regret_budget,
+        ),
+        gate_scope=config.gate_scope,
+        verify_scope=config.verify_scope,
+        final_check=config.final_check,
+        continuation=config.continuation,
+        adaptive_k=config.adaptive_k,
+        draft_ahead=config.draft_ahead,
+        parallel_prefill=config.parallel_prefill,
+        seed_tokens=config.cloud_seed_tokens,
+        hand_off=config.hand_off,
+        expected_tokens=config.expected_tokens,
+        budget=CloudBudget()
+        if config.cloud_budget is None
+        else CloudBudget.parse(config.cloud_budget),
+    )

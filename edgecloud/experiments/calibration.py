@@ -1,0 +1,252 @@
+"""Fitting the calibrated gate: from journals of verified drafts to a logistic model, and how good it is.
+
+A verification says of each drafted token up to the first it did not keep whether the cloud kept it, by
+the acceptance rule of its run. What the edge knew of those tokens stands in the same journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GroupKFold, cross_val_predict
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from edgecloud.contracts import TokenStats, Trace
+from edgecloud.decoding.gates import Calibration, terms
+from edgecloud.decoding.speculative import RECENT
+from edgecloud.edge.gate_calibration import ANY, key
+from edgecloud.errors import DataError
+from edgecloud.results.journal import read
+
+__all__ = ["CALL_RATES", "Examples", "evaluate", "examples", "fit", "no_better", "too_little"]
+
+CALL_RATES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
+"""Shares of tokens sent to the cloud at which gates are compared."""
+_FOLDS = 4
+_FEWEST_TOKENS = 100
+"""Of rejected and of kept tokens, for the 55 weights of a fit (shrunken ones: see ``_pipeline``)."""
+_FEWEST_RECORDINGS = 20
+_RESAMPLES = 200
+_PLAIN: Mapping[str, Callable[[TokenStats], float]] = {
+    "entropy": lambda token: token.entropy,
+    "margin": lambda token: -token.margin,
+    "logprob": lambda token: -token.logprob,
+}
+"""The plain gates: the higher, the less sure."""
+_SIGN = {"margin": -1, "logprob": -1}
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """Drafted tokens, whether the cloud rejected each, the recording each belongs to, and the language
+    and prompt type it was drafted in (:func:`edgecloud.edge.gate_calibration.key`)."""
+
+    tokens: tuple[TokenStats, ...]
+    rejected: tuple[bool, ...]
+    recordings: tuple[str, ...]
+    kinds: tuple[str, ...]
+
+    def of(self, kind: str) -> Examples:
+        """Those of one kind."""
+        columns = zip(self.tokens, self.rejected, self.recordings, self.kinds, strict=True)
+        return _examples([row for row in columns if row[3] == kind])
+
+
+def examples(paths: Sequence[str | Path]) -> Examples:
+    """The judged tokens of speculative runs' journals.
+
+    Raises:
+        DataError: no journal, or nothing in it that the cloud rejected and kept.
+    """
+    rows: list[tuple[TokenStats, bool, str, str]] = []
+    for path in paths:
+        header, records = read(path)
+        try:
+            settings = header["identity"]["settings"]
+            kind = key(settings["language"], settings["prompt_type"])
+            for record in records:
+                trace = Trace.from_json(record.get("trace", ()))
+                rows += [(token, no, record["file_id"], kind) for token, no in _judged(trace)]
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"the journal {path} lacks what a fit needs: {error!r}") from error
+        own = [row for row in rows if row[3] == kind]
+        if len({row[1] for row in own}) < 2 or len({row[2] for row in own}) < _FOLDS:
+            raise DataError(
+                f"{path}: no tokens that the cloud kept and rejected in at least {_FOLDS} "
+                "recordings; take journals of bench/test_spec.py --gate-type always"
+            )
+    return _examples(rows)
+
+
+def _examples(rows: Sequence[tuple[TokenStats, bool, str, str]]) -> Examples:
+    return Examples(*zip(*rows, strict=True))
+
+
+def _judged(trace: Trace) -> Iterator[tuple[TokenStats, bool]]:
+    """The drafted tokens that verifications judged: all they kept, and the first they did not."""
+    origins: list[str] = []
+    proposed: list[TokenStats] = []
+    for event in trace.of("draft", "verify", "commit"):
+        if event.kind == "draft":
+            recent = origins[-RECENT:].count("corrected")
+            known = zip(
+                event.data["entropies"], event.data["margins"], event.data["logprobs"], strict=True
+            )
+            for values in known:
+                proposed.append(TokenStats(*values, len(origins) + len(proposed), recent))
+        elif event.kind == "verify":
+            kept = event.data["kept"]
+            for number, token in enumerate(proposed[: kept + 1]):
+                yield token, number == kept
+        else:
+            origins += event.data["origins"]
+            proposed.clear()
+
+
+def fit(found: Examples) -> dict[str, Calibration]:
+    """The models of what the cloud rejects: one for each kind, and one for any."""
+    return {**{kind: _fit(found.of(kind)) for kind in _kinds(found)}, ANY: _fit(found)}
+
+
+def too_little(found: Examples) -> list[str]:
+    """A line for each kind that has too few tokens or recordings to fit its gate to."""
+    lines = []
+    for kind in _kinds(found):
+        own = found.of(kind)
+        rejected, recordings = sum(own.rejected), len(set(own.recordings))
+        kept = len(own.tokens) - rejected
+        if min(rejected, kept) < _FEWEST_TOKENS or recordings < _FEWEST_RECORDINGS:
+            lines.append(
+                f"{kind}: {rejected} rejected and {kept} kept tokens of {recordings} recordings; "
+                f"wanted are {_FEWEST_TOKENS} of each and {_FEWEST_RECORDINGS} recordings"
+            )
+    return lines
+
+
+def no_better(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for each kind whose fit, on recordings it was not fitted to, is not better than the best
+    plain threshold beyond the interval; ``rows`` are those of :func:`evaluate`."""
+    lines = []
+    for row in (row for row in rows if row["gate"] == "calibrated"):
+        over = row["over_plain"]
+        if over["low"] is None or over["low"] <= 0.0:
+            ends = "none" if over["low"] is None else f"{over['low']:+.3f} … {over['high']:+.3f}"
+            lines.append(
+                f"{row['kind']}: AUC {row['auc']:.3f} on other recordings, {over['gate']} alone "
+                f"{over['auc']:.3f}; interval of the difference {ends}"
+            )
+    return lines
+
+
+def _kinds(found: Examples) -> list[str]:
+    return sorted(set(found.kinds))
+
+
+def _fit(found: Examples) -> Calibration:
+    pipeline = _pipeline().fit(_matrix(found), found.rejected)
+    scaler, logistic = pipeline[0], pipeline[1]
+    weights: Floats = logistic.coef_[0] / scaler.scale_
+    intercept = float(logistic.intercept_[0] - weights @ scaler.mean_)
+    return Calibration(intercept, tuple(float(weight) for weight in weights))
+
+
+def evaluate(found: Examples) -> list[dict[str, Any]]:
+    """A row (JSON) for each gate and kind: its AUC, and at each call rate the precision and the recall
+    of the rejections, with its threshold there (the plain gates' as the gate states it).
+
+    The calibrated gate is judged on recordings that it was not fitted to, in four folds; its row says
+    in ``over_plain`` by how much its AUC exceeds that of the best plain gate, with the 90% interval of
+    a bootstrap over recordings. A kind in which a fold leaves nothing to learn has no rows.
+    """
+    return [row for kind in _kinds(found) for row in _evaluate(kind, found.of(kind))]
+
+
+def _evaluate(kind: str, found: Examples) -> list[dict[str, Any]]:
+    rejected = np.array(found.rejected)
+    groups = np.unique(found.recordings, return_inverse=True)[1]
+    folds = GroupKFold(_FOLDS).split(groups, groups=groups)
+    if any(len(set(rejected[learned])) < 2 for learned, _ in folds):
+        return []
+    calibrated: Floats = cross_val_predict(
+        _pipeline(),
+        _matrix(found),
+        rejected,
+        groups=groups,
+        cv=GroupKFold(_FOLDS),
+        method="predict_proba",
+    )[:, 1]
+    scores = {
+        "calibrated": calibrated,
+        **{name: np.array([of(token) for token in found.tokens]) for name, of in _PLAIN.items()},
+    }
+    aucs = {name: float(roc_auc_score(rejected, values)) for name, values in scores.items()}
+    best = max(_PLAIN, key=lambda name: aucs[name])
+    interval = _difference(calibrated, scores[best], rejected, groups)
+    over = {
+        "gate": best,
+        "auc": aucs[best],
+        "estimate": aucs["calibrated"] - aucs[best],
+        **dict(zip(("low", "high"), interval, strict=True)),
+    }
+    return [
+        {
+            "kind": kind,
+            "gate": name,
+            "auc": aucs[name],
+            **({"over_plain": over} if name == "calibrated" else {}),
+            "at": [_at(rate, values, rejected, sign=_SIGN.get(name, 1)) for rate in CALL_RATES],
+        }
+        for name, values in scores.items()
+    ]
+
+
+def _difference(
+    fitted: Floats, plain: Floats, rejected: NDArray[np.bool_], groups: NDArray[np.int_]
+) -> tuple[float, float] | tuple[None, None]:
+    """Ends of the 90% interval of the difference of two AUCs, over recordings drawn anew."""
+    rng = np.random.default_rng(0)
+    of_recording = [np.flatnonzero(groups == group) for group in range(groups.max() + 1)]
+    found = []
+    for _ in range(_RESAMPLES):
+        drawn = rng.integers(0, len(of_recording), len(of_recording))
+        rows = np.concatenate([of_recording[index] for index in drawn])
+        if 0 < rejected[rows].sum() < rows.size:
+            aucs = [roc_auc_score(rejected[rows], values[rows]) for values in (fitted, plain)]
+            found.append(aucs[0] - aucs[1])
+    if not found:
+        return None, None
+    low, high = np.quantile(found, [0.05, 0.95])
+    return float(low), float(high)
+
+
+def _at(rate: float, values: Floats, rejected: NDArray[np.bool_], *, sign: int) -> dict[str, float]:
+    """What a gate finds when it sends the ``rate`` of tokens it is least sure of."""
+    threshold = float(np.quantile(values, 1 - rate))
+    asked = values > threshold
+    hits = float((asked & rejected).sum())
+    return {
+        "rate": rate,
+        "threshold": sign * threshold,
+        "precision": hits / max(1, int(asked.sum())),
+        "recall": hits / int(rejected.sum()),
+    }
+
+
+def _pipeline() -> Pipeline:
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000))
+
+
+def _matrix(found: Examples) -> Floats:
+    """``(n, terms)``."""
+    matrix: Floats = np.array([terms(token) for token in found.tokens])
+    return matrix

@@ -1,0 +1,176 @@
+"""The models of a run, checked before a process loads any of them.
+
+What there is to check needs the families' libraries, which the process that only conducts a run never
+imports: a process of its own does it (:mod:`edgecloud.experiments.preflight`) and ends.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, Any
+
+from edgecloud.cloud.http.client import describe
+from edgecloud.contracts import Sample
+from edgecloud.edge.messages import Mode
+from edgecloud.edge.worker import At, Said, Worker
+from edgecloud.embedded.pair import CLOUD_CHECKPOINT, EDGE_CHECKPOINT
+from edgecloud.errors import WorkerError
+from edgecloud.models.hub import locate
+from edgecloud.models.prompts import prompt_messages, text_messages
+from edgecloud.settings.config import Config
+from edgecloud.stages import say, stage
+
+if TYPE_CHECKING:
+    from edgecloud.experiments.preflight import Arm, Side
+
+__all__ = ["check_models", "known_good", "model_of", "remote_facts"]
+
+_CHECKED: set[str] = set()
+"""What was found in order since this process began."""
+_LOCK = threading.Lock()
+_DONE = "done"
+
+
+def check_models(
+    arms: Sequence[tuple[Mode, Config]],
+    *,
+    samples: Sequence[Sample] = (),
+    together: bool = False,
+) -> None:
+    """Check what ``arms`` load on this machine: that edge and cloud fit to each other and to what they
+    are asked (``samples``), that devices and precisions exist, then that all fits into memory, then
+    which weights they are. Done once for equal arms. ``together``: all are loaded at once.
+
+    Raises:
+        EdgeCloudError: something is wrong; nothing has been loaded.
+    """
+    with _LOCK:
+        keys = [_key(mode, config) for mode, config in arms]
+        if all(key in _CHECKED for key in keys):
+            return
+        wanted = [(mode, config) for mode, config in arms if not known_good(mode, config)]
+        if wanted:
+            _examined(
+                [_settings(mode, config, samples) for mode, config in wanted],
+                together=together,
+                timeout_s=max(config.start_deadline for _, config in wanted),
+            )
+        _CHECKED.update(keys)
+
+
+def model_of(model: str | None, side: str) -> tuple[str, str]:
+    """``(name, folder)`` of a model, fetched from a hub where it names a repository; the embedded
+    miniature when none is given.
+
+    Raises:
+        CheckpointError: it cannot be had.
+    """
+    if model is None:
+        return f"embedded-{side}", str(EDGE_CHECKPOINT if side == "edge" else CLOUD_CHECKPOINT)
+    found = locate(model)
+    return found.name, found.path
+
+
+def remote_facts(config: Config) -> dict[str, Any]:
+    """What the service says of its model, with a word on how it is reached.
+
+    Raises:
+        CloudError: it does not answer, or is none.
+    """
+    token = os.environ.get("EDGECLOUD_TOKEN")
+    found = describe(config.cloud_url, token=token, timeout_s=config.start_deadline)
+    return {**found, "transport": "http"}
+
+
+def known_good(mode: Mode, config: Config) -> bool:
+    """Whether this machine loads only the embedded pair, as it was made, on a CPU, which need not be
+    checked each time."""
+    local = mode == "cloud" or config.cloud_url == "local"
+    own = (mode == "cloud" or config.edge_model is None) and (
+        mode == "edge" or not local or config.cloud_model is None
+    )
+    usual = {config.edge_device, config.cloud_device} <= {"auto", "cpu"}
+    plain = config.edge_quantization == "none" and config.calibration is None
+    return own and usual and plain
+
+
+def _key(mode: Mode, config: Config) -> str:
+    names = (
+        *("edge_model", "edge_device", "edge_dtype", "edge_quantization", "max_memory_gb"),
+        *("cloud_model", "cloud_device", "cloud_dtype", "cloud_url", "workers", "calibration"),
+        *("dataset_type", "dataset_path", "language", "prompt_type", "input_modality"),
+        *("max_samples", "shard"),
+    )
+    return repr((mode, [getattr(config, name) for name in names]))
+
+
+def _settings(mode: Mode, config: Config, samples: Sequence[Sample]) -> dict[str, Any]:
+    """What :class:`edgecloud.experiments.preflight.Arm` is made of, as it travels."""
+    near = config.cloud_url == "local"
+    sides: list[dict[str, Any]] = []
+    if mode != "cloud":
+        _, path = model_of(config.edge_model, "edge")
+        device, dtype = config.edge_device, config.edge_dtype
+        quantization = config.edge_quantization
+        sides.append(
+            {
+                "role": "edge",
+                "path": path,
+                "device": device,
+                "dtype": dtype,
+                "quantization": quantization,
+            }
+        )
+    if mode == "cloud" or (mode == "spec" and near):
+        _, path = model_of(config.cloud_model, "cloud")
+        device, dtype = config.cloud_device, config.cloud_dtype
+        # Of a cloud elsewhere the edge's process uses the tokenizer and the features.
+        sides.append(
+            {"role": "cloud", "path": path, "device": device, "dtype": dtype, "weights": near}
+        )
+    return {
+        "config": config,
+        "sides": sides,
+        "remote": None if near or mode == "edge" else remote_facts(config),
+        "conversations": _conversations(config, samples),
+    }
+
+
+def _conversations(config: Config, samples: Sequence[Sample]) -> list[list[dict[str, Any]]]:
+    """What will be asked, each request once; without samples a request of their kind."""
+    if config.dataset_type == "text":
+        texts = dict.fromkeys(sample.prompt for sample in samples if sample.prompt is not None)
+        return [text_messages(text) for text in texts or ("?",)]
+    words: dict[str | None, None] = {None: None}
+    if config.input_modality == "audio_text":
+        words = dict.fromkeys(sample.transcription for sample in samples) or words
+    return [prompt_messages(config.language, config.prompt_type, text) for text in words]
+
+
+def _examined(arms: list[dict[str, Any]], *, together: bool, timeout_s: float) -> None:
+    worker = Worker("check", _examine, arms, together)
+    try:
+        while (message := worker.receive(timeout_s)) != _DONE:
+            if isinstance(message, Said):
+                say(message.text)
+            elif isinstance(message, At):
+                stage(message.what, message.share)
+            else:
+                raise WorkerError(f"the check of the models said {message!r:.200}")
+    finally:
+        worker.close()
+
+
+def _examine(connection: Connection, arms: list[dict[str, Any]], together: bool) -> None:
+    stage("checking the models")
+    from edgecloud.experiments.preflight import Arm, Side, examine
+
+    def made(arm: dict[str, Any]) -> Arm:
+        sides: tuple[Side, ...] = tuple(Side(**side) for side in arm["sides"])
+        return Arm(**{**arm, "sides": sides})
+
+    examine([made(arm) for arm in arms], together=together, say=say)
+    connection.send(_DONE)

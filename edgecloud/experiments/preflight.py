@@ -1,0 +1,226 @@
+"""What can be known to be wrong with the models of a run before any of their weights is used.
+
+Three steps, each only when the one before found nothing: what folders, configurations, tokenizers and
+devices tell, for which no file with weights is opened; whether everything fits into memory, from the
+files' headers; and which weights they are (:mod:`edgecloud.models.identity`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from edgecloud.edge.speculation_policy import speculation
+from edgecloud.errors import ConfigError
+from edgecloud.models.assembly import check_rows
+from edgecloud.models.audio_lm import described_network, pick_device, pick_dtype
+from edgecloud.models.checkpoint import Checkpoint
+from edgecloud.models.edge import check_precision, edge_need, quantisable
+from edgecloud.models.loading import check_not_quantised
+from edgecloud.models.memory import (
+    Need,
+    check_cap,
+    in_gb,
+    needed_bytes,
+    plan,
+    precision_name,
+)
+from edgecloud.models.networks import Network
+from edgecloud.models.pairing import check_pair
+from edgecloud.models.placing import AUTO_MAP, placed
+from edgecloud.models.processor import Processor
+from edgecloud.settings.config import Config
+
+__all__ = ["Arm", "Side", "examine"]
+
+Messages = list[dict[str, Any]]
+
+_SLOW_BYTES = 10**9
+"""Weights from here on make an edge in a precision that its processor is slow in a matter of seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A model that a run loads on this machine, or of which it uses only the tokenizer and features
+    (``weights`` False)."""
+
+    role: Literal["edge", "cloud"]
+    path: str
+    device: str
+    dtype: str
+    quantization: str = "none"
+    weights: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One way of decoding: its settings, the models it loads here, what a service said of the one that
+    it asks, and the requests it will make."""
+
+    config: Config
+    sides: tuple[Side, ...]
+    remote: Mapping[str, Any] | None
+    conversations: Sequence[Messages]
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    side: Side
+    checkpoint: Checkpoint
+    processor: Processor
+    bits: int | None
+    network: Network | None
+    """On no device; None where the weights are quantised, or not loaded."""
+
+
+def examine(arms: Sequence[Arm], *, together: bool, say: Callable[[str], None]) -> None:
+    """Check ``arms``, which are loaded at once (``together``) or one after the other. ``say`` is told
+    the plan of memory, and what would be faster.
+
+    Raises:
+        EdgeCloudError: what is wrong, in one line.
+    """
+    opened = [_without_weights(arm) for arm in arms]
+    needs = [_needs(arm, sides) for arm, sides in zip(arms, opened, strict=True)]
+    said = []
+    if together:
+        said.append(plan([need for some in needs for need in some]))
+    else:
+        said += [plan(some) for some in needs if some]
+    for line in dict.fromkeys(said):
+        say(f"memory: {line}")
+    for hint in dict.fromkeys(
+        hint for sides in opened for found in sides if (hint := _slow(found)) is not None
+    ):
+        say(hint)
+    for path in dict.fromkeys(
+        found.side.path for sides in opened for found in sides if found.side.weights
+    ):
+        Checkpoint.open(path).fingerprint()
+
+
+def _without_weights(arm: Arm) -> list[_Opened]:
+    """All that is known of an arm's models from everything but their weights."""
+    config = arm.config
+    if config.gate_type == "calibrated":
+        speculation(config)
+    opened = [_open(side) for side in arm.sides]
+    for found in opened:
+        if config.dataset_type != "text" and not found.processor.accepts_audio:
+            raise ConfigError(
+                f"model {found.side.path} takes text alone; give --dataset-type text and a manifest of "
+                "prompts"
+            )
+        for messages in arm.conversations[:1]:
+            found.processor.rendered(messages)
+    facts: list[Mapping[str, Any]] = [
+        {"shared": found.processor.shared(), "chat_template": found.processor.chat_template}
+        for found in opened
+    ]
+    if arm.remote is not None and opened and opened[0].side.role == "edge":
+        # An older service says no more of its tokenizer than this.
+        facts[0] = {**facts[0], "tokenizer_sha256": opened[0].processor.fingerprint()}
+        facts.append(arm.remote)
+    if len(facts) == 2:
+        check_pair(facts[0], facts[1], opened[0].processor, arm.conversations)
+    return opened
+
+
+@lru_cache(maxsize=16)
+def _open(side: Side) -> _Opened:
+    checkpoint = Checkpoint.open(side.path)
+    bits = None
+    if side.weights and side.role == "edge":
+        bits = check_precision(
+            checkpoint, device=side.device, dtype=side.dtype, quantization=side.quantization
+        )
+        if bits is not None:
+            # It says so itself where the extra is missing.
+            import_module("edgecloud.models.quantized.openvino.runtime")
+    elif side.weights:
+        check_not_quantised(checkpoint)
+    device = pick_device(side.device) if side.weights else "cpu"
+    processor = Processor(checkpoint)
+    network = None
+    if side.weights and bits is None:
+        network = described_network(checkpoint, _dtype(side, device))
+        check_rows(checkpoint, processor.vocab_size, network.lm_head.out_features)
+    elif side.weights:
+        from edgecloud.models.quantized.shapes import TextShape, thinker_config
+
+        rows = TextShape.of(thinker_config(checkpoint)).vocabulary
+        check_rows(checkpoint, processor.vocab_size, rows)
+    return _Opened(side, checkpoint, processor, bits, network)
+
+
+def _dtype(side: Side, device: str) -> torch.dtype:
+    return pick_dtype("bfloat16" if side.quantization == "bf16" else side.dtype, device)
+
+
+def _needs(arm: Arm, opened: Sequence[_Opened]) -> list[Need]:
+    found = [_need(one, copies=arm.config.workers) for one in opened if one.side.weights]
+    for need in found:
+        if need.side == "edge":
+            check_cap(need, arm.config.max_memory_gb)
+    return found
+
+
+def _need(found: _Opened, *, copies: int) -> Need:
+    side, checkpoint = found.side, found.checkpoint
+    place = None
+    if found.network is not None:
+        checkpoint.check(found.network)
+        if side.device == AUTO_MAP:
+            place = placed(found.network, AUTO_MAP, _dtype(side, AUTO_MAP))
+    if side.role == "edge":
+        return edge_need(
+            checkpoint,
+            device=side.device,
+            dtype=side.dtype,
+            quantization=side.quantization,
+            place=place,
+            copies=copies,
+        )
+    device = pick_device(side.device)
+    dtype = _dtype(side, device)
+    needed = needed_bytes(checkpoint, dtype, place or (lambda _: device))
+    return Need(
+        side="cloud",
+        precision=precision_name(dtype),
+        by_device=needed,
+        copies=copies,
+        ways=("--cloud-dtype bfloat16",) if dtype.itemsize > 2 else (),
+    )
+
+
+def _slow(found: _Opened) -> str | None:
+    """A hint where a large edge runs in a precision for which its processor has no units."""
+    side = found.side
+    if side.role != "edge" or found.network is None or pick_device(side.device) != "cpu":
+        return None
+    from edgecloud.models.quantized.convert import quantised_bytes
+
+    dtype = _dtype(side, "cpu")
+    needed = sum(needed_bytes(found.checkpoint, dtype).values())
+    fast = dtype == torch.bfloat16 and _has_bfloat16()
+    if needed < _SLOW_BYTES or fast or not quantisable(found.checkpoint):
+        return None
+    return (
+        f"hint: on a CPU {precision_name(dtype)} is 4 to 17 times slower than --edge-quantization int8, "
+        f"which needs {in_gb(quantised_bytes(found.checkpoint, 8))}"
+    )
+
+
+def _has_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 by itself."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return bool({"amx_bf16", "avx512_bf16", "bf16"} & set(text.split()))

@@ -1,0 +1,87 @@
+"""From what a run gave to its result: the captions scored, their defects found, everything measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from edgecloud.contracts import Sample
+from edgecloud.hardware.gpu import gpu_facts
+from edgecloud.quality import Scores, bertscore_settings, corpus_references_of, score
+from edgecloud.quality.defects import defects_of
+from edgecloud.results.environment import environment
+from edgecloud.results.floors import judge
+from edgecloud.results.result_file import OutcomeLike, build_result
+
+__all__ = ["METEOR_FROM", "ScorableOutcome", "machine", "result_of", "score_outcome"]
+
+METEOR_FROM = 20
+"""METEOR's program takes seconds to start, too long for a quick check on a few samples."""
+
+
+class ScorableOutcome(OutcomeLike, Protocol):
+    """What a run gave, from the runner or from a journal, and the whole manifest it is from."""
+
+    @property
+    def corpus(self) -> Sequence[Sample]: ...
+
+
+def machine() -> dict[str, Any]:
+    """The environment block of a result: versions, processor, memory, GPUs and their driver."""
+    devices, reasons = gpu_facts()
+    found = environment(devices=devices)
+    found["reasons"].update(reasons)
+    return found
+
+
+def score_outcome(outcome: ScorableOutcome) -> Scores:
+    """Scores of the completed samples. A failed one is left out: it is no empty caption."""
+    config = outcome.config
+    completed = _completed(outcome)
+    chinese = config.language == "chinese"
+    model = config.bertscore_model_zh if chinese else config.bertscore_model_en
+    return score(
+        language=config.language,
+        ids=[record["file_id"] for record in completed],
+        hypotheses=[record["text"] for record in completed],
+        references=[record["references"] for record in completed],
+        reference_languages=[record["reference_language"] for record in completed],
+        corpus_references=corpus_references_of(outcome.corpus, config.language),
+        bertscore=bertscore_settings(config.language, model, config.bertscore_layers),
+        extended=True,
+        meteor_from=METEOR_FROM,
+    )
+
+
+def result_of(
+    outcome: ScorableOutcome,
+    *,
+    environment: Mapping[str, Any],
+    run_block: Mapping[str, Any],
+    floors: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The whole result. ``floors`` holds the content of a floors file; none, and none is asserted."""
+    language = outcome.config.language
+    result = build_result(
+        outcome,
+        score_outcome(outcome),
+        environment=environment,
+        run_block=run_block,
+        defects=[
+            defects_of(record["text"], language=language, stop=record["stop"])
+            for record in _completed(outcome)
+        ],
+    )
+    if floors is not None:
+        result["quality_floors"] = judge(
+            floors,
+            mode=outcome.mode,
+            config=result["experiment_config"],
+            metrics=result["metrics"],
+            corpus_size=len(outcome.corpus),
+        )
+    return result
+
+
+def _completed(outcome: ScorableOutcome) -> list[Mapping[str, Any]]:
+    return [record for record in outcome.records if record["status"] == "ok"]

@@ -1,0 +1,309 @@
+"""One arm of an experiment: its processes, its journal, and the step from a sample to a record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from edgecloud.contracts import Sample
+from edgecloud.datasets.corpus import load_corpus
+from edgecloud.datasets.manifest import data_hash
+from edgecloud.edge.messages import Failed, Mode, Request, Response
+from edgecloud.errors import ConfigError, OutputError
+from edgecloud.experiments.reporting import machine
+from edgecloud.experiments.resource_owner import ResourceOwner
+from edgecloud.experiments.system import System
+from edgecloud.hardware.probes import Readings, ResourceProbe, null_readings
+from edgecloud.results.journal import Journal
+from edgecloud.results.kept import held, journal_path, keep_unfinished
+from edgecloud.results.replay import facts
+from edgecloud.settings.config import Config, check_output_name
+from edgecloud.stages import say, stage
+
+__all__ = [
+    "Arm",
+    "Outcome",
+    "data_of",
+    "identity_of",
+    "journal_path",
+    "journalled",
+    "load_corpus",
+    "request_of",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run gave. ``samples`` are this run's, ``corpus`` the whole manifest's; ``records`` are
+    the journal's, one per sample, in the manifest's order; ``setup`` says on what it ran (JSON)."""
+
+    mode: Mode
+    config: Config
+    samples: tuple[Sample, ...]
+    corpus: tuple[Sample, ...]
+    records: tuple[dict[str, Any], ...]
+    setup: dict[str, Any]
+
+
+def data_of(config: Config, corpus: Sequence[Sample], manifest: Path) -> dict[str, Any]:
+    """What a result says of its data."""
+    return {
+        "manifest": "embedded" if config.dataset_path is None else manifest.name,
+        "samples": len(corpus),
+        "sha256": data_hash(corpus),
+    }
+
+
+def identity_of(config: Config, setup: Mapping[str, Any]) -> dict[str, Any]:
+    """What must be the same for a journal to be gone on with; ``setup`` has the facts of data, models
+    and hardware profile."""
+    headers = {
+        side: found["headers_sha256"]
+        for side, found in setup["models"].items()
+        if found and found.get("headers_sha256")
+    }
+    return {
+        "settings": config.identity(),
+        "data": setup["data"],
+        "models": {side: found and found["sha256"] for side, found in setup["models"].items()},
+        # By which journals know these weights that were begun before their content was hashed.
+        **({"headers": headers} if headers else {}),
+        # A file's content may change under its name.
+        "hardware_profile": setup["hardware_profile"],
+    }
+
+
+class Arm(ResourceOwner):
+    """Context manager: starts the processes, opens the journal, warms up; ends them at exit.
+
+    ``records`` holds the journal's records by ``file_id``; those of a resumed run are there at once.
+
+    Raises, on entering:
+        EdgeCloudError: data or models cannot be used, or the journal is another run's.
+    """
+
+    def __init__(
+        self, mode: Mode, config: Config, *, floors: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__()
+        check_output_name(config.output_name)
+        self._mode = mode
+        self._config = config
+        self._floors = floors
+        stage("reading the data")
+        self._corpus, manifest = load_corpus(config)
+        self.samples = self._corpus[: config.max_samples][config.shard_slice]
+        if not self.samples:
+            raise ConfigError(
+                f"--shard {config.shard} holds none of the samples: take fewer shards"
+            )
+        self.records: dict[str, dict[str, Any]] = {}
+        self._data = data_of(config, self._corpus, manifest)
+        self._setup: dict[str, Any] = {}
+
+    @property
+    def total(self) -> int:
+        return len(self.samples)
+
+    @property
+    def done(self) -> int:
+        return sum(sample.file_id in self.records for sample in self.samples)
+
+    def step(self, sample: Sample) -> dict[str, Any]:
+        """Caption one sample, journal it, and return its record."""
+        return self._keep(_record(self._systems[0], self._config, sample))
+
+    def run(self) -> Iterator[dict[str, Any]]:
+        """Caption every sample without a record, and yield each record as it is journalled.
+
+        With several workers that is in the order in which they end.
+        """
+        left = [sample for sample in self.samples if sample.file_id not in self.records]
+        if len(self._systems) == 1:
+            yield from map(self.step, left)
+            return
+        idle: SimpleQueue[System] = SimpleQueue()
+        for system in self._systems:
+            idle.put(system)
+
+        def caption(sample: Sample) -> dict[str, Any]:
+            system = idle.get()
+            try:
+                return _record(system, self._config, sample)
+            finally:
+                idle.put(system)
+
+        pool = ThreadPoolExecutor(len(self._systems))
+        try:
+            for done in as_completed([pool.submit(caption, sample) for sample in left]):
+                yield self._keep(done.result())
+        finally:
+            # Nothing is waited for: at a failure the processes end, and with them their requests.
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _keep(self, record: dict[str, Any]) -> dict[str, Any]:
+        self._journal.append(record)
+        self.records[record["file_id"]] = record
+        return record
+
+    def outcome(self) -> Outcome:
+        """What the arm gave, once every sample has its record."""
+        return Outcome(
+            mode=self._mode,
+            config=self._config,
+            samples=self.samples,
+            corpus=self._corpus,
+            records=tuple(self.records[sample.file_id] for sample in self.samples),
+            setup=self._setup,
+        )
+
+    def _start(self) -> None:
+        mode, config = self._mode, self._config
+        path = journal_path(mode, config)
+        self._stack.enter_context(held(path))
+        self._systems = self._start_systems()
+        system = self._systems[0]
+        identity = identity_of(config, {**system.facts, "data": self._data})
+        if not config.resume:
+            _keep_unfinished(path)
+        self._journal = self._stack.enter_context(
+            Journal.open(
+                path,
+                mode=mode,
+                identity=identity,
+                resume=config.resume,
+                keep_degraded=config.keep_degraded,
+            )
+        )
+        self.records = dict(self._journal.records)
+        left = [sample for sample in self.samples if sample.file_id not in self.records]
+        cold = _warm_up(system, mode, config, left or list(self.samples))
+        self._setup = {
+            **system.facts,
+            "cold": {"load_s": system.load_s, **cold},
+            "data": self._data,
+            **({"notes": list(self._journal.notes)} if self._journal.notes else {}),
+        }
+        self._journal.describe(
+            facts(
+                config=config,
+                corpus=self._corpus,
+                samples=self.samples,
+                setup=self._setup,
+                environment=machine(),
+                floors=self._floors,
+            )
+        )
+
+    def _start_systems(self) -> list[System]:
+        """One for each worker; they load side by side."""
+        cores, count = self._config.max_cpu_cores, self._config.workers
+        systems = [
+            System(self._mode, self._config, first_core=number * cores, samples=self.samples)
+            for number in range(count)
+        ]
+        failure: BaseException | None = None
+        with ThreadPoolExecutor(count) as pool:
+            for started in [pool.submit(system.__enter__) for system in systems]:
+                failure = failure or started.exception()
+                if started.exception() is None:
+                    self._stack.push(started.result())
+        if failure is not None:
+            raise failure
+        return systems
+
+
+def _keep_unfinished(journal: Path) -> None:
+    """Put the unfinished journal of an earlier run aside, and say so.
+
+    Raises:
+        OutputError: it cannot be moved; it stays where it is.
+    """
+    try:
+        told = keep_unfinished(journal)
+    except OSError as error:
+        raise OutputError(
+            f"the unfinished journal {journal} cannot be put aside ({error.strerror or error}); go on "
+            "with it by --resume, move it, or choose another --output-name"
+        ) from error
+    if told is not None:
+        say(told)
+
+
+def _warm_up(system: System, mode: Mode, config: Config, samples: list[Sample]) -> dict[str, Any]:
+    """Discarded requests, so that samples are not timed on cold code; their own times are kept.
+
+    The cloud is asked always, so that it warms up too. Modelled time has nothing to warm up.
+    """
+    if config.clock == "modelled":
+        return {"total_time_s": None, "reason": "modelled time has no cold start"}
+    times: list[float | None] = []
+    for turn in range(config.warmup):
+        stage("warming up", turn / config.warmup)
+        answer = system.caption(
+            request_of(
+                config, samples[turn % len(samples)], gate="always" if mode == "spec" else None
+            )
+        )
+        times.append(answer.trace[-1]["end_s"] if isinstance(answer, Response) else None)
+    return {"total_time_s": times, "reason": None}
+
+
+def request_of(config: Config, sample: Sample, *, gate: str | None = None) -> Request:
+    """What the edge is asked for a sample; ``gate`` replaces the configured one."""
+    return Request(
+        audio_path=None if sample.audio_path is None else str(sample.audio_path),
+        transcription=sample.transcription if config.input_modality == "audio_text" else None,
+        gate=gate,
+        prompt=sample.prompt,
+    )
+
+
+def _record(system: System, config: Config, sample: Sample) -> dict[str, Any]:
+    """Caption one sample, with readings of CPU, memory and GPU around it: its journal record."""
+    request = request_of(config, sample)
+    if config.clock == "modelled":
+        answer = system.caption(request)
+        readings = null_readings("the clock is modelled")
+    else:
+        probe = ResourceProbe(
+            system.edge_pid,
+            period_s=config.probe_period,
+            gpu_index=system.cloud_gpu,
+            memory_cap_gb=config.max_memory_gb,
+        )
+        probe.start()
+        try:
+            answer = system.caption(request)
+        finally:
+            readings = probe.stop()
+    return journalled(sample, answer, readings)
+
+
+def journalled(sample: Sample, answer: Response | Failed, readings: Readings) -> dict[str, Any]:
+    """A sample's record in the journal."""
+    ok = answer if isinstance(answer, Response) else None
+    return {
+        "file_id": sample.file_id,
+        "index": sample.index,
+        "dataset": sample.dataset,
+        "status": "ok" if ok else "failed",
+        "error": (
+            {"type": answer.kind, "message": answer.message} if isinstance(answer, Failed) else None
+        ),
+        "audio_s": ok and ok.audio_s,
+        "audio_notes": dict(ok.audio_notes) if ok else {},
+        "input_tokens": ok and ok.input_tokens,
+        "tokens": list(ok.tokens) if ok else [],
+        "origins": list(ok.origins) if ok else [],
+        "text": ok and ok.text,
+        "stop": ok and ok.stop,
+        "trace": ok.trace if ok else [],
+        "references": list(sample.references),
+        "reference_language": sample.reference_language,
+        "resources": readings.to_json(),
+    }

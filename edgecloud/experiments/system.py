@@ -1,0 +1,349 @@
+"""The running system: an edge process, a cloud process where one is needed, and their facts."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+from urllib.parse import urlsplit
+
+from edgecloud.cloud import process as cloud_process
+from edgecloud.contracts import Sample
+from edgecloud.edge import edge_process
+from edgecloud.edge.messages import EdgeSetup, Failed, Mode, Request, Response, Streamed
+from edgecloud.edge.worker import At, Said, Worker, pipe, speaking
+from edgecloud.errors import ConfigError, WorkerError
+from edgecloud.experiments.checking import check_models, known_good, model_of, remote_facts
+from edgecloud.experiments.resource_owner import ResourceOwner
+from edgecloud.hardware.cgroups import CgroupCap
+from edgecloud.hardware.limits import LimitsReport
+from edgecloud.hardware.link import link
+from edgecloud.hardware.probes import resident_bytes
+from edgecloud.hardware.profiles import profile
+from edgecloud.hardware.shaping import ShapingProxy
+from edgecloud.models.folder import cache_folder
+from edgecloud.models.pairing import TEMPLATE, check_pair
+from edgecloud.settings.config import Config
+from edgecloud.stages import say, stage
+
+__all__ = ["System", "cache_dir", "model_of"]
+
+
+_COMPARED = ("shared", "chat_template")
+"""Facts about a model that two are compared by, and that are none of a result."""
+
+
+class System(ResourceOwner):
+    """Context manager: starts what ``mode`` needs, ends it at exit.
+
+    Raises, on entering:
+        EdgeCloudError: a model cannot be loaded, the two do not fit together, a process died.
+    """
+
+    def __init__(
+        self, mode: Mode, config: Config, *, first_core: int = 0, samples: Sequence[Sample] = ()
+    ) -> None:
+        """``samples`` are what it will be asked, where that is known: models are checked by it."""
+        super().__init__()
+        self._mode = mode
+        self._samples = samples
+        self._first_core = first_core
+        self._config = config
+        self._edge: Worker | None = None
+        self._cap: CgroupCap | None = None
+        self.facts: dict[str, Any] = {}
+        """JSON: ``limits``, ``models``, ``hardware_profile``."""
+        self.load_s: dict[str, float] = {}
+        """Seconds each side took to load its model."""
+        self.cloud_gpu: int | None = None
+        """CUDA index of the cloud's device, when it has one."""
+
+    @property
+    def edge_pid(self) -> int:
+        return self._running.pid
+
+    @property
+    def _running(self) -> Worker:
+        if self._edge is None:
+            raise WorkerError("the edge process is not running; enter the system first")
+        return self._edge
+
+    def caption(
+        self,
+        request: Request,
+        on_commit: Callable[[Streamed], None] | None = None,
+    ) -> Response | Failed:
+        """Caption one recording. Waits at most twice the deadline: for the edge, and for the cloud.
+
+        Raises:
+            WorkerError: the edge process died or said nothing in time.
+        """
+        self._running.send(request)
+        while True:
+            message = self._heard(self._running, 2 * self._config.deadline)
+            if isinstance(message, At | Said):
+                _pass_on(self._running, message)
+                continue
+            if isinstance(message, Streamed):
+                if on_commit is not None:
+                    on_commit(message)
+                continue
+            if isinstance(message, Response | Failed):
+                return message
+            raise WorkerError(f"the edge process said something unforeseen: {message!r:.200}")
+
+    def _start(self) -> None:
+        config, mode = self._config, self._mode
+        hardware = profile(config.hardware_profile) if config.clock == "modelled" else None
+        between = link(config.link) if config.link is not None else None
+        # Only what is loaded here is fetched.
+        ours = mode == "cloud" or (mode == "spec" and config.cloud_url == "local")
+        edge_name, edge_path = model_of(config.edge_model if mode != "cloud" else None, "edge")
+        cloud_name, cloud_path = model_of(config.cloud_model if ours else None, "cloud")
+        check_models([(mode, config)], samples=self._samples)
+        cloud: Worker | None = None
+        theirs = None
+        remote = mode != "edge" and config.cloud_url != "local"
+        cloud_facts = remote_facts(config) if remote else None
+        if mode != "edge":
+            _check_audio(config, cloud_facts or {})
+            _check_sampling(config, cloud_facts or {})
+        if config.link is not None and config.clock == "wall" and mode != "edge" and not remote:
+            raise ConfigError(
+                "in measured time --link lies between the edge and --cloud-url; give both, "
+                "or --clock modelled"
+            )
+        if mode != "edge" and not remote:
+            theirs, end = pipe()
+            # Only the two processes may hold the ends, so that each sees the other's death.
+            self._stack.callback(theirs.close)
+            cloud = Worker(
+                "cloud",
+                _serve_cloud,
+                end,
+                {
+                    "name": cloud_name,
+                    "path": cloud_path,
+                    "device": config.cloud_device,
+                    "dtype": config.cloud_dtype,
+                    "seed": config.seed,
+                    "verify": config.verify_weights,
+                },
+            )
+            self._stack.callback(cloud.close)
+            end.close()
+        setup = EdgeSetup(
+            mode=mode,
+            config=self._shaped() if remote else config,
+            model=cloud_name if mode == "cloud" else edge_name,
+            path=cloud_path if mode == "cloud" else edge_path,
+            cache_dir=cache_dir(),
+            first_core=self._first_core,
+        )
+        self._edge = Worker("edge", edge_process.main, theirs, setup)
+        self._stack.callback(self._edge.close)
+        if theirs is not None:
+            theirs.close()
+        cap = self._cap = self._stack.enter_context(
+            CgroupCap(
+                self._edge.pid,
+                max_cpu_cores=config.max_cpu_cores,
+                max_memory_gb=config.max_memory_gb,
+            )
+        )
+        ready = self._all_ready([self._edge] if cloud is None else [self._edge, cloud])
+        edge_facts = ready[self._edge]
+        if cloud is not None:
+            cloud_facts = ready[cloud]
+        if known_good(mode, config):
+            _check_pair(edge_facts, cloud_facts)
+        else:
+            # Chat templates were compared before, by what they make of the requests.
+            _check_pair(
+                _without_template(edge_facts), cloud_facts and _without_template(cloud_facts)
+            )
+        self._describe(edge_facts, cloud_facts, cap)
+        self.facts["hardware_profile"] = hardware.to_json() if hardware else None
+        if between is not None:
+            self.facts["link"] = between.to_json()
+
+    def _shaped(self) -> Config:
+        """The configuration for an edge behind the link that was asked for, in measured time.
+
+        Raises:
+            ConfigError: a link cannot be put in front of this cloud.
+        """
+        config = self._config
+        if config.link is None or config.clock == "modelled":
+            return config
+        address = urlsplit(config.cloud_url)
+        if address.scheme != "http" or address.hostname is None:
+            raise ConfigError("--link shapes plain HTTP; give --cloud-url http://HOST:PORT")
+        over = ShapingProxy(
+            address.hostname, address.port or 80, link(config.link), seed=config.seed
+        )
+        port = self._stack.enter_context(over).port
+        return replace(config, cloud_url=f"http://127.0.0.1:{port}")
+
+    def _heard(self, worker: Worker, timeout_s: float) -> Any:
+        """The worker's next message.
+
+        Raises:
+            WorkerError: it died or said nothing; where its memory cap ended it, that is what it says.
+        """
+        try:
+            return worker.receive(timeout_s)
+        except WorkerError as error:
+            if worker is not self._edge or self._cap is None or not self._cap.memory_kills:
+                raise
+            raise WorkerError(
+                f"the edge went over its memory cap of {self._config.max_memory_gb:g} GB and was "
+                "ended; raise --max-memory-gb, or use a smaller model or precision"
+            ) from error
+
+    def _all_ready(self, workers: list[Worker]) -> dict[Worker, dict[str, Any]]:
+        """What each worker says of itself once it is ready; meanwhile it is told what they are at."""
+        deadline_s = time.monotonic() + self._config.start_deadline
+        at = {worker: At("starting") for worker in workers}
+        ready: dict[Worker, dict[str, Any]] = {}
+        _tell(at)
+        while at:
+            for worker in speaking(list(at), within_s=deadline_s - time.monotonic()):
+                if worker is None:
+                    _tell(at)
+                    continue
+                message = self._heard(worker, self._config.start_deadline)
+                if isinstance(message, At):
+                    at[worker] = message
+                if isinstance(message, At | Said):
+                    _pass_on(worker, message)
+                    continue
+                ready[worker] = _facts(message)
+                del at[worker]
+                break
+            else:
+                if at:
+                    raise WorkerError(
+                        f"the {next(iter(at)).name} process was not ready within "
+                        f"{self._config.start_deadline:.0f} s; raise --start-deadline, or use a smaller "
+                        "model"
+                    )
+        return ready
+
+    def _describe(self, edge: dict[str, Any], cloud: dict[str, Any] | None, cap: CgroupCap) -> None:
+        config = self._config
+        cap.check(resident_bytes(self.edge_pid))
+        limits = LimitsReport.of(
+            config.max_cpu_cores,
+            config.max_memory_gb,
+            child=edge["limits"],
+            cgroup=cap.in_force,
+            watched=config.clock == "wall",
+        )
+        models = {"edge": edge["model"], "cloud": cloud}
+        self.facts["limits"] = {**limits.to_json(), "summary": limits.summary()}
+        self.load_s = {
+            side: facts.pop("load_s")
+            for side, facts in models.items()
+            if facts is not None and "load_s" in facts
+        }
+        # What was compared is no fact of a result.
+        self.facts["models"] = {
+            side: facts and {name: fact for name, fact in facts.items() if name not in _COMPARED}
+            for side, facts in models.items()
+        }
+        device = cloud["device"] if cloud and config.cloud_url == "local" else "cpu"
+        if device.startswith("cuda"):
+            self.cloud_gpu = int(device.partition(":")[2] or 0)
+
+
+def _tell(at: dict[Worker, At]) -> None:
+    """Say what processes are at."""
+    for worker, doing in at.items():
+        _pass_on(worker, doing)
+
+
+def _pass_on(worker: Worker, message: At | Said) -> None:
+    if isinstance(message, Said):
+        say(f"{worker.name}: {message.text}")
+    else:
+        stage(f"{worker.name}: {message.what}", message.share)
+
+
+def _facts(message: Any) -> dict[str, Any]:
+    word, facts = message if isinstance(message, tuple) and len(message) == 2 else (message, None)
+    if word != "ready" or not isinstance(facts, dict):
+        raise WorkerError(f"a process started with {word!r:.200} instead of 'ready'")
+    return facts
+
+
+def _serve_cloud(control: Any, requests: Any, settings: dict[str, Any]) -> None:
+    cloud_process.main(control, requests, **settings)
+
+
+def _without_template(facts: dict[str, Any]) -> dict[str, Any]:
+    if "shared" not in facts:
+        return facts
+    shared = {name: part for name, part in facts["shared"].items() if name != TEMPLATE}
+    return {**facts, "shared": shared}
+
+
+def _check_audio(config: Config, cloud: dict[str, Any]) -> None:
+    """What the cloud hears with must be what may leave the edge.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if config.dataset_type == "text":
+        return
+    accepts_audio = cloud.get("hears", "features")
+    if accepts_audio == "nothing":
+        raise ConfigError(
+            f"the cloud at {config.cloud_url} runs on vLLM, which needs recordings, and takes none; "
+            "start it with --upload-audio, and run with --upload-audio, if they may leave the edge"
+        )
+    if accepts_audio == "recordings" and not config.upload_audio:
+        raise ConfigError(
+            f"the cloud at {config.cloud_url} runs on vLLM, which needs recordings, not features; "
+            "run with --upload-audio if they may leave this machine"
+        )
+    if accepts_audio == "features" and config.upload_audio:
+        raise ConfigError(
+            "--upload-audio: this cloud works on features, so no recording has to leave this "
+            "machine; run without it"
+        )
+
+
+def _check_sampling(config: Config, cloud: dict[str, Any]) -> None:
+    """The cloud must be able to verify tokens that are drawn, where they are.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if config.temperature > 0 and not cloud.get("draws", True):
+        raise ConfigError(
+            f"the cloud at {config.cloud_url} runs on vLLM, which cannot verify drawn tokens; run with "
+            "--temperature 0, or on a cloud without vLLM"
+        )
+
+
+def _check_pair(edge: dict[str, Any], cloud: dict[str, Any] | None) -> None:
+    """Both sides must speak the same tokens and hear the same audio.
+
+    Raises:
+        ModelError: they do not; says what differs.
+    """
+    if cloud is not None:
+        check_pair(edge, cloud)
+
+
+def cache_dir() -> str | None:
+    """Where features are kept between modelled runs; nowhere when no such folder can be written."""
+    folder = cache_folder() / "features"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return str(folder) if os.access(folder, os.W_OK) else None

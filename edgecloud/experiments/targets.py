@@ -1,0 +1,144 @@
+"""What a sweep's policies are asked to reach: ``[[target]]`` tables of a grid file, judged on its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgecloud.errors import ConfigError
+from edgecloud.experiments.sweep import grid_content
+
+__all__ = ["MEASURES", "Target", "Verdict", "judge", "read_targets"]
+
+Json = dict[str, Any]
+Measure = Callable[[Json, Json, Sequence[Json]], float | None]
+"""``(row, its block, all blocks) -> value``; ``None``: not defined here."""
+
+
+def _estimate(name: str) -> Measure:
+    def value(row: Json, block: Json, blocks: Sequence[Json]) -> float | None:
+        found: float | None = row[name]["estimate"]
+        return found
+
+    return value
+
+
+def _above_bound(row: Json, block: Json, blocks: Sequence[Json]) -> float | None:
+    found: float | None = row["above_bound"]
+    return found
+
+
+def _time_over_paper(row: Json, block: Json, blocks: Sequence[Json]) -> float | None:
+    """Its time over the edge's alone under the profile ``paper``."""
+    paper = _like(block, blocks, hardware_profile="paper", link=None)
+    return row["total_s"] / paper["edge"]["total_s"] if paper else None
+
+
+def _time_over_no_link(row: Json, block: Json, blocks: Sequence[Json]) -> float | None:
+    """Its time over its own with the profile's round trip instead of this link."""
+    plain = _like(block, blocks, link=None)
+    same = [other for other in plain["rows"] if other["name"] == row["name"]] if plain else []
+    return row["total_s"] / same[0]["total_s"] if same else None
+
+
+def _calls_over_against(row: Json, block: Json, blocks: Sequence[Json]) -> float | None:
+    """Its calls over those of the policy it is compared with."""
+    other = [r for r in block["rows"] if row["against"] and r["name"] == row["against"]["name"]]
+    return row["calls"] / other[0]["calls"] if other and other[0]["calls"] else None
+
+
+def _cider_high_against(row: Json, block: Json, blocks: Sequence[Json]) -> float | None:
+    """The upper end of the paired interval of its CIDEr less that of the policy it is compared with:
+    from 0 on, it is not worse beyond the interval."""
+    found: float | None = row["against"]["cider"]["high"] if row["against"] else None
+    return found
+
+
+MEASURES: dict[str, Measure] = {
+    "time": _estimate("time"),
+    "busy": _estimate("busy"),
+    "ttft": _estimate("ttft"),
+    "gap_closed": _estimate("gap_closed"),
+    "above_bound": _above_bound,
+    "time_over_paper_edge": _time_over_paper,
+    "time_over_no_link": _time_over_no_link,
+    "calls_over_against": _calls_over_against,
+    "cider_high_against": _cider_high_against,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """``policy`` at every place that has the values of ``where``: each measure ``most`` or ``least``."""
+
+    policy: str
+    where: Mapping[str, Any]
+    most: Mapping[str, float]
+    least: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One measure of one target at one place. ``value`` is ``None`` where the policy was not run, or
+    the measure is not defined; then it is not ``met``."""
+
+    policy: str
+    place: Json
+    measure: str
+    bound: str
+    value: float | None
+    met: bool
+
+
+def read_targets(path: str | Path) -> list[Target]:
+    """The ``[[target]]`` tables of a grid file.
+
+    Raises:
+        ConfigError: no such file, not TOML, or a table that is no target.
+    """
+    content = grid_content(path)
+    found = []
+    for table in content.get("target", []):
+        measures = {*table.get("most", {}), *table.get("least", {})}
+        if "policy" not in table or not measures or measures - set(MEASURES):
+            raise ConfigError(
+                f"grid {path}: a target has a policy, and most and least values of "
+                f"{', '.join(MEASURES)}"
+            )
+        where = table.get("where", {})
+        found.append(Target(table["policy"], where, table.get("most", {}), table.get("least", {})))
+    return found
+
+
+def judge(targets: Sequence[Target], blocks: Sequence[Json]) -> list[Verdict]:
+    """Every measure of every target at every place it is about."""
+    verdicts = []
+    for target in targets:
+        for block in blocks:
+            if any(block[key] != (value or None) for key, value in target.where.items()):
+                continue
+            rows = [row for row in block["rows"] if row["name"] == target.policy]
+            row = rows[0] if rows else None
+            for sign, wanted in (("≤", target.most), ("≥", target.least)):
+                for name, bound in wanted.items():
+                    value = MEASURES[name](row, block, blocks) if row else None
+                    met = value is not None and (value <= bound if sign == "≤" else value >= bound)
+                    place = {key: block[key] for key in _PLACE}
+                    verdicts.append(
+                        Verdict(target.policy, place, name, f"{sign} {bound:g}", value, met)
+                    )
+    return verdicts
+
+
+_PLACE = ("language", "prompt_type", "hardware_profile", "link")
+
+
+def _like(block: Json, blocks: Sequence[Json], **changes: Any) -> Json | None:
+    """The block of the place that differs from ``block``'s in ``changes``."""
+    wanted = {**{key: block[key] for key in _PLACE}, **changes}
+    for other in blocks:
+        if all(other[key] == value for key, value in wanted.items()):
+            return other
+    return None

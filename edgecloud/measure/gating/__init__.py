@@ -1,7 +1,0 @@
-"""The gate: is a new run as good as the recorded one? Reading, policy, comparison, words.
-
-``reading`` turns files of three kinds into :class:`~edgecloud.measure.gating.model.Benchmark` values;
-``judge`` compares them under a ``policy`` into a :class:`~edgecloud.measure.gating.model.Report`;
-``wording`` says it as text, markdown, GitHub annotations or JUnit; ``baselines`` records what is
-accepted.
-"""

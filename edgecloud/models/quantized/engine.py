@@ -1,0 +1,161 @@
+"""One thinker's weights and what runs them; no state of a sequence."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniThinkerConfig
+from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniRotaryEmbedding
+
+from edgecloud.contracts import Prompt
+from edgecloud.errors import ModelError
+from edgecloud.models.cached import Cache
+from edgecloud.models.quantized.openvino.running import GraphText, Tower
+from edgecloud.models.quantized.shapes import AudioShape, TextShape, parameter_count
+from edgecloud.models.quantized.vnni.text import VNNIText, available, suits
+from edgecloud.models.quantized.weights import Weights
+
+__all__ = ["Engine", "Kernels"]
+
+Kernels = Literal["vnni", "openvino"]
+"""What may run the text model."""
+_AT_ONCE = 1024
+"""Tokens in one run of an engine, at most."""
+_MOST_SCORES = 1 << 22
+"""Pairs of a new token and one that it looks at, in one run."""
+
+
+class TextRunner(Protocol):
+    """The text model, as :class:`GraphText` and :class:`VNNIText` run it."""
+
+    name: str
+
+    def cache(self) -> Any: ...
+
+    def run(
+        self,
+        embedded: NDArray[np.float32],
+        turned: NDArray[np.float32],
+        cache: Any,
+        wanted: int,
+    ) -> Tensor: ...
+
+
+class Engine:
+    """Embeddings, audio tower and text model of one thinker.
+
+    One request at a time: sequences on several threads take turns.
+    """
+
+    def __init__(
+        self,
+        config: Qwen2_5OmniThinkerConfig,
+        text: TextShape,
+        audio: AudioShape | None,
+        weights: Weights,
+        *,
+        kernels: Kernels | None = None,
+    ) -> None:
+        """Everything is packed and compiled. ``kernels`` run the text model; ``None``: our own
+        where the processor has what they need, else OpenVINO.
+
+        The packed weights are a copy, so the pages that they were read from are given back, all
+        along: they never add up to a second copy.
+
+        Raises:
+            ModelError: OpenVINO refuses a graph, or the kernels do not suit the model or processor.
+        """
+        self.parameters = parameter_count(text, audio)
+        self.weights = weights
+        self._audio_token: int = config.audio_token_id
+        self._rotary = Qwen2_5OmniRotaryEmbedding(config.text_config)  # type: ignore[arg-type]
+        self._turns = np.empty((2, 0, text.head_dim), np.float32)
+        self._lock = threading.Lock()
+        own = available() and suits(text, weights.matrix("layers.0.qkv").bits)
+        if kernels == "vnni" and not own:
+            raise ModelError(
+                "our own kernels take a processor with AVX-512 VNNI, on Linux or macOS, and widths "
+                "that are multiples of 4 in 8 bits and of 8 in 4"
+            )
+        with weights.giving_back():
+            self._text: TextRunner = (
+                VNNIText(text, weights)
+                if own and kernels != "openvino"
+                else GraphText(text, weights)
+            )
+            self._tower = None if audio is None else Tower(audio, weights)
+
+    @property
+    def name(self) -> str:
+        """What runs the text model, and in which version."""
+        return self._text.name
+
+    def cache(self) -> Cache:
+        """Of a new sequence."""
+        found: Cache = self._text.cache()
+        return found
+
+    def embed(self, prompt: Prompt) -> NDArray[np.float32]:
+        """``(n, hidden)``: embedded token ids, with the audio in place of its placeholders."""
+        ids = np.array(prompt.token_ids)
+        embedded = self.weights.embed(ids)
+        if prompt.features is None:
+            return embedded
+        audio = self.hear(prompt.features)
+        places = ids == self._audio_token
+        if int(places.sum()) != len(audio):
+            raise ModelError(
+                f"the prompt has {int(places.sum())} audio placeholders, "
+                f"the audio tower gives {len(audio)} embeddings"
+            )
+        embedded[places] = audio
+        return embedded
+
+    def tokens(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """``(n, hidden)``: the embeddings of ``tokens``."""
+        return self.weights.embed(np.array(tokens))
+
+    def run(self, embedded: NDArray[np.float32], cache: Cache, wanted: int) -> Tensor:
+        """Append ``embedded (n, hidden)`` to ``cache``. Returns ``(wanted, V) float32``: the logits of
+        the last tokens. Many tokens are run in parts, so that memory is linear in them and other
+        sequences take their turns.
+
+        Raises:
+            ModelError: the threads of our own kernels did not meet.
+        """
+        rows, count, before = [], len(embedded), cache.length
+        most = min(_AT_ONCE, max(1, _MOST_SCORES // (before + count)))
+        try:
+            for begin in range(0, count, most):
+                part = embedded[begin : begin + most]
+                with self._lock:
+                    turned = self._turned(cache.length + len(part))[:, cache.length :]
+                    # Neither engine can be asked for none.
+                    asked = min(len(part), max(1, wanted - (count - begin - len(part))))
+                    rows.append(self._text.run(part, turned, cache, asked))
+        except BaseException:
+            cache.length = before
+            raise
+        return rows[0] if len(rows) == 1 else torch.cat(rows)[-wanted:]
+
+    def hear(self, features: NDArray[np.float16]) -> NDArray[np.float32]:
+        """``(n, hidden)``: the embeddings of one recording."""
+        if self._tower is None:
+            raise ModelError("this model was loaded without its audio tower")
+        with self._lock:
+            return self._tower.hear(features)
+
+    def _turned(self, length: int) -> NDArray[np.float32]:
+        """Cosines and sines of the first ``length`` positions, ``(2, length, head dim)``."""
+        if length > self._turns.shape[1]:
+            positions = torch.arange(max(length, 2 * self._turns.shape[1]))
+            # Text and audio have three equal rows of positions.
+            tables = self._rotary(torch.empty(0), positions.expand(3, 1, -1))
+            self._turns = torch.stack([table[0] for table in tables]).numpy()
+        return self._turns[:, :length]

@@ -1,0 +1,76 @@
+"""A quantised thinker as a :class:`edgecloud.contracts.Model`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edgecloud.contracts import Prompt
+from edgecloud.models.cached import Cache, CachedModel
+from edgecloud.models.checks import check_prompt, check_started, check_vocabulary
+from edgecloud.models.memory import memory_advice
+from edgecloud.models.quantized.engine import Engine
+
+__all__ = ["QuantisedLM"]
+
+
+class QuantisedLM(CachedModel[Cache]):
+    """One sequence on a quantised thinker.
+
+    ``vocab_size`` is the tokenizer's real length; logits beyond it (padding) are never seen.
+    """
+
+    def __init__(self, engine: Engine, *, vocab_size: int) -> None:
+        super().__init__(engine.cache(), vocab_size=vocab_size)
+        self._engine = engine
+
+    @property
+    def engine_name(self) -> str:
+        """What runs the text model, and in which version."""
+        return self._engine.name
+
+    @property
+    def parameters(self) -> int:
+        """How many of the checkpoint's parameters are used."""
+        return self._engine.parameters
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the text model's matrices, all of which a step reads."""
+        return self._engine.weights.step_bytes
+
+    def hear(self, features: NDArray[np.float16]) -> NDArray[np.float32]:
+        """``(n, hidden)``: the audio tower's embeddings of log-mel ``(mel bins, T)``."""
+        return self._engine.hear(features)
+
+    def prefill(self, prompt: Prompt) -> Tensor:
+        check_prompt(prompt)
+        self._cache = self._engine.cache()
+        self._prompt_length = prompt.length
+        with memory_advice("cpu"):
+            embedded = self._engine.embed(prompt)
+            return self._engine.run(embedded, self._cache, 1)[0, : self._vocab_size]
+
+    def prefill_in_parts(self, prompt: Prompt, most: int) -> Iterator[Tensor | None]:
+        check_prompt(prompt)
+        self._cache = self._engine.cache()
+        self._prompt_length = prompt.length
+        with memory_advice("cpu"):
+            embedded = self._engine.embed(prompt)
+        for begin in range(0, prompt.length, most):
+            with memory_advice("cpu"):
+                logits = self._engine.run(embedded[begin : begin + most], self._cache, 1)
+            yield logits[0, : self._vocab_size] if self.length == prompt.length else None
+
+    def extend(self, tokens: Sequence[int]) -> Tensor:
+        check_started(tokens, self.length)
+        check_vocabulary(tokens, self._vocab_size)
+        with memory_advice("cpu"):
+            embedded = self._engine.tokens(tokens)
+            return self._engine.run(embedded, self._cache, len(tokens))[:, : self._vocab_size]
+
+    def new_sequence(self) -> QuantisedLM:
+        return QuantisedLM(self._engine, vocab_size=self._vocab_size)

@@ -1,0 +1,1 @@
+"""Measuring the machine at hand: hardware profiles, and times at published shapes."""

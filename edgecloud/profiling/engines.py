@@ -1,0 +1,246 @@
+"""What is measured at a shape: an engine a precision, and ``transformers`` itself beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import DynamicCache
+from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniThinkerConfig
+
+from edgecloud.contracts import Model, Prompt
+from edgecloud.errors import ModelError
+from edgecloud.models.audio_lm import AudioLM, Thinker, pick_dtype
+from edgecloud.models.checkpoint import Checkpoint
+from edgecloud.models.decoder import Decoder
+from edgecloud.models.features import MEL_BINS, audio_token_count
+from edgecloud.models.loading import load
+from edgecloud.models.shapes import Shape, family_thinker, random_thinker, thinker_config
+
+if TYPE_CHECKING:
+    from edgecloud.models.quantized.engine import Kernels
+    from edgecloud.models.quantized.model import QuantisedLM
+
+__all__ = [
+    "BASELINE",
+    "QUANTIZED",
+    "Engine",
+    "Family",
+    "baseline",
+    "build",
+    "caption_of",
+    "loaded",
+    "prompt_of",
+]
+
+BASELINE = "transformers"
+"""The family's own model in float32 (float16 on a GPU), run by ``transformers``."""
+QUANTIZED: dict[str, tuple[int, Kernels | None]] = {
+    "int8": (8, None),
+    "int4": (4, None),
+    "int8-openvino": (8, "openvino"),
+    "int4-openvino": (4, "openvino"),
+}
+"""Bits, and what runs the text model where it is not to be the fastest there is."""
+_TEXT_TOKENS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """One way to run a model. ``hear`` runs the audio tower alone; ``caption`` writes so many tokens
+    from a prompt on; ``step_bytes`` of weights are read in a step; ``runner`` multiplies them."""
+
+    name: str
+    shape: Shape
+    model: Model
+    hear: Callable[[NDArray[np.float16]], object]
+    caption: Callable[[Prompt, int], object]
+    step_bytes: int
+    thinker: Thinker | None = None
+    """The weights, where others can share them."""
+    runner: str = f"torch {torch.__version__}"
+
+
+def prompt_of(of: Shape, audio_s: float) -> Prompt:
+    """A prompt with so much noise for audio, and forty tokens of text around it."""
+    frames = round(audio_s * 100)
+    features = np.random.default_rng(0).standard_normal((MEL_BINS, frames)).astype(np.float16)
+    before, after = range(1, _TEXT_TOKENS // 2), range(1, _TEXT_TOKENS // 2)
+    opens, closes = of.audio_token + 1, of.audio_token + 2  # as the published tokenizer has them
+    audio = [opens, *[of.audio_token] * audio_token_count(frames), closes]
+    return Prompt((*before, *audio, *after), features)
+
+
+def caption_of(model: Model, prompt: Prompt, tokens: int) -> None:
+    """Write ``tokens`` tokens, each the likeliest, as edge-only decoding does."""
+    logits = model.prefill(prompt)
+    for _ in range(tokens):
+        logits = model.extend([int(logits.reshape(-1, logits.shape[-1])[-1].argmax())])
+
+
+def loaded(path: str, name: str, *, device: str = "cpu") -> Engine:
+    """The engine of that precision on the checkpoint in a folder.
+
+    Raises:
+        EdgeCloudError: the checkpoint or the device cannot be used.
+    """
+    checkpoint = Checkpoint.open(path)
+    if "thinker_config" not in checkpoint.config:
+        raise ModelError(f"model {path} is no Qwen2.5-Omni thinker: only their shapes are measured")
+    of = Shape.of(
+        checkpoint.path.name, Qwen2_5OmniThinkerConfig(**checkpoint.config["thinker_config"])
+    )
+    if name in QUANTIZED:
+        from edgecloud.models.quantized.loading import load_quantized
+
+        bits, kernels = QUANTIZED[name]
+        quantized = load_quantized(checkpoint, bits=bits, vocab_size=of.vocab_size, kernels=kernels)
+        return _quantised_engine(name, of, quantized)
+    own = load(path, path, device=device, dtype=name).model
+    return _torch_engine(name, of, cast("Thinker", own._thinker), own)
+
+
+def build(name: str, of: Shape, *, device: str = "cpu", share: Thinker | None = None) -> Engine:
+    """The engine of that precision at a shape: ``float32``, ``bfloat16``, ``float16``, or one of
+    ``QUANTIZED``. ``share`` gives it weights of its precision that are there already.
+
+    Raises:
+        ModelError: the precision is unknown, or its engine is not installed.
+    """
+    if name in QUANTIZED:
+        from edgecloud.models.quantized.random import random_model
+
+        bits, kernels = QUANTIZED[name]
+        quantized = random_model(thinker_config(of), bits=bits, kernels=kernels)
+        return _quantised_engine(name, of, quantized)
+    thinker = share or random_thinker(of, dtype=pick_dtype(name, device), device=device)
+    model = AudioLM(thinker, Decoder(thinker.model), vocab_size=of.vocab_size)
+    return _torch_engine(name, of, thinker, model)
+
+
+def _quantised_engine(name: str, of: Shape, model: QuantisedLM) -> Engine:
+    def caption(prompt: Prompt, tokens: int) -> None:
+        caption_of(model, prompt, tokens)
+
+    return Engine(
+        name, of, model, model.hear, caption, model.weight_bytes, runner=model.engine_name
+    )
+
+
+def _torch_engine(name: str, of: Shape, thinker: Thinker, model: AudioLM) -> Engine:
+    def hear(features: NDArray[np.float16]) -> None:
+        with torch.inference_mode():
+            ids = (of.audio_token,) * audio_token_count(features.shape[1])
+            thinker.embed(Prompt(ids, features))
+
+    return Engine(
+        name,
+        of,
+        model,
+        hear,
+        lambda prompt, tokens: caption_of(model, prompt, tokens),
+        of.step_weights * thinker.lm_head.weight.dtype.itemsize,
+        thinker,
+    )
+
+
+def baseline(own: Engine) -> Engine:
+    """``transformers`` on the weights of ``own``."""
+    if own.thinker is None:
+        raise ValueError(f"the weights of {own.name} are not transformers'")
+    family = Family(own.thinker, own.shape)
+    return Engine(BASELINE, own.shape, family, family.hear, family.caption, own.step_bytes)
+
+
+class Family:
+    """The family's own model as a :class:`edgecloud.contracts.Model`, for comparison of times.
+
+    It is given positions and no attention mask in a step, which is the fastest it can be called.
+    """
+
+    cache_bytes = 0
+
+    def __init__(self, thinker: Thinker, of: Shape) -> None:
+        self._shape = of
+        self._thinker = thinker
+        self._whole: Any = family_thinker(thinker, of)
+        self._cache = DynamicCache()
+
+    @property
+    def vocab_size(self) -> int:
+        return self._shape.vocab_size
+
+    @property
+    def length(self) -> int:
+        return int(self._cache.get_seq_length())
+
+    def prefill(self, prompt: Prompt) -> Tensor:
+        self._cache = DynamicCache()
+        with torch.inference_mode():
+            found = self._whole(**self._inputs(prompt), past_key_values=self._cache, use_cache=True)
+        logits: Tensor = found.logits[0, -1].float()
+        return logits
+
+    def prefill_in_parts(self, prompt: Prompt, most: int) -> Iterator[Tensor | None]:
+        """All at once: the family's own model is not called otherwise."""
+        yield self.prefill(prompt)
+
+    def extend(self, tokens: Sequence[int]) -> Tensor:
+        ids = torch.tensor([list(tokens)], device=self._device)
+        positions = torch.arange(self.length, self.length + len(tokens), device=self._device)
+        with torch.inference_mode():
+            found = self._whole(
+                input_ids=ids,
+                position_ids=positions.expand(3, 1, -1),
+                past_key_values=self._cache,
+                use_cache=True,
+            )
+        logits: Tensor = found.logits[0].float()
+        return logits
+
+    def rollback(self, length: int) -> None:
+        if length < self.length:
+            self._cache.crop(length - self.length)
+
+    def new_sequence(self) -> Family:
+        return Family(self._thinker, self._shape)
+
+    def hear(self, features: NDArray[np.float16]) -> None:
+        """The audio tower alone."""
+        given = self._audio(features)
+        with torch.inference_mode():
+            self._whole.get_audio_features(**given)
+
+    def caption(self, prompt: Prompt, tokens: int) -> None:
+        """``generate``, with exactly so many tokens."""
+        with torch.inference_mode():
+            self._whole.generate(
+                **self._inputs(prompt),
+                max_new_tokens=tokens,
+                min_new_tokens=tokens,
+                do_sample=False,
+                pad_token_id=0,
+            )
+
+    @property
+    def _device(self) -> torch.device:
+        return self._thinker.lm_head.weight.device
+
+    def _inputs(self, prompt: Prompt) -> dict[str, Tensor]:
+        ids = torch.tensor([prompt.token_ids], device=self._device)
+        given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        return given if prompt.features is None else {**given, **self._audio(prompt.features)}
+
+    def _audio(self, features: NDArray[np.float16]) -> dict[str, Tensor]:
+        dtype = self._thinker.lm_head.weight.dtype
+        return {
+            "input_features": torch.from_numpy(features).to(self._device, dtype)[None],
+            "feature_attention_mask": torch.ones(
+                (1, features.shape[1]), dtype=torch.long, device=self._device
+            ),
+        }

@@ -1,0 +1,339 @@
+"""One quantity of one benchmark on both sides: is it worse?
+
+Modelled times are exact, so their totals are compared as they are. Wall times are compared by the
+interval of the median ratio: paired by sample where both sides name their samples. A row is worse when
+its whole interval is beyond the tolerance, the same when its whole interval is within, else undecided.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from edgecloud.regression.intervals import (
+    mean_interval,
+    median_interval,
+    two_medians_interval,
+)
+from edgecloud.regression.model import Benchmark, Check, Series, Summary, Verdict
+from edgecloud.regression.tolerances import Policy
+
+__all__ = ["Comparison", "decide", "pair"]
+
+Floats = NDArray[np.float64]
+Way = Literal["exact", "paired", "unpaired", "summary", "corpus"]
+"""``corpus``: one value of all samples on each side, where texts differ by chance."""
+
+_MOST_UNPAIRED = 1000
+"""Of a calibrated benchmark's thousands of rounds this many, evenly spread, are looked at."""
+_ROUNDING = 1e-9
+"""What baselines lose by being kept to ten digits."""
+_DECIDED = 0.8
+"""Of runs with as many more rounds as a verdict names, the share that would be decided."""
+_MOST_ROUNDS = 100_000
+_SE_OF_MEDIAN = math.sqrt(math.pi / 2) / 1.349
+"""Standard error of a median, of normal noise, in interquartile ranges over the root of n."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Values of both sides; in the same order of samples when ``way`` is exact or paired.
+
+    ``alike`` marks, for an exact comparison, the samples whose tokens are the same on both sides.
+    """
+
+    benchmark: Benchmark
+    what: str
+    is_score: bool
+    way: Way
+    old: Floats
+    new: Floats
+    alike: NDArray[np.bool_] | None = None
+    summaries: tuple[Summary, Summary] | None = None
+
+    @property
+    def may_alarm(self) -> bool:
+        """Whether chance could make it look worse: not where values are exact, or equal."""
+        return self.way not in ("exact", "corpus") and not np.array_equal(self.old, self.new)
+
+
+def pair(
+    what: str,
+    old: Series | Summary,
+    new: Series | Summary,
+    *,
+    benchmark: Benchmark,
+    is_score: bool,
+    way: Literal["exact", "paired", "corpus"],
+    leave_out: frozenset[str],
+    alike: frozenset[str],
+) -> Comparison | None:
+    """Both sides of a quantity put together; ``None`` when no sample has it on both sides."""
+    if isinstance(old, Summary) or isinstance(new, Summary):
+        both = (_summary(old), _summary(new))
+        return Comparison(
+            benchmark, what, is_score, "summary", _one(both[0]), _one(both[1]), summaries=both
+        )
+    before, after = old.by_id(), new.by_id()
+    if not before or not after:
+        return Comparison(benchmark, what, is_score, "unpaired", _array(old), _array(new))
+    shared = [name for name in before if name in after and name not in leave_out]
+    if not shared:
+        return None
+    return Comparison(
+        benchmark,
+        what,
+        is_score,
+        way,
+        np.array([before[name] for name in shared]),
+        np.array([after[name] for name in shared]),
+        np.array([name in alike for name in shared]),
+    )
+
+
+def decide(comparison: Comparison, policy: Policy, *, level: float) -> Check:
+    """The verdict, with interval at ``level``."""
+    if comparison.is_score:
+        return _score(comparison, policy, level)
+    if comparison.way == "exact":
+        return _exact_time(comparison, policy)
+    return _wall_time(comparison, policy, level)
+
+
+def _exact_time(found: Comparison, policy: Policy) -> Check:
+    tolerance = policy.modelled_tolerance
+    old, new = float(found.old.sum()), float(found.new.sum())
+    change = _relative(old, new)
+    # A sample with the same tokens on both sides has no excuse to be slower.
+    limits = found.old * (1.0 + tolerance + _ROUNDING) + _ROUNDING
+    slower = (found.new > limits) & (True if found.alike is None else found.alike)
+    message, verdict = "", _exact_verdict(change, tolerance)
+    if verdict == "regression":
+        message = f"{_percent(change)} in total, tolerance {tolerance:.2%}"
+    elif slower.any():
+        verdict = "regression"
+        worst = _relative(*max(zip(found.old[slower], found.new[slower], strict=True), key=_ratio))
+        message = (
+            f"{int(slower.sum())} of {slower.size} samples with the same tokens are slower, "
+            f"the worst by {_percent(worst)}, tolerance {tolerance:.2%}"
+        )
+    return Check(
+        found.benchmark.name,
+        found.what,
+        verdict,
+        message,
+        baseline=old / found.old.size,
+        new=new / found.new.size,
+        change=_percent(change),
+        interval="exact",
+        n=found.new.size,
+        source=found.benchmark.source,
+    )
+
+
+def _exact_verdict(change: float, tolerance: float) -> Verdict:
+    if change > tolerance + _ROUNDING:
+        return "regression"
+    return "better" if change < -tolerance - _ROUNDING else "same"
+
+
+def _wall_time(found: Comparison, policy: Policy, level: float) -> Check:
+    estimate, interval, n = _log_ratio(found, policy, level)
+    check = Check(
+        found.benchmark.name,
+        found.what,
+        "undecided",
+        baseline=_middle(found.old),
+        new=_middle(found.new),
+        n=n,
+        source=found.benchmark.source,
+    )
+    if estimate is None and n >= policy.wall_min_samples:
+        return replace(check, message="a time of 0 s has no ratio")
+    if estimate is None or interval is None:
+        return _too_few(check, policy, policy.wall_min_samples - n)
+    low, high = interval
+    limit = math.log1p(policy.wall_tolerance)
+    more = _more(n, estimate, interval, limit, level=level, least=policy.wall_min_samples)
+    if n < policy.wall_min_samples:
+        check = replace(check, change=_percent(math.expm1(estimate)))
+        return _too_few(check, policy, more or policy.wall_min_samples - n)
+    tolerance = f"tolerance {policy.wall_tolerance:.1%}"
+    verdict: Verdict = "same"
+    message = "noise" if low <= 0.0 <= high and low < high else ""
+    if low > limit:
+        verdict, message = "regression", f"at least {_percent(math.expm1(low))}, {tolerance}"
+    elif high < -limit:
+        verdict, message = "better", ""
+    elif high > limit:
+        verdict = "undecided"
+        message = f"{_percent(math.expm1(high))} is not excluded, {tolerance}; {_would(more)}"
+    return replace(
+        check,
+        verdict=verdict,
+        message=message,
+        change=_percent(math.expm1(estimate)),
+        interval=f"{_percent(math.expm1(low))} … {_percent(math.expm1(high))}",
+        more=more if verdict == "undecided" else None,
+    )
+
+
+def _too_few(check: Check, policy: Policy, more: int | None) -> Check:
+    message = f"{check.n} are too few to tell (min_samples is {policy.wall_min_samples})"
+    return replace(check, message=f"{message}; {_would(more)}", more=more)
+
+
+def _would(more: int | None) -> str:
+    if more is None:
+        return "no number of rounds would decide: it lies at the tolerance itself"
+    return f"about {more} more round{'' if more == 1 else 's'} on each side would decide"
+
+
+def _more(
+    n: int,
+    estimate: float,
+    interval: tuple[float, float],
+    limit: float,
+    *,
+    level: float,
+    least: int,
+) -> int | None:
+    """How many more rounds would leave the limit outside the interval; ``None`` for no sane number.
+
+    An interval is as wide as one over the root of its rounds. Were the estimate the truth, then of the
+    runs of that many rounds four in five would be decided; so much room is left for their own chance.
+    ``least`` rounds are needed in any case.
+    """
+    low, high = interval
+    half = estimate - low if estimate > limit else high - estimate
+    distance = abs(estimate - limit)
+    room = 1.0 + float(stats.norm.ppf(_DECIDED)) / float(stats.norm.ppf(0.5 + level / 2))
+    if room * half * math.sqrt(n) >= distance * math.sqrt(_MOST_ROUNDS):
+        return None
+    return max(math.ceil(n * (room * half / distance) ** 2), least, n + 1) - n
+
+
+def _log_ratio(
+    found: Comparison, policy: Policy, level: float
+) -> tuple[float | None, tuple[float, float] | None, int]:
+    """Estimate and interval of the log of the typical ratio, and the number of samples behind it."""
+    if found.summaries is not None:
+        return _summary_ratio(*found.summaries, level)
+    if found.way == "paired":
+        usable = (found.old > 0) & (found.new > 0)
+        ratios = np.log(found.new[usable] / found.old[usable])
+        if ratios.size < 2:
+            return None, None, ratios.size
+        ends = median_interval(ratios, level=level, resamples=policy.wall_resamples)
+        return float(np.median(ratios)), (float(ends[0]), float(ends[1])), ratios.size
+    old, new = (_thin(np.log(side[side > 0])) for side in (found.old, found.new))
+    n = min(old.size, new.size)
+    if n < 2:
+        return None, None, n
+    ends = two_medians_interval(new, old, level=level, resamples=policy.wall_resamples)
+    estimate = float(np.median(new) - np.median(old))
+    return estimate, (float(ends[0]), float(ends[1])), n
+
+
+def _summary_ratio(
+    old: Summary, new: Summary, level: float
+) -> tuple[float | None, tuple[float, float] | None, int]:
+    n = min(old.n, new.n)
+    if old.median <= 0 or new.median <= 0:
+        return None, None, n
+    estimate = math.log(new.median / old.median)
+    errors = (_SE_OF_MEDIAN * side.iqr / side.median / math.sqrt(side.n) for side in (old, new))
+    half = float(stats.norm.ppf(0.5 + level / 2)) * math.hypot(*errors)
+    return estimate, (estimate - half, estimate + half), n
+
+
+def _score(found: Comparison, policy: Policy, level: float) -> Check:
+    tolerance = policy.quality[found.what]
+    difference = found.new - found.old
+    mean, n = float(difference.mean()), difference.size
+    check = Check(
+        found.benchmark.name,
+        found.what,
+        "undecided",
+        baseline=float(found.old.mean()),
+        new=float(found.new.mean()),
+        change=f"{mean:+.4f}".replace("-0.0000", "+0.0000"),
+        n=n,
+        source=found.benchmark.source,
+    )
+    if found.way == "corpus":
+        if mean == 0.0:
+            return replace(check, verdict="same")
+        message = "texts differ, and one value of the whole corpus has no interval"
+        return replace(check, message=message)
+    low = high = mean
+    if found.way != "exact":
+        if n < 2:
+            return _too_few(check, policy, policy.wall_min_samples - n)
+        ends = mean_interval(difference, level=level, resamples=policy.wall_resamples)
+        low, high = float(ends[0]), float(ends[1])
+        # As a gain, so that a limit lies above it as with times.
+        more = _more(n, -mean, (-high, -low), tolerance, level=level, least=policy.wall_min_samples)
+        if n < policy.wall_min_samples:
+            return _too_few(check, policy, more or policy.wall_min_samples - n)
+    verdict: Verdict = "same"
+    message = "noise" if low <= 0.0 <= high and low < high else ""
+    if high < -tolerance - _ROUNDING:
+        verdict, message = "regression", f"lost at least {-high:.4g}, tolerance {tolerance:g}"
+    elif low > tolerance:
+        verdict, message = "better", ""
+    elif low < -tolerance - _ROUNDING:
+        verdict = "undecided"
+        message = f"a loss of {-low:.4g} is not excluded, tolerance {tolerance:g}; {_would(more)}"
+    return replace(
+        check,
+        verdict=verdict,
+        message=message,
+        interval="exact" if found.way == "exact" else f"{low:+.4f} … {high:+.4f}",
+        more=more if verdict == "undecided" else None,
+    )
+
+
+def _relative(old: float, new: float) -> float:
+    if old == new:
+        return 0.0
+    return math.inf if old <= 0 else new / old - 1.0
+
+
+def _ratio(sides: tuple[float, float]) -> float:
+    return _relative(*sides)
+
+
+def _percent(change: float) -> str:
+    return "from nothing" if math.isinf(change) else f"{change:+.2%}".replace("-0.00%", "+0.00%")
+
+
+def _array(series: Series) -> Floats:
+    return np.array(series.values)
+
+
+def _one(summary: Summary) -> Floats:
+    return np.array([summary.median])
+
+
+def _middle(values: Floats) -> float:
+    return float(np.median(values))
+
+
+def _thin(values: Floats) -> Floats:
+    if values.size <= _MOST_UNPAIRED:
+        return values
+    thinned: Floats = values[np.linspace(0, values.size - 1, _MOST_UNPAIRED).astype(int)]
+    return thinned
+
+
+def _summary(values: Series | Summary) -> Summary:
+    if isinstance(values, Summary):
+        return values
+    low, middle, high = np.percentile(np.array(values.values), [25, 50, 75])
+    return Summary(float(middle), float(high - low), len(values.values))

@@ -1,0 +1,162 @@
+"""pytest-benchmark's files as benchmarks: plain ones of any project, and ours with ``extra_info``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgecloud.errors import DataError
+from edgecloud.regression.fields import Fields, flatten, unique
+from edgecloud.regression.model import Benchmark, Scores, Series, Summary
+from edgecloud.regression.result_rows import (
+    SCORES,
+    experiment_settings,
+    machine,
+)
+
+__all__ = ["TIME", "from_plugin_file"]
+
+TIME = "time"
+"""The one quantity of a row."""
+
+_MACHINE = ("machine", "system")
+_CPU = ("brand_raw", "arch", "count", "hz_advertised_friendly")
+_OPTIONS = ("disable_gc", "warmup")
+
+
+def from_plugin_file(content: Mapping[str, Any], path: Path) -> list[Benchmark]:
+    """One benchmark a row, under the row's full name.
+
+    Raises:
+        DataError: no rows, two of one name, or a field that is missing or of the wrong type.
+    """
+    whole = Fields(content, str(path))
+    rows = whole.rows("benchmarks")
+    if not rows:
+        raise DataError(f"{path} holds no benchmarks; run them again with --benchmark-json")
+    unique((row.text("fullname") for row in rows), str(path))
+    infos = {row.text("fullname"): row.optional("extra_info") for row in rows}
+    return [_benchmark(row, _info(row, infos), whole) for row in rows]
+
+
+def _info(row: Fields, infos: Mapping[str, Fields]) -> Fields:
+    """A row's ``extra_info``, over that of the row it was derived from: our row ``test_spec_ttft[…]``
+    of group ``ttft`` belongs to ``test_spec[…]``."""
+    own = row.optional("extra_info")
+    if "sample_ids" not in own.content:
+        return own
+    group = row.content.get("group")
+    parent = infos.get(row.text("fullname").replace(f"_{group}[", "["))
+    return own if parent is None else Fields({**parent.content, **own.content}, own.where)
+
+
+def _benchmark(row: Fields, info: Fields, whole: Fields) -> Benchmark:
+    ours = "experiment_config" in info.content and "sample_ids" in info.content
+    config = info.optional("experiment_config").content if ours else {}
+    models = info.optional("models").content if ours else {}
+    ids = info.texts("sample_ids") if ours else _others_ids(row)
+    failed = info.texts("failed_ids") if ours and "failed_ids" in info.content else ()
+    outcome = info.content.get("outcome")
+    modelled = config.get("clock") == "modelled"
+    return Benchmark(
+        name=row.text("fullname"),
+        kind="pytest-benchmark",
+        source=Path(whole.where),
+        modelled=modelled,
+        times={TIME: _time(row, ids)},
+        scores=_scores(info) if ours and row.content.get("group") == "total_time" else {},
+        samples=(*ids, *failed) if ids is not None else (),
+        failed=failed,
+        degraded=info.texts("degraded_ids") if ours and "degraded_ids" in info.content else (),
+        problem=outcome if isinstance(outcome, str) and outcome.startswith("failed") else None,
+        identity=_identity(row, info, whole, ours=ours),
+        environment={
+            **_circumstances(row, whole),
+            **(machine(info.optional("environment"), models) if ours else {}),
+        },
+        provenance={
+            "started_at": whole.content.get("datetime"),
+            "commit": whole.optional("commit_info").content.get("id"),
+            "dirty": whole.optional("commit_info").content.get("dirty"),
+            "load_average": info.content.get("load_average") if ours else None,
+        },
+    )
+
+
+def _circumstances(row: Fields, whole: Fields) -> dict[str, Any]:
+    """What may make the same code faster or slower, and is told where it differs."""
+    interpreter = whole.optional("machine_info").content
+    options = row.optional("options").content
+    return {
+        "versions.python": interpreter.get("python_version"),
+        "versions.python_implementation": interpreter.get("python_implementation"),
+        **{f"options.{name}": options[name] for name in _OPTIONS if name in options},
+    }
+
+
+def _others_ids(row: Fields) -> tuple[str, ...] | None:
+    """Rows of any project pair when they name a sample a round as ours do; else they have no ids."""
+    ids = row.optional("extra_info").content.get("sample_ids")
+    data = row.mapping("stats").content.get("data")
+    if not isinstance(ids, list) or not isinstance(data, list) or len(ids) != len(data):
+        return None
+    if not all(isinstance(name, str) for name in ids) or len(set(ids)) != len(ids):
+        return None
+    return tuple(ids)
+
+
+def _time(row: Fields, ids: tuple[str, ...] | None) -> Series | Summary:
+    stats = row.mapping("stats")
+    if not stats.content.get("data"):
+        summary = Summary(stats.number("median"), stats.number("iqr"), int(stats.number("rounds")))
+        if min(summary.median, summary.iqr) < 0 or summary.n < 1:
+            raise DataError(f"{stats.where}: a time is negative; the file is broken")
+        return summary
+    values = stats.numbers("data")
+    if min(values) < 0:
+        raise DataError(f"{stats.where}: a time is negative; the file is broken")
+    if ids is not None and len(ids) != len(values):
+        raise DataError(
+            f"{stats.where}: {len(values)} times of {len(ids)} samples; the file is broken"
+        )
+    return Series(values, ids)
+
+
+def _scores(info: Fields) -> dict[str, Scores]:
+    """Of the corpus: these files keep no scores of samples."""
+    quality = info.optional("quality")
+    found: dict[str, Scores] = {}
+    for name in SCORES:
+        value = quality.maybe_number(f"corpus_{name}" if name == "bleu_4" else name)
+        if value is not None:
+            found[name] = Scores(value)
+    return found
+
+
+def _identity(
+    row: Fields, info: Fields, whole: Fields, *, ours: bool
+) -> dict[str, Mapping[str, Any]]:
+    plugin_machine = whole.optional("machine_info")
+    hardware = {name: plugin_machine.content.get(name) for name in _MACHINE}
+    cpu = plugin_machine.optional("cpu").content
+    hardware.update({f"cpu.{name}": cpu.get(name) for name in _CPU})
+    options = row.optional("options").content
+    settings = {"timer": options.get("timer"), "group": row.content.get("group")}
+    if not ours:
+        return {"settings": settings, "hardware": hardware}
+    config = info.mapping("experiment_config").content
+    data = info.optional("data").content
+    models = flatten(info.optional("models").content)
+    if config.get("clock") == "modelled":
+        hardware = {"profile": config.get("hardware_profile")}
+    else:
+        hardware["limits"] = info.optional("limits").content.get("summary")
+    return {
+        "data": {key: data.get(key) for key in ("sha256", "samples")},
+        "models": {
+            k: v for k, v in models.items() if not k.endswith((".name", ".device", ".path"))
+        },
+        "settings": {**settings, **experiment_settings({**config, "mode": info.text("mode")})},
+        "hardware": hardware,
+    }

@@ -1,0 +1,283 @@
+"""The journal of a run: one line of JSON per sample, on disk as soon as the sample ends.
+
+The first line says whose journal it is. A killed run leaves at most one torn line, which the next
+opening cuts away; a run with other settings, data or models cannot go on with it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self, cast
+
+from edgecloud.errors import JournalError, OutputError
+from edgecloud.results.degraded import degraded
+from edgecloud.results.files import put
+from edgecloud.results.records import unusable, unusable_facts
+from edgecloud.results.weights import without_former
+from edgecloud.settings.config import resolve
+from edgecloud.textfiles import parse_json
+
+__all__ = ["SCHEMA", "Journal", "differences", "read"]
+
+SCHEMA = "edgecloud-journal/1"
+
+
+class Journal:
+    """An open journal. ``records`` holds the completed samples by ``file_id``, in order of writing;
+    failed ones are not among them, so that a resumed run tries them again. ``notes`` say in sentences
+    what a reader of the run should know of how it goes on."""
+
+    def __init__(
+        self,
+        path: Path,
+        handle: BinaryIO,
+        records: dict[str, dict[str, Any]],
+        *,
+        identity: Mapping[str, Any],
+        notes: Sequence[str] = (),
+    ) -> None:
+        self.path = path
+        self._identity = identity
+        self.records = records
+        self.notes = tuple(notes)
+        self._handle = handle
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        mode: str,
+        identity: Mapping[str, Any],
+        resume: bool = False,
+        keep_degraded: bool = False,
+    ) -> Journal:
+        """Open the journal at ``path`` for a run.
+
+        With ``resume`` the run goes on where the journal ends, when there is one; without it, an
+        existing journal is replaced. Samples that failed or lost the cloud run again, the latter unless
+        ``keep_degraded``. ``identity`` holds JSON values: settings, data and model hashes.
+
+        Raises:
+            JournalError: it belongs to another run (the differences are listed) or is damaged.
+            OutputError: it cannot be written.
+        """
+        target = Path(path)
+        header = _plain({"schema": SCHEMA, "mode": mode, "identity": dict(identity)})
+        records: dict[str, dict[str, Any]] = {}
+        notes: list[str] = []
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            content = target.read_bytes() if resume and target.exists() else b""
+            rows, length = _parse(target, content)
+            if rows:
+                notes = _check_header(target, rows[0], header)
+                for row in rows[1:]:
+                    records.pop(row["file_id"], None)
+                    if row.get("status") == "ok" and (keep_degraded or degraded(row) is None):
+                        records[row["file_id"]] = row
+                if length < len(content):
+                    os.truncate(target, length)
+            else:
+                put(target, _line(header))
+            handle = target.open("ab")
+        except OSError as error:
+            raise OutputError(
+                f"cannot write the journal {target}: {error.strerror or error}; choose another --output-dir"
+            ) from error
+        return cls(target, handle, records, identity=header["identity"], notes=notes)
+
+    def describe(self, facts: Mapping[str, Any]) -> None:
+        """Put what a result needs besides the samples into the first line, under ``facts``.
+
+        Facts identify no run: those of an earlier part of a resumed run are replaced.
+
+        Raises:
+            OutputError: the journal cannot be written.
+        """
+        try:
+            first, _, rows = self.path.read_bytes().partition(b"\n")
+            header = json.loads(first)
+            # From now on the weights are known by their content, however they were before.
+            header |= {"identity": self._identity, "facts": _plain(facts)}
+            self._handle.close()
+            put(self.path, _line(header) + rows)
+            self._handle = self.path.open("ab")
+        except OSError as error:
+            raise OutputError(
+                f"cannot write the journal {self.path}: {error.strerror or error}"
+            ) from error
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Write one sample's record and wait until it is on disk.
+
+        Raises:
+            OutputError: the disk refused it.
+        """
+        row = _plain(record)
+        try:
+            self._handle.write(_line(row))
+            self._handle.flush()
+            os.fsync(self._handle.fileno())
+        except OSError as error:
+            raise OutputError(
+                f"cannot write the journal {self.path}: {error.strerror or error}"
+            ) from error
+        self.records.pop(row["file_id"], None)
+        if row.get("status") == "ok":
+            self.records[row["file_id"]] = row
+
+    def close(self) -> None:
+        """Close the file. Safe to call twice."""
+        self._handle.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def read(path: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The header and the records of a journal, the latest of each sample; a torn end is ignored.
+
+    Raises:
+        JournalError: there is none, or it is damaged.
+    """
+    target = Path(path)
+    try:
+        rows, _ = _parse(target, target.read_bytes())
+    except OSError as error:
+        raise JournalError(
+            f"cannot read the journal {target}: {error.strerror or error}"
+        ) from error
+    if not rows:
+        raise JournalError(f"the journal {target} is empty")
+    if rows[0].get("schema") != SCHEMA:
+        raise JournalError(f"{target} is not a journal of this version ({SCHEMA})")
+    if "facts" in rows[0] and (wrong := unusable_facts(rows[0]["facts"])) is not None:
+        raise JournalError(f"the journal {target} is damaged in line 1 ({wrong})")
+    latest: dict[str, dict[str, Any]] = {row["file_id"]: row for row in rows[1:]}
+    return rows[0], list(latest.values())
+
+
+def _plain(value: Mapping[str, Any]) -> dict[str, Any]:
+    """The value as JSON gives it back (tuples become lists), so that what is compared is alike."""
+    return cast("dict[str, Any]", json.loads(json.dumps(value, allow_nan=False)))
+
+
+def _line(row: Mapping[str, Any]) -> bytes:
+    return json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
+def _parse(path: Path, content: bytes) -> tuple[list[dict[str, Any]], int]:
+    """The rows, and how many bytes of ``content`` they take; a torn last line is left out."""
+    rows: list[dict[str, Any]] = []
+    length = 0
+    lines = content.splitlines(keepends=True)
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = parse_json(line, finite=True) if line.endswith(b"\n") else None
+        except ValueError as error:
+            row, why = None, str(error)
+        else:
+            why = "it is no object"
+        if not isinstance(row, dict):
+            if number == len(lines):
+                break  # torn: the run was killed while it wrote this line
+            raise JournalError(
+                f"the journal {path} is damaged in line {number} ({why}); run again without --resume"
+            )
+        wrong = unusable(row) if number > 1 else _unusable_header(row)
+        if wrong is not None:
+            raise JournalError(
+                f"the journal {path} is damaged in line {number} ({wrong}); run again without "
+                "--resume"
+            )
+        rows.append(row)
+        length += len(line)
+    return rows, length
+
+
+def _unusable_header(header: Mapping[str, Any]) -> str | None:
+    """Why nobody can use a journal's first line; ``None``: its shape is sound."""
+    if not isinstance(header.get("schema"), str):
+        return "it names no schema"
+    if header["schema"] != SCHEMA:
+        return None  # said in other words
+    identity = header.get("identity")
+    if not isinstance(identity, Mapping) or not isinstance(header.get("mode"), str):
+        return "mode or identity are missing"
+    return None
+
+
+def _check_header(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
+    """Raise with every difference between the journal's run and this one; returns what to say of what
+    cannot be told."""
+    if found.get("schema") != SCHEMA:
+        raise JournalError(
+            f"{path} is not a journal of this version ({SCHEMA}); run again without --resume"
+        )
+    before, now, sides = without_former(found.get("identity") or {}, expected["identity"])
+    before, now = _with_defaults(before), _with_defaults(now)
+    lines = differences(
+        {**{key: value for key, value in found.items() if key != "facts"}, "identity": before},
+        {**expected, "identity": now},
+        names=("in the journal", "now"),
+    )
+    if lines:
+        raise JournalError(
+            f"the journal {path} belongs to another run ({'; '.join(lines)}); "
+            "give its settings again, or run without --resume"
+        )
+    return [
+        f"the journal {path} knows the weights of the {side} by their headers alone: their names and "
+        "shapes are those of now, but whether its samples are of these very weights cannot be told; "
+        "run without --resume to be sure"
+        for side in sides
+    ]
+
+
+def _with_defaults(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """A setting that an older journal does not know had the value that is the default now."""
+    settings = identity.get("settings")
+    if not isinstance(settings, Mapping):
+        return dict(identity)
+    absent = {k: v for k, v in _plain(resolve().identity()).items() if k not in settings}
+    return {**identity, "settings": {**settings, **absent}}
+
+
+def differences(
+    one: Mapping[str, Any], other: Mapping[str, Any], *, names: tuple[str, str]
+) -> list[str]:
+    """Every value in which two mappings differ, ``settings.k: 3 in the journal, 5 now``; inner
+    mappings are compared key by key."""
+    before, now = _flat(one), _flat(other)
+    return [
+        f"{key}: {before.get(key, 'not there')!r} {names[0]}, {now.get(key, 'not there')!r} {names[1]}"
+        for key in dict.fromkeys([*before, *now])
+        if before.get(key, _MISSING) != now.get(key, _MISSING)
+    ]
+
+
+_MISSING = object()
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        name = f"{prefix}{key}"
+        if isinstance(item, Mapping):
+            flat.update(_flat(item, f"{name}."))
+        else:
+            flat[name] = item
+    return flat

@@ -1,0 +1,114 @@
+"""Journals of runs that did not end: how far they came, and where they go when another run takes their name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from edgecloud.errors import JournalError, OutputError
+from edgecloud.results.journal import read
+from edgecloud.settings.config import Config
+
+__all__ = ["MOST_KEPT", "Standing", "held", "journal_path", "keep_unfinished", "standing", "told"]
+
+MOST_KEPT = 5
+"""Of each name so many unfinished journals stay; the oldest go first."""
+
+Standing = tuple[int, int | None]
+"""Samples that are in a journal, and that its run meant to do; None: the journal does not say."""
+
+
+def journal_path(mode: str, config: Config) -> Path:
+    """Where the run of an experiment keeps its journal."""
+    return Path(config.output_dir) / "journals" / f"{config.output_name or f'{mode}_results'}.jsonl"
+
+
+@contextmanager
+def held(journal: Path) -> Iterator[None]:
+    """The journal's name is this process's meanwhile; a process that is killed lets go of it.
+
+    Raises:
+        OutputError: another process has it, or the folder cannot be written.
+    """
+    try:
+        journal.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(journal.with_name(f".{journal.stem}.lock"))
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise OutputError(
+            f"another run is writing {journal}; wait until it has ended, or give this one another "
+            "--output-name or --output-dir"
+        ) from None
+    except OSError as error:
+        raise OutputError(
+            f"cannot write beside {journal}: {error.strerror or error}; choose another --output-dir"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def standing(journal: Path) -> Standing | None:
+    """How far the run of a journal came; ``None``: there is none, or it cannot be read."""
+    try:
+        header, records = read(journal)
+    except JournalError:
+        return None
+    facts = header.get("facts")
+    if not isinstance(facts, dict) or not isinstance(facts.get("samples"), list):
+        return len(records), None
+    wanted = set(facts["samples"])
+    return sum(record["file_id"] in wanted for record in records), len(wanted)
+
+
+def told(journal: Path) -> str | None:
+    """What to say last of a run that did not end; ``None``: it has all its samples, or no journal."""
+    found = standing(journal)
+    if found is None or (found[1] is not None and found[0] >= found[1]):
+        return None
+    done, total = found
+    many = f"{done} samples" if total is None else f"{done} of {total} samples"
+    return f"{many} in {journal}; go on with --resume"
+
+
+def keep_unfinished(journal: Path) -> str | None:
+    """Move the journal of a run that did not end to ``kept/`` beside it; returns a sentence that says
+    so. ``None``: there is none, it holds no sample, or its run ended.
+
+    Raises:
+        OSError: it cannot be moved.
+    """
+    if not journal.is_file():
+        return None
+    found = standing(journal)
+    if found is None:
+        if b"\n" not in journal.read_bytes().rstrip(b"\n"):
+            return None  # a first line at most
+        what = "a journal that cannot be read"
+    else:
+        done, total = found
+        if done == 0 or (total is not None and done >= total):
+            return None
+        what = f"{done}{'' if total is None else f' of {total}'} samples of an unfinished run"
+    folder = journal.parent / "kept"
+    folder.mkdir(exist_ok=True)
+    target = folder / f"{journal.stem}-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.jsonl"
+    journal.replace(target)
+    for old in _kept(folder, journal.stem)[:-MOST_KEPT]:
+        old.unlink(missing_ok=True)
+    return (
+        f"{journal} held {what}, now in {target}: to go on with them, stop this run, move the file "
+        "back, and give --resume"
+    )
+
+
+def _kept(folder: Path, name: str) -> list[Path]:
+    """The journals kept of a name, oldest first."""
+    form = re.compile(rf"{re.escape(name)}-\d{{8}}T\d{{6}}\.\d{{6}}Z\.jsonl")
+    return sorted(path for path in folder.iterdir() if form.fullmatch(path.name))

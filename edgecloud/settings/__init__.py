@@ -1,0 +1,1 @@
+"""Settings: declared, read from flags, presets and files, checked."""

@@ -1,0 +1,104 @@
+"""Requests to pairs of the other families: prompts of text alone, and recordings padded to 30 s."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from multiprocessing import Pipe
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from numpy.typing import NDArray
+
+from edgecloud.cloud.engine.local import LocalCloud
+from edgecloud.cloud.loopback import Loopback
+from edgecloud.cloud.pipe_server import MessageServer
+from edgecloud.cloud.protocol.remote import RemoteCloud
+from edgecloud.edge import edge_process
+from edgecloud.edge.messages import EdgeSetup, Mode, Request, Response
+from edgecloud.edge.request_handler import RequestHandler
+from edgecloud.errors import ConfigError, DataError
+from edgecloud.models.loading import Loaded, load
+from edgecloud.settings.config import resolve
+from tests.models.miniatures import audio_checkpoint, text_checkpoint
+
+Ask = Callable[..., Response]
+EXACT = {"gate_type": "always", "acceptance": "exact"}
+
+
+def loaded(folder: Path) -> Loaded:
+    return load("m", str(folder), device="cpu", dtype="float32")
+
+
+def asking(edge: Loaded, cloud: Loaded) -> Ask:
+    def ask(mode: Mode, request: Request, **settings: Any) -> Response:
+        flags = {"clock": "modelled", "max_new_tokens": 24, "language": "english", **settings}
+        server = MessageServer(LocalCloud(cloud.model, cloud.stopping()))
+        return RequestHandler(
+            resolve(flags),
+            edge.processor,
+            edge=None if mode == "cloud" else edge.model.new_sequence(),
+            cloud=None if mode == "edge" else RemoteCloud(Loopback(server), deadline_s=60),
+        ).caption(request)
+
+    return ask
+
+
+@pytest.fixture(scope="module")
+def text_pair(tmp_path_factory: pytest.TempPathFactory, text_folder: Path) -> Ask:
+    """Of sizes and paddings of their own."""
+    cloud = text_checkpoint(tmp_path_factory.mktemp("cloud"), seed=2, padded_rows=12, layers=4)
+    return asking(loaded(text_folder), loaded(cloud))
+
+
+@pytest.fixture(scope="module")
+def audio_pair(tmp_path_factory: pytest.TempPathFactory, audio_folder: Path) -> Ask:
+    cloud = audio_checkpoint(tmp_path_factory.mktemp("cloud"), seed=2)
+    return asking(loaded(audio_folder), loaded(cloud))
+
+
+@pytest.mark.parametrize("prompt", ["the voice.", "的 ?"])
+def test_speculation_over_text_is_exact(text_pair: Ask, prompt: str) -> None:
+    request = Request(None, prompt=prompt)
+    alone = text_pair("cloud", request)
+    both = text_pair("spec", request, **EXACT)
+    edge = text_pair("edge", request)
+    assert both.tokens == alone.tokens != edge.tokens
+    assert edge.tokens == text_pair("spec", request, gate_type="never").tokens
+
+
+def test_a_prompt_has_no_audio_and_no_features_and_is_otherwise_complete(text_pair: Ask) -> None:
+    request = Request(None, prompt="the voice.")
+    for mode in ("edge", "cloud", "spec"):
+        one, again = (text_pair(mode, request, **EXACT) for _ in range(2))
+        assert one.audio_s is None
+        assert one.input_tokens > 10
+        assert "features" not in {row["kind"] for row in one.trace}
+        assert one.trace[-1]["kind"] == "finish"
+        assert json.dumps(one.trace) == json.dumps(again.trace)
+
+
+def test_speculation_over_audio_of_qwen2_audio_is_exact(
+    audio_pair: Ask, tmp_path: Path, tone: NDArray[np.float32]
+) -> None:
+    soundfile.write(tmp_path / "a.wav", tone, 16_000)
+    request = Request(str(tmp_path / "a.wav"))
+    alone = audio_pair("cloud", request)
+    assert audio_pair("spec", request, **EXACT).tokens == alone.tokens
+    assert alone.audio_s == pytest.approx(0.8)
+
+
+def test_a_request_for_nothing_is_refused(text_pair: Ask) -> None:
+    with pytest.raises(DataError, match="a recording or a prompt"):
+        text_pair("edge", Request(None))
+
+
+def test_a_model_of_text_is_refused_recordings_before_anything_runs(text_folder: Path) -> None:
+    config = resolve({"max_cpu_cores": 0, "max_memory_gb": 0})
+    setup = EdgeSetup(mode="edge", config=config, model="m", path=str(text_folder))
+    ours, _theirs = Pipe()
+    with pytest.raises(ConfigError, match="takes text alone; give --dataset-type text"):
+        edge_process.main(ours, None, setup)

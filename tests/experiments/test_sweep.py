@@ -1,0 +1,265 @@
+"""Sweeps: grids, the same numbers as runs, and going on after a stop; and the targets they are judged by."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgecloud.cli.main import main
+from edgecloud.datasets.manifest import embedded_manifest
+from edgecloud.errors import ConfigError, EdgeCloudError
+from edgecloud.experiments.frontier import frontier
+from edgecloud.experiments.sweep import DEFAULT_GRID, Point, check, read_grid, sweep
+from edgecloud.experiments.system import model_of
+from edgecloud.experiments.targets import MEASURES, Target, judge, read_targets
+from edgecloud.results.journal import read
+
+GRID = """
+[where]
+language = ["chinese", "english"]
+max_samples = 2
+
+[[policy]]
+name = "token"
+settings = {gate_scope = "token", k = 8}
+grid = {continuation = [0, 4]}
+
+[[policy]]
+name = "original"
+settings = {hardware_profile = "paper-original"}
+against = "token continuation=0"
+role = "added"
+
+[[target]]
+policy = "token continuation=4"
+where = {language = "chinese", link = ""}
+most = {time = 1.5}
+least = {gap_closed = 0.0}
+"""
+
+
+def grid(tmp_path: Path, text: str = GRID) -> Path:
+    path = tmp_path / "grid.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_grid_is_every_policy_at_every_place_and_edge_and_cloud_there(tmp_path: Path) -> None:
+    points = read_grid(grid(tmp_path))
+    names = ["edge", "cloud", "token continuation=0", "token continuation=4", "original"]
+    assert sorted(point.name for point in points) == sorted(names * 2)
+    original = next(point for point in points if point.name == "original")
+    assert original.config.hardware_profile == "paper-original"
+    assert original.config.clock == "modelled"
+    assert (original.role, original.against) == ("added", "token continuation=0")
+
+
+def test_points_of_the_same_configuration_share_a_journal(tmp_path: Path) -> None:
+    again = Point("spec", "other name", {"language": "chinese"}, {"k": 8})
+    assert again.key == Point("spec", "a name", {"language": "chinese", "k": 8}).key
+    assert again.key != Point("spec", "a name", {"language": "english", "k": 8}).key
+
+
+@pytest.mark.parametrize(
+    "text, says",
+    [
+        ("[where", "not TOML"),
+        ("[other]", "tables were expected"),
+        ("[[policy]]\nsettings = {k = 1}", "has a name"),
+        ('[[policy]]\nname = "a"\nrole = "hero"', "hero"),
+        ('[where]\nk = 3\n[[policy]]\nname = "a"', "cannot vary"),
+    ],
+)
+def test_a_broken_grid_says_what_is_wrong(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        read_grid(grid(tmp_path, text))
+
+
+POLICY = '[[policy]]\nname = "a"\n'
+
+
+@pytest.mark.parametrize(
+    "text, says",
+    [
+        ("", "has no policy"),
+        ('[where]\ndataset_path = ["a", "b"]\n' + POLICY, "dataset_path has one value"),
+        ('[where]\nedge_model = ["a", "b"]\n' + POLICY, "edge_model has one value"),
+        ("[where]\nlanguage = []\n" + POLICY, "language is an empty list"),
+        ("[where]\nmax_cpu_cores = 1\n" + POLICY, "max_cpu_cores cannot vary.*no effect"),
+        ('[where]\ndataset_path = "{lang}.json"\n' + POLICY, "may hold {language}"),
+        (POLICY + "settings = 3", "settings is no table"),
+        (POLICY + "grid = {k = 3}", "grid.k is no list"),
+        (POLICY + 'grid = {k = "345"}', "grid.k is no list"),
+        (POLICY + 'settings = {edge_model = "x"}', "edge_model cannot vary between policies"),
+        (POLICY + "grid = {max_samples = [1, 2]}", "max_samples cannot vary between policies"),
+        (POLICY + 'grid = {language = ["english"]}', "language cannot vary between policies"),
+        (POLICY + "settings = {workers = 3}", "workers: it has no effect"),
+        (POLICY + 'settings = {clock = "wall"}', "modelled time"),
+        (POLICY + 'where = {dataset_path = "x"}', "where.dataset_path cannot vary"),
+        (POLICY + 'against = "b"', "against 'b', which is none of a"),
+        (POLICY + POLICY + "settings = {k = 9}", "two policies are called 'a'"),
+    ],
+)
+def test_what_cannot_vary_or_be_compared_is_said_before_anything_runs(
+    tmp_path: Path, text: str, says: str
+) -> None:
+    with pytest.raises(ConfigError, match=says):
+        read_grid(grid(tmp_path, text))
+
+
+def own_grid(tmp_path: Path, **changes: str) -> Path:
+    """The grid of docs/sweep.md, on a manifest and models of the test's own."""
+    document = (Path(__file__).parents[2] / "docs" / "sweep.md").read_text("utf-8")
+    text = document.partition("```toml\n")[2].partition("```")[0]
+    entries = json.loads(embedded_manifest("english").read_text("utf-8"))[:3]
+    for entry in entries:
+        entry["audio_path"] = str(embedded_manifest("english").parent / entry["audio_path"])
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mine.json").write_text(json.dumps(entries), encoding="utf-8")
+    (tmp_path / "checkpoints").mkdir()
+    for side in ("edge", "cloud"):
+        shutil.copytree(model_of(None, side)[1], tmp_path / "checkpoints" / side)
+    for before, after in changes.items():
+        text = text.replace(before, after)
+    return grid(tmp_path, text)
+
+
+def test_a_sweep_on_own_data_works_as_documented(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = own_grid(tmp_path, **{"[1.0, 2.0], k = [3, 8]": "[1.0], k = [8]"})
+    monkeypatch.chdir(tmp_path)
+    assert main(["sweep", str(path), "-o", "mine"]) == 0
+    said = capsys.readouterr().err
+    assert "8 runs: 2 policies, and edge and cloud alone" in said
+    assert "varies: hardware_profile: paper, galaxy-s24@int8+h100" in said
+    blocks = json.loads((tmp_path / "mine" / "frontier.json").read_text("utf-8"))
+    found = blocks["places"]
+    assert {block["samples"] for block in found} == {3}
+    names = {row["name"] for block in found for row in block["rows"]}
+    assert names == {"entropy entropy_threshold=1.0 k=8", "listening"}
+
+
+def test_data_models_and_gates_are_looked_at_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = own_grid(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    text = path.read_text(encoding="utf-8")
+    check(read_grid(path))
+    for before, after, says in (
+        ('language = "english" ', 'language = "chinese" ', "reference in chinese"),
+        ("data/mine.json", "data/none.json", "does not exist"),
+        ("checkpoints/edge", "checkpoints", "edge_model checkpoints is no checkpoint"),
+        ('{acceptance = "exact"}', '{preset = "frontier"}', "edgecloud calibrate"),
+    ):
+        assert before in text
+        path.write_text(text.replace(before, after), encoding="utf-8")
+        with pytest.raises(EdgeCloudError, match=says):
+            check(read_grid(path))
+
+
+def test_a_missing_grid_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.toml"):
+        read_grid(tmp_path / "nowhere.toml")
+
+
+def test_the_grid_of_the_project_and_its_targets_are_sound() -> None:
+    points, targets = read_grid(DEFAULT_GRID), read_targets(DEFAULT_GRID)
+    for point in points:
+        assert point.config.clock == "modelled"
+    names = {point.name for point in points}
+    assert {point.against for point in points} - {None} <= names
+    assert targets
+    assert {target.policy for target in targets} <= names
+
+
+def test_a_sweep_gives_what_runs_give_and_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+    points = [p for p in read_grid(grid(tmp_path)) if p.config.language == "chinese"]
+    swept = list(sweep(points, tmp_path / "out"))
+    assert len(swept) == len(points)
+    before = {path: path.read_bytes() for _, path, _ in swept}
+    path = swept[0][1]
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:2]))
+    again = list(sweep(points, tmp_path / "out"))
+    assert {path: _records(path) for _, path, _ in again} == {
+        path: _records_of(content, tmp_path) for path, content in before.items()
+    }
+    (block,) = frontier(swept)
+    assert block["samples"] == 2
+    rows = {row["name"]: row for row in block["rows"]}
+    assert rows["original"]["against"]["name"] == "token continuation=0"
+    assert rows["original"]["total_s"] > rows["token continuation=4"]["total_s"]
+    assert all(row["above_bound"] >= -1e-9 for row in rows.values() if row["name"] != "original")
+    assert rows["token continuation=4"]["bound"]["busy_s"] <= (
+        rows["token continuation=4"]["busy_s"] + 1e-9
+    )
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    return sorted(read(path)[1], key=lambda record: str(record["file_id"]))
+
+
+def _records_of(content: bytes, tmp_path: Path) -> list[dict[str, Any]]:
+    path = tmp_path / "before.jsonl"
+    path.write_bytes(content)
+    return _records(path)
+
+
+def block(**changes: Any) -> dict[str, Any]:
+    interval = {"estimate": 0.6, "low": 0.5, "high": 0.7}
+    row = {
+        "name": "best",
+        "total_s": 6.0,
+        "time": interval,
+        "busy": interval,
+        "ttft": interval,
+        "gap_closed": {"estimate": None, "low": None, "high": None},
+        "above_bound": 0.1,
+        "calls": 2.0,
+        "against": {"name": "plain", "cider": {"estimate": -0.1, "low": -0.2, "high": 0.01}},
+    }
+    return {
+        "language": "chinese",
+        "prompt_type": "default",
+        "hardware_profile": "paper",
+        "link": None,
+        "edge": {"total_s": 10.0},
+        "rows": [row, {**row, "name": "plain", "calls": 4.0, "against": None}],
+        **changes,
+    }
+
+
+def test_targets_are_judged_where_they_apply_and_what_is_undefined_is_not_met() -> None:
+    other = block(hardware_profile="paper-int8", edge={"total_s": 2.0})
+    target = Target(
+        "best",
+        {"hardware_profile": "paper-int8"},
+        {"time": 0.6, "time_over_paper_edge": 0.59, "calls_over_against": 0.5},
+        {"gap_closed": 0.9, "cider_high_against": 0.0},
+    )
+    verdicts = {v.measure: v for v in judge([target], [block(), other])}
+    assert {name: v.met for name, v in verdicts.items()} == {
+        "time": True,
+        "time_over_paper_edge": False,
+        "calls_over_against": True,
+        "gap_closed": False,
+        "cider_high_against": True,
+    }
+    assert verdicts["time_over_paper_edge"].value == pytest.approx(0.6)
+
+
+def test_a_policy_that_was_not_run_misses_its_targets() -> None:
+    (verdict,) = judge([Target("absent", {}, {"time": 1.0}, {})], [block()])
+    assert (verdict.value, verdict.met) == (None, False)
+
+
+def test_a_target_names_known_measures(tmp_path: Path) -> None:
+    assert "time" in MEASURES
+    with pytest.raises(ConfigError, match="a target has"):
+        read_targets(grid(tmp_path, '[[target]]\npolicy = "a"\nmost = {speed = 1}'))

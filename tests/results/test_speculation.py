@@ -1,0 +1,108 @@
+"""Speculation and cost: hand-worked values, and what holds for every trace."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgecloud.contracts import Event, Trace
+from edgecloud.results.cost import COST_NAMES, cost
+from edgecloud.results.speculation import COUNT_NAMES, RATE_NAMES, pool, speculation
+from tests.results.synthetic import trace as rows
+
+seeds, ks, lengths = st.integers(0, 10_000), st.integers(1, 8), st.integers(1, 30)
+
+
+def made(mode: str, seed: int = 0, k: int = 3, length: int = 12) -> Trace:
+    return Trace.from_json(rows(mode, seed=seed, k=k, length=length))
+
+
+def test_three_rounds_worked_by_hand() -> None:
+    """Local, corrected after one token, wholly kept with a bonus: 2 calls in 3 rounds."""
+    trace = Trace(
+        (
+            Event("draft", 0, 1, {"tokens": [1, 2, 3], "escalated": False}),
+            Event("commit", 1, 1, {"tokens": [1, 2, 3], "origins": ["edge"] * 3}),
+            Event("draft", 1, 2, {"tokens": [4, 5, 6], "escalated": True}),
+            Event("verify", 2, 3, {"drafted": 3, "kept": 1, "token": 9}),
+            Event("commit", 3, 3, {"tokens": [4, 9], "origins": ["verified", "corrected"]}),
+            Event("draft", 3, 4, {"tokens": [7, 8], "escalated": True}),
+            Event("verify", 4, 5, {"drafted": 2, "kept": 2, "token": 11}),
+            Event("commit", 5, 5, {"tokens": [7, 8, 11], "origins": ["verified"] * 2 + ["bonus"]}),
+        )
+    )
+    found = speculation(trace, k=3)
+    assert (found["draft_rounds"], found["cloud_calls"]) == (3, 2)
+    assert (found["drafted"], found["verified"], found["accepted"]) == (8, 5, 3)
+    assert found["cloud_call_rate"] == pytest.approx(2 / 3)
+    assert found["acceptance_rate"] == pytest.approx(6 / 8)
+    assert found["verified_acceptance_rate"] == pytest.approx(3 / 5)
+    assert found["correction_rate"] == 0.5
+    assert found["useful_call_rate"] == 1.0
+    assert found["cloud_token_share"] == pytest.approx(2 / 8)
+    assert found["accept_histogram"] == [0, 1, 1, 0]
+
+
+def test_a_call_that_only_confirms_the_end_is_not_useful() -> None:
+    trace = Trace(
+        (
+            Event("draft", 0, 1, {"tokens": [1, 2], "escalated": True}),
+            Event("verify", 1, 2, {"drafted": 2, "kept": 2, "token": None}),
+            Event("commit", 2, 2, {"tokens": [1, 2], "origins": ["verified"] * 2}),
+        )
+    )
+    found = speculation(trace, k=2)
+    assert (found["correction_rate"], found["useful_call_rate"]) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(("mode", "share"), [("edge", 0.0), ("cloud", 1.0)])
+def test_without_speculation_rates_are_null_and_the_share_is_known(mode: str, share: float) -> None:
+    found = speculation(made(mode), k=3)
+    assert found["cloud_token_share"] == share
+    for name in set(RATE_NAMES) - {"cloud_token_share"}:
+        assert found[name] is None
+        assert name in found["reasons"]
+
+
+@settings(deadline=None)
+@given(seeds, ks, lengths)
+def test_rates_are_rates_and_counts_add_up(seed: int, k: int, length: int) -> None:
+    found = speculation(made("spec", seed, k, length), k=k)
+    for name in RATE_NAMES:
+        assert found[name] is None or 0.0 <= found[name] <= 1.0
+        assert (found[name] is None) == (name in found["reasons"])
+    assert sum(found["accept_histogram"]) == found["cloud_calls"]
+    kept = sum(n * count for n, count in enumerate(found["accept_histogram"]))
+    assert kept == found["accepted"] <= found["verified"] <= found["drafted"]
+    assert found["reached_output"] + found["cloud_tokens"] == found["output_tokens"]
+
+
+@settings(deadline=None)
+@given(st.lists(seeds, min_size=1, max_size=5), ks)
+def test_pooled_rates_are_rates_of_the_sums(some: list[int], k: int) -> None:
+    each = [speculation(made("spec", seed, k), k=k) for seed in some]
+    found = pool(each)
+    for name in COUNT_NAMES:
+        assert found[name] == sum(one[name] for one in each)
+    if found["draft_rounds"]:
+        assert found["cloud_call_rate"] == found["cloud_calls"] / found["draft_rounds"]
+
+
+@settings(deadline=None)
+@given(seeds, ks, lengths)
+def test_costs_are_the_sums_of_the_calls(seed: int, k: int, length: int) -> None:
+    trace = made("spec", seed, k, length)
+    found = cost(trace)
+    assert found["cloud_verified_tokens"] == speculation(trace, k=k)["verified"]
+    assert found["cloud_busy_time"] == pytest.approx(
+        sum(event.data["busy_s"] for event in trace.of("verify"))
+    )
+    assert set(found) == {*COST_NAMES, "reasons"}
+
+
+def test_the_edge_alone_costs_the_cloud_nothing_and_unread_energy_says_why() -> None:
+    readings = {"cpu_energy_j": 2.5, "energy_j": None, "reasons": {"energy_j": "no counter"}}
+    found = cost(made("edge"), resources=readings)
+    assert {found[name] for name in COST_NAMES} == {0, 2.5, None}
+    assert found["reasons"] == {"energy_j": "no counter"}
