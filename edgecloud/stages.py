@@ -58,6 +58,7 @@ class Lines:
         self._open = False
 
     def stage(self, what: str, share: float | None) -> None:
+        """Show that ``what`` has begun or is at ``share`` (0 to 1)."""
         with self._lock:
             now_s = self._now()
             if self._began_s is None:
@@ -76,12 +77,14 @@ class Lines:
                 stream.flush()
 
     def say(self, text: str) -> None:
+        """Write ``text`` on a line of its own."""
         with self._lock:
             self._clear()
             self._out().write(f"{self._prefix}{text}\n")
             self._out().flush()
 
     def close(self) -> None:
+        """End the line that is being written over; the next stage starts anew."""
         with self._lock:
             self._clear()
             self._began_s = None

@@ -10,6 +10,7 @@ __all__ = ["add"]
 
 
 def add(commands: Any) -> None:
+    """Add ``edgecloud baseline`` and its actions to ``commands``, the subparsers of the command line."""
     baseline = commands.add_parser("baseline", help="what the gate compares with").add_subparsers(
         required=True, metavar="ACTION"
     )

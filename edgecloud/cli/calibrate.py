@@ -11,6 +11,7 @@ __all__ = ["add"]
 
 
 def add(commands: Any) -> None:
+    """Add ``edgecloud calibrate`` to ``commands``, the subparsers of the command line."""
     calibrate = commands.add_parser(
         "calibrate",
         help="fit the calibrated gate to journals of a calibration split",

@@ -25,6 +25,7 @@ _COLOURS = {"edge": "", "verified": "32", "corrected": "31", "bonus": "34", "clo
 
 
 def add(commands: Any) -> None:
+    """Add ``edgecloud caption`` to ``commands``, the subparsers of the command line."""
     caption = commands.add_parser(
         "caption",
         help="caption recordings, streaming",

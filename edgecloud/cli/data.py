@@ -14,6 +14,7 @@ __all__ = ["add"]
 
 
 def add(commands: Any) -> None:
+    """Add ``edgecloud data`` and its converters to ``commands``, the subparsers of the command line."""
     data = commands.add_parser("data", help="datasets").add_subparsers(
         required=True, metavar="DATASET"
     )

@@ -21,6 +21,7 @@ _POLICY = Path("bench/gate.toml")
 
 
 def add(commands: Any) -> None:
+    """Add ``edgecloud gate`` to ``commands``, the subparsers of the command line."""
     gate = commands.add_parser(
         "gate",
         help="fail when a run is worse than its baseline",

@@ -13,6 +13,7 @@ __all__ = ["add"]
 
 
 def add(commands: Any) -> None:
+    """Add ``edgecloud merge`` to ``commands``, the subparsers of the command line."""
     merge = commands.add_parser("merge", help="join the journals of shards to one result")
     merge.add_argument("journals", type=Path, nargs="+", metavar="SHARD.jsonl")
     merge.add_argument("-o", "--output", type=Path, required=True, metavar="RESULT.json")

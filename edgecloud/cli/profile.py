@@ -17,6 +17,7 @@ _QUANTISED = ("int8", "int4", "int8-openvino", "int4-openvino")
 
 
 def add(commands: Any) -> None:
+    """Add ``edgecloud profile`` and its actions to ``commands``, the subparsers of the command line."""
     profile = commands.add_parser("profile", help="hardware profiles").add_subparsers(
         required=True, metavar="ACTION"
     )

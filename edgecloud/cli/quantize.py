@@ -21,6 +21,7 @@ __all__ = ["add"]
 
 
 def add(commands: Any) -> None:
+    """Add ``edgecloud quantize`` to ``commands``, the subparsers of the command line."""
     quantize = commands.add_parser("quantize", help="convert an edge model to 8 or 4 bits")
     quantize.add_argument(
         "checkpoint",

@@ -11,6 +11,7 @@ __all__ = ["add"]
 
 
 def add(commands: Any) -> None:
+    """Add ``edgecloud report`` to ``commands``, the subparsers of the command line."""
     report = commands.add_parser(
         "report",
         help="results as a page to look at, as markdown or CSV",

@@ -16,6 +16,7 @@ __all__ = ["add", "write"]
 
 
 def add(commands: Any) -> None:
+    """Add ``edgecloud rescore`` to ``commands``, the subparsers of the command line."""
     rescore = commands.add_parser("rescore", help="a result made again from its journal alone")
     rescore.add_argument("journal", type=Path, metavar="JOURNAL.jsonl")
     rescore.add_argument(

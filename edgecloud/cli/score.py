@@ -21,6 +21,7 @@ PROGRESS_EVERY_S: Final = 5.0
 
 
 def add(commands: Any) -> None:
+    """Add ``edgecloud score`` to ``commands``, the subparsers of the command line."""
     score = commands.add_parser("score", help="score captions of any system against references")
     score.add_argument(
         "pairs",

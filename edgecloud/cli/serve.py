@@ -27,6 +27,7 @@ _MOST = 1_000_000_000
 
 
 def add(commands: Any) -> None:
+    """Add ``edgecloud serve`` to ``commands``, the subparsers of the command line."""
     serve = commands.add_parser("serve", help="the verifier behind HTTP")
     serve.add_argument(
         "--model",

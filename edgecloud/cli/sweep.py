@@ -14,6 +14,7 @@ __all__ = ["add"]
 
 
 def add(commands: Any) -> None:
+    """Add ``edgecloud sweep`` to ``commands``, the subparsers of the command line."""
     sweep = commands.add_parser(
         "sweep",
         help="many configurations in modelled time: tables and plots of the frontier",

@@ -10,6 +10,7 @@ __all__ = ["add"]
 
 
 def add(commands: Any) -> None:
+    """Add ``edgecloud table`` to ``commands``, the subparsers of the command line."""
     table = commands.add_parser("table", help="results side by side")
     table.add_argument("results", nargs="*", type=Path, metavar="RESULT.json")
     table.add_argument("--results-dir", type=Path, default=Path("reports/results"))

@@ -21,6 +21,7 @@ class Loopback:
         self._answers: Iterator[bytes] = iter(())
 
     def send(self, message: bytes, *, answered: bool) -> None:
+        """Hand ``message`` to the server; one without an answer acts at once."""
         answers = self._server.answer(message)
         if answered:
             # What was left of an earlier answer is given up, and not computed.
@@ -33,9 +34,15 @@ class Loopback:
         """It is answered as its answers are received."""
 
     def ready(self) -> bool:
+        """Always true: an answer is computed when it is received."""
         return True
 
     def receive(self, timeout_s: float) -> bytes:
+        """Compute the next message of the answer.
+
+        Raises:
+            CloudTimeout: the answer has ended.
+        """
         for answer in self._answers:
             return answer
         raise CloudTimeout("the cloud in this process has nothing more to say")

@@ -61,6 +61,7 @@ class MessageServer:
 
     @property
     def sessions(self) -> int:
+        """Sessions that are open."""
         return len(self._sessions)
 
     def answer(self, message: bytes, wanted: Callable[[], bool] = lambda: True) -> Iterator[bytes]:

@@ -163,4 +163,5 @@ class CloudModel(Protocol):
     """A large model somewhere. ``open`` hands it a prompt, and says how the session chooses its tokens;
     the prefill may wait for the first call."""
 
-    def open(self, prompt: Prompt, sampling: Sampling = GREEDY) -> CloudSession: ...
+    def open(self, prompt: Prompt, sampling: Sampling = GREEDY) -> CloudSession:
+        """A session for ``prompt`` whose tokens are chosen as ``sampling`` says."""

@@ -21,9 +21,11 @@ class Clock(Protocol):
     """Seconds, rising. ``wall`` is ``time.perf_counter``; ``modelled`` is discrete-event time."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """``wall`` or ``modelled``."""
 
-    def now(self) -> float: ...
+    def now(self) -> float:
+        """Seconds since a moment of the clock's own; only differences mean something."""
 
     def beside(self, work: Callable[[], T]) -> Pending[T]:
         """Let the edge do ``work`` while the caller goes on; its errors come with the result."""
@@ -48,10 +50,12 @@ class Model(Protocol):
     """
 
     @property
-    def vocab_size(self) -> int: ...
+    def vocab_size(self) -> int:
+        """V, the last dimension of the logits: the tokenizer's length, without padding."""
 
     @property
-    def length(self) -> int: ...
+    def length(self) -> int:
+        """Tokens in the cache: the prompt and what was appended and not rolled back; 0 before a prefill."""
 
     @property
     def cache_bytes(self) -> int:

@@ -49,4 +49,5 @@ class Prompt:
 
     @property
     def length(self) -> int:
+        """Tokens, audio placeholders included."""
         return len(self.token_ids)

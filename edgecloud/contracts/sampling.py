@@ -26,6 +26,7 @@ class Sampling:
 
     @property
     def greedy(self) -> bool:
+        """True at temperature 0: each token is the argmax."""
         return self.temperature == 0
 
 
@@ -45,6 +46,7 @@ class Distribution:
 
     @property
     def total(self) -> int:
+        """Sum of the weights, the denominator of every probability."""
         return sum(self.weights)
 
     def probability_of(self, token: int) -> float:

@@ -52,12 +52,14 @@ class Trace:
         return [event for event in self.events if event.kind in kinds]
 
     def to_json(self) -> list[dict[str, Any]]:
+        """The events as rows of a journal, times in seconds."""
         return [
             {"kind": e.kind, "start_s": e.start_s, "end_s": e.end_s, **e.data} for e in self.events
         ]
 
     @classmethod
     def from_json(cls, rows: Sequence[Mapping[str, Any]]) -> Trace:
+        """The trace that :meth:`to_json` made ``rows`` of."""
         events = []
         for row in rows:
             data = dict(row)

@@ -67,18 +67,23 @@ class Mended(io.RawIOBase):
         self._patches = patches
 
     def readable(self) -> bool:
+        """Always true."""
         return True
 
     def seekable(self) -> bool:
+        """Always true."""
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move to ``offset`` of the file and return the new position."""
         return self._stream.seek(offset, whence)
 
     def tell(self) -> int:
+        """The position in the file, bytes."""
         return self._stream.tell()
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        """Read into ``buffer``, with the replaced bytes in place; returns their number."""
         begin = self._stream.tell()
         content = bytearray(self._stream.read(len(buffer)))
         for place, patch in self._patches.items():

@@ -53,6 +53,7 @@ class Drafter:
         return len(self._drafted)
 
     def prefill(self) -> None:
+        """Prefill the prompt on the edge; keeps the logits of its last token, ``(V,)``."""
         self._first = self._next = self._edge.prefill(self._prompt)
 
     def follow(self, text: Sequence[int], *, ended: bool = False) -> None:

@@ -74,6 +74,8 @@ class Recorder:
     def draft(
         self, start_s: float, tokens: list[int], stats: list[TokenStats], *, escalated: bool
     ) -> None:
+        """Record that ``tokens`` were drafted since ``start_s``, with each one's statistics; ``escalated`` when
+        the gate ended the draft."""
         self.add(
             "draft",
             start_s,
@@ -85,6 +87,8 @@ class Recorder:
         )
 
     def verify(self, start_s: float, verdict: Verdict, *, drafted: int, ahead: int = 0) -> None:
+        """Record an answered verification of ``drafted`` tokens; ``ahead`` of the next draft were drafted
+        meanwhile."""
         self.add(
             "verify",
             start_s,
@@ -100,12 +104,15 @@ class Recorder:
         )
 
     def generate(self, start_s: float, chunk: CloudChunk) -> None:
+        """Record a chunk that the cloud generated, with its cost."""
         self.add("generate", start_s, tokens=list(chunk.tokens), **_values(chunk.cost))
 
     def degrade(self, start_s: float, error: CloudError) -> None:
+        """Record that the request goes on without the cloud, and why."""
         self.add("degrade", start_s, error=type(error).__name__, reason=str(error))
 
     def commit(self, tokens: tuple[int, ...], origins: tuple[Origin, ...]) -> Commit:
+        """Record that ``tokens`` became part of the answer now, and return them as a commit."""
         at_s = self.now()
         self.add("commit", at_s, at_s, tokens=list(tokens), origins=list(origins))
         return Commit(tokens, origins, at_s)
@@ -116,6 +123,7 @@ class Recorder:
         self.add("finish", commits[-1] if commits else self.now(), stop=stop)
 
     def trace(self) -> Trace:
+        """Everything recorded so far, in order of start."""
         return Trace(tuple(sorted(self._events, key=lambda event: event.start_s)))
 
 

@@ -53,6 +53,7 @@ class VerifierClient:
 
     @property
     def usable(self) -> bool:
+        """True while the cloud has not failed and the budget allows another request."""
         return not self._lost and self._pace.affordable
 
     def start(self, count: int) -> None:
@@ -110,6 +111,7 @@ class VerifierClient:
         return verdict
 
     def close(self) -> None:
+        """Close the session, where one was opened."""
         if self._session is not None:
             self._session.close()
 

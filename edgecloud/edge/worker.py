@@ -62,6 +62,11 @@ class Worker:
 
     @property
     def pid(self) -> int:
+        """The child's process id.
+
+        Raises:
+            WorkerError: it was never started.
+        """
         if self._process.pid is None:
             raise WorkerError(f"the {self._name} process was never started")
         return self._process.pid
@@ -95,10 +100,12 @@ class Worker:
 
     @property
     def name(self) -> str:
+        """The name that errors call the child by."""
         return self._name
 
     @property
     def connection(self) -> Connection:
+        """This process's end of the pipe."""
         return self._connection
 
     def close(self) -> None:

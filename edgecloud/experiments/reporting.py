@@ -23,7 +23,8 @@ class ScorableOutcome(OutcomeLike, Protocol):
     """What a run gave, from the runner or from a journal, and the whole manifest it is from."""
 
     @property
-    def corpus(self) -> Sequence[Sample]: ...
+    def corpus(self) -> Sequence[Sample]:
+        """All samples of the manifest, in its order."""
 
 
 def machine() -> dict[str, Any]:

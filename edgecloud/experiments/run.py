@@ -107,10 +107,12 @@ class Arm(ResourceOwner):
 
     @property
     def total(self) -> int:
+        """Samples of this run."""
         return len(self.samples)
 
     @property
     def done(self) -> int:
+        """Samples that have a record."""
         return sum(sample.file_id in self.records for sample in self.samples)
 
     def step(self, sample: Sample) -> dict[str, Any]:

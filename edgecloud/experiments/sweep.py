@@ -100,10 +100,16 @@ class Point:
 
     @property
     def settings(self) -> dict[str, Any]:
+        """All settings that differ from the defaults: those of ``place``, then of ``policy``."""
         return {**self.place, **self.policy}
 
     @property
     def config(self) -> Config:
+        """The validated configuration, in modelled time.
+
+        Raises:
+            ConfigError: settings that are no configuration.
+        """
         preset = self.settings.get("preset")
         flags = {key: value for key, value in self.settings.items() if key != "preset"}
         return resolve({**flags, "clock": "modelled"}, preset=preset)

@@ -62,6 +62,7 @@ class System(ResourceOwner):
 
     @property
     def edge_pid(self) -> int:
+        """Process id of the edge."""
         return self._running.pid
 
     @property

@@ -48,9 +48,11 @@ class WallClock:
     name = "wall"
 
     def now(self) -> float:
+        """Seconds of ``time.perf_counter``."""
         return time.perf_counter()
 
     def beside(self, work: Callable[[], T]) -> Pending[T]:
+        """Run ``work`` on a thread of its own from now on."""
         pool = ThreadPoolExecutor(1, thread_name_prefix="edgecloud-beside")
         under_way = pool.submit(work)
         pool.shutdown(wait=False)
@@ -70,6 +72,7 @@ class ModelledClock:
         self.cloud_free_s = 0.0
 
     def now(self) -> float:
+        """Modelled seconds since the clock was made."""
         return self._now_s
 
     def spend(self, seconds: float) -> None:
@@ -82,6 +85,7 @@ class ModelledClock:
         self._now_s = max(self._now_s, at_s)
 
     def beside(self, work: Callable[[], T]) -> Pending[T]:
+        """Run ``work`` at once and take its modelled time back: it is waited for when its result is."""
         began_s = self._now_s
         try:
             found = work()
@@ -110,17 +114,21 @@ class TimedModel:
 
     @property
     def vocab_size(self) -> int:
+        """That of the model."""
         return self._model.vocab_size
 
     @property
     def length(self) -> int:
+        """That of the model."""
         return self._model.length
 
     @property
     def cache_bytes(self) -> int:
+        """That of the model."""
         return self._model.cache_bytes
 
     def prefill(self, prompt: Prompt) -> Tensor:
+        """As the model; takes the profile's time for a prompt of its length."""
         self._clock.spend(self._costs.prefill(prompt.length))
         return self._model.prefill(prompt)
 
@@ -130,13 +138,16 @@ class TimedModel:
         yield from self._model.prefill_in_parts(prompt, most)
 
     def extend(self, tokens: Sequence[int]) -> Tensor:
+        """As the model; takes the profile's time for so many tokens."""
         self._clock.spend(self._costs.extend(len(tokens)))
         return self._model.extend(tokens)
 
     def rollback(self, length: int) -> None:
+        """As the model; takes no time."""
         self._model.rollback(length)
 
     def new_sequence(self) -> TimedModel:
+        """A new sequence on the same model, with the same clock and costs."""
         return TimedModel(self._model.new_sequence(), self._clock, self._costs)
 
 
@@ -161,6 +172,7 @@ class TimedCloud:
         self._deadline_s = deadline_s
 
     def open(self, prompt: Prompt, sampling: Sampling = GREEDY) -> CloudSession:
+        """A session whose link has disturbances of its own, drawn from the seed and the prompt's content."""
         # The link's chances are the sample's own, whatever was captioned before it.
         content = hashlib.blake2b(repr(prompt.token_ids).encode(), digest_size=8)
         if prompt.features is not None:

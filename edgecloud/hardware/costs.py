@@ -31,6 +31,7 @@ class EdgeCosts:
     ingest_steps: Points = ((1, 1.0),)
 
     def prefill(self, tokens: int) -> float:
+        """Seconds of a prefill of ``tokens``."""
         return self.prefill_s + tokens * self.prefill_per_token_s
 
     def extend(self, tokens: int) -> float:
@@ -62,9 +63,11 @@ class CloudCosts:
     verify_factors: Points = ((1, 1.0),)
 
     def prefill(self, tokens: int) -> float:
+        """Seconds of a prefill of ``tokens``."""
         return self.prefill_s + tokens * self.prefill_per_token_s
 
     def verify(self, tokens: int) -> float:
+        """Seconds of a verification whose forward takes ``tokens``."""
         return _factor(self.verify_factors, tokens) * self.verify_s
 
 
@@ -77,9 +80,11 @@ class LinkCosts:
     down_bytes_per_s: float | None = None
 
     def up(self, count: int) -> float:
+        """Seconds that ``count`` bytes take to the cloud: half a round trip, and the transfer."""
         return self.round_trip_s / 2 + (count / self.up_bytes_per_s if self.up_bytes_per_s else 0.0)
 
     def down(self, count: int) -> float:
+        """Seconds that ``count`` bytes take to the edge: half a round trip, and the transfer."""
         rate = self.down_bytes_per_s
         return self.round_trip_s / 2 + (count / rate if rate else 0.0)
 

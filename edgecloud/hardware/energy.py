@@ -22,6 +22,7 @@ class RaplMeter:
         self.reason = "this machine shows no RAPL energy counters" if not self._zones else ""
 
     def start(self) -> None:
+        """Read the counters: the interval begins now."""
         self._start_uj = self._read()
 
     def stop(self) -> float | None:

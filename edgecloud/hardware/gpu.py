@@ -126,10 +126,12 @@ class GpuMeter:
         self._failed: dict[str, str] = {}
 
     def start(self) -> None:
+        """Forget earlier samples and read the energy counter: the interval begins now."""
         self._reset()
         self._energy_start_mj = self._read("energy_j", pynvml.nvmlDeviceGetTotalEnergyConsumption)
 
     def sample(self) -> None:
+        """Read utilization and memory once."""
         rates = self._read("gpu_util", pynvml.nvmlDeviceGetUtilizationRates)
         if rates is not None:
             self._util.append(float(rates.gpu))
@@ -138,6 +140,8 @@ class GpuMeter:
             self._memory.append(float(memory.used) / BYTES_PER_GB)
 
     def stop(self) -> GpuReadings:
+        """Readings since :meth:`start`: means and peaks of the samples, and joules; None with a reason for
+        each that could not be taken."""
         end_mj = self._read("energy_j", pynvml.nvmlDeviceGetTotalEnergyConsumption)
         energy_j = None
         if end_mj is not None and self._energy_start_mj is not None:

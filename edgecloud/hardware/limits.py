@@ -93,6 +93,7 @@ class LimitsReport:
         )
 
     def to_json(self) -> dict[str, Any]:
+        """The report as in a result, ``requested`` beside ``in_force``."""
         memory = f"cgroup-{self.memory_cgroup}" if self.memory_cgroup else None
         return {
             "requested": {"cpu_cores": self.cpu_cores, "memory_gb": self.memory_gb},
@@ -109,6 +110,7 @@ class LimitsReport:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> LimitsReport:
+        """The report that :meth:`to_json` made ``data`` of."""
         cpu, memory = data["in_force"]["cpu"], data["in_force"]["memory"]
         return cls(
             cpu_cores=data["requested"]["cpu_cores"],

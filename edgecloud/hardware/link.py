@@ -51,6 +51,7 @@ class Link:
     source: str = ""
 
     def to_json(self) -> dict[str, Any]:
+        """The link as in a result, times in seconds."""
         return asdict(self)
 
 

@@ -54,6 +54,7 @@ class Readings:
     reasons: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
+        """The fields as in a journal's record."""
         row = {f.name: getattr(self, f.name) for f in fields(self)}
         return {**row, "reasons": dict(self.reasons)}
 

@@ -52,6 +52,7 @@ class ProfileFile:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
+        """The content of the file; fields that are None are left out."""
         found = {"schema": SCHEMA, **asdict(self)}
         return {key: value for key, value in found.items() if value is not None}
 

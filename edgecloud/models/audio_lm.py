@@ -63,6 +63,11 @@ class Thinker(Network):
         self.audio_token_id = config.audio_token_id
 
     def embed(self, prompt: Prompt) -> Tensor:
+        """Embeddings of the prompt, ``(1, n, hidden)``, audio in its placeholders.
+
+        Raises:
+            ModelError: features that the audio encoder does not take.
+        """
         ids, embedded = self._embed_ids(prompt)
         if prompt.features is not None:
             for audio in self.hear(prompt, prompt.features.shape[1]):  # one, of all
@@ -70,6 +75,11 @@ class Thinker(Network):
         return embedded
 
     def hear(self, prompt: Prompt, most: int) -> Iterator[Tensor]:
+        """Run the audio encoder over windows of at most ``most`` audio tokens at once; yields ``(n, hidden)``.
+
+        Raises:
+            ModelError: features that the audio encoder does not take, or another number of placeholders.
+        """
         features, tower = prompt.features, self.audio_tower
         if features is None or features.shape[0] != tower.num_mel_bins:
             raise ModelError(
@@ -151,10 +161,12 @@ class AudioLM(CachedModel[KVCache]):
 
     @property
     def device(self) -> str:
+        """The device of the weights, as torch writes it."""
         return str(self._device)
 
     @property
     def dtype(self) -> str:
+        """Precision of the weights: ``float32``, ``bfloat16``."""
         return str(self._thinker.lm_head.weight.dtype).removeprefix("torch.")
 
     @property
@@ -168,6 +180,7 @@ class AudioLM(CachedModel[KVCache]):
         return tokens * self._decoder.token_bytes
 
     def prefill(self, prompt: Prompt) -> Tensor:
+        """As :meth:`edgecloud.contracts.Model.prefill`, in one forward."""
         check_prompt(prompt)
         self._cache = self._decoder.cache()
         self._prompt_length = prompt.length
@@ -176,6 +189,7 @@ class AudioLM(CachedModel[KVCache]):
             return self._logits(hidden[-1])
 
     def prefill_in_parts(self, prompt: Prompt, most: int) -> Iterator[Tensor | None]:
+        """As :meth:`edgecloud.contracts.Model.prefill_in_parts`."""
         check_prompt(prompt)
         self._cache = self._decoder.cache()
         self._prompt_length = prompt.length
@@ -191,9 +205,11 @@ class AudioLM(CachedModel[KVCache]):
             yield logits
 
     def extend(self, tokens: Sequence[int]) -> Tensor:
+        """As :meth:`edgecloud.contracts.Model.extend`."""
         return extend_many([self], [tokens])[0]
 
     def new_sequence(self) -> AudioLM:
+        """A new sequence on the same weights."""
         return AudioLM(self._thinker, self._decoder, vocab_size=self._vocab_size)
 
     def _logits(self, hidden: Tensor) -> Tensor:

@@ -50,16 +50,24 @@ class CachedModel(Generic[Kept]):
 
     @property
     def vocab_size(self) -> int:
+        """V, the tokenizer's length; padding of the logits is cut off."""
         return self._vocab_size
 
     @property
     def length(self) -> int:
+        """Tokens in the cache."""
         return self._cache.length
 
     @property
     def cache_bytes(self) -> int:
+        """Bytes that the KV cache has reserved."""
         return self._cache.nbytes
 
     def rollback(self, length: int) -> None:
+        """Keep the first ``length`` tokens; the memory stays reserved.
+
+        Raises:
+            ValueError: ``length`` is inside the prompt or beyond what is held.
+        """
         check_rewind(length, prompt_length=self._prompt_length, held=self.length)
         self._cache.length = length

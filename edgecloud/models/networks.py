@@ -104,6 +104,11 @@ class TextNetwork(Network):
         self.tie()
 
     def embed(self, prompt: Prompt) -> Tensor:
+        """Embeddings of the prompt, ``(1, n, hidden)``.
+
+        Raises:
+            ModelError: a prompt with audio.
+        """
         if prompt.features is not None:
             raise ModelError("this model takes text alone; give --dataset-type text")
         return self._embed_ids(prompt)[1]
@@ -126,6 +131,7 @@ class AudioNetwork(Network):
         self.audio_token_id = whole.audio_token_index
 
     def embed(self, prompt: Prompt) -> Tensor:
+        """Embeddings of the prompt, ``(1, n, hidden)``, audio in its placeholders."""
         ids, embedded = self._embed_ids(prompt)
         if prompt.features is not None:
             (audio,) = self.hear(prompt, prompt.length)

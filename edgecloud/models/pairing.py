@@ -22,7 +22,8 @@ _SHOWN = 4
 class Renderer(Protocol):
     """What makes text of a conversation, by its own chat template or by another."""
 
-    def rendered(self, messages: list[dict[str, Any]], *, template: str | None = None) -> str: ...
+    def rendered(self, messages: list[dict[str, Any]], *, template: str | None = None) -> str:
+        """The text of ``messages`` by ``template``, or by the model's own chat template."""
 
 
 def check_pair(

@@ -37,17 +37,21 @@ class ScriptedModel:
 
     @property
     def vocab_size(self) -> int:
+        """V, the last dimension of the logits."""
         return self._vocab_size
 
     @property
     def length(self) -> int:
+        """Tokens held, the prompt's included."""
         return len(self._sequence)
 
     @property
     def cache_bytes(self) -> int:
+        """8 bytes a token."""
         return 8 * len(self._sequence)
 
     def cache_bytes_for(self, prompt_length: int, length: int) -> int:
+        """8 bytes a token."""
         return 8 * length
 
     @property
@@ -56,6 +60,7 @@ class ScriptedModel:
         return tuple(self._sequence)
 
     def prefill(self, prompt: Prompt) -> Tensor:
+        """As :meth:`edgecloud.contracts.Model.prefill`, counted as a forward."""
         check_prompt(prompt)
         self._sequence = list(prompt.token_ids)
         self._prompt_length = prompt.length
@@ -63,6 +68,7 @@ class ScriptedModel:
         return self._logits()
 
     def prefill_in_parts(self, prompt: Prompt, most: int) -> Iterator[Tensor | None]:
+        """As a model's, a forward for each ``most`` tokens."""
         check_prompt(prompt)
         self._sequence = []
         self._prompt_length = prompt.length
@@ -72,6 +78,7 @@ class ScriptedModel:
             yield self._logits() if self.length == prompt.length else None
 
     def extend(self, tokens: Sequence[int]) -> Tensor:
+        """As :meth:`edgecloud.contracts.Model.extend`, counted as a forward and as ingested tokens."""
         check_started(tokens, self.length)
         self.forwards += 1
         self.ingested += len(tokens)
@@ -82,10 +89,12 @@ class ScriptedModel:
         return torch.stack(rows)
 
     def rollback(self, length: int) -> None:
+        """As :meth:`edgecloud.contracts.Model.rollback`."""
         check_rewind(length, prompt_length=self._prompt_length, held=self.length)
         del self._sequence[length:]
 
     def new_sequence(self) -> ScriptedModel:
+        """A new sequence on the same script, its counters at 0."""
         return ScriptedModel(self._script, vocab_size=self._vocab_size)
 
     def _logits(self) -> Tensor:

@@ -76,6 +76,7 @@ class Shape:
 
     @property
     def head_weights(self) -> int:
+        """Weights of the output layer."""
         return self.hidden * self.vocab_size
 
     @property
@@ -96,6 +97,7 @@ class Shape:
 
     @property
     def whole(self) -> Shape:
+        """The shape with all published layers."""
         return self.cut(None)
 
 

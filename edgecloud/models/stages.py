@@ -23,10 +23,12 @@ class StagedCache(KVCache):
 
     @property
     def nbytes(self) -> int:
+        """Bytes reserved, on all devices together."""
         return sum(part.nbytes for part in self.parts)
 
     @property
     def capacity(self) -> int:
+        """Tokens that the largest part has room for."""
         return max(part.capacity for part in self.parts)
 
 
@@ -39,12 +41,15 @@ class StagedDecoder(Decoder):
 
     @property
     def token_bytes(self) -> int:
+        """Bytes of keys and values that a token takes, on all devices together."""
         return sum(stage.token_bytes for stage in self._stages)
 
     def cache(self) -> KVCache:
+        """An empty cache, a part for each stage."""
         return StagedCache(len(self._stages))
 
     def reserve(self, cache: KVCache, count: int) -> None:
+        """Make room for ``count`` more tokens on every device."""
         for stage, part in zip(self._stages, cast("StagedCache", cache).parts, strict=True):
             part.length = cache.length
             stage.reserve(part, count)

@@ -173,13 +173,16 @@ class Family:
 
     @property
     def vocab_size(self) -> int:
+        """V, the last dimension of the logits."""
         return self._shape.vocab_size
 
     @property
     def length(self) -> int:
+        """Tokens in the cache."""
         return int(self._cache.get_seq_length())
 
     def prefill(self, prompt: Prompt) -> Tensor:
+        """As :meth:`edgecloud.contracts.Model.prefill`, by ``transformers``."""
         self._cache = DynamicCache()
         with torch.inference_mode():
             found = self._whole(**self._inputs(prompt), past_key_values=self._cache, use_cache=True)
@@ -191,6 +194,7 @@ class Family:
         yield self.prefill(prompt)
 
     def extend(self, tokens: Sequence[int]) -> Tensor:
+        """As :meth:`edgecloud.contracts.Model.extend`, by ``transformers``."""
         ids = torch.tensor([list(tokens)], device=self._device)
         positions = torch.arange(self.length, self.length + len(tokens), device=self._device)
         with torch.inference_mode():
@@ -204,10 +208,12 @@ class Family:
         return logits
 
     def rollback(self, length: int) -> None:
+        """Crop the cache to ``length`` tokens."""
         if length < self.length:
             self._cache.crop(length - self.length)
 
     def new_sequence(self) -> Family:
+        """A new sequence on the same weights."""
         return Family(self._thinker, self._shape)
 
     def hear(self, features: NDArray[np.float16]) -> None:

@@ -76,10 +76,12 @@ class Timed:
 
     @property
     def median_s(self) -> float:
+        """Median of the readings by the wall clock, seconds."""
         return statistics.median(self.wall_s)
 
     @property
     def median_cpu_s(self) -> float:
+        """Median of the readings of processor time, seconds a thread."""
         return statistics.median(self.cpu_s)
 
 
@@ -100,6 +102,7 @@ class Memory:
         """Two ways to read all of it, with the threads that torch has."""
 
     def sum(self) -> None:
+        """Read all of it once."""
         self._done(self._matrix.sum())
 
     def _product(self) -> None:

@@ -36,6 +36,7 @@ class BertModel:
     sha256: str | None
 
     def info(self) -> dict[str, str]:
+        """The model and layer as a result names them, with the weights' hash where it is known."""
         found = {"model": self.name, "layer": self.layer}
         return {**found, "sha256": self.sha256} if self.sha256 else found
 

@@ -62,12 +62,22 @@ class Fields:
         return DataError(f"{self.where}: {key} {state}; the file is broken, make it again")
 
     def text(self, key: str) -> str:
+        """The text of ``key``.
+
+        Raises:
+            DataError: missing or of another type.
+        """
         value = self.content.get(key)
         if not _is_text(value):
             raise self._wrong(key, "text")
         return value
 
     def mapping(self, key: str) -> Fields:
+        """The object of ``key``.
+
+        Raises:
+            DataError: missing or of another type.
+        """
         value = self.content.get(key)
         if not isinstance(value, dict):
             raise self._wrong(key, "an object")
@@ -78,18 +88,33 @@ class Fields:
         return Fields({}, self.where) if self.content.get(key) is None else self.mapping(key)
 
     def rows(self, key: str) -> list[Fields]:
+        """The objects of the list of ``key``.
+
+        Raises:
+            DataError: missing or of another type.
+        """
         value = self.content.get(key)
         if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
             raise self._wrong(key, "a list of objects")
         return [Fields(row, f"{self.where}, {key}[{i}]") for i, row in enumerate(value)]
 
     def number(self, key: str) -> float:
+        """The number of ``key``.
+
+        Raises:
+            DataError: missing or of another type.
+        """
         value = self.maybe_number(key)
         if value is None:
             raise self._wrong(key, "a number")
         return value
 
     def maybe_number(self, key: str) -> float | None:
+        """The number of ``key``, None where it is missing or null.
+
+        Raises:
+            DataError: of another type.
+        """
         value = self.content.get(key)
         if value is None:
             return None
@@ -101,6 +126,11 @@ class Fields:
             raise self._wrong(key, "a number in range") from None
 
     def numbers(self, key: str) -> tuple[float, ...]:
+        """The numbers of the list of ``key``.
+
+        Raises:
+            DataError: missing or of another type.
+        """
         value = self.content.get(key)
         if not isinstance(value, list):
             raise self._wrong(key, "a list of numbers")
@@ -108,6 +138,11 @@ class Fields:
         return tuple(indexed.number(str(i)) for i in range(len(value)))
 
     def texts(self, key: str) -> tuple[str, ...]:
+        """The texts of the list of ``key``, all different.
+
+        Raises:
+            DataError: missing, of another type, or one of them twice.
+        """
         value = self.content.get(key)
         if not isinstance(value, list) or not all(_is_text(item) for item in value):
             raise self._wrong(key, "a list of texts")

@@ -116,6 +116,7 @@ class Check:
 
     @property
     def fails(self) -> bool:
+        """True when this line alone makes the comparison fail."""
         return self.fatal or self.verdict in FAILING
 
 
@@ -130,12 +131,15 @@ class Report:
 
     @property
     def failures(self) -> tuple[Check, ...]:
+        """Lines that fail."""
         return tuple(check for check in self.checks if check.fails)
 
     @property
     def undecided(self) -> tuple[Check, ...]:
+        """Lines that show neither a regression nor its absence."""
         return tuple(check for check in self.checks if check.verdict == "undecided")
 
     @property
     def passed(self) -> bool:
+        """True when no line fails."""
         return not self.failures

@@ -124,6 +124,8 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Block:
+    """Rows of a table under one heading."""
+
     heading: str
     rows: tuple[Row, ...]
 
@@ -143,6 +145,7 @@ class Group:
 
     @property
     def specs(self) -> list[str]:
+        """Names of the runs that speculate."""
         return [name for name, result in self.arms.items() if _mode(result) == "spec"]
 
     @property
@@ -251,6 +254,7 @@ def arm_name(result: Result) -> str:
 
 
 def clock_name(result: Result) -> str:
+    """The clock of a run as a reader is told it, with the hardware profile in modelled time."""
     config = result["experiment_config"]
     modelled = config["clock"] == "modelled"
     return f"modelled: {config['hardware_profile']}" if modelled else str(config["clock"])

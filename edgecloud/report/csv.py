@@ -44,6 +44,7 @@ def to_csv(results: Sequence[Result]) -> str:
 
 
 def group_lines(group: Group) -> list[VerifierClient]:
+    """All lines of one group: headline, metrics, paired differences."""
     return [*headline_lines(group), *metric_lines(group), *paired_lines(group)]
 
 

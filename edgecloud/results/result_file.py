@@ -50,30 +50,48 @@ class OutcomeLike(Protocol):
     """What a run hands over: its settings, samples, journal records and set-up."""
 
     @property
-    def mode(self) -> str: ...
+    def mode(self) -> str:
+        """``edge``, ``cloud`` or ``spec``."""
+
     @property
-    def config(self) -> Config: ...
+    def config(self) -> Config:
+        """The validated configuration."""
+
     @property
-    def samples(self) -> Sequence[Sample]: ...
+    def samples(self) -> Sequence[Sample]:
+        """The samples that were run."""
+
     @property
-    def records(self) -> Sequence[Mapping[str, Any]]: ...
+    def records(self) -> Sequence[Mapping[str, Any]]:
+        """The journal's records, one a sample."""
+
     @property
-    def setup(self) -> Mapping[str, Any]: ...
+    def setup(self) -> Mapping[str, Any]:
+        """Models, environment and limits, as the journal's header holds them."""
 
 
 class ScoresLike(Protocol):
     """Scores of the completed samples, in the order of their records."""
 
     @property
-    def corpus(self) -> Mapping[str, float | None]: ...
+    def corpus(self) -> Mapping[str, float | None]:
+        """Each metric over the whole corpus; None with a note where it has no value."""
+
     @property
-    def per_sample(self) -> Sequence[Mapping[str, float | None]]: ...
+    def per_sample(self) -> Sequence[Mapping[str, float | None]]:
+        """Each metric of each sample."""
+
     @property
-    def notes(self) -> Mapping[str, str]: ...
+    def notes(self) -> Mapping[str, str]:
+        """Reasons for missing corpus values, by metric."""
+
     @property
-    def sample_notes(self) -> Sequence[str | None]: ...
+    def sample_notes(self) -> Sequence[str | None]:
+        """Reasons for missing values of a sample, or None."""
+
     @property
-    def info(self) -> Mapping[str, Any]: ...
+    def info(self) -> Mapping[str, Any]:
+        """Versions and models that the metrics were computed with."""
 
 
 def build_result(

@@ -123,6 +123,7 @@ class Config:
         return slice(part - 1, None, count)
 
     def to_json(self) -> dict[str, Any]:
+        """All settings as they stand in a result, flat."""
         return asdict(self)
 
     def identity(self) -> dict[str, Any]:

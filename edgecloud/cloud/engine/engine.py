@@ -152,10 +152,12 @@ class Engine:
 
     @property
     def alive(self) -> bool:
+        """True while requests are accepted: the thread runs and :meth:`close` was not called."""
         return self._thread.is_alive() and not self._closing
 
     @property
     def ended(self) -> bool:
+        """True once the thread has ended."""
         return not self._thread.is_alive()
 
     @property
@@ -164,6 +166,7 @@ class Engine:
         return self._arrived.qsize() + len(self._backlog) + len(self._active)
 
     def ready(self) -> bool:
+        """True when a request submitted now would be answered; here the same as ``alive``."""
         return self.alive
 
     def submit(self, steps: Steps, deliver: Callable[[Outcome], None]) -> Callable[[], None]:

@@ -101,6 +101,7 @@ class Forward:
         return self.long or self.parts is not None
 
     def run(self) -> Tensor | None:
+        """Compute it alone. Returns the model's logits; None where more parts of a prefill follow."""
         if self.parts is not None:
             return next(self.parts)
         if self.prompt is not None:
@@ -110,12 +111,14 @@ class Forward:
 
 @dataclass(frozen=True, slots=True)
 class DraftScoring:
-    """A look at a draft that a session is waiting for: :func:`edgecloud.decoding.draft_scores.score_drafts`."""
+    """The scores of a draft that a session is waiting for, by
+    :func:`edgecloud.decoding.draft_scores.score_drafts`."""
 
     logits: Tensor
     draft: tuple[int, ...]
 
     def run(self) -> DraftScores:
+        """Score this one draft on its own."""
         return score_drafts([self.logits], [self.draft])[0]
 
 
@@ -128,11 +131,12 @@ class Pause:
 
 
 Given = Tensor | DraftScores | None
-"""What a step is answered with: a forward with logits, a look with a sight, anything else with nothing."""
+"""What a step is answered with: logits for a forward, scores for a draft scoring, None for anything else."""
 Step = Forward | DraftScoring | Pause | CloudChunk
 Steps = Generator[Step, Given, Verdict | None]
-"""A request, step by step: yields the forwards and looks it needs, and chunks as they are there; returns
-the verdict of a verification. Closed between two steps, it leaves its session fit for the next request. So whoever drives it decides what is done together with others'
+"""A request, step by step: yields the forwards and draft scorings it needs, and chunks as they are
+computed; returns the verdict of a verification. Closed between two steps, it leaves its session fit for
+the next request. The driver decides which steps of several requests are computed together
 (:mod:`edgecloud.cloud.engine.engine`)."""
 
 
@@ -165,6 +169,7 @@ class SteppedSession(CloudSession):
         """:meth:`generate`, step by step."""
 
     def start(self, count: int) -> Pending[CloudChunk]:
+        """Prefill the prompt and generate up to ``count`` tokens, as one chunk."""
         return Pending(lambda: CloudChunk.merged(self.generate((), StopLimits(count))))
 
     def submit(
@@ -175,10 +180,12 @@ class SteppedSession(CloudSession):
         continuation: int = 0,
         draft_probabilities: Sequence[Distribution] = (),
     ) -> Pending[Verdict]:
+        """As :class:`CloudSession` says; computed when the answer is waited for."""
         steps = self.verifying(committed, draft, acceptance, continuation, draft_probabilities)
         return Pending(lambda: _verdict(alone(steps)))
 
     def generate(self, committed: Sequence[int], limits: StopLimits) -> Iterator[CloudChunk]:
+        """As :class:`CloudSession` says; a chunk is computed when it is asked for."""
         for answer in alone(self.generating(committed, limits)):
             if isinstance(answer, CloudChunk):
                 yield answer
@@ -212,10 +219,12 @@ class LocalSession(SteppedSession):
 
     @property
     def memory_bytes(self) -> int:
+        """Bytes the session holds now: its KV cache and the features of its prompt."""
         features = self._prompt.features
         return self._model.cache_bytes + (0 if features is None else features.nbytes)
 
     def memory_for(self, tokens: int, computed: int = 0) -> int:
+        """As declared: the cache, the features, and float32 logits of the ``computed`` tokens."""
         prompt, model = self._prompt, self._model
         cache_bytes = model.cache_bytes
         if isinstance(model, Sized):
@@ -233,6 +242,11 @@ class LocalSession(SteppedSession):
         continuation: int = 0,
         draft_probabilities: Sequence[Distribution] = (),
     ) -> Steps:
+        """The steps of a verification; the generator returns the :class:`Verdict`.
+
+        Raises:
+            WireError: no draft, tokens outside the vocabulary, or draft probabilities that do not fit.
+        """
         if not draft:
             raise WireError("a verification needs at least one drafted token")
         self._check_drawn(draft, acceptance, draft_probabilities)
@@ -252,6 +266,11 @@ class LocalSession(SteppedSession):
         )
 
     def generating(self, committed: Sequence[int], limits: StopLimits) -> Steps:
+        """The steps of a generation after ``committed``; yields a :class:`CloudChunk` a token.
+
+        Raises:
+            WireError: the limit leaves no room for a token.
+        """
         stopping = replace(self._stopping, limits=limits)
         output = list(committed)
         if not limits.max_new_tokens and not output:
@@ -273,6 +292,7 @@ class LocalSession(SteppedSession):
         return None
 
     def close(self) -> None:
+        """Drop the cache and all logits; a later call prefills again."""
         self._first = self._next = self._parts = None
         self._known = []
         self._model = self._model.new_sequence()
@@ -296,7 +316,7 @@ class LocalSession(SteppedSession):
             self._keep(shared, None if shared else self._first)
         new = [*committed[shared:], *draft]
         unseen = len(committed) - shared
-        # Without the logits in front, the first row is none that is asked for.
+        # If the logits before ``new`` are not cached, row 0 belongs to an already committed token: skip it.
         rows = (self._first if self._next is None else self._next)[None]
         if new:
             self._next = None  # should the forward fail

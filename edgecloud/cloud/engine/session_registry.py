@@ -39,7 +39,8 @@ __all__ = ["Answers", "Bounds", "Caller", "Overloaded", "Registry", "Session", "
 class SteppedCloud(Protocol):
     """A cloud whose sessions give their requests step by step."""
 
-    def open(self, prompt: Prompt, sampling: Sampling = GREEDY) -> SteppedSession: ...
+    def open(self, prompt: Prompt, sampling: Sampling = GREEDY) -> SteppedSession:
+        """A new session for ``prompt``; nothing is computed yet."""
 
 
 class Overloaded(CloudUnavailable):
@@ -141,6 +142,8 @@ class Answers:
                 await self.more.wait()
 
     async def add(self, message: bytes | None, error: EdgeCloudError | None, *, done: bool) -> None:
+        """Append a message or the error that ends the request, and wake everyone who waits. Ignored after
+        the last (``done``)."""
         async with self.more:
             if self.done:
                 return
@@ -168,6 +171,7 @@ class Session:
 
     @property
     def busy(self) -> bool:
+        """True until the last request is answered in full."""
         return not self.last.done
 
     @property
@@ -220,16 +224,20 @@ class Registry:
 
     @property
     def count(self) -> int:
+        """Open sessions, those included that are still ending."""
         return len(self._sessions) + len(self._ending)
 
     @property
     def memory_bytes(self) -> int:
+        """Bytes held by all sessions."""
         return sum(session.memory_bytes for session in self._held)
 
     def count_of(self, client: str) -> int:
+        """Sessions that ``client`` holds."""
         return sum(session.client == client for session in self._held)
 
     def memory_bytes_of(self, client: str) -> int:
+        """Bytes held by the sessions of ``client``."""
         return sum(session.memory_bytes for session in self._held if session.client == client)
 
     def open(

@@ -31,6 +31,7 @@ class Threads:
 
     @property
     def alive(self) -> bool:
+        """True until :meth:`close` is called."""
         return not self._closing
 
     @property
@@ -40,12 +41,20 @@ class Threads:
 
     @property
     def waiting(self) -> int:
+        """Requests under way."""
         return len(self._running)
 
     def ready(self) -> bool:
+        """True when requests are accepted and the model elsewhere says that it is healthy."""
         return self.alive and self._healthy()
 
     def submit(self, steps: Steps, deliver: Callable[[Outcome], None]) -> Callable[[], None]:
+        """Start the request on a thread of its own; ``deliver`` gets each outcome, on that thread. Returns a
+        function that cancels it.
+
+        Raises:
+            CloudUnavailable: the service is shutting down, or no thread can be started.
+        """
         unwanted = threading.Event()
         thread = threading.Thread(
             target=self._run, args=(steps, deliver, unwanted), name="edgecloud-request", daemon=True
@@ -61,6 +70,7 @@ class Threads:
         return unwanted.set
 
     def close(self, timeout_s: float = 10.0) -> None:
+        """Accept no more, stop what runs and wait for it, ``timeout_s`` in all."""
         with self._lock:
             self._closing = True
             left = list(self._running)

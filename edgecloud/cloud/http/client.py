@@ -84,10 +84,12 @@ class Breaker:
             )
 
     def failed(self) -> None:
+        """Count a failed attempt; the pause begins anew."""
         self._failures += 1
         self._until_s = self._now() + self._rest_s
 
     def worked(self) -> None:
+        """Forget the failures: the service answered."""
         self._failures = 0
 
 
@@ -109,6 +111,8 @@ class HttpChannel:
         self._received = 0
 
     def send(self, message: bytes, *, answered: bool) -> None:
+        """Queue ``message``. One that is ``answered`` makes a request of all that is queued; it goes out
+        at :meth:`start` or :meth:`receive`."""
         self._waiting.append(message)
         if not answered:
             del self._waiting[:-_WAITING_MESSAGES]
@@ -122,13 +126,20 @@ class HttpChannel:
         self._drop()
 
     def start(self, timeout_s: float) -> None:
+        """Send the request now and not only at :meth:`receive`; nothing while the breaker rests."""
         if self._exchange is None and not self._breaker.resting:
             self._exchange = self._begun(timeout_s)
 
     def ready(self) -> bool:
+        """True when :meth:`receive` would not wait for an answer under way."""
         return self._exchange is None or not self._exchange.answers.empty()
 
     def receive(self, timeout_s: float) -> bytes:
+        """The next message of the answer; the request is repeated while that may help and time is left.
+
+        Raises:
+            CloudError: nothing within ``timeout_s``, a refusal, or the breaker rests.
+        """
         began = time.monotonic()
         self._breaker.check()
         retrying = Retrying(

@@ -58,6 +58,7 @@ class Connections:
         return True
 
     def forget(self, connection: GuardedProtocol) -> None:
+        """Release the place of a connection that has ended."""
         self.open.discard(connection)
         self.silent.pop(connection, None)
 
@@ -78,6 +79,7 @@ class GuardedProtocol(H11Protocol):
         """What came with the end of the handshake."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Admit the connection, or refuse it where too many are open; begins the TLS handshake."""
         admitted = self._shared.admit(self)
         if self._shared.tls is not None:
             if not admitted:
@@ -123,11 +125,13 @@ class GuardedProtocol(H11Protocol):
             self.data_received(early)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Release the connection's place and its deadlines."""
         self._ended()
         if self._plain is None:
             super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        """Read from the client; bytes before the end of the handshake are kept for it."""
         if self._plain is not None:
             self._early += data
             return
@@ -135,21 +139,25 @@ class GuardedProtocol(H11Protocol):
         self._settle()
 
     def on_response_complete(self) -> None:
+        """Decide what the connection waits for next, and until when."""
         super().on_response_complete()
         self._settle()
 
     def pause_writing(self) -> None:
+        """Called when the client reads too slowly: it gets ``write_s`` to go on."""
         super().pause_writing()
         if self._unread is None:
             self._unread = self.loop.call_later(self._shared.write_s, self.give_up)
 
     def resume_writing(self) -> None:
+        """Called when the client reads again: ends that deadline."""
         super().resume_writing()
         if self._unread is not None:
             self._unread.cancel()
             self._unread = None
 
     def shutdown(self) -> None:
+        """End the connection as the service stops; one in its handshake is aborted."""
         if self._plain is not None:
             self.give_up()
         else:

@@ -97,6 +97,7 @@ class Telemetry:
         )
 
     def spent(self, cost: CloudCost, client: str = ONLY_CLIENT) -> None:
+        """Add the tokens of ``cost`` to the counters, in all and of ``client``."""
         for kind in ("prefill", "verified", "ingested", "generated"):
             tokens = getattr(cost, f"{kind}_tokens")
             self._tokens.labels(kind).inc(tokens)
@@ -133,6 +134,7 @@ class Limited(logging.Filter):
         self._lock = threading.Lock()
 
     def filter(self, record: logging.LogRecord) -> bool:
+        """True for a line to be written; others are counted and told with the next."""
         facts = getattr(record, "facts", {})
         status = facts.get("status", 500)
         if status < 400:
@@ -158,6 +160,7 @@ class JsonLines(logging.Formatter):
     """One JSON object a line: time, level, logger, event, and the facts given with it."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """The record as one line of JSON; an exception is its traceback under ``error``."""
         line: dict[str, Any] = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
             "level": record.levelname.lower(),

@@ -107,12 +107,19 @@ class PipeChannel:
         """It is on its way already."""
 
     def ready(self) -> bool:
+        """True when :meth:`receive` would not wait: a message is there, or the process has ended."""
         try:
             return bool(self._connection.poll(0))
         except OSError:
             return True  # receive says what is wrong
 
     def receive(self, timeout_s: float) -> bytes:
+        """The next message.
+
+        Raises:
+            CloudTimeout: none within ``timeout_s``.
+            CloudUnavailable: the cloud process ended.
+        """
         try:
             if not self._connection.poll(max(0.0, timeout_s)):
                 raise CloudTimeout(
@@ -124,6 +131,7 @@ class PipeChannel:
         return message
 
     def close(self) -> None:
+        """Close the pipe; what was not written yet is dropped."""
         with self._change:
             self._closed = True
             self._waiting.clear()
@@ -178,6 +186,7 @@ class RemoteCloud:
         self._deadline_s = deadline_s
 
     def open(self, prompt: Prompt, sampling: Sampling = GREEDY) -> CloudSession:
+        """A session whose first request carries ``prompt``; nothing is sent yet."""
         return _RemoteSession(self._channel, prompt, sampling, self._deadline_s)
 
 

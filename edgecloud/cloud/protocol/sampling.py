@@ -22,6 +22,7 @@ _ENTRY_BYTES = 6
 
 
 def pack_sampling(sampling: Sampling) -> list[Any]:
+    """``[temperature, top_p, seed]`` as in an ``open`` message."""
     return [float(sampling.temperature), float(sampling.top_p), sampling.seed]
 
 
@@ -50,6 +51,7 @@ def sampling_of(values: Any) -> Sampling:
 
 
 def pack_drawn_from(distributions: Sequence[Distribution]) -> list[bytes]:
+    """Draft probabilities as bytes, one a draft token: ids (uint32), then weights (uint16), little-endian."""
     return [
         np.asarray(one.ids, dtype="<u4").tobytes() + np.asarray(one.weights, dtype="<u2").tobytes()
         for one in distributions

@@ -97,6 +97,7 @@ def unpack(message: bytes) -> tuple[int, str, list[Any]]:
 
 
 def pack_cost(cost: CloudCost) -> list[Any]:
+    """The five numbers of a cost as in an answer: four counts of tokens, then seconds."""
     return [
         cost.prefill_tokens,
         cost.verified_tokens,
@@ -120,6 +121,7 @@ def _cost(values: Any, bytes_up: int, bytes_down: int) -> CloudCost:
 
 
 def pack_verdict(seq: int, session: bytes, verdict: Verdict) -> bytes:
+    """The answer to a ``verify`` request; ``top_probs`` travel as float32."""
     top_probs = np.asarray(verdict.top_probs, dtype="<f4").tobytes()
     return pack(
         seq,
@@ -202,6 +204,7 @@ def unpack_chunk(
 
 
 def pack_error(seq: int, session: bytes, error: EdgeCloudError) -> bytes:
+    """The answer to a request that failed: the error's class and text."""
     return pack(seq, "error", session, type(error).__name__, str(error))
 
 
@@ -241,6 +244,7 @@ def limits_of(max_new_tokens: Any, max_sentences: Any) -> StopLimits:
 
 
 def pack_acceptance(acceptance: Acceptance) -> list[Any]:
+    """The acceptance rule and its thresholds as in a ``verify`` request."""
     return [
         acceptance.rule,
         acceptance.rank_threshold,

@@ -124,9 +124,11 @@ class VllmSession(SteppedSession):
 
     @property
     def memory_bytes(self) -> int:
+        """Bytes held here: the request as vLLM is given it, and the tokens. The KV cache is vLLM's own."""
         return self._requests.size_bytes + 8 * (self._prompt.length + len(self._known))
 
     def memory_for(self, tokens: int, computed: int = 0) -> int:
+        """Most bytes it takes here while its output grows to ``tokens``; the KV cache is vLLM's own."""
         return self._requests.size_bytes + 8 * (self._prompt.length + tokens + computed)
 
     def verifying(
@@ -137,6 +139,11 @@ class VllmSession(SteppedSession):
         continuation: int = 0,
         draft_probabilities: Sequence[Distribution] = (),
     ) -> Steps:
+        """The steps of a verification, each a wait for vLLM; the generator returns the :class:`Verdict`.
+
+        Raises:
+            WireError: no draft, or tokens outside the vocabulary.
+        """
         if not draft:
             raise WireError("a verification needs at least one drafted token")
         if draft_probabilities:
@@ -170,6 +177,11 @@ class VllmSession(SteppedSession):
         )
 
     def generating(self, committed: Sequence[int], limits: StopLimits) -> Steps:
+        """The steps of a generation after ``committed``; yields a :class:`CloudChunk` as tokens arrive.
+
+        Raises:
+            WireError: the limit leaves no room for a token.
+        """
         self._check(committed)
         stopping = replace(self._vocabulary.stopping, limits=limits)
         output = list(committed)
@@ -199,6 +211,7 @@ class VllmSession(SteppedSession):
         return None
 
     def close(self) -> None:
+        """Forget the text and release the server; vLLM drops its own cache when it likes."""
         self._known = []
         self._leave()
 

@@ -245,6 +245,7 @@ class Replicas:
         return any(replica.healthy(timeout_s) for replica in self._all)
 
     def close(self) -> None:
+        """Close the connections to all servers."""
         for replica in self._all:
             replica.close()
 

@@ -76,6 +76,7 @@ class Written:
 
     @property
     def size_bytes(self) -> int:
+        """Bytes of the prompt as it is held here."""
         return 8 * len(self._ids)
 
     def moved(self) -> None:
@@ -84,6 +85,7 @@ class Written:
     def rows(
         self, replica: Replica, texts: Sequence[Sequence[int]], deadline_s: float
     ) -> list[Row]:
+        """Log-probabilities of the first choices after the prompt and each of ``texts``; one request."""
         body = {
             "prompt": [[*self._ids, *text] for text in texts],
             "max_tokens": 1,
@@ -104,6 +106,7 @@ class Written:
     def decoded(
         self, replica: Replica, text: Sequence[int], limits: Mapping[str, Any], deadline_s: float
     ) -> Iterator[list[int]]:
+        """Token ids generated after ``text`` within ``limits`` (vLLM's own fields), as they arrive."""
         body = {
             "prompt": [*self._ids, *text],
             "return_token_ids": True,
@@ -144,14 +147,17 @@ class Heard:
 
     @property
     def size_bytes(self) -> int:
+        """Bytes of prompt and recording as they are held here."""
         return 8 * len(self._ids) + len(self._url)
 
     def moved(self) -> None:
+        """The session moved to another server, which has to be sent the recording."""
         self._sent = False
 
     def rows(
         self, replica: Replica, texts: Sequence[Sequence[int]], deadline_s: float
     ) -> list[Row]:
+        """Log-probabilities of the first choices after the prompt and each of ``texts``; a request each."""
         sampling = {"max_tokens": 1, "logprobs": self._logprobs}
         if not self._sent:
             # Alone at first: the others then find recording and prompt in vLLM's caches.
@@ -166,6 +172,8 @@ class Heard:
     def decoded(
         self, replica: Replica, text: Sequence[int], limits: Mapping[str, Any], deadline_s: float
     ) -> Iterator[list[int]]:
+        """Token ids generated after ``text`` within ``limits`` (vLLM's own fields), as they arrive."""
+
         def stream() -> Iterator[dict[str, Any]]:
             body = self._body(text, limits)
             yield from replica.stream(

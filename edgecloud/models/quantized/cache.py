@@ -38,6 +38,7 @@ class Kept:
 
     @property
     def whole(self) -> bool:
+        """True when the conversion was completed."""
         return (self.folder / WEIGHTS).is_file()
 
     @property
@@ -47,6 +48,7 @@ class Kept:
 
     @property
     def unused_days(self) -> float:
+        """Days since it was last used."""
         return max(0.0, time.time() - self.used_s) / _DAY_S
 
 

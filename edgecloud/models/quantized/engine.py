@@ -36,7 +36,8 @@ class TextRunner(Protocol):
 
     name: str
 
-    def cache(self) -> Any: ...
+    def cache(self) -> Any:
+        """An empty KV cache of one sequence."""
 
     def run(
         self,
@@ -44,7 +45,9 @@ class TextRunner(Protocol):
         turned: NDArray[np.float32],
         cache: Any,
         wanted: int,
-    ) -> Tensor: ...
+    ) -> Tensor:
+        """Append ``embedded (n, hidden)`` to ``cache`` and return the logits of the last ``wanted`` tokens,
+        ``(wanted, V) float32``."""
 
 
 class Engine:

@@ -46,6 +46,7 @@ class Spec:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of the tensor."""
         return self.shape[0] * self.row_bytes
 
 

@@ -47,6 +47,7 @@ class QuantisedLM(CachedModel[Cache]):
         return self._engine.hear(features)
 
     def prefill(self, prompt: Prompt) -> Tensor:
+        """As :meth:`edgecloud.contracts.Model.prefill`, in one forward."""
         check_prompt(prompt)
         self._cache = self._engine.cache()
         self._prompt_length = prompt.length
@@ -55,6 +56,7 @@ class QuantisedLM(CachedModel[Cache]):
             return self._engine.run(embedded, self._cache, 1)[0, : self._vocab_size]
 
     def prefill_in_parts(self, prompt: Prompt, most: int) -> Iterator[Tensor | None]:
+        """As :meth:`edgecloud.contracts.Model.prefill_in_parts`; the prompt is embedded at once."""
         check_prompt(prompt)
         self._cache = self._engine.cache()
         self._prompt_length = prompt.length
@@ -66,6 +68,7 @@ class QuantisedLM(CachedModel[Cache]):
             yield logits[0, : self._vocab_size] if self.length == prompt.length else None
 
     def extend(self, tokens: Sequence[int]) -> Tensor:
+        """As :meth:`edgecloud.contracts.Model.extend`."""
         check_started(tokens, self.length)
         check_vocabulary(tokens, self._vocab_size)
         with memory_advice("cpu"):
@@ -73,4 +76,5 @@ class QuantisedLM(CachedModel[Cache]):
             return self._engine.run(embedded, self._cache, len(tokens))[:, : self._vocab_size]
 
     def new_sequence(self) -> QuantisedLM:
+        """A new sequence on the same weights."""
         return QuantisedLM(self._engine, vocab_size=self._vocab_size)

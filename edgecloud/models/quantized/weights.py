@@ -91,11 +91,13 @@ class Weights:
         )
 
     def matrix(self, name: str) -> Matrix:
+        """The quantized matrix ``name`` with its scales; 4 bits where its values are uint8."""
         values = self._mapped.arrays[name]
         bits = 4 if values.dtype == np.uint8 else 8
         return Matrix(values, self._mapped.arrays[f"{name}.scales"], bits)
 
     def vector(self, name: str) -> NDArray[np.float32]:
+        """The float32 vector ``name``: a bias or the weights of a norm."""
         return self._mapped.arrays[name]
 
     def embed(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -32,6 +32,8 @@ _MINUS = str.maketrans("-", "−")
 
 @dataclass(frozen=True, slots=True)
 class Column:
+    """The head of a column: a run's ``name`` and its ``role`` in the comparison."""
+
     name: str
     role: str
 
@@ -49,6 +51,8 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Row:
+    """A line of a table; ``heading`` has no cells, ``arrow`` says which direction is better."""
+
     label: str
     cells: tuple[Cell, ...] = ()
     heading: bool = False
@@ -69,6 +73,7 @@ class Table:
     notes: list[str] = field(default_factory=list)
 
     def mark(self, note: str) -> str:
+        """The number of ``note``, which is added where it is new."""
         if note not in self.notes:
             self.notes.append(note)
         return str(self.notes.index(note) + 1)

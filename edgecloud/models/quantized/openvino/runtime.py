@@ -65,10 +65,12 @@ def result(node: Any, name: str) -> Any:
 
 
 def ints(*values: int) -> Any:
+    """A constant of the graph, int64 ``(len(values),)``."""
     return op.constant(np.array(values, np.int64))
 
 
 def number(value: float) -> Any:
+    """A scalar constant of the graph, float32."""
     return op.constant(np.float32(value))
 
 

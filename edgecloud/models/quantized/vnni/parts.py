@@ -88,6 +88,7 @@ def wait(met: NDArray[np.int64], threads: int) -> None:
 
 @compiled
 def share(total: int, rank: int, threads: int) -> tuple[int, int]:
+    """The half-open range of ``total`` items that thread ``rank`` of ``threads`` works on."""
     return total * rank // threads, total * (rank + 1) // threads
 
 
@@ -108,6 +109,7 @@ def exp(x: Any) -> Any:
 
 @summing
 def norm(row: Floats, weight: Floats, epsilon: float, normed: Floats) -> None:
+    """RMSNorm of one token's ``row (width,)``, written to ``normed``."""
     squares = np.float32(0)
     for i in range(len(row)):
         squares += row[i] * row[i]
