@@ -132,7 +132,7 @@ def check_value(value: Any, text: str, begin: int, end: int) -> None:
 
 
 def list_in_text(text: str) -> bool:
-    """Whether ``text`` is a list of texts written out, in JSON or as Python prints it: what a table's
+    """True when ``text`` is a list of texts written out, in JSON or as Python prints it: what a table's
     cell becomes when a list was meant.
 
     >>> list_in_text('["calm", "low"]'), list_in_text("['calm']"), list_in_text("[laughs] calm")
@@ -160,7 +160,7 @@ def _decoded(content: bytes) -> str:
 
 
 def _deeper(value: Any, depth: int) -> bool:
-    """Whether lists and objects lie in each other more than ``depth`` deep."""
+    """True when lists and objects lie in each other more than ``depth`` deep."""
     level = [value] if isinstance(value, dict | list) else []
     for _ in range(depth):
         level = [

@@ -35,7 +35,7 @@ class _Incoming:
         return self._ahead.popleft() if self._ahead else self._connection.recv_bytes()
 
     def waits_for(self, message: bytes) -> bool:
-        """Whether the edge still waits for the answer to ``message``. Raises as :meth:`next` does."""
+        """True when the edge still waits for the answer to ``message``. Raises as :meth:`next` does."""
         while self._connection.poll(0):
             self._ahead.append(self._connection.recv_bytes())
         if not self._ahead:

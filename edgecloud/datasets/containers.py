@@ -199,7 +199,7 @@ def _is_name(name: bytes) -> bool:
 
 
 def _chunks_to_the_end(file: _Reader, place: int, order: str) -> bool:
-    """Whether what begins at ``place`` is chunks and nothing else: then a data chunk of size 0 is empty."""
+    """True when what begins at ``place`` is chunks and nothing else: then a data chunk of size 0 is empty."""
     if place >= file.size:
         return True
     for _ in range(_MAX_CHUNKS):
@@ -214,7 +214,7 @@ def _chunks_to_the_end(file: _Reader, place: int, order: str) -> bool:
 
 
 def _unknown(declared: int, present: int) -> bool:
-    """Whether a size means that its writer did not know it."""
+    """True when a size means that its writer did not know it."""
     if declared == 0:
         return present > 0
     return declared in (0xFFFFFFFF, 2**64 - 1, 2**63 - 1) or (

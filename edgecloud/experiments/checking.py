@@ -86,7 +86,7 @@ def remote_facts(config: Config) -> dict[str, Any]:
 
 
 def known_good(mode: Mode, config: Config) -> bool:
-    """Whether this machine loads only the embedded pair, as it was made, on a CPU, which need not be
+    """True when this machine loads only the embedded pair, as it was made, on a CPU, which need not be
     checked each time."""
     local = mode == "cloud" or config.cloud_url == "local"
     own = (mode == "cloud" or config.edge_model is None) and (

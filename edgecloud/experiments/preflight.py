@@ -218,7 +218,7 @@ def _slow(found: _Opened) -> str | None:
 
 
 def _has_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 by itself."""
+    """True when this processor multiplies bfloat16 by itself."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:

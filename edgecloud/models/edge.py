@@ -157,7 +157,7 @@ def edge_need(
 
 
 def quantisable(checkpoint: Checkpoint) -> bool:
-    """Whether ``--edge-quantization int8`` could run it; no weight is read."""
+    """True when ``--edge-quantization int8`` could run it; no weight is read."""
     try:
         check_precision(checkpoint, device="cpu", dtype="auto", quantization="int8")
     except ModelError:

@@ -65,7 +65,7 @@ class Processor:
 
     @property
     def accepts_audio(self) -> bool:
-        """Whether the model takes recordings; otherwise :meth:`text_prompt` makes its prompts."""
+        """True when the model takes recordings; otherwise :meth:`text_prompt` makes its prompts."""
         return self._family.accepts_audio
 
     @property

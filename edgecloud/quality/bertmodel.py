@@ -99,7 +99,7 @@ def _hub_is_off() -> bool:
 
 
 def _hub_answers() -> bool:
-    """Whether it is worth a try: the hub's own client takes long to give up. A mirror or a proxy
+    """True when it is worth a try: the hub's own client takes long to give up. A mirror or a proxy
     is left to that client."""
     if any(os.environ.get(name) for name in ("HF_ENDPOINT", "HTTPS_PROXY", "https_proxy")):
         return True

@@ -30,7 +30,7 @@ def blank(pattern: re.Pattern[str], text: str) -> str:
 
 
 def explained(sign: Mention, found: Sequence[Mention], gap: re.Pattern[str], text: str) -> bool:
-    """Whether a word for another emotion, no more than ``gap`` away, says what a sign is of:
+    """True when a word for another emotion, no more than ``gap`` away, says what a sign is of:
     "nervous laughter"."""
     for other in found:
         if min(abs(other.start - sign.end), abs(sign.start - other.end)) > 20:

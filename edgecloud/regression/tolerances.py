@@ -49,7 +49,7 @@ class Policy:
     source: str = "built-in"
 
     def allows(self, aspect: str, key: str) -> bool:
-        """Whether a difference in this field of an aspect only deserves a note."""
+        """True when a difference in this field of an aspect only deserves a note."""
         if aspect == "scorers" and score_of(key) in self.optional_scores:
             return True
         return aspect in self.allow or f"{aspect}.{key}" in self.allow

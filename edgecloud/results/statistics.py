@@ -47,7 +47,7 @@ class Interval:
 
     @property
     def includes_zero(self) -> bool:
-        """Whether a difference of nothing is inside; ``True`` when there is no interval."""
+        """True when a difference of nothing is inside; ``True`` when there is no interval."""
         return self.low is None or self.high is None or self.low <= 0.0 <= self.high
 
 

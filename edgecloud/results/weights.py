@@ -18,7 +18,7 @@ Json = Mapping[str, Any]
 
 
 def former_alike(one: Json, other: Json) -> bool:
-    """Whether two models' facts agree as far as a former identity tells: at least one of them is known
+    """True when two models' facts agree as far as a former identity tells: at least one of them is known
     by nothing else, and their headers are the same. That says that names and shapes are equal; of the
     weights' values it says nothing.
 

@@ -40,12 +40,12 @@ class Runner(Protocol):
 
     @property
     def alive(self) -> bool:
-        """Whether it takes requests."""
+        """True when it takes requests."""
         ...
 
     @property
     def ended(self) -> bool:
-        """Whether it is over for good: no request will ever be answered again."""
+        """True when it is over for good: no request will ever be answered again."""
         ...
 
     @property
@@ -54,7 +54,7 @@ class Runner(Protocol):
         ...
 
     def ready(self) -> bool:
-        """Whether a request now would be answered; finding out may take a moment."""
+        """True when a request now would be answered; finding out may take a moment."""
         ...
 
     def submit(self, steps: Steps, deliver: Callable[[Outcome], None]) -> Callable[[], None]:
@@ -104,13 +104,13 @@ class _Request:
 
     @property
     def unprefilled(self) -> bool:
-        """Whether it waits for a prefill, or a part of one, that has not begun."""
+        """True when it waits for a prefill, or a part of one, that has not begun."""
         wants = self.wants
         return isinstance(wants, Forward) and wants.apart and self.prefilled is None
 
     @property
     def in_turns(self) -> bool:
-        """Whether it waits for a part of something long: then it holds nobody's place."""
+        """True when it waits for a part of something long: then it holds nobody's place."""
         return isinstance(self.wants, Forward) and self.wants.in_turns
 
 
@@ -230,7 +230,7 @@ class Engine:
 
     @property
     def _idle(self) -> bool:
-        """Whether there is nothing to do but to wait for requests, and for prefills on the second thread."""
+        """True when there is nothing to do but to wait for requests, and for prefills on the second thread."""
         if self._backlog and self._has_room:
             return False
         return all(request.prefilled is not None for request in self._active)

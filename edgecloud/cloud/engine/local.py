@@ -92,12 +92,12 @@ class Forward:
 
     @property
     def apart(self) -> bool:
-        """Whether it is computed for one request alone."""
+        """True when it is computed for one request alone."""
         return self.prompt is not None or self.in_turns
 
     @property
     def in_turns(self) -> bool:
-        """Whether it is a part of something long."""
+        """True when it is a part of something long."""
         return self.long or self.parts is not None
 
     def run(self) -> Tensor | None:

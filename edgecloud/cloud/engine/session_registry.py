@@ -110,12 +110,12 @@ class Answers:
 
     @property
     def unwanted(self) -> bool:
-        """Whether it is being ended, for nobody waits for it."""
+        """True when it is being ended, for nobody waits for it."""
         return not self.callers and not self.done
 
     @property
     def worth_another_try(self) -> bool:
-        """Whether it ended because the model was away: asked again, it may be there."""
+        """True when it ended because the model was away: asked again, it may be there."""
         return self.done and isinstance(self.error, CloudUnavailable | CloudTimeout)
 
     async def stream(self) -> AsyncIterator[bytes]:

@@ -72,7 +72,7 @@ class Breaker:
 
     @property
     def resting(self) -> bool:
-        """Whether the cloud is left alone now."""
+        """True when the cloud is left alone now."""
         return self._failures >= self._limit and self._until_s > self._now()
 
     def check(self) -> None:

@@ -58,7 +58,7 @@ class Channel(Protocol):
         ...
 
     def ready(self) -> bool:
-        """Whether :meth:`receive` would return at once."""
+        """True when :meth:`receive` would return at once."""
         ...
 
     def receive(self, timeout_s: float) -> bytes:
@@ -141,7 +141,7 @@ class PipeChannel:
             # Else the thread closes it: it may be in the middle of a message.
 
     def _takes(self, size: int) -> bool:
-        """Whether the other side has room for a message now."""
+        """True when the other side has room for a message now."""
         if size > _SMALL_BYTES or not hasattr(select, "poll"):
             return False
         poll = select.poll()

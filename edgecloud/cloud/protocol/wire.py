@@ -227,7 +227,7 @@ def unpack_frames(body: bytes) -> tuple[list[bytes], bytes]:
 
 
 def counted(value: Any) -> bool:
-    """Whether ``value`` is a whole number from 0 on that a token or a count may be."""
+    """True when ``value`` is a whole number from 0 on that a token or a count may be."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 31
 
 

@@ -92,7 +92,7 @@ class VllmCloud:
         )
 
     def healthy(self) -> bool:
-        """Whether a vLLM server says that it can work; asks them."""
+        """True when a vLLM server says that it can work; asks them."""
         return self._replicas.healthy()
 
     def close(self) -> None:

@@ -136,7 +136,7 @@ class Replica:
         raise CloudUnavailable("vLLM's answer ended too soon")
 
     def healthy(self, timeout_s: float) -> bool:
-        """Whether the server says that it can work."""
+        """True when the server says that it can work."""
         try:
             return self._client.get("/health", timeout=timeout_s).status_code == 200
         except httpx.HTTPError:
@@ -241,7 +241,7 @@ class Replicas:
             replica.sessions -= 1
 
     def healthy(self, timeout_s: float = 2.0) -> bool:
-        """Whether any server says that it can work."""
+        """True when any server says that it can work."""
         return any(replica.healthy(timeout_s) for replica in self._all)
 
     def close(self) -> None:

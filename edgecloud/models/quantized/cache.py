@@ -43,7 +43,7 @@ class Kept:
 
     @property
     def being_made(self) -> bool:
-        """Whether a process that lives is converting into it."""
+        """True when a process that lives is converting into it."""
         return any(map(_being_written, _parts(self.folder)))
 
     @property
@@ -116,7 +116,7 @@ def _parts(folder: Path) -> list[Path]:
 
 
 def _being_written(part: Path) -> bool:
-    """Whether the process whose number is in the file's name lives, and began before the file."""
+    """True when the process whose number is in the file's name lives, and began before the file."""
     owner = part.name.split(".")[-2]
     try:
         return (

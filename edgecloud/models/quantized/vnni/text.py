@@ -32,7 +32,7 @@ _OFFSETS = {8: np.uint32(0x80808080), 4: np.uint32(0x88888888)}
 
 
 def available() -> bool:
-    """Whether this processor has the instructions, and the system what threads wait by."""
+    """True when this processor has the instructions, and the system what threads wait by."""
     features = get_host_cpu_features()
     return hasattr(os, "sched_yield") and all(
         features.get(name) for name in ("avx512f", "avx512vnni")
@@ -40,7 +40,7 @@ def available() -> bool:
 
 
 def suits(shape: TextShape, bits: int) -> bool:
-    """Whether the columns of ``shape`` can be cut into groups that tiles can take."""
+    """True when the columns of ``shape`` can be cut into groups that tiles can take."""
     widths = (shape.hidden, shape.heads * shape.head_dim, shape.feed_forward)
     return all(_group(columns, bits) for columns in widths)
 
