@@ -1,4 +1,4 @@
-"""How a process ends when it is told to: by way of every ``finally``, never in the middle of something."""
+"""The end of a process that is told to end: by way of every ``finally``, never in the middle of something."""
 
 from __future__ import annotations
 

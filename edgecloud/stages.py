@@ -1,4 +1,5 @@
-"""What a process is at, said while it lasts: loading, converting, warming up, each with its share of progress.
+"""Stages of a process, shown while they last: loading, converting, warming up, each with its share of
+progress.
 
 Whoever works calls :func:`stage`; whoever has a terminal listens (:func:`listening`). Where nobody listens,
 nothing is said twice in ten seconds. Standard library only: every process imports this.
@@ -20,7 +21,7 @@ _EVERY_S = 0.5
 
 
 class Teller(Protocol):
-    """Who is told. Calls may come from several threads."""
+    """Receiver of stages. Calls may come from several threads."""
 
     def stage(self, what: str, share: float | None) -> None:
         """``what`` is going on; ``share`` of it, 0 to 1, is done, where that is known. May come again
@@ -54,7 +55,7 @@ class Lines:
         self._lock = threading.Lock()
         self._began_s: float | None = None
         self._told: dict[str, float] = {}
-        """When each stage was last told."""
+        """Time at which each stage was last told."""
         self._open = False
 
     def stage(self, what: str, share: float | None) -> None:

@@ -83,7 +83,7 @@ def _score(parsed: argparse.Namespace) -> int:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
-    """What is worked at, on standard error, every so often for as long as it takes."""
+    """Write the stage under way to standard error, every so often for as long as it takes."""
     steps, ended, begun = ["reading"], Event(), time.monotonic()
 
     def tell() -> None:

@@ -117,7 +117,7 @@ def _add_vllm(group: Any) -> None:
 
 
 def _vllm(parsed: argparse.Namespace) -> VllmSettings | None:
-    """How vLLM is reached, where it is to be used.
+    """The settings of vLLM; None where it is not used.
 
     Raises:
         ConfigError: a setting needs another one, or is no address.
@@ -238,7 +238,7 @@ def _ended(
 
 
 def _address(service: subprocess.Popen[str]) -> str:
-    """What the service says it can be reached at, once it does.
+    """The address in the service's own line, once it has written it.
 
     Raises:
         CloudUnavailable: it ended, or did not say so in time.

@@ -37,7 +37,7 @@ def deliver(connection: Connection, answers: Iterable[bytes]) -> None:
 
 
 def unread_bytes(connection: Connection) -> int:
-    """What the other side has not read yet, with the kernel's overhead; 0 where that cannot be told."""
+    """Bytes that the other side has not read yet, with the kernel's overhead; 0 where that cannot be told."""
     if sys.platform != "linux":
         return 0
     import fcntl

@@ -42,8 +42,8 @@ _OTHER_FILES = 96
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """Where to listen, and for how many ``connections`` at once; ``head_s`` bounds the time to a request's
-    head. ``drain_s``: how long after SIGTERM the process may live."""
+    """The address to listen at, and the most ``connections`` at once; ``head_s`` bounds the time to a
+    request's head. ``drain_s``: how long after SIGTERM the process may live."""
 
     host: str = "127.0.0.1"
     port: int = 8765
@@ -163,8 +163,8 @@ def _end_now(status: int) -> None:
 
 
 def _fitting(connections: int) -> tuple[int, int]:
-    """How many connections may be open, and how many may be accepted at once, so that this process always
-    has files left; raises its own limit where it may."""
+    """The numbers of connections that may be open and that may be accepted at once, so that this process
+    always has files left; raises its own limit where it may."""
     backlog = 128
     if sys.platform == "win32":
         return connections, backlog

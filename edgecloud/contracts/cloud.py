@@ -1,4 +1,4 @@
-"""What passes between edge and cloud, and the protocols of a cloud and of its sessions."""
+"""Values that pass between edge and cloud, and the protocols of a cloud and of its sessions."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """Which drafted tokens the cloud keeps: the rule's name (see :mod:`edgecloud.decoding.acceptance`)
-    and its settings. Travels with every verification.
+    """The choice of the draft tokens that the cloud keeps: the rule's name (see
+    :mod:`edgecloud.decoding.acceptance`) and its settings. Travels with every verification.
 
     ``probability_ratio`` and ``regret_nats`` are the bounded rule's: the least share of the top
     probability, and the most log probability given away in the rest of the caption.
@@ -43,7 +43,7 @@ class Acceptance:
 
 @dataclass(frozen=True, slots=True)
 class CloudCost:
-    """What one answer of the cloud cost. Tokens, bytes on the wire, seconds the cloud was busy.
+    """The cost of one answer of the cloud: tokens, bytes on the wire, seconds the cloud was busy.
 
     ``prefill_tokens`` prompt tokens computed for this answer (0 when the session's cache had them);
     ``verified_tokens`` drafted tokens scored; ``ingested_tokens`` committed tokens the cloud had not
@@ -80,7 +80,7 @@ class Verdict:
     cost: CloudCost = field(default_factory=CloudCost)
 
     def output(self, draft: Sequence[int]) -> list[int]:
-        """What the verdict makes of the draft: what it keeps, and what the cloud added."""
+        """Output tokens: the kept part of ``draft``, then the tokens that the cloud added."""
         own = [] if self.token is None else [self.token]
         return [*draft[: self.kept], *own, *self.continuation]
 
@@ -108,7 +108,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Pending(Generic[T]):
-    """What is under way elsewhere. ``result()`` waits for it, once; ``ready()``: whether it is there."""
+    """Something under way elsewhere. ``result()`` waits for it, once; ``ready()`` is true once it is
+    there."""
 
     result: Callable[[], T]
     ready: Callable[[], bool] = lambda: True
@@ -135,8 +136,8 @@ class CloudSession(Protocol):
         draft_probabilities: Sequence[Distribution] = (),
     ) -> Pending[Verdict]:
         """Score ``1..`` drafted tokens in one forward and judge them, then go on alone for up to
-        ``continuation`` tokens. Unless decoding is greedy, ``draft_probabilities`` says for each drafted token
-        what it was drawn from. One request is under way at a time."""
+        ``continuation`` tokens. Unless decoding is greedy, ``draft_probabilities`` says for each drafted
+        token what it was drawn from. One request is under way at a time."""
         ...
 
     def verify(

@@ -59,7 +59,7 @@ class Model(Protocol):
 
     @property
     def cache_bytes(self) -> int:
-        """What the cache takes in memory, with what is set aside."""
+        """Bytes that the cache takes in memory, with what is set aside."""
         ...
 
     def prefill(self, prompt: Prompt) -> Tensor:

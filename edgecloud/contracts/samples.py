@@ -1,4 +1,4 @@
-"""What goes in: samples of a manifest, and prompts as models take them."""
+"""Inputs: samples of a manifest, and prompts as models take them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What both models are given: token ids with the audio placeholders expanded, and the features.
+    """The input of both models: token ids with the audio placeholders expanded, and the features.
 
     ``features``: log-mel ``(n_mels, T) float16``, rounded once on the edge so that every side sees the
     same numbers; ``None`` for text alone. ``recording``: as FLAC, only where ``--upload-audio`` is said.

@@ -15,8 +15,8 @@ WIDEST = 256
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How one request's tokens are chosen. At ``temperature`` 0 the likeliest, and the rest means
-    nothing; above it at random, from the smallest set of tokens whose probabilities add up to
+    """Sampling parameters of one request. At ``temperature`` 0 tokens are greedy, and the rest means
+    nothing; above it they are drawn from the smallest set of tokens whose probabilities add up to
     ``top_p``. All chance comes from ``seed`` (0 to 2^63 - 1), see :mod:`edgecloud.decoding.sampling`.
     """
 
@@ -35,7 +35,7 @@ GREEDY = Sampling()
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """What a drafted token was drawn from, in whole numbers, so that both sides know it exactly.
+    """Draft probabilities q of one token, in whole numbers, so that both sides know them exactly.
 
     ``ids`` rise; the probability of ``ids[i]`` is ``weights[i]`` over the sum of all weights, each 1 to
     :data:`MOST_WEIGHT`. Every other token has none.

@@ -1,4 +1,4 @@
-"""What is said of tokens: where they come from, how sure the edge was, when a text ends."""
+"""Properties of tokens: their origin, the edge's certainty, the end of a text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 __all__ = ["Origin", "StopLimits", "StopReason", "TokenStats"]
 
 Origin = Literal["edge", "verified", "corrected", "bonus", "cloud"]
-"""Who chose a token: the edge alone; the edge, then kept by the cloud; the cloud in place of a rejected
+"""The origin of a token: the edge alone; the edge, then kept by the cloud; the cloud in place of a rejected
 draft; the cloud after a wholly kept block; the cloud decoding by itself."""
 
 
@@ -20,7 +20,7 @@ StopReason = Literal["end_of_text", "token_limit", "sentence_limit"]
 
 @dataclass(frozen=True, slots=True)
 class TokenStats:
-    """What the edge knows about one token it drafted, over the tokenizer's real vocabulary.
+    """Statistics of one draft token, over the tokenizer's real vocabulary.
 
     ``entropy`` of the whole distribution in nats, ``margin`` between the two largest probabilities,
     ``logprob`` of the drafted token in nats; ``position`` in the output, from 0 on, and
@@ -36,7 +36,7 @@ class TokenStats:
 
 @dataclass(frozen=True, slots=True)
 class StopLimits:
-    """When a caption ends, other than by the model's end of text. ``None``: no sentence limit."""
+    """Limits that end an output besides the model's end of text. ``None``: no sentence limit."""
 
     max_new_tokens: int = 128
     max_sentences: int | None = None

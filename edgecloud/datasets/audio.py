@@ -40,11 +40,11 @@ MIN_RATE_HZ: Final = 4_000
 _LOSSY: Final = frozenset({"MP3", "OGG"})
 _BLOCK_FRAMES: Final = 1 << 20
 _UNKNOWN_FRAMES: Final = 2**63 - 1
-"""What libsndfile says of a FLAC file that does not tell its length."""
+"""libsndfile's length of a FLAC file that does not tell its own."""
 _AT_THE_END: Final = 39
 """The code of libsndfile's error when such a file, whole, is read to its end."""
 _TRUNCATED: Final = "File seems to be truncated"
-"""What libsndfile's log says of a cut file in one of MATLAB's formats."""
+"""Text of libsndfile's log about a cut file in one of MATLAB's formats."""
 _APPLE_DOUBLE: Final = "files that begin with ._ are macOS's notes on another file, no recordings"
 
 

@@ -1,4 +1,4 @@
-"""How much audio a recording's container says it holds, and how much of it is there.
+"""The audio that a recording's container declares, and how much of it is there.
 
 libsndfile reads a file that was cut off as if it had been meant so: it takes what is there for the whole.
 Here the containers that declare the length of their audio are held to it.
@@ -48,9 +48,9 @@ _NIST_HEAD_BYTES: Final = 16_384
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What a container says of its audio. ``declared`` are the bytes it announces (``None``: it goes to the
-    end), ``present`` those that are there; ``patches`` are bytes by their place in the file, without
-    which libsndfile would not read to the end of a file that declares nothing."""
+    """A container's declaration of its audio. ``declared`` are the bytes it announces (``None``: it goes
+    to the end), ``present`` those that are there; ``patches`` are bytes by their place in the file,
+    without which libsndfile would not read to the end of a file that declares nothing."""
 
     container: str
     declared: int | None
@@ -95,7 +95,7 @@ class Mended(io.RawIOBase):
 
 
 def layout(path: Path) -> Layout | None:
-    """What the container at ``path`` says of its audio; ``None``: it is none that declares a length, or
+    """The declaration of the container at ``path``; ``None``: it is none that declares a length, or
     not well formed, about which the decoder has its own words.
 
     Raises:

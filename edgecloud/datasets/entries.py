@@ -63,7 +63,7 @@ class _Values:
         self._place = 0
         self._ended = False
         self._line, self._column = 1, 1
-        """Where the window begins in the file."""
+        """Start of the window in the file."""
 
     def read(self) -> Iterator[Any]:
         begins = self._next_character()

@@ -1,4 +1,4 @@
-"""Whether the recordings that a manifest names are there, and what lies beside those that are not."""
+"""Search for the recordings that a manifest names, and for files beside those that are missing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Recordings:
         self._listed: dict[Path, dict[str, str]] = {}
 
     def problem(self, audio_path: str) -> str | None:
-        """What is wrong with a path of a manifest, with a hint where one helps; ``None``: a file is there."""
+        """The problem with a path of a manifest, with a hint where one helps; ``None``: a file is there."""
         try:
             # No Path for each of 200,000 entries: only the names of what is wrong are put together so.
             mode = os.stat(  # noqa: PTH116

@@ -150,7 +150,7 @@ def _problems(
     seen: dict[str, int],
     problems_of: Callable[[Entry], list[str]],
 ) -> list[str]:
-    """What is wrong with one entry; ``seen`` holds the position of each id so far."""
+    """The problems of one entry; ``seen`` holds the position of each id so far."""
     if not isinstance(entry, dict):
         return [f"entry {position}: must be an object, not {kind(entry)}"]
     file_id = entry.get("file_id")
@@ -199,7 +199,7 @@ def _mistyped(entry: Entry) -> list[str]:
 
 
 def _missing(recordings: Recordings, entry: Entry) -> list[str]:
-    """What is wrong with the recording's path."""
+    """The problem with the recording's path."""
     audio_path = entry.get("audio_path")
     if not isinstance(audio_path, str) or not audio_path.strip():
         return []

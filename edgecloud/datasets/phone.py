@@ -15,7 +15,8 @@ __all__ = ["EXTRA", "decode", "demuxer"]
 
 EXTRA: Final = "pip install 'edgecloud[phone]'"
 _SHORTER_S: Final = 0.25
-"""How much less than its container announces a whole recording may hold: encoders' padding and rounding."""
+"""The share by which a whole recording may be shorter than its container announces: encoders' padding and
+rounding."""
 _ASF: Final = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _MP4_BOXES: Final = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"})
 

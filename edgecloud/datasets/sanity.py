@@ -1,4 +1,4 @@
-"""What about a recording cannot be right, although it can be decoded."""
+"""Signs that a recording cannot be right, although it can be decoded."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ EMBEDDED = PAIR / "calibration.json"
 
 
 def key(language: str, prompt_type: str) -> str:
-    """What a file calls the model of a language and prompt type."""
+    """The key of a language and prompt type in a file."""
     return f"{language}/{prompt_type}"
 
 

@@ -1,4 +1,4 @@
-"""What passes between the harness and an edge process."""
+"""Messages between an experiment and its edge process."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Mode = Literal["edge", "cloud", "spec"]
 
 @dataclass(frozen=True, slots=True)
 class EdgeSetup:
-    """What an edge process is started with. ``model`` and ``path`` name the checkpoint whose tokenizer
-    and features it uses; its weights are loaded unless ``mode`` is ``cloud``. ``cache_dir`` holds
-    features of earlier requests, for modelled time only. ``first_core`` is the place, among the cores
-    this process may use, of the first that its cap leaves it."""
+    """The settings that an edge process is started with. ``model`` and ``path`` name the checkpoint whose
+    tokenizer and features it uses; its weights are loaded unless ``mode`` is ``cloud``. ``cache_dir``
+    holds features of earlier requests, for modelled time only. ``first_core`` is the place, among the
+    cores this process may use, of the first that its cap leaves it."""
 
     mode: Mode
     config: Config

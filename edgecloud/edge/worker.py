@@ -32,7 +32,7 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class At:
-    """What a process is at before it is ready, and the share of it that is done (0 to 1, or not known)."""
+    """The stage of a process before it is ready, and the share of it that is done (0 to 1, or not known)."""
 
     what: str
     share: float | None = None

@@ -1,1 +1,1 @@
-"""What ships with the package: a miniature pair of models, a corpus, and the factory that made both."""
+"""Shipped with the package: a miniature pair of models, a corpus, and the factory that made both."""

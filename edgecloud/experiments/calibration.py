@@ -230,7 +230,7 @@ def _difference(
 
 
 def _at(rate: float, values: Floats, rejected: NDArray[np.bool_], *, sign: int) -> dict[str, float]:
-    """What a gate finds when it sends the ``rate`` of tokens it is least sure of."""
+    """Precision and recall of a gate that sends the ``rate`` of tokens it is least sure of."""
     threshold = float(np.quantile(values, 1 - rate))
     asked = values > threshold
     hits = float((asked & rejected).sum())

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["check_models", "known_good", "model_of", "remote_facts"]
 
 _CHECKED: set[str] = set()
-"""What was found in order since this process began."""
+"""Checks that passed since this process began."""
 _LOCK = threading.Lock()
 _DONE = "done"
 
@@ -75,7 +75,7 @@ def model_of(model: str | None, side: str) -> tuple[str, str]:
 
 
 def remote_facts(config: Config) -> dict[str, Any]:
-    """What the service says of its model, with a word on how it is reached.
+    """The model's metadata as the service gives it, with a word on how it is reached.
 
     Raises:
         CloudError: it does not answer, or is none.
@@ -108,7 +108,7 @@ def _key(mode: Mode, config: Config) -> str:
 
 
 def _settings(mode: Mode, config: Config, samples: Sequence[Sample]) -> dict[str, Any]:
-    """What :class:`edgecloud.experiments.preflight.Arm` is made of, as it travels."""
+    """The values that :class:`edgecloud.experiments.preflight.Arm` is made of, as they travel."""
     near = config.cloud_url == "local"
     sides: list[dict[str, Any]] = []
     if mode != "cloud":
@@ -140,7 +140,7 @@ def _settings(mode: Mode, config: Config, samples: Sequence[Sample]) -> dict[str
 
 
 def _conversations(config: Config, samples: Sequence[Sample]) -> list[list[dict[str, Any]]]:
-    """What will be asked, each request once; without samples a request of their kind."""
+    """The requests of a run, each once; without samples a request of their kind."""
     if config.dataset_type == "text":
         texts = dict.fromkeys(sample.prompt for sample in samples if sample.prompt is not None)
         return [text_messages(text) for text in texts or ("?",)]

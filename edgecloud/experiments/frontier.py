@@ -114,7 +114,7 @@ def _row(
 
 
 def _against(found: Measures, other: Measures, name: str | None) -> Json:
-    """What one idea changes: time and busy time as ratios, CIDEr and calls as differences."""
+    """The effect of one idea: time and busy time as ratios, CIDEr and calls as differences."""
     idle = not any(other.busy_s)
     return {
         "name": name,

@@ -1,4 +1,4 @@
-"""What can be known to be wrong with the models of a run before any of their weights is used.
+"""Checks of a run's models before any of their weights is used.
 
 Three steps, each only when the one before found nothing: what folders, configurations, tokenizers and
 devices tell, for which no file with weights is opened; whether everything fits into memory, from the

@@ -1,4 +1,4 @@
-"""What a quantisation of the edge costs: numerics and captions against float32, and what it does to
+"""The cost of quantizing the edge: numerics and captions against float32, and its effect on
 entropies, by which the gate decides.
 
 Two looks at each model. *Followed*: it is given float32's own captions token by token, so that its

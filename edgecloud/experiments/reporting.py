@@ -20,7 +20,7 @@ METEOR_FROM = 20
 
 
 class ScorableOutcome(OutcomeLike, Protocol):
-    """What a run gave, from the runner or from a journal, and the whole manifest it is from."""
+    """The outcome of a run, from the runner or from a journal, and the whole manifest it is from."""
 
     @property
     def corpus(self) -> Sequence[Sample]:

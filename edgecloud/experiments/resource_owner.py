@@ -1,4 +1,4 @@
-"""What is started piece by piece, and ended again whatever happens."""
+"""Owner of resources that are started piece by piece, and ended again whatever happens."""
 
 from __future__ import annotations
 

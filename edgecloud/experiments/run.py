@@ -38,7 +38,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run gave. ``samples`` are this run's, ``corpus`` the whole manifest's; ``records`` are
+    """The outcome of a run. ``samples`` are this run's, ``corpus`` the whole manifest's; ``records`` are
     the journal's, one per sample, in the manifest's order; ``setup`` says on what it ran (JSON)."""
 
     mode: Mode
@@ -50,7 +50,7 @@ class Outcome:
 
 
 def data_of(config: Config, corpus: Sequence[Sample], manifest: Path) -> dict[str, Any]:
-    """What a result says of its data."""
+    """The ``data`` block of a result."""
     return {
         "manifest": "embedded" if config.dataset_path is None else manifest.name,
         "samples": len(corpus),
@@ -59,7 +59,7 @@ def data_of(config: Config, corpus: Sequence[Sample], manifest: Path) -> dict[st
 
 
 def identity_of(config: Config, setup: Mapping[str, Any]) -> dict[str, Any]:
-    """What must be the same for a journal to be gone on with; ``setup`` has the facts of data, models
+    """The values that must be equal for a journal to be resumed; ``setup`` has the facts of data, models
     and hardware profile."""
     headers = {
         side: found["headers_sha256"]
@@ -153,7 +153,7 @@ class Arm(ResourceOwner):
         return record
 
     def outcome(self) -> Outcome:
-        """What the arm gave, once every sample has its record."""
+        """The outcome, once every sample has its record."""
         return Outcome(
             mode=self._mode,
             config=self._config,
@@ -256,7 +256,7 @@ def _warm_up(system: System, mode: Mode, config: Config, samples: list[Sample]) 
 
 
 def request_of(config: Config, sample: Sample, *, gate: str | None = None) -> Request:
-    """What the edge is asked for a sample; ``gate`` replaces the configured one."""
+    """The request to the edge for a sample; ``gate`` replaces the configured one."""
     return Request(
         audio_path=None if sample.audio_path is None else str(sample.audio_path),
         transcription=sample.transcription if config.input_modality == "audio_text" else None,

@@ -50,7 +50,7 @@ __all__ = ["DEFAULT_GRID", "ROLES", "Point", "check", "grid_content", "read_grid
 
 DEFAULT_GRID = Path(__file__).parent / "frontier.toml"
 _WHERE = ("language", "prompt_type", "hardware_profile", "link")
-"""What a grid varies around every one of its policies: a block of the tables each."""
+"""Options that a grid varies around every one of its policies: a block of the tables each."""
 _ONCE = (
     "dataset_path",
     "dataset_type",
@@ -69,7 +69,7 @@ _ONCE = (
     "edge_quantization",
     "cloud_dtype",
 )
-"""What has one value in a whole grid: edge and cloud alone have it too, and all rows compare.
+"""Options with one value in a whole grid: edge and cloud alone have it too, and all rows compare.
 ``dataset_path`` may hold ``{language}`` and ``{prompt_type}``."""
 _OF_POLICIES = {
     "preset",
@@ -77,7 +77,7 @@ _OF_POLICIES = {
     "link",
     *(option.name for option in OPTIONS if option.group == "how" and option.name not in _ONCE),
 }
-"""What a policy may set or vary."""
+"""Options that a policy may set or vary."""
 _POLICY = {"name", "settings", "grid", "where", "role", "against"}
 ROLES = ("policy", "baseline", "added", "removed", "chosen")
 
@@ -122,7 +122,7 @@ class Point:
 
 
 def grid_content(path: str | Path) -> dict[str, Any]:
-    """What a grid file holds.
+    """The content of a grid file.
 
     Raises:
         ConfigError: no such file, or not TOML.
@@ -204,7 +204,7 @@ def _filled(path: str | Path, place: Mapping[str, Any]) -> str:
 
 
 def _check_policy(path: str | Path, policy: Mapping[str, Any]) -> None:
-    """Whether a policy's tables are tables, and vary what can vary."""
+    """Check that a policy's tables are tables, and vary what can vary."""
     said = f"grid {path}: policy {policy['name']!r}"
     for table in ("settings", "grid", "where"):
         if not isinstance(policy.get(table, {}), dict):
@@ -235,7 +235,7 @@ def _no_effect(key: str) -> str:
 
 
 def _check_points(path: str | Path, points: Sequence[Point]) -> None:
-    """Whether names tell the points of a place apart, and what is compared with is there."""
+    """Check that names tell the points of a place apart, and that their reference is there."""
     policies = [point for point in points if point.mode == "spec"]
     if not policies:
         raise ConfigError(f"grid {path} has no policy: add a [[policy]] with a name and settings")

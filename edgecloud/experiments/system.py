@@ -205,7 +205,7 @@ class System(ResourceOwner):
             ) from error
 
     def _all_ready(self, workers: list[Worker]) -> dict[Worker, dict[str, Any]]:
-        """What each worker says of itself once it is ready; meanwhile it is told what they are at."""
+        """Each worker's metadata once it is ready; their stages are shown meanwhile."""
         deadline_s = time.monotonic() + self._config.start_deadline
         at = {worker: At("starting") for worker in workers}
         ready: dict[Worker, dict[str, Any]] = {}
@@ -292,7 +292,7 @@ def _without_template(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_audio(config: Config, cloud: dict[str, Any]) -> None:
-    """What the cloud hears with must be what may leave the edge.
+    """Check that the cloud takes the audio in the form that may leave the edge.
 
     Raises:
         ConfigError: it is not.
@@ -341,7 +341,7 @@ def _check_pair(edge: dict[str, Any], cloud: dict[str, Any] | None) -> None:
 
 
 def cache_dir() -> str | None:
-    """Where features are kept between modelled runs; nowhere when no such folder can be written."""
+    """The folder of features kept between modelled runs; None when none can be written."""
     folder = cache_folder() / "features"
     try:
         folder.mkdir(parents=True, exist_ok=True)

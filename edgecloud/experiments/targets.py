@@ -1,4 +1,4 @@
-"""What a sweep's policies are asked to reach: ``[[target]]`` tables of a grid file, judged on its rows."""
+"""Targets of a sweep's policies: ``[[target]]`` tables of a grid file, checked on its rows."""
 
 from __future__ import annotations
 

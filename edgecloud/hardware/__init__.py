@@ -1,1 +1,1 @@
-"""What it runs on: clocks, profiles, caps and readings."""
+"""The hardware: clocks, profiles, caps and readings."""

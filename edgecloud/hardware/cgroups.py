@@ -69,7 +69,7 @@ class CgroupCap:
 
     @property
     def memory_kills(self) -> int:
-        """How many processes the kernel has ended in the group for want of memory."""
+        """Number of processes that the kernel has ended in the group for want of memory."""
         version = self._memory_version
         if version is None:
             return 0

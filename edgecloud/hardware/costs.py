@@ -1,4 +1,4 @@
-"""What a hardware profile is made of: seconds of an edge, a cloud and a link, and the caps of an edge."""
+"""Parts of a hardware profile: seconds of an edge, a cloud and a link, and the caps of an edge."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class LinkCosts:
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """What the edge may use: cores, and GB (10^9 bytes) of memory; 0 is uncapped, ``None`` says
+    """Caps of the edge: cores, and GB (10^9 bytes) of memory; 0 is uncapped, ``None`` says
     nothing."""
 
     cpu_cores: int | None = None

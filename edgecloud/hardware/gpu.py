@@ -65,7 +65,7 @@ def _handle(cuda_index: int) -> Any:
 
 
 def gpu_facts() -> tuple[dict[str, Any], dict[str, str]]:
-    """What a result says of the machine's GPUs: ``gpus``, the name of each, and the ``driver``'s version;
+    """The machine's GPUs as a result names them: ``gpus``, the name of each, and the ``driver``'s version;
     and the reasons of what cannot be read, by name.
 
     A device that is lost or refused is ``None`` in its place; the others are read all the same.

@@ -37,12 +37,12 @@ THREAD_VARIABLES = (
     "VECLIB_MAXIMUM_THREADS",
     "RAYON_NUM_THREADS",
 )
-"""What the numeric libraries read, once, when they are first imported."""
+"""Variables that the numeric libraries read, once, when they are first imported."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitsReport:
-    """What was asked for and what is in force. Cores and GB (10^9 bytes); 0 asked is uncapped.
+    """The caps asked for and those in force. Cores and GB (10^9 bytes); 0 asked is uncapped.
 
     ``affinity`` the cores the process may run on, ``threads`` of the numeric libraries,
     ``cpu_cgroup`` and ``memory_cgroup`` ``"v1"``, ``"v2"`` or ``None``; ``memory_watched``: peak

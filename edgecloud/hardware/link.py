@@ -127,7 +127,7 @@ class LinkTimes:
         self._starts = [point.at_s for point in over.trace]
 
     def arrival(self, direction: Direction, sent_s: float, size: int) -> float:
-        """When a message of ``size`` bytes has arrived, seconds after second 0."""
+        """The arrival of a message of ``size`` bytes, seconds after second 0."""
         found = self._link
         began_s = self._after_outage(sent_s)
         if found.trace:

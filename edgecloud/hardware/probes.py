@@ -29,7 +29,8 @@ _ENDED = "the edge process ended while it was measured"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readings:
-    """What one request used, from ``start()`` to ``stop()``; ``reasons`` says why a field is ``None``.
+    """Resources that one request used, from ``start()`` to ``stop()``; ``reasons`` says why a field is
+    ``None``.
 
     ``cpu_percent`` CPU time of the edge process and the processes it started, over wall time;
     100 is one core. ``ram_gb`` mean and ``ram_gb_peak`` largest sampled RSS of the same processes,
@@ -201,7 +202,7 @@ class ResourceProbe:
 
 
 def resident_bytes(pid: int) -> int:
-    """What a process and everything it started have resident now; 0 where that cannot be read."""
+    """Resident bytes of a process and everything it started; 0 where that cannot be read."""
     try:
         return _tree_rss(psutil.Process(pid))
     except psutil.Error:

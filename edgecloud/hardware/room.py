@@ -1,4 +1,4 @@
-"""How much memory a process may still take: of the machine, and of the groups that it is in. No torch."""
+"""Memory that a process may still take: of the machine, and of the groups that it is in. No torch."""
 
 from __future__ import annotations
 

@@ -75,7 +75,8 @@ class Thinker(Network):
         return embedded
 
     def hear(self, prompt: Prompt, most: int) -> Iterator[Tensor]:
-        """Run the audio encoder over windows of at most ``most`` audio tokens at once; yields ``(n, hidden)``.
+        """Run the audio encoder over windows of at most ``most`` audio tokens at once; yields ``(n,
+        hidden)``.
 
         Raises:
             ModelError: features that the audio encoder does not take, or another number of placeholders.
@@ -156,7 +157,7 @@ class AudioLM(CachedModel[KVCache]):
 
     @property
     def parameters(self) -> int:
-        """How many parameters are loaded."""
+        """Number of parameters that are loaded."""
         return sum(parameter.numel() for parameter in self._thinker.parameters())
 
     @property
@@ -171,7 +172,7 @@ class AudioLM(CachedModel[KVCache]):
 
     @property
     def context(self) -> int:
-        """How many tokens the model was made for."""
+        """Context length that the model was made for, tokens."""
         return int(self._thinker.model.config.max_position_embeddings)
 
     def cache_bytes_for(self, prompt_length: int, length: int) -> int:

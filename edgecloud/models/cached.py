@@ -1,4 +1,4 @@
-"""What the models that keep a cache of one sequence have in common."""
+"""Common part of the models that keep a cache of one sequence."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _ROOM = 256
 
 
 def roomier(length: int, capacity: int) -> int:
-    """How many tokens to set aside for ``length``, where ``capacity`` is too few."""
+    """New capacity, in tokens, of a cache for ``length`` where ``capacity`` is too small."""
     return max(length + _ROOM, 2 * capacity)
 
 
 def most_set_aside(capacity: int, prompt_length: int, length: int) -> int:
-    """How many tokens at most are set aside in a cache of ``capacity`` by the time it holds ``length``, in
+    """Most tokens that are set aside in a cache of ``capacity`` by the time it holds ``length``, in
     however many steps it grows; where it is empty it begins with a prompt."""
     reached = capacity or roomier(prompt_length, 0)
     while reached < length:

@@ -55,7 +55,7 @@ class Checkpoint:
 
     @property
     def quantized(self) -> dict[str, Any] | None:
-        """What config.json says of the quantisation that ``edgecloud quantize`` made; None: none."""
+        """The quantization that ``edgecloud quantize`` wrote to config.json; None: none."""
         found = self.config.get(QUANTISED_KEY)
         return found if isinstance(found, dict) else None
 
@@ -83,7 +83,7 @@ class Checkpoint:
 
     @property
     def context(self) -> int | None:
-        """How many tokens the text model was made for, where its configuration says so."""
+        """Context length in tokens, where the configuration states it."""
         found: Any = self.config
         for part in ("thinker_config", "text_config"):
             found = found.get(part, found)
@@ -99,7 +99,7 @@ class Checkpoint:
                         yield name[len(prefix) :], file.get_tensor(name)
 
     def stored(self) -> dict[str, Stored]:
-        """What the shards hold for the network, by its parameters' names; only headers are read.
+        """Entries of the shards by the network's parameter names; only headers are read.
 
         Raises:
             CheckpointError: a shard is broken or cut off.
@@ -115,7 +115,7 @@ class Checkpoint:
         return found
 
     def check(self, network: nn.Module, *, ignore: tuple[str, ...] = ()) -> None:
-        """Whether the shards hold every parameter of ``network`` in its shape; only headers are read.
+        """Check that the shards hold every parameter of ``network`` in its shape; only headers are read.
 
         ``ignore`` names parameters the checkpoint may lack.
 

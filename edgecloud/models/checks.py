@@ -1,4 +1,4 @@
-"""What every :class:`edgecloud.contracts.Model` refuses, in the same words."""
+"""Checks of arguments for every :class:`edgecloud.contracts.Model`, with the same messages."""
 
 from __future__ import annotations
 

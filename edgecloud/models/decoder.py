@@ -119,7 +119,7 @@ class Decoder:
 
     @property
     def device(self) -> torch.device:
-        """Where the layers lie."""
+        """Device of the layers."""
         return self._turns.device
 
     @property
@@ -250,7 +250,7 @@ class Decoder:
 
 
 def _mask(past: int, count: int, like: Tensor) -> Tensor | None:
-    """Which tokens new ones may look at, 0 or minus infinity, ``(rows, past + count)``; None where all,
+    """Attention mask of new tokens, 0 or minus infinity, ``(rows, past + count)``; None where all are seen,
     or where causal says it.
 
     A row for each of the ``count``; where that would be more than :data:`_MOST_SCORES` numbers, for as

@@ -78,7 +78,7 @@ def load_edge(
 def check_precision(
     checkpoint: Checkpoint, *, device: str, dtype: str, quantization: str
 ) -> int | None:
-    """Whether the checkpoint can be run in the precision asked for; no weight is read.
+    """Check that the checkpoint can be run in the precision asked for; no weight is read.
 
     Returns the bits of a quantised edge; None: torch runs it.
 
@@ -123,7 +123,7 @@ def edge_need(
     place: Callable[[str], str] | None = None,
     copies: int = 1,
 ) -> Need:
-    """What the edge's weights take in their real precision, from headers alone.
+    """Memory of the edge's weights in their real precision, from headers alone.
 
     Raises:
         ConfigError, CheckpointError, ModelError: as for :func:`check_precision`.

@@ -16,7 +16,7 @@ __all__ = ["FAMILIES", "Family"]
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """What sets one family apart.
+    """Properties of one model family.
 
     ``parts`` leads from the beginnings of the published tensor names to those of the network's
     parameters: a tensor under none of them (a vision tower, a talker, a vocoder) is never read.
@@ -26,13 +26,13 @@ class Family:
 
     model_type: str
     title: str
-    """What a message calls its network."""
+    """Name of its network in messages."""
     parts: Mapping[str, str] = field(repr=False)
     needed: tuple[tuple[str, ...], ...]
     accepts_audio: bool = True
-    """Whether it takes recordings; otherwise it takes text alone."""
+    """True when it takes recordings; otherwise it takes text alone."""
     pads_audio: bool = False
-    """Whether recordings are padded to the whole window of its feature extractor (30 s)."""
+    """True when recordings are padded to the whole window of its feature extractor (30 s)."""
     tower: Mapping[str, int] = field(default_factory=dict)
     """Settings of the audio tower that both sides must share, with the family's defaults."""
 

@@ -21,11 +21,11 @@ CONTEXT_FRAMES: Final = 2
 _SILENCE: Final = (-10 + 4) / 4
 """Whisper's log-mel of digital silence, the least there is."""
 _RANGE: Final = 8 / 4
-"""How far below a recording's loudest value Whisper's log-mel is cut off."""
+"""Range below a recording's loudest value at which Whisper's log-mel is cut off."""
 
 
 def audio_token_count(frames: int) -> int:
-    """How many audio placeholder tokens stand for `frames` mel frames (about 25 a second).
+    """Number of audio placeholder tokens for ``frames`` mel frames (about 25 a second).
 
     The audio tower halves the frames with a strided convolution and halves them again by pooling
     pairs: 250 frames (2.5 s) give 125, then 62 tokens.
@@ -64,12 +64,12 @@ class LogMel:
 
     @property
     def settings(self) -> dict[str, int]:
-        """What features depend on, by its name in preprocessor_config.json."""
+        """Settings that features depend on, by their names in preprocessor_config.json."""
         names = ("feature_size", "sampling_rate", "hop_length", "n_fft")
         return {name: int(getattr(self._extractor, name)) for name in names}
 
     def frames(self, features: npt.NDArray[np.float16]) -> int:
-        """How many of the features' frames are the recording's own."""
+        """Number of the features' frames that are the recording's own."""
         frames: int = features.shape[1]
         return frames - CONTEXT_FRAMES if self._pads else frames
 

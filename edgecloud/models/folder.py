@@ -24,7 +24,7 @@ __all__ = [
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 QUANTISED_KEY = "edgecloud_quantization"
-"""Where config.json of a quantised checkpoint says what it is."""
+"""Key of the quantization in config.json of a quantized checkpoint."""
 SMALL_FILES = (
     "config.json",
     INDEX,
@@ -38,7 +38,7 @@ SMALL_FILES = (
 
 
 def cache_folder() -> Path:
-    """Where what can be made again is kept, under ``XDG_CACHE_HOME``; it may not be there yet."""
+    """Folder of files that can be made again, under ``XDG_CACHE_HOME``; it may not be there yet."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "edgecloud")
 
 

@@ -35,7 +35,7 @@ FORMER_BYTES: Final = 1 << 30
 """Weights above this were known by their headers alone before they were known by their content."""
 _BLOCK_BYTES: Final = 4 << 20
 _SILENT_BYTES: Final = 1 << 30
-"""What is hashed in a second or two needs no word."""
+"""Bytes that are hashed in a second or two: no progress is shown."""
 
 
 def weights_sha256(shards: Sequence[Path], *, watch: Watch | None = None) -> str:
@@ -58,7 +58,7 @@ def weights_sha256(shards: Sequence[Path], *, watch: Watch | None = None) -> str
 
 
 def former_identity(shards: Sequence[Path]) -> str | None:
-    """What results before this scheme call weights above 1 GiB: ``headers:`` and a sha256 of the
+    """Identity of weights above 1 GiB in results before this scheme: ``headers:`` and a sha256 of the
     shards' sizes and headers. None for smaller ones, whose identity has always been their content's."""
     sizes = [shard.stat().st_size for shard in shards]
     if sum(sizes) <= FORMER_BYTES:
@@ -192,7 +192,7 @@ def _remembered(place: Path) -> dict[str, Any] | None:
 
 
 def _remember(place: Path, facts: dict[str, Any]) -> None:
-    """Where the folder cannot be written nothing is remembered: it is hashed again next time."""
+    """Keep a hash; where the folder cannot be written it is computed again next time."""
     part = place.with_name(f"{place.stem}.{os.getpid()}.part")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)

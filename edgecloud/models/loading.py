@@ -25,7 +25,7 @@ class Loaded:
     facts: dict[str, Any]
 
     def stopping(self) -> Stopping:
-        """What ends a text here; the limits are each request's own."""
+        """The ends of a text; the limits are each request's own."""
         return self.processor.stopping(StopLimits(max_sentences=1))
 
 
@@ -76,7 +76,7 @@ def check_not_quantised(checkpoint: Checkpoint) -> None:
 
 
 def look_at(name: str, path: str) -> tuple[Processor, dict[str, Any]]:
-    """What surrounds the model of the checkpoint at ``path``, and the facts of a model that runs
+    """The processor of the checkpoint at ``path``, and the metadata of a model that runs
     elsewhere: its weights are not loaded.
 
     Raises:

@@ -1,4 +1,4 @@
-"""How much memory weights need and how much there is: one plan before any is loaded; and what it means
+"""Memory that weights need and that there is: one plan before any is loaded; and what it means
 when a forward finds too little of it."""
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ _NO_ROOM = (
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDA out of memory",
 )
-"""What those libraries say that raise a plain RuntimeError where they cannot allocate."""
+"""Messages of libraries that raise a plain RuntimeError where they cannot allocate."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
-    """What the weights of ``side`` ("edge", "cloud") take, in bytes by device, in their real precision;
+    """Memory of the weights of ``side`` ("edge", "cloud"), in bytes by device, in their real precision;
     ``copies`` processes hold them. ``ways`` are settings with which they would take less."""
 
     side: str
@@ -58,7 +58,7 @@ class Need:
 
 
 def plan(needs: Sequence[Need], *, room: Callable[[str], int] | None = None) -> str:
-    """What is to be loaded at once and what is free, in a line for each device.
+    """The memory to be loaded at once and the memory that is free, in a line for each device.
 
     ``edge int8 4.4 GB + cloud bfloat16 8.1 GB of 22.0 GB free``
 
@@ -91,7 +91,7 @@ def plan(needs: Sequence[Need], *, room: Callable[[str], int] | None = None) -> 
 
 
 def check_cap(need: Need, cap_gb: float) -> None:
-    """Whether the edge's weights fit under its cap (``--max-memory-gb``; 0: there is none).
+    """Check that the edge's weights fit under its cap (``--max-memory-gb``; 0: there is none).
 
     Raises:
         OutOfMemoryError: they do not.
@@ -120,7 +120,7 @@ def needed_bytes(
 
 
 def check_memory(checkpoint: Checkpoint, dtype: torch.dtype, place: Callable[[str], str]) -> None:
-    """Whether the weights fit where ``place`` puts them.
+    """Check that the weights fit where ``place`` puts them.
 
     Raises:
         OutOfMemoryError: they do not; says what they need and what there is.
@@ -138,14 +138,15 @@ def check_memory(checkpoint: Checkpoint, dtype: torch.dtype, place: Callable[[st
 
 
 def free_bytes(device: str) -> int:
-    """What can still be taken on ``device``: of a CUDA device, or of this machine, container or job."""
+    """Bytes that can still be taken on ``device``: of a CUDA device, or of this machine, container or job."""
     if device.startswith("cuda"):
         return torch.cuda.mem_get_info(torch.device(device))[0]
     return free_memory()
 
 
 def out_of_memory(error: Exception, where: str = "the cloud") -> OutOfMemoryError | None:
-    """What ``error`` means if it says, in whatever way, that memory could not be had ``where``."""
+    """The error of our own for ``error`` if it says, in whatever way, that memory could not be had
+    ``where``."""
     if not isinstance(error, torch.OutOfMemoryError | MemoryError) and not (
         isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_ROOM)
     ):
@@ -186,7 +187,7 @@ def in_gb(nbytes: int) -> str:
 
 
 def _advice(needs: Sequence[Need]) -> str:
-    """How less could be needed, by what is asked for."""
+    """Advice on settings with which less is needed."""
     ways = [way for need in needs for way in need.ways]
     if any(need.copies > 1 for need in needs):
         ways.append("fewer --workers")

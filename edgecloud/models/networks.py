@@ -38,7 +38,7 @@ class Network(nn.Module):
     audio_token_id: int = -1
     """The placeholder of audio."""
     tied: bool = False
-    """Whether the output layer is the embedding of tokens."""
+    """True when the output layer is the embedding of tokens."""
 
     def tie(self) -> None:
         """Let the output layer be the embedding of tokens, where it is so."""

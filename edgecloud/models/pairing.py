@@ -1,4 +1,4 @@
-"""Whether two models can decode together, and what differs when they cannot."""
+"""Compatibility of two models: the differences that keep them from decoding together."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SHOWN = 4
 
 
 class Renderer(Protocol):
-    """What makes text of a conversation, by its own chat template or by another."""
+    """A processor that renders a conversation as text, by its own chat template or by another."""
 
     def rendered(self, messages: list[dict[str, Any]], *, template: str | None = None) -> str:
         """The text of ``messages`` by ``template``, or by the model's own chat template."""
@@ -77,7 +77,7 @@ def _rendered_differently(
 
 
 def differences(edge: Mapping[str, Any], cloud: Mapping[str, Any]) -> list[str]:
-    """What differs between two :meth:`edgecloud.models.processor.Processor.shared`, in words.
+    """The differences between two :meth:`edgecloud.models.processor.Processor.shared`, in words.
 
     >>> differences({"family": "a", "audio": {"n_fft": 400}}, {"family": "a", "audio": {"n_fft": 512}})
     ['audio: n_fft is 400 on the edge, 512 in the cloud']

@@ -1,4 +1,4 @@
-"""Which device each part of a network lies on: one for all, or the layers spread over several."""
+"""The devices of a network's parts: one for all, or the layers spread over several."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def placed(
     *,
     room: Mapping[int | str, int] | None = None,
 ) -> Placement:
-    """Where each part of ``network`` goes, all of it to ``device`` unless that is :data:`AUTO_MAP`.
+    """The device of each part of ``network``, all of it to ``device`` unless that is :data:`AUTO_MAP`.
 
     ``room`` is the memory that a map may take, in bytes by CUDA index or ``"cpu"``; by default what is
     free now, balanced over the CUDA devices. No layer is split.

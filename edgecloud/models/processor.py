@@ -119,7 +119,7 @@ class Processor:
 
     @property
     def features_key(self) -> str:
-        """What features depend on besides the recording, for a cache."""
+        """Key of a cache of features: all that they depend on besides the recording."""
         settings = (self._path / _FEATURES).read_bytes()
         padding = "padded " if self._family.pads_audio else ""
         return f"log-mel float16 1 {padding}{hashlib.sha256(settings).hexdigest()}"
@@ -162,7 +162,7 @@ class Processor:
         return str(self._tokenizer.decode(list(tokens), skip_special_tokens=True)).strip()
 
     def stopping(self, limits: StopLimits) -> Stopping:
-        """When captions in this vocabulary end."""
+        """The ends of an output in this vocabulary."""
         return Stopping(
             limits=limits,
             end_ids=frozenset(self._token_id(token) for token in _END_TOKENS),

@@ -56,7 +56,7 @@ class ScriptedModel:
 
     @property
     def sequence(self) -> tuple[int, ...]:
-        """What the cache holds."""
+        """Tokens of the cache."""
         return tuple(self._sequence)
 
     def prefill(self, prompt: Prompt) -> Tensor:

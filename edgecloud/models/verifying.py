@@ -1,4 +1,4 @@
-"""Whether the bytes of a checkpoint are those that were published, where that is known.
+"""Comparison of a checkpoint's bytes with those that were published, where these are known.
 
 Two things tell: the cache of a hub, which names a file after its sha256, and a ``SHA256SUMS`` in the
 checkpoint's folder, as the command sha256sum writes it.

@@ -1,4 +1,4 @@
-"""What is measured at a shape: an engine a precision, and ``transformers`` itself beside them."""
+"""Engines to be measured at a shape: one a precision, and ``transformers`` itself beside them."""
 
 from __future__ import annotations
 

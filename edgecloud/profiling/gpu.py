@@ -1,4 +1,4 @@
-"""What is timed on a GPU besides :mod:`edgecloud.profiling.timing`: a captured step, and batches.
+"""Timings on a GPU besides :mod:`edgecloud.profiling.timing`: a captured step, and batches.
 
 A CUDA graph replays a step without the host's part. It is captured at one length of the cache and
 writes the same place again at each replay, so it times a step; it does not decode.

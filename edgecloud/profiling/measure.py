@@ -37,8 +37,8 @@ _VERSIONS = ("python", "edgecloud", "torch", "transformers")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What to measure. ``model`` is a checkpoint folder; without it, ``shape`` with ``layers`` of its
-    layers (all when ``None``) and random weights."""
+    """The request of a measurement. ``model`` is a checkpoint folder; without it, ``shape`` with
+    ``layers`` of its layers (all when ``None``) and random weights."""
 
     name: str
     precisions: tuple[str, ...]
@@ -138,7 +138,7 @@ def provenance_of(
     affinity: list[int] | None,
     bandwidths: tuple[float, float],
 ) -> dict[str, Any]:
-    """Where and how a profile was measured (JSON)."""
+    """The provenance of a measured profile (JSON)."""
     here = environment()
     return {
         "date": datetime.now(UTC).date().isoformat(),

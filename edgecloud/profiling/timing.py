@@ -42,12 +42,12 @@ COUNTS = (1, 2, 3, 4, 6, 8, 10, 12, 16)
 RUN = 5
 """Steps in a row that make one reading: decoding takes them so."""
 MEMORY = "memory"
-"""What readings of the memory alone go under, where others have the engine's name."""
+"""Name of the readings of the memory alone, where others have the engine's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What is timed: forwards over ``counts`` tokens ``rounds`` times each, runs of steps ``steps``
+    """The plan of a timing: forwards over ``counts`` tokens ``rounds`` times each, runs of steps ``steps``
     times when it is given; prefills of ``audio_s`` and the audio tower alone ``prefills`` times; whole
     captions of ``caption_tokens`` ``captions`` times. Seconds of audio; the first is the long prompt,
     which all but prefills build on."""
@@ -241,7 +241,7 @@ def edge_costs(times: Mapping[str, float], prompts: tuple[Prompt, Prompt]) -> Ed
 def memory_bandwidth_gb_s(
     *, gigabytes: float = 1.0, rounds: int = 9, device: str = "cpu"
 ) -> tuple[float, float]:
-    """How fast memory is read here, 10^9 bytes a second: by the wall clock, and by processor time.
+    """Bandwidth of reading memory here, 10^9 bytes a second: by the wall clock, and by processor time.
 
     The best of a sum and of a product of matrix and vector over more than any cache holds, with the
     threads that torch has.

@@ -1,4 +1,4 @@
-"""How good a caption is: pure functions on top of the field's libraries."""
+"""Quality of captions: pure functions on top of the field's libraries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which model BERTScore reads, and from which layer."""
+"""The model of BERTScore, and the layer it is read from."""
 
 from __future__ import annotations
 

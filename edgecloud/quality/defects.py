@@ -1,4 +1,4 @@
-"""What is wrong with a caption beyond how close it is to its references.
+"""Defects of a caption, beyond its closeness to its references.
 
 A scorer takes each of these for a poor caption; counted apart they say what to mend.
 

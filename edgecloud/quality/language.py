@@ -1,4 +1,4 @@
-"""Which of the two languages a text is in."""
+"""The language of a text, Chinese or English."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a caption goes on with a conversation: roles, preambles, offers and questions to the user.
+"""Signs that a caption goes on with a conversation: roles, preambles, offers and questions to the user.
 
 What the caption quotes is the speaker's own and no leak: "She says 'Sure, I can help you'".
 """

@@ -1,4 +1,4 @@
-"""What every metric returns."""
+"""The value that every metric returns."""
 
 from __future__ import annotations
 

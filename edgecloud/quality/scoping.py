@@ -1,4 +1,4 @@
-"""What the rules of both languages are made with."""
+"""Building blocks of the rules of both languages."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def explained(sign: Mention, found: Sequence[Mention], gap: re.Pattern[str], tex
 def denied_feelings(
     pattern: re.Pattern[str], text: str, found: Sequence[Mention]
 ) -> list[tuple[int, str]]:
-    """Where ``text`` denies feelings as such, and names none of them: there it says neutral."""
+    """Places where ``text`` denies feelings as such and names none of them: there it says neutral."""
     return [
         (match.start(), "neutral")
         for match in pattern.finditer(text)

@@ -30,7 +30,8 @@ from edgecloud.quality.tokenize import LANGUAGE_TOKENIZERS, Tokens, segment
 __all__ = ["MAX_CHARACTERS", "Scores", "corpus_references_of", "score"]
 
 MAX_CHARACTERS: Final = 2000
-"""What is scored of a text. ROUGE-L and METEOR take the square of a length: minutes for 15,000."""
+"""Most characters of a text that are scored. ROUGE-L and METEOR take the square of a length: minutes for
+15,000."""
 
 Step = Callable[[str], None]
 

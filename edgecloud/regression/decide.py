@@ -32,7 +32,7 @@ Way = Literal["exact", "paired", "unpaired", "summary", "corpus"]
 _MOST_UNPAIRED = 1000
 """Of a calibrated benchmark's thousands of rounds this many, evenly spread, are looked at."""
 _ROUNDING = 1e-9
-"""What baselines lose by being kept to ten digits."""
+"""Relative error of baselines that are kept to ten digits."""
 _DECIDED = 0.8
 """Of runs with as many more rounds as a verdict names, the share that would be decided."""
 _MOST_ROUNDS = 100_000
@@ -203,7 +203,7 @@ def _more(
     level: float,
     least: int,
 ) -> int | None:
-    """How many more rounds would leave the limit outside the interval; ``None`` for no sane number.
+    """Number of further rounds that would leave the limit outside the interval; ``None`` for no sane number.
 
     An interval is as wide as one over the root of its rounds. Were the estimate the truth, then of the
     runs of that many rounds four in five would be decided; so much room is left for their own chance.

@@ -74,17 +74,17 @@ def other_scorers(old: Benchmark, new: Benchmark) -> frozenset[str]:
 
 
 def other_processor(old: Benchmark, new: Benchmark) -> str:
-    """What differs of the processors and devices, in words; empty when nothing known does."""
+    """The differences of processors and devices, in words; empty when none is known."""
     return _told(_environment(old, new, software=False))
 
 
 def software_differs(old: Benchmark, new: Benchmark) -> str:
-    """Which versions of libraries and options of pytest-benchmark differ, in words."""
+    """The versions of libraries and options of pytest-benchmark that differ, in words."""
     return _told(_environment(old, new, software=True))
 
 
 def _environment(old: Benchmark, new: Benchmark, *, software: bool) -> dict[str, tuple[Any, Any]]:
-    """What both sides recorded and is not the same; a field that one side lacks tells nothing."""
+    """Fields that both sides recorded and that differ; a field that one side lacks tells nothing."""
     return {
         key: (value, new.environment[key])
         for key, value in old.environment.items()

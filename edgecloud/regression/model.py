@@ -1,4 +1,4 @@
-"""What the gate compares, whatever file it came from, and what it finds."""
+"""Data of a regression check: the quantities compared, from whatever file, and the findings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = [
 ]
 
 ASPECTS = ("data", "models", "settings", "scorers", "hardware")
-"""What must be the same on both sides before times and scores mean anything together."""
+"""Aspects that must be equal on both sides before times and scores compare."""
 
 Verdict = Literal[
     "same",
@@ -50,7 +50,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What is left of a quantity when a file keeps no raw values: seconds, and how many there were."""
+    """Summary of a quantity whose file keeps no raw values: seconds, and how many there were."""
 
     median: float
     iqr: float

@@ -85,7 +85,7 @@ def _benchmark(row: Fields, info: Fields, whole: Fields) -> Benchmark:
 
 
 def _circumstances(row: Fields, whole: Fields) -> dict[str, Any]:
-    """What may make the same code faster or slower, and is told where it differs."""
+    """Circumstances that make the same code faster or slower; told where they differ."""
     interpreter = whole.optional("machine_info").content
     options = row.optional("options").content
     return {

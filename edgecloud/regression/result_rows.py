@@ -146,7 +146,7 @@ def experiment_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def machine(environment: Fields, models: Mapping[str, Any]) -> dict[str, Any]:
-    """What may change a token though code, data and models are the same: processors and libraries."""
+    """Causes of other tokens though code, data and models are the same: processors and libraries."""
     versions = environment.optional("versions").content
     return {
         **flatten(environment.optional("cpu").content, "cpu"),
@@ -205,7 +205,7 @@ def _devices(models: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _scorers(info: Fields, scores: Mapping[str, Scores]) -> dict[str, Any]:
-    """What decides the scores at hand besides the captions: tokeniser, library, model."""
+    """Causes of other scores of the same captions: tokeniser, library, model."""
     return {
         f"{name}.{key}": value
         for name, entry in info.content.items()

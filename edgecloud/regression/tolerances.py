@@ -1,4 +1,4 @@
-"""What the gate lets pass, read from a TOML file (``bench/gate.toml`` explains every key)."""
+"""Tolerances of the regression check, read from a TOML file (``bench/gate.toml`` explains every key)."""
 
 from __future__ import annotations
 

@@ -183,7 +183,7 @@ def _all_of(some: Sequence[Benchmark]) -> str:
 
 
 def _texts(old: Benchmark, new: Benchmark, policy: Policy) -> tuple[list[Check], frozenset[str]]:
-    """What to say of samples whose tokens differ, and those that another processor changed: their
+    """Notes on samples whose tokens differ, and those that another processor changed: their
     times are left out, and scores are compared by intervals."""
     shared = [name for name in old.texts if name in new.texts]
     other = [name for name in shared if old.texts[name] != new.texts[name]]

@@ -157,13 +157,13 @@ class Group:
 
     @property
     def sides(self) -> list[Side]:
-        """Which of edge and cloud some arm is the run alone of."""
+        """The sides, edge and cloud, that some run is the run alone of."""
         modes = {_mode(result) for result in self.arms.values()}
         sides: tuple[Side, ...] = ("edge", "cloud")
         return [side for side in sides if side in modes]
 
     def reference(self, arm: str, side: Side) -> Reference:
-        """What ``arm`` is compared with of the edge or the cloud alone."""
+        """The run alone of the edge or the cloud that ``arm`` is compared with."""
         return reference(self.arms, arm, side)
 
     def reference_rows(self) -> list[tuple[str, list[str]]]:

@@ -52,7 +52,7 @@ def spans(events: Events) -> list[Span]:
 
 
 def commits(events: Events) -> list[float]:
-    """When tokens were committed, in seconds after request start."""
+    """Times of the commits, in seconds after request start."""
     return [event["end_s"] for event in events if event["kind"] == "commit"]
 
 

@@ -1,4 +1,4 @@
-"""What a reader should keep in mind: everything about the runs that weakens a conclusion."""
+"""Warnings for a reader: everything about the runs that weakens a conclusion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one arm gains over another on the samples that both completed."""
+"""Paired differences of two runs on the samples that both completed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a result holds what tables and pages read of it, each field with its type and range."""
+"""Check that a result holds what tables and pages read of it, each field with its type and range."""
 
 from __future__ import annotations
 

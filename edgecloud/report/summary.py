@@ -1,4 +1,4 @@
-"""What the arms of a group show, in numbers with their intervals and in plain sentences.
+"""Summary of a group's runs, in numbers with their intervals and in plain sentences.
 
 A sentence claims what its interval supports and no more.
 """
@@ -93,7 +93,7 @@ def headline(result: Result, name: str) -> Interval:
 
 
 def summarise(group: Group, texts: Texts) -> Summary:
-    """What a group's arms show, in the report's language."""
+    """The summary of a group's runs, in the report's language."""
     columns, rows = group.paired()
     cells = {label: dict(zip(columns, row, strict=True)) for label, row in rows}
     context = [*_context(group, texts), *_clocks(group, texts)]
@@ -186,7 +186,8 @@ def _identical(group: Group, arm: str, texts: Texts) -> list[str]:
 
 
 def identical(group: Group, arm: str, other: str) -> int | None:
-    """How many samples two arms completed, where their captions are all equal; ``None``: they differ."""
+    """Number of samples that two runs completed, where their captions are all equal; ``None``: they
+    differ."""
     one, two = (_captions(group.arms[name]) for name in (arm, other))
     shared = one.keys() & two.keys()
     same = bool(shared) and all(one[file_id] == two[file_id] for file_id in shared)
@@ -250,7 +251,7 @@ def _pairs(group: Group) -> list[tuple[str | None, str | None]]:
 
 
 def _context(group: Group, texts: Texts) -> list[str]:
-    """What edge and cloud reach by themselves, for each pair of them that arms are compared with."""
+    """Results of edge and cloud by themselves, for each pair that runs are compared with."""
     if len(group.arms) == 1:
         return [texts("nothing_to_compare")]
     if "edge" not in group.sides:

@@ -1,4 +1,4 @@
-"""What reports say, in English and Chinese."""
+"""Texts of reports, in English and Chinese."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ _DRAFTED = ("edge", "verified")
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """What the trace knows about one output token: the edge's ``entropy`` in nats where it drafted,
+    """The trace's knowledge of one output token: the edge's ``entropy`` in nats where it drafted,
     the draft's ``rank`` at the cloud, and ``proposed``, the token that a correction replaced."""
 
     entropy: float | None = None

@@ -38,7 +38,7 @@ Block = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What was measured in one completed sample: four blocks of values, each with its ``reasons``."""
+    """Measurements of one completed sample: four blocks of values, each with its ``reasons``."""
 
     latency: Block
     speculation: Block

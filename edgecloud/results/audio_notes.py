@@ -1,4 +1,4 @@
-"""How many recordings of a run left a note that they cannot be right."""
+"""Number of a run's recordings with a note that they cannot be right."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KINDS: Final[Mapping[str, str]] = {
 
 
 def count_notes(records: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    """How many journal records, or entries of a result, have each kind of note; only kinds that occur."""
+    """Number of journal records, or entries of a result, with each kind of note; only kinds that occur."""
     counts = dict.fromkeys(KINDS, 0)
     for record in records:
         for kind in record.get("audio_notes") or {}:

@@ -1,4 +1,4 @@
-"""Which runs compare: what a run must share with the run alone that it is measured against.
+"""Comparability of runs: the traits that a run must share with the run alone it is measured against.
 
 A reference run shares data, prompt, clock and link with what is compared with it, and of the rest what
 the reference itself uses: the edge alone the edge's model, precision, device, limits and costs, the cloud
@@ -19,7 +19,7 @@ Side = Literal["edge", "cloud"]
 Json = Mapping[str, Any]
 
 CROSSINGS: Final = ("link", "model", "precision", "device", "limits", "profile")
-"""What a grid may declare to differ: data, prompt, clock and decoding settings are always shared."""
+"""Traits that a grid may declare to differ: data, prompt, clock and decoding settings are always shared."""
 
 _PROMPT = ("language", "prompt_type", "input_modality", "dataset_type")
 _DECODING = ("max_new_tokens", "max_sentences", "temperature", "top_p")
@@ -29,7 +29,7 @@ _ALONE_COSTS = ("prefill_s", "prefill_per_token_s", "step_s")
 
 
 def mismatches(run: Json, reference: Json, side: Side) -> dict[str, tuple[str, str]]:
-    """What keeps ``run`` from being compared with ``reference``, a run of ``side`` alone.
+    """The traits that keep ``run`` from being compared with ``reference``, a run of ``side`` alone.
 
     Both are results, or have a result's keys ``experiment_config`` (``mode`` inside), ``data``,
     ``models``, ``limits``, ``hardware_profile``, ``environment`` and ``setup``. Returns the values of both, in
@@ -77,7 +77,7 @@ _PLURALS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class _Trait:
-    """What must be equal, and how a sentence calls it."""
+    """A trait that must be equal, and its name in a sentence."""
 
     key: Any
     words: str

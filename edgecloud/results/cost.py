@@ -1,4 +1,4 @@
-"""What one request cost: tokens the cloud computed, its busy time, bytes on the wire, energy."""
+"""Cost of one request: tokens the cloud computed, its busy time, bytes on the wire, energy."""
 
 from __future__ import annotations
 

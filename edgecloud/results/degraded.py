@@ -16,7 +16,7 @@ _MOST_REASONS = 3
 
 
 def degraded(record: Json) -> dict[str, Any] | None:
-    """When the cloud was given up in a journal's record, seconds after its start, and why; ``None``: it
+    """The end of the cloud's use in a journal's record, seconds after its start, and the reason; ``None``: it
     was not."""
     for event in record.get("trace") or ():
         if event["kind"] == "degrade":
@@ -25,7 +25,8 @@ def degraded(record: Json) -> dict[str, Any] | None:
 
 
 def sentence(entries: Sequence[Json]) -> str | None:
-    """How many of a result's ``detailed_results`` lost the cloud, and why, in one line; ``None``: none.
+    """Number of a result's ``detailed_results`` that lost the cloud, with reasons, in one line; ``None``:
+    none.
 
     >>> why = {"at_s": 1.0, "error": "CloudTimeout", "reason": "no answer in 2 s"}
     >>> sentence([{"file_id": "a", "degraded": why}, {"file_id": "b", "degraded": None}])

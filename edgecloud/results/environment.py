@@ -1,4 +1,4 @@
-"""Where a result was made: what stays the same between two runs on one machine, and what may vary.
+"""Environment of a result: what stays the same between two runs on one machine, and what may vary.
 
 :func:`environment` goes into a result's body, :func:`run_block` into its ``run`` block, the one part
 in which two modelled runs may differ. What cannot be read is ``None`` with its reason.
@@ -47,7 +47,7 @@ _VECTOR = re.compile(r"avx|amx|fma|f16c|sse4|asimd|sve|bf16|i8mm")
 
 
 def environment(*, devices: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What does not change between two runs on one machine with one installation.
+    """Facts that do not change between two runs on one machine with one installation.
 
     ``devices`` is put in as it is given (JSON values): names of the GPUs. Imports none of the
     packages it names.
@@ -90,7 +90,7 @@ def environment(*, devices: Mapping[str, Any] | None = None) -> dict[str, Any]:
 
 
 def run_block(*, repo: Path | None = None) -> dict[str, Any]:
-    """What may vary: when, by which host under which load, from which commit, as which run. To be
+    """Facts that may vary: time, host, load, commit, run id. To be
     taken before a run begins: then the load is that of others.
 
     ``repo`` is the checkout to name the commit of; the one this package lies in when not given.

@@ -44,16 +44,16 @@ class Measures:
     calls: tuple[int, ...]
     verified: tuple[int, ...]
     prefilled: tuple[bool, ...]
-    """Whether the cloud was asked at all: then it prefilled once."""
+    """True where the cloud was asked at all: then it prefilled once."""
     seeded: tuple[bool, ...]
-    """Whether the cloud wrote the first tokens: the first of them is its prefill's."""
+    """True where the cloud wrote the first tokens: the first of them is its prefill's."""
     quality: tuple[float, ...]
     input_tokens: tuple[int, ...] = ()
     """Of the prompt; prefills may cost by the token."""
 
 
 def measures(records: Sequence[Mapping[str, Any]], quality: Sequence[float]) -> Measures:
-    """What the journal's records of completed samples say; ``quality`` is in their order."""
+    """Measures of the journal's records of completed samples; ``quality`` is in their order."""
     rows = []
     for record, scored in zip(records, quality, strict=True):
         trace = Trace.from_json(record["trace"])
@@ -90,7 +90,7 @@ class Standing:
 
 
 def standing(found: Measures, edge: Measures, cloud: Measures, *, bound: Bound) -> Standing:
-    """How ``found`` stands; all three are over the same samples in the same order."""
+    """The standing of ``found``; all three are over the same samples in the same order."""
     least_s = bound.time_s
     return Standing(
         time=mean_ratio(found.total_s, edge.total_s),
@@ -140,7 +140,7 @@ def mean(values: Sequence[float]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Rival:
-    """What a plain baseline reaches: share of the gap closed, time over the edge's alone."""
+    """Result of a plain baseline: share of the gap closed, time over the edge's alone."""
 
     gap_closed: float
     time: float

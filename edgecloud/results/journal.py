@@ -209,7 +209,7 @@ def _parse(path: Path, content: bytes) -> tuple[list[dict[str, Any]], int]:
 
 
 def _unusable_header(header: Mapping[str, Any]) -> str | None:
-    """Why nobody can use a journal's first line; ``None``: its shape is sound."""
+    """The reason why a journal's first line cannot be used; ``None``: its shape is sound."""
     if not isinstance(header.get("schema"), str):
         return "it names no schema"
     if header["schema"] != SCHEMA:

@@ -1,4 +1,5 @@
-"""Journals of runs that did not end: how far they came, and where they go when another run takes their name."""
+"""Journals of runs that did not end: how far they came, and where they go when another run takes their
+name."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ Standing = tuple[int, int | None]
 
 
 def journal_path(mode: str, config: Config) -> Path:
-    """Where the run of an experiment keeps its journal."""
+    """Path of an experiment's journal."""
     return Path(config.output_dir) / "journals" / f"{config.output_name or f'{mode}_results'}.jsonl"
 
 
@@ -55,7 +56,7 @@ def held(journal: Path) -> Iterator[None]:
 
 
 def standing(journal: Path) -> Standing | None:
-    """How far the run of a journal came; ``None``: there is none, or it cannot be read."""
+    """Progress of the run of a journal; ``None``: there is none, or it cannot be read."""
     try:
         header, records = read(journal)
     except JournalError:
@@ -68,7 +69,7 @@ def standing(journal: Path) -> Standing | None:
 
 
 def told(journal: Path) -> str | None:
-    """What to say last of a run that did not end; ``None``: it has all its samples, or no journal."""
+    """Last words on a run that did not end; ``None``: it has all its samples, or no journal."""
     found = standing(journal)
     if found is None or (found[1] is not None and found[0] >= found[1]):
         return None

@@ -96,7 +96,7 @@ def latency(
 
 
 def _came_together(trace: Trace) -> str | None:
-    """Why the commits of a stream from the cloud do not say how fast its tokens were made; ``None``: they do.
+    """The reason why a cloud stream's commits do not say how fast its tokens were made; ``None``: they do.
 
     Tokens after the first commit cannot take less time to come than the cloud was busy with making
     them: where they do, the first ones were delivered late, and the trace contradicts itself.

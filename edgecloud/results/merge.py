@@ -103,7 +103,7 @@ def _records(parts: Sequence[Part]) -> dict[str, dict[str, Any]]:
 
 
 def _said(first: Part, part: Part) -> dict[str, Any]:
-    """What the result says of one part."""
+    """Entry of one part in the result."""
     one, own = first.header["facts"], part.header["facts"]
     names = (f"in {first.path.name}", f"in {part.path.name}")
     kept = ("environment", "setup")

@@ -58,9 +58,9 @@ _RECORD: Final[Mapping[str, tuple[Check, str]]] = {
     "reference_language": (_or_null(_is_text), "text"),
     "resources": (_or_null(_is_object), "an object"),
 }
-"""What a record may hold and what it must be; one that lacks an entry is of an older version."""
+"""Entries of a record and their types; one that lacks an entry is of an older version."""
 _NEEDED: Final = ("text", "stop", "trace", "references", "reference_language")
-"""What a result is made of, in a record of a completed sample."""
+"""Entries of a completed sample's record that a result is made of."""
 _ANY_EVENT: Final[Mapping[str, Check]] = {
     "kind": _is_text,
     "start_s": _is_number,
@@ -72,7 +72,7 @@ _EVENTS: Final[Mapping[str, Mapping[str, Check]]] = {
     "verify": {"drafted": _is_count, "kept": _is_count, "token": _or_null(_is_count)},
     "degrade": {"error": _is_text, "reason": _is_text},
 }
-"""What every event and those of a kind hold, as far as metrics read it."""
+"""Fields of every event, and of those of a kind, as far as metrics read them."""
 
 
 _FACTS: Final[Mapping[str, tuple[Check, str]]] = {
@@ -91,7 +91,7 @@ _CORPUS: Final[Mapping[str, Check]] = {
 
 
 def unusable_facts(facts: Any) -> str | None:
-    """Why nobody can make a result of the ``facts`` in a journal's first line; ``None``: they are sound."""
+    """The reason why no result can be made of ``facts``, a journal's first line; ``None``: they are sound."""
     if not isinstance(facts, Mapping):
         return "facts is not an object"
     for name, (check, expected) in _FACTS.items():
@@ -105,7 +105,7 @@ def unusable_facts(facts: Any) -> str | None:
 
 
 def unusable(record: Mapping[str, Any], *, whole: bool = False) -> str | None:
-    """Why nobody can compute with a record; ``None``: its shape is sound.
+    """The reason why a record cannot be used; ``None``: its shape is sound.
 
     What is there must be of its type; with ``whole``, all that a result is made of must be there too.
 

@@ -23,7 +23,7 @@ Json = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
-    """What a run gave, from its journal alone: the attributes of a run's outcome, and where it ran.
+    """The outcome of a run from its journal alone: the attributes of a run's outcome, and where it ran.
 
     ``samples`` and ``corpus`` know ids and references, not recordings; ``missing`` are the ids of
     samples that the run meant to do and the journal does not hold; ``floors`` its quality floors.

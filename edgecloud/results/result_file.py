@@ -47,7 +47,7 @@ Json = dict[str, Any]
 
 
 class OutcomeLike(Protocol):
-    """What a run hands over: its settings, samples, journal records and set-up."""
+    """The outcome of a run: its settings, samples, journal records and set-up."""
 
     @property
     def mode(self) -> str:
@@ -209,7 +209,7 @@ def _metrics(
 
 
 def _defect_counts(defects: Sequence[Mapping[str, bool]] | None) -> Json | None:
-    """How many completed captions have each defect, and ``any`` of them; ``None`` if nobody looked."""
+    """Number of completed captions with each defect, and with ``any``; ``None`` if none was examined."""
     if defects is None:
         return None
     names = dict.fromkeys(name for flags in defects for name in flags)

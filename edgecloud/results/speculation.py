@@ -1,4 +1,4 @@
-"""What speculation did in one request, and over a run, from traces alone.
+"""Speculation metrics of one request, and of a run, from traces alone.
 
 Rates are over counts of the same trace; a rate whose denominator is 0 is ``None`` with a reason.
 """

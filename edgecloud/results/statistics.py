@@ -152,7 +152,7 @@ def gap_closed(
 
 
 def drift(values: Sequence[float]) -> dict[str, float | int | None]:
-    """Whether a run got slower or faster as it went: the median of the second half of ``values``
+    """Drift of a run's speed: the median of the second half of ``values``
     over that of the first, in the order they were measured; ``None`` under 8 values, or where the first
     half's is 0.
 

@@ -12,7 +12,7 @@ from typing import Any
 __all__ = ["FORMER", "former_alike", "without_former"]
 
 FORMER = "headers:"
-"""What a former identity begins with."""
+"""Prefix of a former identity."""
 
 Json = Mapping[str, Any]
 

@@ -116,7 +116,7 @@ class Config:
 
     @property
     def shard_slice(self) -> slice:
-        """Which of the run's samples this shard takes: every ``n``-th, from the ``i``-th on."""
+        """The samples of the run that this shard takes: every ``n``-th, from the ``i``-th on."""
         if self.shard is None:
             return slice(None)
         part, count = _shard(self.shard)

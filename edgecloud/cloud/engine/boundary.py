@@ -18,7 +18,7 @@ _LOG = logging.getLogger("edgecloud.service")
 def contained(
     work: Callable[..., Found], *given: object, log: bool = True
 ) -> Found | EdgeCloudError:
-    """What ``work(*given)`` returns, or the error in which it ended: one of our tree, also where nobody
+    """The result of ``work(*given)``, or the error in which it ended: one of our tree, also where nobody
     foresaw it. The traceback of such a one is logged, unless ``log`` leaves that to whoever tries again.
 
     This is the one place that may catch everything: many requests share a thread, and what one of them

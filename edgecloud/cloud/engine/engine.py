@@ -32,7 +32,7 @@ from edgecloud.errors import CloudTimeout, CloudUnavailable, EdgeCloudError
 __all__ = ["UNWANTED", "Engine", "Outcome", "Runner", "extend_each"]
 
 Outcome = CloudChunk | Verdict | EdgeCloudError
-"""What a request gives: chunks, the last one marked; or one verdict; or what went wrong."""
+"""An answer of a request: chunks, the last one marked; or one verdict; or an error."""
 
 
 class Runner(Protocol):
@@ -137,7 +137,7 @@ class Engine:
         self._on_batch = on_batch
         self._threads = torch.get_num_threads()
         self._arrived: SimpleQueue[_Request | None] = SimpleQueue()
-        """What is new; None only wakes the engine."""
+        """New requests; None only wakes the engine."""
         self._backlog: deque[_Request] = deque()
         self._active: list[_Request] = []
         self._some_unwanted = False
@@ -230,7 +230,8 @@ class Engine:
 
     @property
     def _idle(self) -> bool:
-        """True when there is nothing to do but to wait for requests, and for prefills on the second thread."""
+        """True when there is nothing to do but to wait for requests, and for prefills on the second
+        thread."""
         if self._backlog and self._has_room:
             return False
         return all(request.prefilled is not None for request in self._active)
@@ -369,7 +370,8 @@ class Engine:
             self._end(request, outcome)
 
     def _gone_on(self, request: _Request, given: Given) -> Outcome | None:
-        """What ends the request, if anything is to be told of its end."""
+        """Advance to the next forward or scoring. Returns the outcome that ends the request, where one is
+        told."""
         while True:
             began = time.perf_counter()
             try:

@@ -131,7 +131,7 @@ class Pause:
 
 
 Given = Tensor | DraftScores | None
-"""What a step is answered with: logits for a forward, scores for a draft scoring, None for anything else."""
+"""The answer to a step: logits for a forward, scores for a draft scoring, None for anything else."""
 Step = Forward | DraftScoring | Pause | CloudChunk
 Steps = Generator[Step, Given, Verdict | None]
 """A request, step by step: yields the forwards and draft scorings it needs, and chunks as they are
@@ -146,7 +146,7 @@ class SteppedSession(CloudSession):
     @property
     @abstractmethod
     def memory_bytes(self) -> int:
-        """What the session takes here."""
+        """Bytes that the session takes here."""
 
     @abstractmethod
     def memory_for(self, tokens: int, computed: int = 0) -> int:

@@ -50,10 +50,10 @@ class Overloaded(CloudUnavailable):
 
 
 _WAITS_S = 2.5
-"""How long a place is kept for a client that was refused: until it has asked again."""
+"""Seconds that a place is kept for a client that was refused: until it has asked again."""
 
 _GIVE_WAY_S = 2e-3
-"""How long the engine waits for a loop that has not taken the answer before."""
+"""Seconds that the engine waits for a loop that has not taken the answer before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Bounds:
 
 @dataclass(slots=True)
 class Caller:
-    """Who waits for the answers to a request; ``gone`` once it has hung up or its time is over.
+    """A client that waits for the answers to a request; ``gone`` once it has hung up or its time is over.
     ``streams``: more of them come after the first."""
 
     gone: bool = False
@@ -164,9 +164,9 @@ class Session:
         self.last = Answers(-1, done=True)
         self.used_s = time.monotonic()
         self.promised_bytes = 0
-        """What it may grow to by the request under way, or by its first one."""
+        """Bytes it may grow to by the request under way, or by its first one."""
         self.unwanted = False
-        """Whether it is to be closed when its request ends."""
+        """True when it is to be closed at the end of its request."""
         self.turn = asyncio.Lock()
 
     @property
@@ -176,13 +176,13 @@ class Session:
 
     @property
     def memory_bytes(self) -> int:
-        """What it takes, or was promised."""
+        """Bytes that it takes, or was promised."""
         return max(self.served.session.memory_bytes, self.promised_bytes)
 
 
 @dataclass(frozen=True, slots=True)
 class _Refused:
-    """When a client was refused for want of room, and how many bytes it wanted."""
+    """A client's refusal for want of room: its time, and the bytes it asked for."""
 
     when_s: float
     more_bytes: int
@@ -190,7 +190,7 @@ class _Refused:
 
 @dataclass(frozen=True, slots=True)
 class _Lacking:
-    """Which bound is reached, or ``nothing`` where what is free is kept for others; and that in words."""
+    """The bound that is reached, or ``nothing`` where free room is kept for others; with a text."""
 
     what: Literal["sessions", "memory", "nothing"]
     text: str
@@ -220,7 +220,7 @@ class Registry:
         self._ending: set[Session] = set()
         """Closed by their clients while a request was under way: they take room until it ends."""
         self._refused: dict[str, _Refused] = {}
-        """What clients asked for last where there was no room."""
+        """The last refusal of each client."""
 
     @property
     def count(self) -> int:
@@ -432,7 +432,7 @@ class Registry:
         self._refused.pop(client, None)
 
     def _lacking(self, client: str, sessions: int, more_bytes: int) -> _Lacking | None:
-        """Which bound stands against ``client`` taking so much more."""
+        """The bound that keeps ``client`` from taking so much more."""
         bounds, count, taken = self._bounds, self.count, self.memory_bytes
         places, kept_bytes = self._kept_from(client, more_bytes)
         if sessions and count + sessions + places > bounds.sessions:
@@ -451,7 +451,7 @@ class Registry:
         return None
 
     def _kept_from(self, client: str, more_bytes: int) -> tuple[int, int]:
-        """How many places and bytes ``client`` may not take, because others that hold less want them, or
+        """The places and bytes that ``client`` may not take, because others that hold less want them, or
         may want a first place."""
         own = self.count_of(client)
         if not own or (len(self._clients) < 2 and not self._refused):

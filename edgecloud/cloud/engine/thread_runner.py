@@ -16,8 +16,8 @@ __all__ = ["Threads"]
 
 
 class Threads:
-    """A :class:`edgecloud.cloud.engine.engine.Runner` for requests that wait for a model elsewhere, each on a thread of its own: there
-    is nothing here that they could share.
+    """A :class:`edgecloud.cloud.engine.engine.Runner` for requests that wait for a model elsewhere, each
+    on a thread of its own: there is nothing here that they could share.
 
     ``healthy`` asks whether the model is there; ``stop`` lets it be asked no more.
     """

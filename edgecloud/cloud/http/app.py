@@ -320,7 +320,7 @@ async def _watch(request: Request, caller: Caller) -> None:
 
 
 def _failure(error: EdgeCloudError) -> Response:
-    """What went wrong: as a status for HTTP, and as name and text for the client."""
+    """An error's HTTP status, and its name and text for the client."""
     headers = None
     if isinstance(error, SessionLost):
         status = 404

@@ -272,7 +272,7 @@ class _Exchange:
 
 
 def _refused(response: httpx.Response) -> CloudError | ModelError:
-    """What another status than 200 means."""
+    """The error that a status other than 200 means."""
     status = response.status_code
     try:
         said = response.json()
@@ -323,7 +323,7 @@ def _trusted(url: str) -> ssl.SSLContext | bool:
 
 
 def describe(url: str, *, token: str | None, timeout_s: float) -> dict[str, Any]:
-    """What the service at ``url`` says of its model.
+    """The model's metadata as the service at ``url`` gives it.
 
     Raises:
         ConfigError: the token cannot stand in a header.

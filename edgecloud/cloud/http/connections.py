@@ -31,7 +31,7 @@ _FULL = (
 
 @dataclass(slots=True)
 class Connections:
-    """What all connections of one service share. ``most`` may be open at once; ``head_s`` bounds a
+    """State that all connections of one service share. ``most`` may be open at once; ``head_s`` bounds a
     request's head and a TLS handshake, ``write_s`` how long a client may leave an answer unread."""
 
     most: int
@@ -43,7 +43,7 @@ class Connections:
     """Those without a request: longest silent first."""
 
     def protocol(self) -> Callable[..., GuardedProtocol]:
-        """What uvicorn makes for each connection (its setting ``http``)."""
+        """The protocol that uvicorn makes for each connection (its setting ``http``)."""
         return partial(GuardedProtocol, self)
 
     def admit(self, connection: GuardedProtocol) -> bool:
@@ -76,7 +76,7 @@ class GuardedProtocol(H11Protocol):
         """The connection itself, until its TLS handshake is done."""
         self._securing: asyncio.Task[None] | None = None
         self._early = b""
-        """What came with the end of the handshake."""
+        """Bytes that came with the end of the handshake."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Admit the connection, or refuse it where too many are open; begins the TLS handshake."""

@@ -1,4 +1,4 @@
-"""What a service tells of itself: Prometheus metrics, and one line of JSON per request.
+"""Telemetry of a service: Prometheus metrics, and one line of JSON per request.
 
 Neither holds captions, tokens, features or names of recordings.
 """

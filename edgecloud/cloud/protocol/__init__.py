@@ -1,1 +1,1 @@
-"""What passes between edge and cloud: messages, and both halves of a session."""
+"""The protocol between edge and cloud: messages, and both halves of a session."""

@@ -1,4 +1,4 @@
-"""What an ``open`` request holds: the prompt, and how its session chooses tokens."""
+"""The content of an ``open`` request: the prompt, and the sampling parameters of its session."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FLAC = b"fLaC"
 
 
 def pack_open(prompt: Prompt, sampling: Sampling = GREEDY) -> tuple[Any, ...]:
-    """What an ``open`` request holds: ``(ids, shape, features, sampling)``, and the recording where the
+    """The content of an ``open`` request: ``(ids, shape, features, sampling)``, and the recording where the
     prompt has one."""
     recording = () if prompt.recording is None else (prompt.recording,)
     return *pack_prompt(prompt), pack_sampling(sampling), *recording

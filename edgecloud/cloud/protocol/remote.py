@@ -40,7 +40,7 @@ from edgecloud.errors import (
 __all__ = ["Channel", "PipeChannel", "RemoteCloud"]
 
 _SMALL_BYTES = 4000
-"""What a pipe or a socket that can be written to takes without waiting (PIPE_BUF)."""
+"""Bytes that a pipe or a socket that can be written to takes without waiting (PIPE_BUF)."""
 _MOST_UNREAD_BYTES = 32 << 20
 
 

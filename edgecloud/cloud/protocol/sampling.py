@@ -1,4 +1,4 @@
-"""How a session chooses its tokens, and what drafted ones were drawn from, as they are in messages.
+"""Sampling parameters and draft probabilities q in their wire form.
 
 A distribution is bytes: its ids, uint32, then its weights, uint16, little-endian: 6 bytes for each token
 that may be drawn, 256 of them (1536 bytes) at most for one drafted token. Only whole weights can be
@@ -59,7 +59,7 @@ def pack_drawn_from(distributions: Sequence[Distribution]) -> list[bytes]:
 
 
 def draft_probabilities_of(values: Any) -> list[Distribution]:
-    """What the draft of a ``verify`` request was drawn from, a distribution for each token of it.
+    """The draft probabilities of a ``verify`` request, a distribution for each draft token.
 
     Raises:
         WireError: not distributions.

@@ -53,7 +53,7 @@ class Served(Generic[Session]):
         self._output: list[int] = []
 
     def asked(self, op: str, values: Sequence[Any]) -> Verify | Generate:
-        """What a request asks. The output is what it says it is from here on, also when the request
+        """The request in ``message``. The output is what it says it is from here on, also when the request
         fails later: the edge counts on it.
 
         Raises:

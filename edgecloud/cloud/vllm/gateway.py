@@ -40,7 +40,7 @@ _AT_ONCE = 64
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """What the gateway knows of the model: how many tokens its tokenizer has, what ends a text, and
+    """The gateway's knowledge of the model: its tokenizer's length, the ends of a text, and
     the placeholder of audio, if there is one."""
 
     size: int
@@ -118,7 +118,7 @@ class VllmSession(SteppedSession):
         self._vocabulary = vocabulary
         self._replica: Replica | None = None
         self._prefilled = False
-        """Whether the session's server has had the prompt."""
+        """True when the session's server has had the prompt."""
         self._known: list[int] = []
         """Output tokens that it has had."""
 
@@ -218,7 +218,7 @@ class VllmSession(SteppedSession):
     def _rows(
         self, texts: Sequence[Sequence[int]], deadline_s: float
     ) -> Generator[Step, Given, list[Row]]:
-        """What follows each of ``texts``, of the tokens that the tokenizer has."""
+        """Log-probabilities of the tokenizer's tokens after each of ``texts``."""
         found: list[Row] = []
         for attempt in _tries():
             yield Pause()
@@ -274,8 +274,8 @@ class VllmSession(SteppedSession):
             self._replica = None
 
     def _ingested(self, committed: Sequence[int]) -> CloudCost:
-        """What the session's server was given that it had not had. (What it has dropped from its cache
-        since, and computes again, it does not tell.)"""
+        """The cost of what the session's server was given and had not had. (What it has dropped from its
+        cache since, and computes again, it does not tell.)"""
         prefill = 0 if self._prefilled else self._prompt.length
         self._prefilled = True
         return CloudCost(
@@ -317,8 +317,9 @@ def _choice(row: Row) -> int:
 
 
 def _judged(row: Row, token: int, most: int) -> TokenScore:
-    """How vLLM sees a drafted token. One that is not among its first ``most`` choices ranks after all of
-    them, and has all the regret there is: no rule that may ask here keeps it."""
+    """The score of a draft token from vLLM's first choices. One that is not among its first ``most``
+    choices ranks after all of them, and has all the regret there is: no rule that may ask here keeps
+    it."""
     if token not in row:
         return TokenScore(most, is_top=False, regret=MOST_REGRET)
     own, best = row[token], max(row.values())

@@ -33,7 +33,7 @@ _LOG = logging.getLogger("edgecloud.service")
 
 @dataclass(frozen=True, slots=True)
 class VllmSettings:
-    """How vLLM is reached, and what it is asked.
+    """Settings of the connection to vLLM and of the requests to it.
 
     ``urls`` of equal servers; ``ranks``, how many data-parallel ranks are behind each of them.
     ``model``: its name there, ``None`` where a server has but one. ``key`` as in vLLM's ``--api-key``.
@@ -78,7 +78,7 @@ class Replica:
         self.breaker = Breaker(failures=2, rest_s=_REST_S)
         self.sessions = 0
         self.failure = ""
-        """What went wrong last."""
+        """The last error."""
 
     def model(self, deadline_s: float) -> str:
         """The name that requests give the model.
@@ -283,7 +283,7 @@ def _entries(found: Mapping[str, Any], key: str) -> Sequence[dict[str, Any]]:
 
 
 def _refused(response: httpx.Response) -> CloudError | ModelError:
-    """What another status than 200 means."""
+    """The error that a status other than 200 means."""
     status = response.status_code
     try:
         reason = _reason(_object(response.content))

@@ -1,4 +1,4 @@
-"""What vLLM is asked, and what its answers mean: for a text, and for a recording with a text.
+"""Requests to vLLM and the meaning of its answers, for a text and for a recording with a text.
 
 Shapes are those of vLLM 0.32, read from a running server.
 """
@@ -21,7 +21,7 @@ from edgecloud.errors import CloudUnavailable, ModelError
 __all__ = ["Heard", "Requests", "Row", "Written"]
 
 Row = dict[int, float]
-"""What vLLM tells of one position: log probabilities of its first choices, by token."""
+"""Log-probabilities of vLLM's first choices at one position, by token."""
 
 _PLAIN = {
     # A checkpoint's generation_config may ask for something else.
@@ -42,7 +42,7 @@ class Requests(Protocol):
 
     @property
     def size_bytes(self) -> int:
-        """What they hold in memory."""
+        """Bytes that they hold in memory."""
         ...
 
     def moved(self) -> None:
@@ -52,13 +52,14 @@ class Requests(Protocol):
     def rows(
         self, replica: Replica, texts: Sequence[Sequence[int]], deadline_s: float
     ) -> list[Row]:
-        """What follows the prompt and each of ``texts``, each of which continues the one before."""
+        """Log-probabilities after the prompt and each of ``texts``, each of which continues the one
+        before."""
         ...
 
     def decoded(
         self, replica: Replica, text: Sequence[int], limits: Mapping[str, Any], deadline_s: float
     ) -> Iterator[list[int]]:
-        """What greedy decoding writes after the prompt and ``text``, as it comes. ``limits``:
+        """Token ids of greedy decoding after the prompt and ``text``, as they arrive. ``limits``:
         ``max_tokens``, and ``stop_token_ids``, which are part of what comes."""
         ...
 

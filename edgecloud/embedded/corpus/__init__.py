@@ -10,7 +10,7 @@ from edgecloud.contracts import Language, PromptType
 
 FOLDER: Final = Path(__file__).parent
 ATTRIBUTES: Final = FOLDER / "attributes.json"
-"""What is audible in each clip, by file id."""
+"""Audible attributes of each clip, by file id."""
 
 
 def manifest_name(language: Language, prompt_type: PromptType) -> str:

@@ -72,7 +72,7 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a build measured."""
+    """The measurements of a build."""
 
     seed: int
     clips: Mapping[str, int]

@@ -53,7 +53,7 @@ _LEVEL_DB: Final[Mapping[Loudness, float]] = {"soft": -37.0, "mid": -27.0, "loud
 
 @dataclass(frozen=True, slots=True)
 class _Profile:
-    """What an emotion does to the voice; where several levels are listed, one is drawn."""
+    """The effect of an emotion on the voice; where several levels are listed, one is drawn."""
 
     pitch: tuple[Pitch, ...]
     contour: str

@@ -30,7 +30,7 @@ EMOTIONS: Final[tuple[Emotion, ...]] = get_args(Emotion)
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """What a listener can hear in a clip; levels are relative to the voice, loudness is absolute."""
+    """Audible attributes of a clip; levels are relative to the voice, loudness is absolute."""
 
     voice: Voice
     pitch: Pitch

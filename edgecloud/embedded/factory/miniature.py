@@ -29,7 +29,7 @@ IGNORED: Final = -100
 
 @dataclass(frozen=True, slots=True)
 class TextExample:
-    """What follows the audio: the prompt's tail and the caption, the latter to be learned."""
+    """The text after the audio: the prompt's tail and the caption, the latter to be learned."""
 
     prompt_ids: tuple[int, ...]
     caption_ids: tuple[int, ...]
@@ -57,7 +57,7 @@ class PromptIds:
         return [*self._before, *([self.audio] * count), *self._after]
 
     def text(self, instruction: str, caption: str = "") -> TextExample:
-        """What follows the audio; a caption, if any, ends with the end-of-turn token."""
+        """The text after the audio; a caption, if any, ends with the end-of-turn token."""
         prompt = self._encode(f"{instruction}<|im_end|>\n<|im_start|>assistant\n")
         answer = (*self._encode(caption), self.end_of_turn) if caption else ()
         return TextExample(prompt, answer)

@@ -27,7 +27,7 @@ _MARGIN_S: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Prosody:
-    """How to say a sentence.
+    """The prosody of a sentence.
 
     `pitch` and `pitch_range` run from 0 to 99 around the voice's own (50), `rate_wpm` is in words
     a minute, `word_gap` is in units of 10 ms, `level_db` is the RMS level in dB full scale.

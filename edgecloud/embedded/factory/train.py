@@ -42,7 +42,7 @@ _TRANSCRIPTION_SHARE: Final = 0.15
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How long and how fast to train.
+    """Steps and learning rates of a training.
 
     Each step takes `clips` recordings with `texts` captions each. `listening_weight` is the weight
     of the auxiliary classification of what is audible, whose heads are dropped after training;

@@ -68,7 +68,7 @@ def use(folder: Path, source: Path) -> None:
 
 
 def kept() -> list[Kept]:
-    """What the cache holds, the least recently used first."""
+    """The folders of the cache, the least recently used first."""
     folders = [folder for folder in root().glob("*") if folder.is_dir()]
     return sorted(map(_kept, folders), key=lambda found: found.used_s)
 

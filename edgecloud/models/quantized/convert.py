@@ -48,7 +48,7 @@ _KINDS = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 
 
 def scheme(checkpoint: Checkpoint) -> dict[str, Any] | None:
-    """What the checkpoint's config.json says of its quantisation; ``None``: it is not quantised."""
+    """The quantization in the checkpoint's config.json; ``None``: it is not quantized."""
     return checkpoint.quantized
 
 
@@ -69,7 +69,7 @@ def cached(checkpoint: Checkpoint, bits: int) -> Path:
 
 
 def cache_entry(checkpoint: Checkpoint, bits: int) -> Path:
-    """Where ``checkpoint`` lies, or will lie, in ``bits``: by the content of its weights and its
+    """The folder of ``checkpoint`` in ``bits``, there or not yet: named by the content of its weights and its
     config.json, so that a copy is not converted again, and other weights in its place are."""
     # The file itself: what was read of it may have been completed since.
     config = (checkpoint.path / "config.json").read_text(encoding="utf-8")
@@ -121,7 +121,7 @@ def quantised_bytes(checkpoint: Checkpoint, bits: int) -> int:
 
 
 def specs_of(listed: list[Entry], bits: int, table: str) -> dict[str, Spec]:
-    """What the file holds for these entries; ``table`` is the embeddings' type."""
+    """Specifications of the file's tensors for these entries; ``table`` is the embeddings' type."""
     specs: dict[str, Spec] = {}
     for entry in listed:
         if entry.kind == "matrix":

@@ -24,11 +24,11 @@ from edgecloud.models.quantized.weights import Weights
 __all__ = ["Engine", "Kernels"]
 
 Kernels = Literal["vnni", "openvino"]
-"""What may run the text model."""
+"""Engines that may run the text model."""
 _AT_ONCE = 1024
 """Tokens in one run of an engine, at most."""
 _MOST_SCORES = 1 << 22
-"""Pairs of a new token and one that it looks at, in one run."""
+"""Most pairs of a new token and one it attends to, in one run."""
 
 
 class TextRunner(Protocol):
@@ -96,7 +96,7 @@ class Engine:
 
     @property
     def name(self) -> str:
-        """What runs the text model, and in which version."""
+        """The text model's engine and its version."""
         return self._text.name
 
     def cache(self) -> Cache:

@@ -29,12 +29,12 @@ class QuantisedLM(CachedModel[Cache]):
 
     @property
     def engine_name(self) -> str:
-        """What runs the text model, and in which version."""
+        """The text model's engine and its version."""
         return self._engine.name
 
     @property
     def parameters(self) -> int:
-        """How many of the checkpoint's parameters are used."""
+        """Number of the checkpoint's parameters that are used."""
         return self._engine.parameters
 
     @property

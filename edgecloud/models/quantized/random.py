@@ -25,7 +25,7 @@ from edgecloud.models.quantized.weights import Weights
 __all__ = ["random_model"]
 
 _DEVIATION = 0.02
-"""What training starts from."""
+"""Standard deviation of the weights, as training starts from."""
 _BLOCK_BYTES = 64 << 20
 
 

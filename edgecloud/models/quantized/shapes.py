@@ -168,7 +168,7 @@ def entries(text: TextShape, audio: AudioShape | None) -> Iterator[Entry]:
 
 
 def parameter_count(text: TextShape, audio: AudioShape | None) -> int:
-    """How many numbers of a checkpoint these entries are made of; what is used twice counts once."""
+    """Number of the checkpoint's parameters in these entries; one that is used twice counts once."""
     sizes = {
         part.source: part.rows * math.prod(entry.shape[1:])
         for entry in entries(text, audio)

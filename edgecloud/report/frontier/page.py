@@ -92,7 +92,7 @@ def _policy(row: Json) -> list[str]:
 
 
 def _steps(rows: Sequence[Json]) -> str:
-    """What each idea changes against the policy it differs from by that idea."""
+    """The effect of each idea against the policy that differs by it alone."""
     headers = ["policy", "time / edge", "busy / cloud", "calls", "gap closed", "against"]
     headers += ["time ×", "busy ×", "CIDEr +", "calls +"]
     shown = []

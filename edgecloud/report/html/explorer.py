@@ -1,4 +1,4 @@
-"""What the sample explorer shows, as compact JSON for the page's script.
+"""Data of the sample explorer, as compact JSON for the page's script.
 
 ``{"arms": [...], "groups": [{"language", "prompt", "arms", "samples"}]}``; a sample has ``id``, ``refs``,
 ``audio`` (a number into the recordings), and for each arm of its group ``null`` or an entry::

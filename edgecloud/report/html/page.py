@@ -61,7 +61,7 @@ class _Key:
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """What the template shows of a group."""
+    """Data of a group for the template."""
 
     name: str
     count: str
@@ -143,7 +143,7 @@ def _group(
     audio: Mapping[str, int],
     tokenizer: Path | None,
 ) -> tuple[_View, dict[str, Any], list[str]]:
-    """What the template shows of a group, what the explorer does, and its warnings."""
+    """Data of a group for the template and for the explorer, and its warnings."""
     records: Records = {arm: source.records for arm, source in sources.items() if source.records}
     tokenizers = {
         arm: first_tokenizer(_folders(result), required=tokenizer)
@@ -244,7 +244,7 @@ def _about_audio(found: Recordings, group: Group, texts: Texts) -> list[str]:
 
 
 def _folders(result: Result) -> list[Path]:
-    """Where the tokenizer of a result may lie: with its models, or with the embedded pair."""
+    """Folders in which the tokenizer of a result may lie: with its models, or with the embedded pair."""
     config = result["experiment_config"]
     named = [config.get("edge_model"), config.get("cloud_model")]
     folders = [Path(name) for name in named if name]
@@ -252,7 +252,7 @@ def _folders(result: Result) -> list[Path]:
 
 
 def _subtitle(sources: Sequence[Source], texts: Texts) -> str:
-    """When the runs were, from the first day to the last, and how many."""
+    """Dates of the runs, from the first day to the last, and their number."""
     started = (str(source.result["run"].get("started_at") or "")[:10] for source in sources)
     days = sorted({day for day in started if day})
     period = [" – ".join(dict.fromkeys([days[0], days[-1]]))] if days else []

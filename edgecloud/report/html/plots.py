@@ -201,13 +201,13 @@ def _label(axes: Axes, points: Sequence[_Point], texts: Texts, *, most: float) -
 
 
 def _mark_boxes(x: float, y: float, area_pt: float, bottom: float, top: float) -> list[Box]:
-    """What a mark with its disc, and its interval, cover."""
+    """Boxes that a mark with its disc, and its interval, cover."""
     across, up = (math.sqrt(area_pt / math.pi) / side for side in _INSIDE_PT)
     return [(x - across, y - up, x + across, y + up), (x - 0.008, bottom, x + 0.008, top)]
 
 
 def _box(x: float, y: float, place: tuple[int, int], lines: str) -> Box:
-    """What a label covers at a place beside a mark."""
+    """Box that a label covers at a place beside a mark."""
     # A Chinese character is about as wide as two letters.
     letters = max(sum(1 + (ord(c) > 0x2E80) for c in line) for line in lines.split("\n"))
     half_w = letters * _LETTER_PT / _INSIDE_PT[0] / 2
@@ -327,7 +327,7 @@ def _ecdf(
 
 
 def _legend_columns(names: Sequence[str]) -> int:
-    """How many names stand side by side above a figure."""
+    """Number of names side by side above a figure."""
     letters = max(sum(1 + (ord(c) > 0x2E80) for c in name) for name in names) + 6
     return max(1, min(len(names), 4, int(72 * _WIDTH / (letters * _LETTER_PT))))
 

@@ -114,7 +114,8 @@ MISMATCHES: Final[dict[str, str]] = {
     "different limits": "资源限制不同",
     "different hardware profiles": "硬件配置不同",
 }
-"""What keeps two runs from being compared, as :func:`edgecloud.results.comparable.described` says it."""
+"""Reasons that keep two runs from being compared, as :func:`edgecloud.results.comparable.described` says
+it."""
 
 NOTES: Final[tuple[tuple[str, str], ...]] = (
     (r"no model folder was given \((.*)\)", r"未指定模型目录（\1）"),

@@ -1,4 +1,4 @@
-"""What a summary says, and what a reader is warned of."""
+"""Sentences of summaries and warnings."""
 
 from __future__ import annotations
 

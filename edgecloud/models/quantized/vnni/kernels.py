@@ -75,7 +75,7 @@ class Cache(NamedTuple):
 
 
 class Work(NamedTuple):
-    """What a forward over ``n`` tokens works on. ``hidden (n, hidden)``, the embeddings, at the end what
+    """Buffers of a forward over ``n`` tokens. ``hidden (n, hidden)``, the embeddings, at the end what
     comes out of the last layer; ``cos`` and ``sin (n, head dim)`` of their positions; ``whole`` and
     ``other (n, widest)``; ``x (n, widest) int8`` with ``scales`` and ``sums (n, groups)``; ``scores
     (threads, past + n)``; ``met``: how often threads have arrived, how often one looks for the others
@@ -149,7 +149,7 @@ def _product(
 
 @compiled
 def _add(hidden: Floats, product: Floats, scales: Floats, blocks: Any) -> None:
-    """What a product adds to the hidden states, in the columns of ``blocks``."""
+    """Add a product to the hidden states, in the columns of ``blocks``."""
     own = slice(blocks[0] * ROWS, min(blocks[1] * ROWS, hidden.shape[1]))
     for t in range(len(hidden)):
         into, row, scale = hidden[t, own], product[t, own], scales[own]

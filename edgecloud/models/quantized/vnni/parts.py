@@ -1,4 +1,4 @@
-"""What a forward is made of, each over one row of numbers or one meeting of threads, in compiled code.
+"""Parts of a forward in compiled code, each over one row of numbers, and the barrier of the threads.
 
 Sums are taken in an order that hangs on nothing but their length.
 """
@@ -18,7 +18,7 @@ __all__ = ["compiled", "dots", "exp", "mix", "norm", "quantize", "share", "wait"
 Floats = NDArray[np.float32]
 
 _SPINS = 4096
-"""Looks at the others before a waiting thread lets the system run something else."""
+"""Polls of the barrier before a waiting thread lets the system run something else."""
 _NOTHING = np.float32(1e-30)
 """A group without a larger number is zeros: the inverse of its scale might be infinite."""
 _yield = types.ExternalFunction("sched_yield", types.int32())

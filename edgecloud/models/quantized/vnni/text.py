@@ -24,9 +24,9 @@ from edgecloud.stages import stage
 __all__ = ["Cache", "VNNIText", "available", "suits"]
 
 _LOOKS = 100_000_000
-"""How often a thread looks for the others before it gives up: half a minute or more."""
+"""Timeout of the threads' spin barrier, in polls: at least 30 s."""
 _DEADLINE_S = 60.0
-"""What the other threads are given to end after the first."""
+"""Seconds that the other threads have to end after the first."""
 _OFFSETS = {8: np.uint32(0x80808080), 4: np.uint32(0x88888888)}
 """By bits, half the range in each place: a number with a sign becomes one without."""
 

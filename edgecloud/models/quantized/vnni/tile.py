@@ -168,7 +168,7 @@ class _Emitter:
         return [[b.and_(v, low) for v in held], [b.and_(b.lshr(v, four), low) for v in held]]
 
     def begun(self, carry: Any, places: list[Any]) -> list[Any]:
-        """What is at ``places`` where ``carry`` is not 0, else zeros."""
+        """The values at ``places`` where ``carry`` is not 0, else zeros."""
         b = self.builder
         before, then, after = b.block, *(b.append_basic_block(name) for name in ("carry", "begin"))
         b.cbranch(b.icmp_signed("!=", carry, _long(0)), then, after)
