@@ -1,4 +1,4 @@
-"""Edge-cloud speculative decoding of audio language models, and the harness that measures it.
+"""Edge-cloud speculative decoding of audio language models, and the experiments that measure it.
 
 Importing this package is cheap: no torch, no transformers, no model. The vocabulary of the system
 (samples, drafts, verdicts, commits, traces) is in :mod:`edgecloud.contracts`, its failures in

@@ -135,7 +135,7 @@ class CloudSession(Protocol):
         continuation: int = 0,
         draft_probabilities: Sequence[Distribution] = (),
     ) -> Pending[Verdict]:
-        """Score ``1..`` drafted tokens in one forward and judge them, then go on alone for up to
+        """Score ``1..`` drafted tokens in one forward and decide which to keep, then go on alone for up to
         ``continuation`` tokens. Unless decoding is greedy, ``draft_probabilities`` says for each drafted
         token what it was drawn from. One request is under way at a time."""
         ...

@@ -14,7 +14,7 @@ _APPLE_DOUBLE: Final = b"\x00\x05\x16\x07"
 
 
 class Recordings:
-    """Looks for recordings below a manifest's folder. Each folder is listed at most once, for hints."""
+    """Searches for recordings below a manifest's folder. Each folder is listed at most once, for hints."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -41,7 +41,7 @@ def convert(
 ) -> int:
     """Write ``dest/manifest.json`` and ``dest/audio/ID.flac`` (16 kHz mono, 16 bits) from SECap's
     folder ``src``, or from the repository around it. Returns the number of utterances.
-    ``noted`` hears of each recording that cannot be right.
+    ``noted`` is called with each recording that cannot be right.
 
     Captions and transcriptions are taken verbatim, but for white space at their ends. The manifest
     is written last and in one piece: while there is one, its recordings are there.

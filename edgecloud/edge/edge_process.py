@@ -1,7 +1,7 @@
 """The edge as a process of its own, so that caps and readings are its alone.
 
 It decodes recordings, computes features, drafts, and talks to the cloud; the waveform never leaves
-it. The harness sends it a :class:`Request` and gets a :class:`Response` back.
+it. The experiment sends it a :class:`Request` and gets a :class:`Response` back.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ class Examples:
 
 
 def examples(paths: Sequence[str | Path]) -> Examples:
-    """The judged tokens of speculative runs' journals.
+    """The draft tokens that verifications in speculative runs' journals kept or rejected.
 
     Raises:
         DataError: no journal, or nothing in it that the cloud rejected and kept.
@@ -93,7 +93,7 @@ def _examples(rows: Sequence[tuple[TokenStats, bool, str, str]]) -> Examples:
 
 
 def _judged(trace: Trace) -> Iterator[tuple[TokenStats, bool]]:
-    """The drafted tokens that verifications judged: all they kept, and the first they did not."""
+    """The draft tokens with a known verdict: all that were kept, and the first that was rejected."""
     origins: list[str] = []
     proposed: list[TokenStats] = []
     for event in trace.of("draft", "verify", "commit"):
@@ -164,7 +164,7 @@ def evaluate(found: Examples) -> list[dict[str, Any]]:
     """A row (JSON) for each gate and kind: its AUC, and at each call rate the precision and the recall
     of the rejections, with its threshold there (the plain gates' as the gate states it).
 
-    The calibrated gate is judged on recordings that it was not fitted to, in four folds; its row says
+    The calibrated gate is evaluated on recordings that it was not fitted to, in four folds; its row says
     in ``over_plain`` by how much its AUC exceeds that of the best plain gate, with the 90% interval of
     a bootstrap over recordings. A kind in which a fold leaves nothing to learn has no rows.
     """

@@ -42,7 +42,7 @@ def check_models(
 ) -> None:
     """Check what ``arms`` load on this machine: that edge and cloud fit to each other and to what they
     are asked (``samples``), that devices and precisions exist, then that all fits into memory, then
-    which weights they are. Done once for equal arms. ``together``: all are loaded at once.
+    which weights they are. Done once for equal runs. ``together``: all are loaded at once.
 
     Raises:
         EdgeCloudError: something is wrong; nothing has been loaded.

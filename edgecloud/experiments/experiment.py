@@ -50,13 +50,13 @@ def run_interleaved(
     on_progress: Progress | None = None,
     floors: Mapping[str, Any] | None = None,
 ) -> list[Outcome]:
-    """Run several arms with all of them on a sample before the next, so that what slows the machine
-    down for a while slows all of them. The order of the arms rotates from sample to sample.
+    """Execute several runs interleaved: all of them decode a sample before the next, so that what slows
+    the machine down for a while slows all of them. The order of the runs rotates from sample to sample.
 
-    All processes live at once: memory must hold every arm's models. One outcome an arm, in order.
+    All processes live at once: memory must hold every run's models. One outcome a run, in order.
 
     Raises:
-        ConfigError: the arms are not over the same samples.
+        ConfigError: the runs are not over the same samples.
         EdgeCloudError: as for :func:`run`.
     """
     if any(config.workers > 1 for _, config in arms):

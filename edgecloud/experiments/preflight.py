@@ -106,7 +106,7 @@ def examine(arms: Sequence[Arm], *, together: bool, say: Callable[[str], None]) 
 
 
 def _without_weights(arm: Arm) -> list[_Opened]:
-    """All that is known of an arm's models from everything but their weights."""
+    """All that is known of a run's models from everything but their weights."""
     config = arm.config
     if config.gate_type == "calibrated":
         speculation(config)

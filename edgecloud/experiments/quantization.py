@@ -1,7 +1,7 @@
 """The cost of quantizing the edge: numerics and captions against float32, and its effect on
 entropies, by which the gate decides.
 
-Two looks at each model. *Followed*: it is given float32's own captions token by token, so that its
+Two comparisons of each model. *Followed*: it is given float32's own captions token by token, so that its
 logits can be compared with float32's at the same places. *Alone*: it captions by itself, and the
 captions are scored. Differences are paired by sample, with bootstrap intervals.
 """
@@ -44,7 +44,7 @@ class Caption:
     entropies: tuple[float, ...]
 
     def blocks(self, size: int) -> list[float]:
-        """The largest entropy of each block of ``size`` tokens: what the entropy gate looks at."""
+        """The largest entropy of each block of ``size`` tokens: the input of the entropy gate."""
         places = range(0, len(self.entropies), size)
         return [max(self.entropies[place : place + size]) for place in places]
 

@@ -1,4 +1,4 @@
-"""One arm of an experiment: its processes, its journal, and the step from a sample to a record."""
+"""One run of an experiment: its processes, its journal, and the step from a sample to a record."""
 
 from __future__ import annotations
 

@@ -254,7 +254,7 @@ def _check_points(path: str | Path, points: Sequence[Point]) -> None:
 
 
 def check(points: Sequence[Point]) -> list[str]:
-    """Look at all that points need besides weights; what varies and what does not, in lines.
+    """Check all that points need besides weights. Returns lines on what varies and what does not.
 
     Raises:
         EdgeCloudError: data that cannot be read or has no references to score by, models that are not

@@ -331,7 +331,7 @@ def _check_sampling(config: Config, cloud: dict[str, Any]) -> None:
 
 
 def _check_pair(edge: dict[str, Any], cloud: dict[str, Any] | None) -> None:
-    """Both sides must speak the same tokens and hear the same audio.
+    """Check that both sides have the same tokens and take the same audio.
 
     Raises:
         ModelError: they do not; says what differs.

@@ -1,7 +1,7 @@
 """A cgroup of its own for one process: a quota of cores and a limit of memory, where permitted.
 
 The process keeps its place in every other hierarchy. With the memory limit in force it alone is
-killed when it goes over, not the harness that started it.
+killed when it goes over, not the process that started it.
 """
 
 from __future__ import annotations
@@ -233,7 +233,7 @@ class CgroupCap:
 
 
 def _sweep(parent: Path) -> None:
-    """Remove the groups of edges whose harness was killed: nobody is in them, and their process is gone."""
+    """Remove the groups of edges whose parent was killed: they are empty, and their process is gone."""
     for group in parent.glob(f"{_PREFIX}*-*"):
         pid = group.name.removeprefix(_PREFIX).partition("-")[0]
         if not pid.isdigit() or psutil.pid_exists(int(pid)):

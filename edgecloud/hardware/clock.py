@@ -173,7 +173,7 @@ class TimedCloud:
 
     def open(self, prompt: Prompt, sampling: Sampling = GREEDY) -> CloudSession:
         """A session whose link has disturbances of its own, drawn from the seed and the prompt's content."""
-        # The link's chances are the sample's own, whatever was captioned before it.
+        # The link's chances are the sample's own, whatever was decoded before it.
         content = hashlib.blake2b(repr(prompt.token_ids).encode(), digest_size=8)
         if prompt.features is not None:
             content.update(prompt.features.tobytes())

@@ -1,7 +1,7 @@
 """Read what a request used: CPU and memory of the edge process, the cloud's GPU, energy.
 
 A reading that cannot be taken is ``None`` with its reason; nothing is estimated. The probe's thread
-runs in the harness, so that it costs the measured process nothing.
+runs in the process of the experiment, so that it costs the measured process nothing.
 """
 
 from __future__ import annotations

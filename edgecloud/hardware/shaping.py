@@ -1,4 +1,4 @@
-"""Real traffic at the pace of a link: a proxy on loopback between client and service.
+"""Real traffic at the speed of a link: a proxy on loopback between client and service.
 
 (The kernels this runs on have no ``netem``.) Bytes pass unchanged and in order; each piece read from
 one side is written to the other when :class:`edgecloud.hardware.link.LinkTimes` says it has arrived.

@@ -88,7 +88,7 @@ class Thinker(Network):
                 f"the audio tower takes {tower.num_mel_bins}"
             )
         self.check_places(prompt, audio_token_count(features.shape[1]))
-        # Windows of 2 n_window frames do not hear each other, and two of them end in a whole token.
+        # Windows of 2 n_window frames do not attend to each other, and two of them end in a whole token.
         window = tower.n_window
         step = 4 * window * max(1, most // window)
         parts = [features[:, begin : begin + step] for begin in range(0, features.shape[1], step)]

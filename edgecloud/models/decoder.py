@@ -2,7 +2,7 @@
 
 The weights are the family's own modules'. What is written here is the way through them: tokens of all
 sequences lie in one row of ``N``, so that each matrix product is done once for all, and attention
-looks into each sequence's own cache. Nothing is padded, nothing that grows is copied, and a sequence's
+reads each sequence's own cache. Nothing is padded, nothing that grows is copied, and a sequence's
 result does not depend on which others share the forward, rounding apart.
 """
 
@@ -28,7 +28,7 @@ _DecoderLayer = Qwen2_5OmniDecoderLayer | Qwen2DecoderLayer
 _ROOM = 256
 """Tokens set aside after a prompt; a longer answer doubles what there is."""
 _MOST_SCORES = 1 << 24
-"""Pairs of a new token and one that it looks at, up to which attention is computed at once."""
+"""Pairs of a new token and one it attends to, up to which attention is computed at once."""
 
 
 class KVCache:

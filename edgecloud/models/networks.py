@@ -139,7 +139,7 @@ class AudioNetwork(Network):
         return embedded
 
     def hear(self, prompt: Prompt, most: int) -> Iterator[Tensor]:
-        """All at once: within 30 s everything hears everything."""
+        """All at once: within 30 s every frame attends to every other."""
         features = prompt.features
         window = 2 * self.audio_tower.max_source_positions
         bands, frames = (0, 0) if features is None else features.shape

@@ -32,7 +32,7 @@ def check_pair(
     renderer: Renderer | None = None,
     conversations: Sequence[list[dict[str, Any]]] = (),
 ) -> None:
-    """Both sides must speak the same tokens and hear the same audio, by what each says of itself.
+    """Check by their metadata that both sides have the same tokens and take the same audio.
 
     Chat templates whose text differs may still be of one mind about all that is asked: where ``cloud``
     has its ``chat_template``, they are compared by what they make of ``conversations``, which

@@ -71,7 +71,7 @@ def placed(
             f"--cloud-device {AUTO_MAP} needs the extra 'devices': pip install 'edgecloud[devices]'"
         ) from error
     whole = {type(network.model.layers[0]).__name__}
-    # Embeddings and recordings come in at one place: what hears them is not spread out.
+    # Embeddings and recordings come in at one place: the audio encoder is not spread out.
     whole |= {
         type(m).__name__ for n, m in network.named_children() if n not in ("model", "lm_head")
     }

@@ -306,7 +306,7 @@ def _left_out(sample_notes: Sequence[str | None]) -> dict[str, str]:
     }
 
 
-# One run cuts the same references up for every arm and metric.
+# One process tokenizes the same references for every run and metric.
 @lru_cache(maxsize=65536)
 def _segment(text: str, tokenizer: str) -> Tokens:
     return segment(text, tokenizer)

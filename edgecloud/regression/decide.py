@@ -58,7 +58,7 @@ class Comparison:
 
     @property
     def may_alarm(self) -> bool:
-        """True when chance could make it look worse: not where values are exact, or equal."""
+        """True when chance could make it worse: not where values are exact, or equal."""
         return self.way not in ("exact", "corpus") and not np.array_equal(self.old, self.new)
 
 

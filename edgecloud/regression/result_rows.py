@@ -70,7 +70,7 @@ _RULES = {
     "probability_ratio": ("bounded",),
     "regret_budget": ("bounded",),
 }
-"""Settings of some gates and of some rules: those that look at them."""
+"""Settings that only some gates or rules use, with those that do."""
 _KERNEL_PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "edgecloud", "python")
 
 
@@ -243,7 +243,7 @@ def _hardware(whole: Fields, models: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _digest(row: Fields) -> str:
-    """Of a sample's tokens and of who chose each: a verified token took longer than an unseen one."""
+    """Of a sample's tokens and their origins: an accepted token took longer than an unverified one."""
     tokens, origins = row.content.get("tokens"), row.content.get("origins")
     if not isinstance(tokens, list) or not isinstance(origins, list):
         raise DataError(f"{row.where}: tokens or origins are missing; the file is broken")

@@ -1,4 +1,4 @@
-"""Results put side by side, as data: groups that compare, their arms, and rows of cells.
+"""Results put side by side, as data: groups that compare, their series, and rows of cells.
 
 The text table, the page, markdown and CSV are all drawn from this.
 """
@@ -115,7 +115,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """``name`` is the value's path in ``metrics`` of a result; ``cells`` are in the arms' order."""
+    """``name`` is the value's path in ``metrics`` of a result; ``cells`` are in the series' order."""
 
     label: str
     name: str
@@ -132,7 +132,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Arms in one language, with one prompt, on one set of samples, by their column's name.
+    """Series in one language, with one prompt, on one set of samples, by their column's name.
 
     ``data`` is what the set of samples is called: ``embedded``, or its manifest's name, with the
     beginning of its hash where several sets have one name.
@@ -150,7 +150,7 @@ class Group:
 
     @property
     def compared(self) -> list[str]:
-        """The arms that are compared with others: all but the edge alone, where there are others."""
+        """The series that are compared with others: all but the edge alone, where there are others."""
         if len(self.arms) < 2:
             return []
         return [name for name, result in self.arms.items() if _mode(result) != "edge"]
@@ -167,7 +167,7 @@ class Group:
         return reference(self.arms, arm, side)
 
     def reference_rows(self) -> list[tuple[str, list[str]]]:
-        """For edge and cloud, the name of the run that each compared arm is compared with; ``–``: none."""
+        """For edge and cloud, the name of the run that each compared series is compared with; ``–``: none."""
         rows = []
         for side in self.sides if self.compared else ():
             names = [self.reference(arm, side).name for arm in self.compared]
@@ -177,14 +177,14 @@ class Group:
         return rows
 
     def named(self, arm: str | None) -> str:
-        """An arm's column with its run's name; ``–`` for none."""
+        """A series' column with its run's name; ``–`` for none."""
         if arm is None:
             return "–"
         run = (self.arms[arm]["run"].get("settings") or {}).get("output_name")
         return arm if run is None or "(" in arm else f"{arm} ({run})"
 
     def clocks(self) -> dict[str, list[str]]:
-        """The arms by the clock that timed them."""
+        """The series by the clock that timed them."""
         found: dict[str, list[str]] = {}
         for arm, result in self.arms.items():
             found.setdefault(clock_name(result), []).append(arm)
@@ -206,7 +206,7 @@ class Group:
         return [*found, Block("Run", tuple(_run_rows(arms)))]
 
     def paired(self) -> tuple[list[str], list[tuple[str, list[Interval | None]]]]:
-        """Columns and rows of paired comparisons; empty unless an arm is there to be compared and
+        """Columns and rows of paired comparisons; empty unless a series is there to be compared and
         another to compare it with."""
         columns = self.compared
         if not columns or not self.sides:
@@ -217,7 +217,7 @@ class Group:
         return columns, paired_rows(self.arms, columns, references)
 
     def limits(self) -> dict[str, list[str]]:
-        """The limits in force, in words, and the arms that each was in force for."""
+        """The limits in force, in words, and the series that each was in force for."""
         found: dict[str, list[str]] = {}
         for name, result in self.arms.items():
             summary = result["limits"].get("summary") or "none recorded"
@@ -226,7 +226,7 @@ class Group:
 
 
 def groups(results: Iterable[Result]) -> list[Group]:
-    """Results of one language, prompt and data set together; each with its arms in a fixed order:
+    """Results of one language, prompt and data set together; each with its series in a fixed order:
     edge, speculative by acceptance, cloud."""
     found: dict[tuple[str, str, str], list[Result]] = {}
     for result in results:
@@ -265,7 +265,7 @@ def _mode(result: Result) -> str:
 
 
 def _arms(results: Sequence[Result]) -> dict[str, Result]:
-    """Results by their column's name; where an arm occurs twice, what tells them apart is added: the
+    """Results by their column's name; where a series occurs twice, what tells them apart is added: the
     clock, the run's own name, or a number."""
     kinds = [arm_name(result) for result in results]
     labels = list(kinds)

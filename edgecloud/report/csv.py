@@ -71,7 +71,7 @@ def metric_lines(group: Group) -> list[VerifierClient]:
 
 
 def paired_lines(group: Group) -> list[VerifierClient]:
-    """Paired comparisons, after what each arm is compared with; an arm against itself has no line."""
+    """Paired comparisons, after what each series is compared with; a series against itself has no line."""
     columns, rows = group.paired()
     named = [
         (

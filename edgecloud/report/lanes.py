@@ -26,7 +26,7 @@ def spans(events: Events) -> list[Span]:
     """The lanes of a trace (the JSON of its events).
 
     A call's time beyond the cloud's busy time is the link's: before and after it alike, unless a
-    prefill event of the cloud inside the call says when the cloud began. An arm that records no
+    prefill event of the cloud inside the call says when the cloud began. A series that records no
     drafts (the edge alone) decodes from commit to commit.
 
     >>> call = {"kind": "verify", "start_s": 1.0, "end_s": 2.0, "busy_s": 0.5}

@@ -45,7 +45,7 @@ ESSENTIAL: dict[str, str] = {
     "environment.versions.transformers": "transformers",
     "quality_floors": "quality floors",
 }
-"""The facts that a reader looks for first, in this order, and what they are called."""
+"""The facts that a reader needs first, in this order, and what they are called."""
 _HASH_DIGITS = 12
 _HIDDEN = ("run_id", "settings", "reasons", "cold")
 
@@ -61,7 +61,7 @@ def group_name(group: Group, texts: Texts) -> str:
 
 
 def notices(group: Group, texts: Texts) -> list[str]:
-    """Warnings about a group of arms, as sentences; what is true of several arms is said once."""
+    """Warnings about a group of series, as sentences; what is true of several series is said once."""
     name = group_name(group, texts)
     about: dict[tuple[str, tuple[tuple[str, Any], ...]], list[str]] = {}
     for arm, result in group.arms.items():
@@ -78,7 +78,7 @@ def notices(group: Group, texts: Texts) -> list[str]:
 
 
 def environment(group: Group) -> list[tuple[str, list[str]]]:
-    """Facts about the runs, by name, one for each arm: versions, machine, models, data, limits."""
+    """Facts about the runs, by name, one for each series: versions, machine, models, data, limits."""
     columns = [_facts(result) for result in group.arms.values()]
     names = list(dict.fromkeys(name for column in columns for name in column))
     return [(name, [column.get(name, "–") for column in columns]) for name in names]
@@ -110,7 +110,7 @@ def _between(group: Group, name: str, texts: Texts) -> Iterator[str]:
 
 
 def _samples(group: Group, arm: str, texts: Texts) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Few samples of an arm, and samples that it does not share with what it is compared with."""
+    """Few samples of a series, and samples that it does not share with what it is compared with."""
     own = _completed(group.arms[arm])
     if len(own) < _FEW:
         yield "warn_few", {"n": len(own)}
@@ -175,7 +175,7 @@ def _positive(value: Any) -> bool:
 
 
 def _facts(result: Result) -> dict[str, str]:
-    """Flat facts in the order that a reader looks for them."""
+    """Flat facts in the order that a reader needs them."""
     run = {name: value for name, value in result["run"].items() if name not in _HIDDEN}
     settings = {
         name: value for name, value in result["experiment_config"].items() if value is not None

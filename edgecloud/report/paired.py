@@ -23,16 +23,16 @@ _QUALITIES = (("cider", "CIDEr"), ("emotion_accuracy", "emotion accuracy"))
 
 
 def paired_rows(arms: Arms, columns: Sequence[str], references: References) -> list[Row]:
-    """Rows of intervals, one for each of ``columns``; ``None`` where an arm meets itself.
+    """Rows of intervals, one for each of ``columns``; ``None`` where a series meets itself.
 
     Differences of quality to the edge and to the cloud, the share of the gap between them that an
-    arm closes, and the factor of total time over the edge. ``references`` has what each column is
+    series closes, and the factor of total time over the edge. ``references`` has what each column is
     compared with, by side; where that is nothing, the interval has the reason.
     """
     rows: list[Row] = []
 
     def row(label: str, sides: Sequence[Side], measure: Callable[..., Interval | None]) -> None:
-        """``measure`` is given an arm and what it is compared with, for each of ``sides``."""
+        """``measure`` is given a series and what it is compared with, for each of ``sides``."""
         if all(side in references for side in sides):
             cells = [_compared(arm, sides, references, measure) for arm in columns]
             rows.append((label, cells))

@@ -1,4 +1,4 @@
-"""For each arm of a group, the runs of the edge and the cloud alone that it is compared with."""
+"""For each series of a group, the runs of the edge and the cloud alone that it is compared with."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Result = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """``name`` is the arm to compare with; ``None`` where there is none, for ``reason``."""
+    """``name`` is the series to compare with; ``None`` where there is none, for ``reason``."""
 
     name: str | None
     reason: str | None = None
@@ -26,7 +26,7 @@ class Reference:
 def reference(arms: Mapping[str, Result], arm: str, side: Side) -> Reference:
     """The run of ``side`` alone that ``arm`` may be compared with (:mod:`edgecloud.results.comparable`).
 
-    Of several, one of the same run comes first, then the one started next to it. An arm that is itself
+    Of several, one of the same run comes first, then the one started next to it. A series that is itself
     of ``side`` alone is its own reference.
     """
     own = arms[arm]

@@ -48,7 +48,7 @@ HEADLINES: tuple[tuple[str, str, str, str], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One speculative arm against edge and cloud. An interval is ``None`` where no arm is the edge or
+    """One speculative series against edge and cloud. An interval is ``None`` where no series is the edge or
     the cloud alone; where there is none to compare with, it has the reason."""
 
     arm: str
@@ -140,7 +140,7 @@ def _finding(
     factor = cells.get(FACTOR, {}).get(arm)
     busy = _busy(group, arm)
     name = texts("spec_arm", rule=group.arms[arm]["experiment_config"]["acceptance"])
-    if "(" in arm:  # what tells it from another arm of its kind
+    if "(" in arm:  # what tells it from another series of its kind
         name += f" {texts.arm(arm[arm.index('(') :])}"
     comparable = {side: group.reference(arm, side).name is not None for side in group.sides}
     parts = []
@@ -175,7 +175,7 @@ def _not_all(share: float) -> str:
 
 
 def _identical(group: Group, arm: str, texts: Texts) -> list[str]:
-    """A sentence for each reference whose captions are the arm's own, word for word."""
+    """A sentence for each reference whose captions are the series' own, word for word."""
     found = []
     for side in group.sides:
         name = group.reference(arm, side).name
@@ -203,7 +203,7 @@ def _captions(result: Result) -> dict[str, Any]:
 
 
 def _references(group: Group, arm: str, texts: Texts) -> list[str]:
-    """With which runs of the edge and the cloud alone an arm is compared, by name."""
+    """With which runs of the edge and the cloud alone a series is compared, by name."""
     names = [group.reference(arm, side).name for side in group.sides]
     named = [texts.arm(group.named(name)) for name in names if name is not None]
     joined = (" and " if texts.language == "en" else "、").join(named)
@@ -229,7 +229,7 @@ def _cost_sentences(result: Result, busy: Interval | None, texts: Texts) -> list
 
 
 def _busy(group: Group, arm: str) -> Interval | None:
-    """The arm's cloud busy time as a share of the cloud's own, over the samples both completed."""
+    """The series' cloud busy time as a share of the cloud's own, over the samples both completed."""
     if "cloud" not in group.sides:
         return None
     cloud = group.reference(arm, "cloud")
@@ -244,7 +244,7 @@ def _busy(group: Group, arm: str) -> Interval | None:
 
 
 def _pairs(group: Group) -> list[tuple[str | None, str | None]]:
-    """The runs of edge and cloud alone that arms are compared with; those of speculative arms, if any."""
+    """The runs of edge and cloud alone that series are compared with; those of speculative series, if any."""
     arms = group.specs or group.compared
     found = ((group.reference(a, "edge").name, group.reference(a, "cloud").name) for a in arms)
     return list(dict.fromkeys(found))
@@ -285,7 +285,7 @@ def _pair(
 
 
 def _clocks(group: Group, texts: Texts) -> list[str]:
-    """By which clock which arms were timed."""
+    """By which clock which series were timed."""
     comma = ", " if texts.language == "en" else "、"
     clocks = group.clocks()
     found = []

@@ -1,4 +1,4 @@
-"""The arms side by side, as text: one table for each language and set of samples."""
+"""The series side by side, as text: one table for each language and set of samples."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class _Footnotes:
 def side_by_side(results: Sequence[Result]) -> str:
     """One table for each language, prompt and data set: edge, speculative by acceptance, cloud.
 
-    A value that is not defined is ``–`` with the number of its reason below. Where arms share
+    A value that is not defined is ``–`` with the number of its reason below. Where series share
     samples, a second table holds paired differences with their 95% bootstrap intervals.
     """
     return "\n\n".join(_group(group) for group in groups(results))

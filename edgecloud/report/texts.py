@@ -28,11 +28,11 @@ class Texts:
         return _TEXTS[key][self._index].format(**values)
 
     def label(self, label: str) -> str:
-        """The name of a row, block or arm; English ones stand for themselves."""
+        """The name of a row, block or series; English ones stand for themselves."""
         return label if self.language == "en" else LABELS.get(label, label)
 
     def arm(self, name: str) -> str:
-        """The name of an arm, which may carry its run's name in brackets."""
+        """The name of a series, which may carry its run's name in brackets."""
         if self.language == "en":
             return name
         name = re.sub(r"(?<=[(, ])modelled: ", "推算：", name)

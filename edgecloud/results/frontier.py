@@ -1,6 +1,6 @@
 """Quality against time against cloud: what a configuration reaches, and how far it is from the bound.
 
-A configuration is judged beside edge and cloud alone on the same samples. Ratios are of means over
+A configuration is compared with edge and cloud alone on the same samples. Ratios are of means over
 samples, with paired bootstrap intervals.
 """
 

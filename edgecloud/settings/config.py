@@ -187,7 +187,7 @@ def load_file(path: str | Path) -> dict[str, Any]:
 
 
 def _check_yaml(text: str) -> None:
-    """Look at the text's events before anything is built of them.
+    """Check the text's events before anything is built of them.
 
     PyYAML calls itself at every level, and an alias is as large as what it stands for: nine lines of
     aliases to aliases are a billion items to whoever shows the value.

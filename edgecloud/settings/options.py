@@ -344,7 +344,7 @@ def add_options(add: Callable[..., Any]) -> None:
     """Add every option through ``add``, pytest's ``addoption`` or argparse's ``add_argument``.
 
     Values arrive as text and defaults are ``None``: :func:`edgecloud.settings.config.resolve` converts and
-    checks them, so that a flag, a file and a preset are judged alike and "not given" stays visible.
+    checks them, so that a flag, a file and a preset are checked alike and "not given" stays visible.
     """
     add("--config", dest="config", default=None, metavar="FILE", help="YAML file of settings")
     add(

@@ -249,7 +249,7 @@ class Engine:
 
     def _turn(self) -> None:
         """One prefill, or all on the second thread, and one forward for all who wait for an extension,
-        after which those who verify look at their drafts together."""
+        after which all drafts that wait for it are scored together."""
         waiting = [request for request in self._active if request.unprefilled]
         for request in waiting if self._beside else waiting[:1]:
             self._prefill(request)
@@ -343,14 +343,15 @@ class Engine:
                 self._alone(request)
 
     def _share(self, requests: list[_Request], found: Sequence[Given], took_s: float) -> None:
-        """Let each go on with its own of what was found for all; each bears an equal part of the time."""
+        """Split the batched outputs, resume each request with its own, and charge each an equal part of the
+        elapsed time."""
         for request, given in zip(requests, found, strict=True):
             request.busy_s += took_s / len(requests)
             self._resume(request, given)
 
     def _alone(self, request: _Request, length: int | None = None) -> None:
-        """One request's forward or look by itself; ``length`` is what its model held before a forward
-        for many that failed, maybe half-way."""
+        """One request's forward or draft scoring by itself; ``length`` is what its model held before a
+        forward for many that failed, maybe half-way."""
         began = time.perf_counter()
         given = contained(_run, request.wants, length)
         if isinstance(given, EdgeCloudError):
@@ -360,7 +361,7 @@ class Engine:
         self._resume(request, given)
 
     def _resume(self, request: _Request, given: Given) -> None:
-        """Let a request go on to its next forward or look, handing out what it gives on the way."""
+        """Advance a request to its next forward or draft scoring, delivering its chunks on the way."""
         if request.unwanted:
             self._end(request, CloudTimeout(UNWANTED))
             return

@@ -381,7 +381,7 @@ class LocalSession(SteppedSession):
         acceptance: Acceptance,
         draft_probabilities: Sequence[Distribution],
     ) -> None:
-        """Raises WireError where a draft cannot be judged in the session's way of sampling."""
+        """Raises WireError where a draft cannot be verified with the session's sampling parameters."""
         if self._sampling.greedy:
             if draft_probabilities:
                 raise WireError("verify: at temperature 0 nothing is drawn")

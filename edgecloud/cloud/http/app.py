@@ -151,7 +151,8 @@ class _Service:
     def _guarded(
         self, answer: Callable[[Request], Awaitable[Response]]
     ) -> Callable[[Request], Awaitable[Response]]:
-        """``answer``, for whoever bears a token; ``request.state.client`` is the name it stands for."""
+        """``answer``, for a client with a bearer token; ``request.state.client`` is the name it stands
+        for."""
         expected = {authorization(token): name for token, name in self._settings.clients.items()}
 
         async def guarded(request: Request) -> Response:

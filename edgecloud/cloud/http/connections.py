@@ -169,7 +169,7 @@ class GuardedProtocol(H11Protocol):
         (self.transport if self._plain is None else self._plain).abort()
 
     def _settle(self) -> None:
-        """Look at what is waited for now: the model, a request's head, or any request at all."""
+        """Decide what is waited for now: the model, a request's head, or any request at all."""
         if self.transport.is_closing():
             return
         answered = self.cycle is not None and self.cycle.response_complete

@@ -1,4 +1,4 @@
-"""Bearer tokens: whose requests a service answers, and what an edge bears.
+"""Bearer tokens: those a service accepts, by client, and the one an edge sends.
 
 A token file holds a line ``name bearer-token`` for each client, or one bare token. Blank lines and lines
 that begin with ``#`` count for nothing. A token may hold any characters but control characters; in a header
@@ -23,7 +23,7 @@ _NAME = re.compile(r"[\w.-]{1,64}")
 
 
 def authorization(token: str, source: str = "EDGECLOUD_TOKEN") -> bytes:
-    """The header that bears ``token``, which was found in ``source``.
+    """The header with ``token``, which was found in ``source``.
 
     Raises:
         ConfigError: it cannot stand in a header.
@@ -38,7 +38,7 @@ def authorization(token: str, source: str = "EDGECLOUD_TOKEN") -> bytes:
 
 
 def client_of(borne: bytes, expected: Mapping[bytes, str]) -> str | None:
-    """The name of the client that bears the header ``borne``; None where nobody expects it."""
+    """The name of the client whose token is in the header ``borne``; None where it is unknown."""
     found = None
     for header, name in expected.items():
         # All are compared, so that the time taken says nothing of any.

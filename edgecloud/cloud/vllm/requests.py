@@ -122,7 +122,7 @@ class Written:
 class Heard:
     """A prompt with a recording, through ``/inference/v1/generate``.
 
-    vLLM hears the recording once, under a name that only this session knows; later requests give the
+    vLLM encodes the recording once, under a name that only this session knows; later requests give the
     name alone. It puts as many placeholders as its own features need, in place of one. ``together`` runs
     the requests of one verification: this endpoint takes one text at a time.
     """

@@ -1,7 +1,7 @@
 """Data of the sample explorer, as compact JSON for the page's script.
 
 ``{"arms": [...], "groups": [{"language", "prompt", "arms", "samples"}]}``; a sample has ``id``, ``refs``,
-``audio`` (a number into the recordings), and for each arm of its group ``null`` or an entry::
+``audio`` (a number into the recordings), and for each series of its group ``null`` or an entry::
 
     s  status            p  pieces of text, one a token      q  CIDEr
     d  degraded          o  origins, one letter a token      m  emotion right (1, 0, null)
@@ -37,7 +37,7 @@ def group_data(
 ) -> tuple[Json, int]:
     """A group's part of the explorer's data, and how many captions have no texts of tokens.
 
-    ``records`` holds journal records by arm and ``file_id``, ``tokenizers`` one for each arm,
+    ``records`` holds journal records by series and ``file_id``, ``tokenizers`` one for each series,
     ``audio`` the number of each sample's recording.
     """
     samples: dict[str, Json] = {}
@@ -61,7 +61,7 @@ def group_data(
 
 
 def _compared(group: Group) -> Json:
-    """The last speculative arm and its references, by their numbers among the arms; -1: none."""
+    """The last speculative series and its references, by their numbers among the series; -1: none."""
     numbers = {arm: number for number, arm in enumerate(group.arms)}
     lead = group.specs[-1] if group.specs else None
     found = {"lead": numbers.get(lead or "", -1)}

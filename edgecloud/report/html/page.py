@@ -52,7 +52,7 @@ class _KeyFigure:
 
 @dataclass(frozen=True, slots=True)
 class _Key:
-    """The key figures of one speculative arm."""
+    """The key figures of one speculative series."""
 
     arm: str
     role: str

@@ -58,7 +58,7 @@ def tradeoffs(group: Group, texts: Texts, *, prefix: str) -> list[Figure]:
 
 
 def distributions(group: Group, texts: Texts, *, prefix: str) -> list[Figure]:
-    """For each latency and each clock a histogram over the fixed bins, arm under arm, and the ECDFs in
+    """For each latency and each clock a histogram over the fixed bins, series under series, and the ECDFs in
     one figure."""
     found = []
     for name in _TIMES:
@@ -76,7 +76,7 @@ def distributions(group: Group, texts: Texts, *, prefix: str) -> list[Figure]:
 def by_clock(
     group: Group, texts: Texts, prefix: str, arms: Sequence[str] | None = None
 ) -> list[tuple[str, str, list[str]]]:
-    """For each clock: a prefix of ids, an end of titles, and the arms that it timed: times of two clocks
+    """For each clock: a prefix of ids, an end of titles, and the series that it timed: times of two clocks
     share no axis. With one clock the prefix is ``prefix`` and the end is empty."""
     wanted = group.arms if arms is None else arms
     clocks = {

@@ -142,7 +142,7 @@ def metric_table(group: Group, texts: Texts, *, name: str) -> Table:
 
 
 def environment_table(group: Group, texts: Texts, *, name: str, essential: bool = False) -> Table:
-    """Facts about the runs, all or the essential ones; one that is the same for all arms has one
+    """Facts about the runs, all or the essential ones; one that is the same for all series has one
     cell. The CSV holds all."""
     facts = environment(group)
     lines = [["item", *group.arms], *([item, *values] for item, values in facts)]

@@ -58,7 +58,7 @@ ARM_ROLES: Final = ("edge", "cloud", *(f"spec-{number}" for number in range(1, 7
 
 
 def role_of_arm(name: str, specs: list[str]) -> str:
-    """The role that gives an arm its colour: the same arm has one colour all over the page."""
+    """The role that gives a series its colour: the same series has one colour all over the page."""
     if name in specs:
         return f"spec-{specs.index(name) % 6 + 1}"
     return "cloud" if name.startswith("cloud") else "edge"

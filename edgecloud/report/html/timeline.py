@@ -1,4 +1,4 @@
-"""The timeline of one request: for each arm, lanes of edge, link and cloud."""
+"""The timeline of one request: for each series, lanes of edge, link and cloud."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ Records = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
 def timelines(group: Group, records: Records, texts: Texts, *, prefix: str) -> list[Figure]:
-    """Three requests for each clock, by the total time of the arm of interest: a typical one, the
-    fastest, the slowest. ``records`` holds journal records by arm and ``file_id``; arms without are left
+    """Three requests for each clock, by the total time of the series of interest: a typical one, the
+    fastest, the slowest. ``records`` holds journal records by series and ``file_id``; series without are left
     out.
     """
     drawn = [arm for arm in group.arms if records.get(arm)]

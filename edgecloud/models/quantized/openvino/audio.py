@@ -1,6 +1,6 @@
 """The audio tower's graph.
 
-The family splits a recording into windows of ``2 * n_window`` frames that do not hear each other.
+The family splits a recording into windows of ``2 * n_window`` frames that do not attend to each other.
 Here the windows are rows of a batch, the last one padded: ``frames (windows, mel bins, length)``;
 ``heard (windows, 1, length)``, 1 where there is a frame; ``mask (windows, 1, 1, length after the first
 convolutions)``, added to the attention scores; ``count (1,)``, how many embeddings the recording has.

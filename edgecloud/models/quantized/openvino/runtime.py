@@ -31,7 +31,7 @@ def compiled(model: Any) -> Any:
     """``model`` for this CPU, on as many threads as torch has: the cap of cores sets those.
 
     Activations are quantised in groups as they come; everything else, the cache of keys and values
-    included, stays in float32, or a rewound sequence would not be the one it was. Threads are not
+    included, stays in float32, or a sequence that was rolled back would not be the one it was. Threads are not
     pinned, so that they stay on the cores that the process was given.
     """
     settings = {

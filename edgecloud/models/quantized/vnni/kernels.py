@@ -2,8 +2,8 @@
 
 Every thread runs :func:`forward` from the first layer to the logits on its share of each part: tokens,
 attention heads, or rows of a matrix. Between parts they wait for each other. A token's numbers do not
-hang on the tokens beside it or on the number of threads, to the last bit: a step gives what ingestion
-gave, and a sequence cut back is the one it was.
+depend on the tokens beside it or on the number of threads, to the last bit: a step gives what ingestion
+gave, and a sequence that was rolled back is the one it was.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ class Work(NamedTuple):
     """Buffers of a forward over ``n`` tokens. ``hidden (n, hidden)``, the embeddings, at the end what
     comes out of the last layer; ``cos`` and ``sin (n, head dim)`` of their positions; ``whole`` and
     ``other (n, widest)``; ``x (n, widest) int8`` with ``scales`` and ``sums (n, groups)``; ``scores
-    (threads, past + n)``; ``met``: how often threads have arrived, how often one looks for the others
-    at most, whether one gave up."""
+    (threads, past + n)``; ``met``: the arrivals of threads, the most polls of one
+    that waits, whether one gave up."""
 
     hidden: Floats
     cos: Floats

@@ -1,6 +1,6 @@
 """Parts of a forward in compiled code, each over one row of numbers, and the barrier of the threads.
 
-Sums are taken in an order that hangs on nothing but their length.
+The order of a sum depends on its length alone.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def _tile(bits: int) -> Callable[[Sequence[int]], None]:
     ``carry`` is not 0, else writes: 64 float32 a token, tokens ``stride`` numbers apart.
 
     Sums in a group are exact and groups are added one after the other, so that what a token gets does
-    not hang on how many are with it.
+    not depend on how many are with it.
     """
 
     @intrinsic
