@@ -94,7 +94,7 @@ def rejection(token: TokenScore, acceptance: Acceptance) -> bool:
 
 
 def kept(draft: Iterable[TokenScore], acceptance: Acceptance) -> int:
-    """How many drafted tokens stay: all before the first that fails.
+    """Number of draft tokens that are kept: all before the first that fails.
 
     Ranks 0, 2, 25, 0 under ``rank`` with threshold 20 keep 2: what follows a rejected token is void.
     Each kept token takes its regret from what ``acceptance`` allows the rest.

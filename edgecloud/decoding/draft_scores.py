@@ -1,4 +1,4 @@
-"""Choosing a token, and what the edge knows about its choice."""
+"""Greedy choice of a token with its statistics; the target model's scores of a draft, and the verdict."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edgecloud.decoding.acceptance import TokenScore, kept
 __all__ = ["MOST_REGRET", "DraftScores", "accept_draft", "choose", "judge", "score_drafts"]
 
 MOST_REGRET = 1e4
-"""Nats: what a token counts that the cloud holds impossible."""
+"""Regret in nats of a token that the target gives probability 0."""
 
 
 def choose(logits: Tensor) -> tuple[int, TokenStats]:
@@ -35,8 +35,11 @@ def choose(logits: Tensor) -> tuple[int, TokenStats]:
 
 @dataclass(frozen=True, slots=True)
 class DraftScores:
-    """How the target sees a draft of ``n`` tokens: each of them; its own first choices there and after
-    the whole draft ``(n + 1,)``; and their probabilities ``(n,)``, that of the last left out."""
+    """Target-model scores of a draft of ``n`` tokens.
+
+    ``seen (n,)``: rank and regret of each draft token. ``tops (n + 1,)``: the argmax at each position,
+    the last being the bonus token. ``top_probs (n,)``: the probabilities of ``tops[:-1]``.
+    """
 
     seen: tuple[TokenScore, ...]
     tops: tuple[int, ...]
@@ -47,17 +50,20 @@ class DraftScores:
         return Verdict(
             kept=count,
             token=token,
-            ranks=tuple(judged.rank for judged in self.seen),
+            ranks=tuple(score.rank for score in self.seen),
             top_probs=self.top_probs,
-            regret=sum((judged.regret for judged in self.seen[:count]), start=0.0),
+            regret=sum((score.regret for score in self.seen[:count]), start=0.0),
         )
 
 
 def score_drafts(logits: Sequence[Tensor], drafts: Sequence[Sequence[int]]) -> list[DraftScores]:
-    """Hold each draft of ``n`` tokens against the target's ``(n + 1, V)`` for it, with one transfer to
-    the host for all.
+    """Score each draft of ``n`` tokens by the target's ``logits (n + 1, V)`` for it, with one transfer
+    to the host for all.
 
-    Row ``i`` is the distribution at drafted token ``i``; the last row follows the whole draft.
+    Row ``i`` is the distribution at draft token ``i``; the last row follows the whole draft.
+
+    Raises:
+        ValueError: another number of rows.
     """
     counts = [len(draft) for draft in drafts]
     for rows, count in zip(logits, counts, strict=True):
@@ -72,7 +78,7 @@ def score_drafts(logits: Sequence[Tensor], drafts: Sequence[Sequence[int]]) -> l
     top_probs = together.softmax(dim=1).amax(dim=1)
     # Ids and ranks are exact in float32 up to 2^24.
     values = zip(*torch.stack((tops, ranks, best - found[:, 0], top_probs)).tolist(), strict=True)
-    sights = []
+    scores = []
     for draft, count in zip(drafts, counts, strict=True):
         rows_of = [next(values) for _ in range(count + 1)]
         seen = [
@@ -80,8 +86,8 @@ def score_drafts(logits: Sequence[Tensor], drafts: Sequence[Sequence[int]]) -> l
             for token, (top, rank, regret, _) in zip(draft, rows_of, strict=False)
         ]
         tops_of = tuple(int(top) for top, _, _, _ in rows_of)
-        sights.append(DraftScores(tuple(seen), tops_of, tuple(row[3] for row in rows_of[:-1])))
-    return sights
+        scores.append(DraftScores(tuple(seen), tops_of, tuple(row[3] for row in rows_of[:-1])))
+    return scores
 
 
 def judge(
@@ -93,10 +99,10 @@ def judge(
 
 
 def accept_draft(
-    draft: Sequence[int], sight: DraftScores, acceptance: Acceptance, *, end_ids: frozenset[int]
+    draft: Sequence[int], scores: DraftScores, acceptance: Acceptance, *, end_ids: frozenset[int]
 ) -> Verdict:
-    """The verdict on a draft that the target sees so. Its choice after the whole draft may be left out
-    where the draft ends the text."""
-    count = kept(sight.seen, acceptance)
+    """The verdict on a draft with these ``scores``: the tokens that the acceptance rule keeps, then the
+    target's own. There is no token of its own after a wholly kept draft that ends the text."""
+    count = kept(scores.seen, acceptance)
     ended = count == len(draft) and draft[-1] in end_ids
-    return sight.verdict(count, None if ended else sight.tops[count])
+    return scores.verdict(count, None if ended else scores.tops[count])

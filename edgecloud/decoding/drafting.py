@@ -1,4 +1,4 @@
-"""The edge's side of speculation: a cache that follows the text, and a draft after it."""
+"""The edge's side of speculation: drafting, with a cache that follows the committed text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Drafter", "common_prefix"]
 
 
 class Drafter:
-    """Drafts after a text that grows, and that may be taken back: greedily, or as ``sampling`` says.
+    """Drafts tokens after a text that grows or is cut back, greedily or as ``sampling`` says.
 
     The edge's cache holds the prompt and a prefix of text and draft. What it has not seen (the last
     drafted token, a correction, a continuation) is ingested in one forward, with the next step; a
@@ -39,9 +39,9 @@ class Drafter:
         """Tokens in the cache after the prompt."""
         self._text: list[int] = []
         self._drafted: list[tuple[int, TokenStats]] = []
-        """What was drafted after the text, and may be asked for again."""
-        self._drawn_from: dict[int, Distribution] = {}
-        """What the last token drafted for each position of the output was drawn from."""
+        """Draft tokens after the text; they may be asked for again."""
+        self._draft_probabilities: dict[int, Distribution] = {}
+        """q of the last token drafted for each position of the output."""
         self._first: Tensor | None = None
         """Logits ``(V,)`` after the prompt."""
         self._next: Tensor | None = None
@@ -57,13 +57,13 @@ class Drafter:
         self._first = self._next = self._edge.prefill(self._prompt)
 
     def follow(self, text: Sequence[int], *, ended: bool = False) -> None:
-        """Go on after ``text``: what was drafted beyond it stays where it follows and the text has not
-        ``ended``, and goes otherwise."""
-        shared = common_prefix(self._path(), text)
-        follows = not ended and len(self._text) <= len(text) == shared
-        self._drafted = self._drafted[shared - len(self._text) :] if follows else []
+        """Move to ``text``. Draft tokens that extend it are kept; otherwise, and when the text has
+        ``ended``, the cache is rolled back to the common prefix and the draft is dropped."""
+        common = common_prefix(self._path(), text)
+        follows = not ended and len(self._text) <= len(text) == common
+        self._drafted = self._drafted[common - len(self._text) :] if follows else []
         self._text = list(text)
-        keep = len(self._held) if follows else min(shared, len(self._held))
+        keep = len(self._held) if follows else min(common, len(self._held))
         if keep < len(self._held):
             self._edge.rollback(self._prompt.length + keep)
             del self._held[keep:]
@@ -99,17 +99,17 @@ class Drafter:
         token, stat = choose(logits)
         if not self._sampling.greedy:
             path = self._path()
-            token, self._drawn_from[len(path)] = draw(logits, self._sampling, path)
+            token, self._draft_probabilities[len(path)] = draw(logits, self._sampling, path)
             stat = replace(stat, logprob=float(logits.log_softmax(dim=-1)[token]))
         self._drafted.append((token, stat))
         return True
 
     def draft_probabilities(self, begin: int, count: int) -> list[Distribution]:
-        """What the ``count`` tokens that were drafted for the output from ``begin`` on were drawn from;
-        nothing, where decoding is greedy."""
+        """Draft probabilities q of the ``count`` tokens drafted for output positions ``begin`` on; empty
+        where decoding is greedy."""
         if self._sampling.greedy:
             return []
-        return [self._drawn_from[position] for position in range(begin, begin + count)]
+        return [self._draft_probabilities[position] for position in range(begin, begin + count)]
 
     def _path(self) -> list[int]:
         """Text and draft."""
@@ -132,7 +132,7 @@ class Drafter:
 
 
 def common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many tokens the two begin with alike."""
+    """Length of the common prefix of two sequences of tokens."""
     shorter = min(len(one), len(other))
     if list(one[:shorter]) == list(other[:shorter]):  # the usual case, without a loop
         return shorter

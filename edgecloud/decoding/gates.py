@@ -17,7 +17,7 @@ __all__ = ["FEATURES", "GATES", "TERMS", "Calibration", "Gate", "Thresholds", "g
 
 
 FEATURES = ("entropy", "margin", "logprob", "position", "recent_corrections")
-"""What the calibrated gate looks at: fields of :class:`~edgecloud.contracts.TokenStats`."""
+"""Inputs of the calibrated gate: fields of :class:`~edgecloud.contracts.TokenStats`."""
 
 _PRODUCTS = tuple(
     factors
@@ -26,7 +26,7 @@ _PRODUCTS = tuple(
 )
 
 TERMS = tuple("*".join(FEATURES[index] for index in factors) for factors in _PRODUCTS)
-"""What it weighs: each feature, and the products of two and of three. A token is unsure for two
+"""Terms that it weighs: each feature, and the products of two and of three. A token is unsure for two
 reasons, several equally good wordings or a thing not heard, and no straight line tells them apart."""
 
 

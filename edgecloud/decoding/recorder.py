@@ -1,4 +1,4 @@
-"""The witness: writes down what happens in a request, with the clock's times.
+"""Recording of a request: its events, with the clock's times.
 
 =========  ==========================================================================================
 kind       data
@@ -74,8 +74,8 @@ class Recorder:
     def draft(
         self, start_s: float, tokens: list[int], stats: list[TokenStats], *, escalated: bool
     ) -> None:
-        """Record that ``tokens`` were drafted since ``start_s``, with each one's statistics; ``escalated`` when
-        the gate ended the draft."""
+        """Record a block of draft ``tokens`` with the statistics of each; ``escalated`` when it goes to
+        the cloud."""
         self.add(
             "draft",
             start_s,
@@ -87,8 +87,7 @@ class Recorder:
         )
 
     def verify(self, start_s: float, verdict: Verdict, *, drafted: int, ahead: int = 0) -> None:
-        """Record an answered verification of ``drafted`` tokens; ``ahead`` of the next draft were drafted
-        meanwhile."""
+        """Record the verdict on ``drafted`` tokens; the edge drafted ``ahead`` more meanwhile."""
         self.add(
             "verify",
             start_s,
@@ -128,5 +127,5 @@ class Recorder:
 
 
 def _values(cost: CloudCost) -> dict[str, Any]:
-    """What ``asdict`` gives, without its copies."""
+    """The fields as ``asdict`` gives them, without its copies."""
     return {name: getattr(cost, name) for name in _COSTS}

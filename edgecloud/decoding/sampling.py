@@ -85,7 +85,7 @@ def quantized(probs: Tensor) -> Distribution:
     """The distribution ``probs (V,)`` in whole weights: the likeliest token has :data:`MOST_WEIGHT`, any
     other in proportion, rounded; of the :data:`WIDEST` likeliest, those that keep a weight.
 
-    >>> quantised(torch.tensor([0.5, 0.0, 0.25]))
+    >>> quantized(torch.tensor([0.5, 0.0, 0.25]))
     Distribution(ids=(0, 2), weights=(65535, 32768))
     """
     found = probs.topk(min(WIDEST, len(probs)))
@@ -96,7 +96,7 @@ def quantized(probs: Tensor) -> Distribution:
 
 
 def draw(logits: Tensor, sampling: Sampling, text: Sequence[int]) -> tuple[int, Distribution]:
-    """The edge's own token after the output ``text``, and what exactly it was drawn from."""
+    """The edge's token after the output ``text``, and the draft probabilities q it was drawn from."""
     draft_probabilities = quantized(warp(logits, sampling))
     place = chance(sampling.seed, "draft", text) * draft_probabilities.total >> 64
     return draft_probabilities.ids[
@@ -112,9 +112,9 @@ def pick(logits: Tensor, sampling: Sampling, text: Sequence[int]) -> int:
 
 
 def residual(p: Tensor, draft_probabilities: Distribution) -> Tensor:
-    """What ``p (V,)`` has over the distribution of a rejected token, not made to add up to 1.
+    """``max(0, p - q)``, ``(V,)`` and not normalized: the distribution of the token after a rejected one.
 
-    Where rounding leaves nothing, ``p`` itself: then the two are the same.
+    ``p`` itself where rounding leaves nothing: the two distributions are then the same.
     """
     left = p.clone()
     weights = torch.tensor(draft_probabilities.weights, dtype=p.dtype, device=p.device)
@@ -140,7 +140,7 @@ def accept_sampled(
 
     Ranks, top probabilities and regret are those of the undistorted distribution, at temperature 1.
     """
-    sight = score_drafts([logits], [draft])[0]
+    scores = score_drafts([logits], [draft])[0]
     text = [*committed, *draft]
     probs: list[Tensor] = []
 
@@ -149,7 +149,7 @@ def accept_sampled(
             before = text[: len(committed) + place]
             probs.append(warp(logits[place], sampling))
             yield replace(
-                sight.seen[place],
+                scores.seen[place],
                 ratio=float(probs[-1][token]) / q.probability_of(token),
                 drawn=_unit(chance(sampling.seed, "keep", before)),
             )
@@ -161,7 +161,7 @@ def accept_sampled(
         token = _pick(residual(probs[count], draft_probabilities[count]), sampling, before)
     else:
         token = None if draft[-1] in end_ids else pick(logits[-1], sampling, before)
-    return sight.verdict(count, token)
+    return scores.verdict(count, token)
 
 
 def _pick(weights: Tensor, sampling: Sampling, text: Sequence[int]) -> int:

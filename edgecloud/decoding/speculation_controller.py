@@ -1,5 +1,4 @@
-"""What one caption's speculation costs and brings, as seen so far: how long a draft pays, what the cloud
-may still be asked for."""
+"""Running costs and acceptance of one request: they choose the draft length and keep the cloud's budget."""
 
 from __future__ import annotations
 
@@ -14,14 +13,14 @@ __all__ = ["CloudBudget", "SpeculationController"]
 
 @dataclass(frozen=True, slots=True)
 class CloudBudget:
-    """What a caption may take of the cloud: seconds of its time, tokens of its choice."""
+    """Most that one request may take of the cloud: seconds it is busy, tokens of its own choice."""
 
     busy_s: float = math.inf
     tokens: float = math.inf
 
     @classmethod
     def parse(cls, text: str) -> CloudBudget:
-        """What ``0.8s`` or ``12t`` allows. Raises ValueError for anything else."""
+        """The budget written as ``0.8s`` or ``12t``. Raises ValueError for anything else."""
         found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)s|([0-9]+)t", text)
         if not found:
             raise ValueError(
@@ -32,14 +31,14 @@ class CloudBudget:
 
 @dataclass(slots=True)
 class SpeculationController:
-    """Running figures of one caption, on its clock. Seconds.
+    """Running figures of one request, in seconds of its clock.
 
     The rate of agreement starts from a prior of 4 tokens kept in 5.
     """
 
     budget: CloudBudget
     agreed: float = 4.0
-    judged: float = 5.0
+    scored: float = 5.0
     drafted: int = 0
     drafting_s: float = 0.0
     calls: int = 0
@@ -47,23 +46,23 @@ class SpeculationController:
     busy_s: float = 0.0
     tokens: int = 0
     step_s: float = 0.0
-    """What one token of the cloud's own takes it, at most: a call's time over its tokens."""
+    """Upper bound of the cloud's seconds a token: the last call's busy time over its tokens."""
 
     def drew(self, tokens: int, took_s: float) -> None:
-        """The edge drafted ``tokens``."""
+        """Count ``tokens`` that the edge drafted in ``took_s``."""
         self.drafted += tokens
         self.drafting_s += took_s
 
     def called(self, cost: CloudCost, waited_s: float, *, kept: int, rejected: bool) -> None:
-        """The cloud answered a verification."""
+        """Count a verification that was answered after ``waited_s``, and its ``cost``."""
         self.agreed += kept
-        self.judged += kept + rejected
+        self.scored += kept + rejected
         self.calls += 1
         self.waiting_s += waited_s
         self.paid(cost)
 
     def paid(self, cost: CloudCost) -> None:
-        """The cloud worked for this caption."""
+        """Count what the cloud did for this request."""
         self.busy_s += cost.busy_s
         self.tokens += cost.generated_tokens
         if not cost.prefill_tokens:
@@ -71,23 +70,22 @@ class SpeculationController:
 
     @property
     def affordable(self) -> bool:
-        """Whether the budget has room for another token of the cloud's, verified on the way."""
+        """True while the budget has room for one more token of the cloud's, its verification included."""
         return (
             self.busy_s + self.step_s <= self.budget.busy_s
             and self.tokens + 1 <= self.budget.tokens
         )
 
     def continuation(self, wanted: int) -> int:
-        """How many of ``wanted`` tokens after a verification's own the budget has room for."""
+        """The part of ``wanted`` that the budget has room for, after a verification and its own token."""
         by_tokens = self.budget.tokens - self.tokens - 1
         left_s = self.budget.busy_s - self.busy_s
         by_time = left_s / self.step_s - 1 if self.step_s else math.inf
         return max(0, int(min(wanted, by_tokens, by_time)))
 
     def hands_off(self, remaining: int) -> bool:
-        """Whether the cloud should finish: it is the faster one, and can afford ``remaining`` tokens.
-
-        Not before it has been seen at work.
+        """True when the cloud should finish the output: its step is faster, and the budget has room for
+        ``remaining`` tokens. False until its step has been timed.
         """
         edge_step_s = self.drafting_s / self.drafted if self.drafted else 0.0
         return 0 < self.step_s < edge_step_s and self.continuation(remaining) == remaining
@@ -101,7 +99,7 @@ class SpeculationController:
         """
         if not self.calls or not self.drafted:
             return most
-        a = min(0.999, self.agreed / self.judged)
+        a = min(0.999, self.agreed / self.scored)
         step_s, call_s = self.drafting_s / self.drafted, self.waiting_s / self.calls
 
         def rate(k: int) -> float:

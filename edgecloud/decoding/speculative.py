@@ -36,7 +36,7 @@ RECENT = 8
 
 @dataclass(frozen=True, slots=True)
 class Speculation:
-    """How to speculate.
+    """Settings of speculative decoding.
 
     ``k`` drafted tokens a round at most, with ``adaptive_k`` as many as pay; the ``gate`` by name, asked
     about each ``block`` or each ``token``; the cloud's ``acceptance`` rule. A verification covers the
@@ -91,8 +91,10 @@ def speculative(
     escalate = GATES[settings.gate]
     since_last_call = settings.verify_scope == "since-last-call"
     drafter = Drafter(edge, prompt, end_ids=stopping.end_ids, sampling=sampling)
-    pace = SpeculationController(settings.budget)
-    line = VerifierClient(cloud, prompt, settings.acceptance, pace, recorder, sampling=sampling)
+    controller = SpeculationController(settings.budget)
+    verifier = VerifierClient(
+        cloud, prompt, settings.acceptance, controller, recorder, sampling=sampling
+    )
     output: list[int] = []
     origins: list[Origin] = []
     pending: list[int] = []
@@ -116,9 +118,9 @@ def speculative(
     try:
         seeds = min(settings.seed_tokens, stopping.room(output))
         if settings.parallel_prefill or seeds:
-            line.start(seeds)
+            verifier.start(seeds)
             prefilled = recorder.beside(prefill)
-            seed = line.started() if seeds else []
+            seed = verifier.started() if seeds else []
             committed = commit(seed, by("cloud", len(seed))) if seed else None
             if committed:
                 yield committed[0]
@@ -131,14 +133,14 @@ def speculative(
             text = [*output, *pending]
             room = stopping.room(text)
             k = min(settings.k, room)
-            k = pace.best_k(k, settings.continuation) if settings.adaptive_k else k
+            k = controller.best_k(k, settings.continuation) if settings.adaptive_k else k
             start = recorder.now()
             recent = origins[-RECENT:].count("corrected")
             draft, stats = drafter.draft(text, k, sure=sure, recent_corrections=recent)
-            pace.drew(len(draft), recorder.now() - start)
+            controller.drew(len(draft), recorder.now() - start)
             proposed = [*pending, *draft]
             ended = stopping.cut(output, proposed)[1] is not None
-            asked = line.usable and (
+            asked = verifier.usable and (
                 escalate(stats, settings.thresholds) or (ended and settings.final_check)
             )
             recorder.draft(start, draft, stats, escalated=asked)
@@ -147,13 +149,13 @@ def speculative(
                 room = stopping.room(output) - 1
                 wanted = min(settings.continuation, room)
                 remaining = min(room, max(1, settings.expected_tokens - len(text)))
-                if settings.hand_off and pace.hands_off(remaining):
+                if settings.hand_off and controller.hands_off(remaining):
                     wanted = room
-                more = pace.continuation(wanted)
-                verdict = line.ask(output, proposed, more, drafter, ahead=settings.draft_ahead)
+                more = controller.continuation(wanted)
+                verdict = verifier.ask(output, proposed, more, drafter, ahead=settings.draft_ahead)
             if verdict is not None:
                 done, reason = commit(verdict.output(proposed), _origins(verdict, len(proposed)))
-            elif ended or not since_last_call or not line.usable:
+            elif ended or not since_last_call or not verifier.usable:
                 done, reason = commit(proposed, by("edge", len(proposed)))
             else:
                 pending = proposed
@@ -162,11 +164,11 @@ def speculative(
             if reason is not None:
                 return reason
     finally:
-        line.close()
+        verifier.close()
 
 
 def _origins(verdict: Verdict, drafted: int) -> tuple[Origin, ...]:
-    """Who chose each token of a verdict's output."""
+    """The origin of each token of a verdict's output."""
     chosen: Origin = "bonus" if verdict.kept == drafted else "corrected"
     return (
         *by("verified", verdict.kept),

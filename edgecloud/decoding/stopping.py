@@ -1,4 +1,4 @@
-"""When a caption ends: end of text, token limit, sentence limit. One rule for every way of decoding."""
+"""The end of an output: end of text, token limit, sentence limit. One rule for every way of decoding."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Stopping:
     sentence_ids: frozenset[int] = frozenset()
 
     def room(self, output: Sequence[int]) -> int:
-        """How many tokens may still follow ``output``."""
+        """Number of tokens that may still follow ``output``."""
         return self.limits.max_new_tokens - len(output)
 
     def cut(

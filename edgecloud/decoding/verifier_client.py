@@ -1,4 +1,4 @@
-"""The line to the cloud, as one caption uses it: opened when first needed, left at its first failure."""
+"""The client of the cloud verifier: one object for one request, with fallback to the edge."""
 
 from __future__ import annotations
 
@@ -24,18 +24,22 @@ from edgecloud.errors import CloudError
 __all__ = ["VerifierClient"]
 
 _MOST_AHEAD = 16
-"""Tokens drafted during one call: beyond these the guess is worth nothing."""
+"""Most tokens drafted while one call is under way; a longer guess is hardly ever kept."""
 
 
 class VerifierClient:
-    """Asks the cloud until it fails or the budget is spent; the trace says what came of it."""
+    """Client of the cloud verifier for one request.
+
+    Opens the session when first needed. After the first CloudError the request finishes on the edge
+    alone; the trace says when and why.
+    """
 
     def __init__(
         self,
         cloud: CloudModel,
         prompt: Prompt,
         acceptance: Acceptance,
-        pace: SpeculationController,
+        controller: SpeculationController,
         recorder: Recorder,
         *,
         sampling: Sampling,
@@ -44,7 +48,7 @@ class VerifierClient:
         self._prompt = prompt
         self._sampling = sampling
         self._acceptance = acceptance
-        self._pace = pace
+        self._controller = controller
         self._recorder = recorder
         self._session: CloudSession | None = None
         self._start: Pending[CloudChunk] | None = None
@@ -54,21 +58,21 @@ class VerifierClient:
     @property
     def usable(self) -> bool:
         """True while the cloud has not failed and the budget allows another request."""
-        return not self._lost and self._pace.affordable
+        return not self._lost and self._controller.affordable
 
     def start(self, count: int) -> None:
-        """Let the cloud prefill now, and write the caption's first ``count`` tokens."""
+        """Ask the cloud to prefill now and to generate the output's first ``count`` tokens."""
         with self._watched() as self._start_s:
             self._start = self._opened().start(count)
 
     def started(self) -> list[int]:
-        """What the cloud wrote since :meth:`start`; nothing, where it failed."""
+        """Wait for the tokens asked for by :meth:`start`; empty where the cloud failed."""
         tokens: list[int] = []
         start, self._start = self._start, None
         if start is not None:
             with self._watched():
                 chunk = start.result()
-                self._pace.paid(chunk.cost)
+                self._controller.paid(chunk.cost)
                 self._recorder.generate(self._start_s, chunk)
                 tokens = list(chunk.tokens)
         return tokens
@@ -100,7 +104,7 @@ class VerifierClient:
                 steps += 1
             verdict = answer.result()
             self._recorder.verify(start_s, verdict, drafted=len(proposed), ahead=steps)
-            self._pace.called(
+            self._controller.called(
                 verdict.cost,
                 self._recorder.now() - start_s,
                 kept=verdict.kept,
@@ -122,7 +126,7 @@ class VerifierClient:
 
     @contextmanager
     def _watched(self) -> Generator[float, None, None]:
-        """From now on; a failure of the cloud loses the line and is written down."""
+        """Yields the time now; a CloudError inside is recorded and ends the use of the cloud."""
         start_s = self._recorder.now()
         try:
             yield start_s
