@@ -1,4 +1,4 @@
-"""The edge's model in the precision asked for: on torch, or quantised on OpenVINO."""
+"""The edge's model in the precision asked for: on torch, or quantized (:mod:`edgecloud.models.quantized`)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def load_edge(
 ) -> LoadedEdge:
     """Load the checkpoint at ``path``; ``name`` is what results call it.
 
-    ``quantization``: ``none``; ``bf16``, torch in bfloat16; ``int8`` or ``int4``, OpenVINO.
+    ``quantization``: ``none``; ``bf16``, torch in bfloat16; ``int8`` or ``int4``, our own
+    kernels or OpenVINO.
     With ``verify`` the weights are compared with what is known of them.
 
     Raises:

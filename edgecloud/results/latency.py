@@ -119,9 +119,6 @@ def _prefill(trace: Trace) -> tuple[float | None, int | None]:
     events = sorted(trace.of("prefill"), key=lambda event: event.data.get("side") != "edge")
     if events:
         return _seconds(events[0]), events[0].data.get("input_tokens")
-    for event in trace.of("generate"):
-        if event.data.get("prefill_s") is not None:
-            return event.data["prefill_s"], event.data.get("prefill_tokens")
     return None, None
 
 

@@ -230,7 +230,13 @@ OPTIONS: tuple[Option, ...] = (
     Option("edge_device", str, "where", "cpu, cuda or cuda:N"),
     Option("cloud_device", str, "where", "auto, cpu, cuda, cuda:N or auto-map (all CUDA devices)"),
     Option("edge_dtype", str, "where", "precision of the edge; auto is float32", choices=_DTYPES),
-    Option("edge_quantization", str, "where", "int8, int4: on OpenVINO", choices=_QUANTIZATIONS),
+    Option(
+        "edge_quantization",
+        str,
+        "where",
+        "int8, int4: own kernels or OpenVINO",
+        choices=_QUANTIZATIONS,
+    ),
     Option(
         "cloud_dtype",
         str,

@@ -138,7 +138,6 @@ def _cloud(draw: random.Random, length: int) -> list[Row]:
                 now,
                 tokens=tokens,
                 prefill_tokens=0 if number else 60,
-                prefill_s=None if number else 0.03,
                 verified_tokens=0,
                 ingested_tokens=0,
                 generated_tokens=1,

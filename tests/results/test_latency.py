@@ -57,12 +57,6 @@ def test_one_commit_has_no_time_per_token_and_says_why() -> None:
     assert found["oet"] == 0.0
 
 
-def test_the_prefill_of_a_cloud_alone_may_come_with_its_first_answer() -> None:
-    generate = Event("generate", 0.0, 1.0, {"tokens": [5], "prefill_s": 0.4, "prefill_tokens": 60})
-    found = latency(Trace((generate,)))
-    assert (found["prefill_time"], found["input_tokens"]) == (0.4, 60)
-
-
 def test_an_empty_trace_is_all_nulls_with_reasons() -> None:
     found = latency(Trace(()))
     assert all(found[name] is None for name in LATENCY_NAMES)

@@ -12,11 +12,10 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from edgecloud.models.quantized.vnni.compiling import compiled, releasing
 from edgecloud.models.quantized.vnni.parts import (
-    compiled,
     dots,
     exp,
     mix,
@@ -208,7 +207,7 @@ def _attend(
         mix(scores, values, count, largest, work.other[t, head * d : (head + 1) * d])
 
 
-@njit(error_model="numpy", cache=True, nogil=True)
+@releasing
 def forward(
     rank: int, threads: int, text: Text, cache: Cache, work: Work, past: int, logits: Floats
 ) -> None:

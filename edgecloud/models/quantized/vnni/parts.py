@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-__all__ = ["compiled", "dots", "exp", "mix", "norm", "quantize", "share", "wait"]
+from edgecloud.models.quantized.vnni.compiling import compiled, summing
+
+__all__ = ["dots", "exp", "mix", "norm", "quantize", "share", "wait"]
 
 Floats = NDArray[np.float32]
 
@@ -22,11 +24,6 @@ _SPINS = 4096
 _NOTHING = np.float32(1e-30)
 """A group without a larger number is zeros: the inverse of its scale might be infinite."""
 _yield = types.ExternalFunction("sched_yield", types.int32())
-
-compiled = njit(error_model="numpy", cache=True)
-"""Compiled once and kept beside the file; a division by zero gives infinity, as in numpy."""
-summing = njit(error_model="numpy", cache=True, fastmath={"reassoc", "contract", "nsz"})
-"""The same for sums that a vector may take in an order of its own."""
 
 
 @intrinsic
