@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add"]
 
-_COLOURS = {"edge": "", "verified": "32", "corrected": "31", "bonus": "34", "cloud": "35"}
+_COLORS = {"edge": "", "verified": "32", "corrected": "31", "bonus": "34", "cloud": "35"}
 """SGR codes by who chose a token; the edge's own stay in the terminal's colour."""
 
 
@@ -89,8 +89,8 @@ def _caption(parsed: argparse.Namespace) -> int:
                     f"edge alone: {why['reason']}",
                     file=sys.stderr,
                 )
-    legend = [paint(origin, origin) for origin in _COLOURS]
-    if parsed.mode == "spec" and legend != list(_COLOURS):
+    legend = [paint(origin, origin) for origin in _COLORS]
+    if parsed.mode == "spec" and legend != list(_COLORS):
         print("tokens: " + " ".join(legend))
     if len(heard) > 1 and (noted := sentence(heard)) is not None:
         print(f"edgecloud: note: {noted}", file=sys.stderr)
@@ -101,10 +101,10 @@ def _caption(parsed: argparse.Namespace) -> int:
 
 def _painter(stream: Any) -> Callable[[str, str], str]:
     """Colours text by origin, on a terminal that wants it (https://no-color.org)."""
-    coloured = stream.isatty() and not os.environ.get("NO_COLOR")
+    colored = stream.isatty() and not os.environ.get("NO_COLOR")
 
     def paint(origin: str, text: str) -> str:
-        code = _COLOURS[origin] if coloured else ""
+        code = _COLORS[origin] if colored else ""
         return f"\x1b[{code}m{text}\x1b[0m" if code else text
 
     return paint
@@ -119,7 +119,7 @@ def _timings(answer: Any, config: Config) -> str:
 
     trace = Trace.from_json(answer.trace)
     times = latency(trace, audio_s=answer.audio_s, input_tokens=answer.input_tokens)
-    counts = {origin: answer.origins.count(origin) for origin in _COLOURS}
+    counts = {origin: answer.origins.count(origin) for origin in _COLORS}
     chosen = ", ".join(f"{origin} {count}" for origin, count in counts.items() if count)
     spent = cost(trace)
     parts = [

@@ -61,11 +61,11 @@ def _secap(parsed: argparse.Namespace) -> int:
 
 
 def _synthetic(parsed: argparse.Namespace) -> int:
-    from edgecloud.embedded.factory.manifests import synthesise_split
+    from edgecloud.embedded.factory.manifests import synthesize_split
 
     if parsed.clips < 1:
         raise ConfigError(f"--clips {parsed.clips}: give a number from 1 on")
-    synthesise_split(parsed.split, parsed.dest, clips=parsed.clips)
+    synthesize_split(parsed.split, parsed.dest, clips=parsed.clips)
     for path in sorted(parsed.dest.glob("*.json")):
         if path.name != "attributes.json":
             print(f"{parsed.clips} samples: {path}")

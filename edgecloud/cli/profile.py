@@ -13,7 +13,7 @@ from edgecloud.errors import ConfigError
 __all__ = ["add"]
 
 _DTYPES = ("float32", "bfloat16", "float16")
-_QUANTISED = ("int8", "int4", "int8-openvino", "int4-openvino")
+_QUANTIZED = ("int8", "int4", "int8-openvino", "int4-openvino")
 
 
 def add(commands: Any) -> None:
@@ -44,7 +44,7 @@ def add(commands: Any) -> None:
         "--dtype", default="float32", help="none, or one or more of " + ", ".join(_DTYPES)
     )
     measure.add_argument(
-        "--quantization", default="none", help="none, or one or more of " + ", ".join(_QUANTISED)
+        "--quantization", default="none", help="none, or one or more of " + ", ".join(_QUANTIZED)
     )
     measure.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     measure.add_argument("--side", choices=("edge", "cloud"), default="edge")
@@ -85,7 +85,7 @@ def _show(parsed: argparse.Namespace) -> int:
 
 def _measure(parsed: argparse.Namespace) -> int:
     precisions = _chosen("--dtype", parsed.dtype, _DTYPES)
-    precisions += _chosen("--quantization", parsed.quantization, _QUANTISED)
+    precisions += _chosen("--quantization", parsed.quantization, _QUANTIZED)
     if not precisions:
         raise ConfigError("--dtype none and --quantization none leave nothing to measure")
     if parsed.rounds < 1 or (parsed.layers is not None and parsed.layers < 1):

@@ -76,7 +76,7 @@ def examples(paths: Sequence[str | Path]) -> Examples:
             kind = key(settings["language"], settings["prompt_type"])
             for record in records:
                 trace = Trace.from_json(record.get("trace", ()))
-                rows += [(token, no, record["file_id"], kind) for token, no in _judged(trace)]
+                rows += [(token, no, record["file_id"], kind) for token, no in _verdicts(trace)]
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"the journal {path} lacks what a fit needs: {error!r}") from error
         own = [row for row in rows if row[3] == kind]
@@ -92,7 +92,7 @@ def _examples(rows: Sequence[tuple[TokenStats, bool, str, str]]) -> Examples:
     return Examples(*zip(*rows, strict=True))
 
 
-def _judged(trace: Trace) -> Iterator[tuple[TokenStats, bool]]:
+def _verdicts(trace: Trace) -> Iterator[tuple[TokenStats, bool]]:
     """The draft tokens with a known verdict: all that were kept, and the first that was rejected."""
     origins: list[str] = []
     proposed: list[TokenStats] = []

@@ -21,8 +21,8 @@ from edgecloud.errors import ConfigError
 from edgecloud.models.assembly import check_rows
 from edgecloud.models.audio_lm import described_network, pick_device, pick_dtype
 from edgecloud.models.checkpoint import Checkpoint
-from edgecloud.models.edge import check_precision, edge_need, quantisable
-from edgecloud.models.loading import check_not_quantised
+from edgecloud.models.edge import check_precision, edge_need, quantizable
+from edgecloud.models.loading import check_not_quantized
 from edgecloud.models.memory import (
     Need,
     check_cap,
@@ -144,7 +144,7 @@ def _open(side: Side) -> _Opened:
             # It says so itself where the extra is missing.
             import_module("edgecloud.models.quantized.openvino.runtime")
     elif side.weights:
-        check_not_quantised(checkpoint)
+        check_not_quantized(checkpoint)
     device = pick_device(side.device) if side.weights else "cpu"
     processor = Processor(checkpoint)
     network = None
@@ -204,16 +204,16 @@ def _slow(found: _Opened) -> str | None:
     side = found.side
     if side.role != "edge" or found.network is None or pick_device(side.device) != "cpu":
         return None
-    from edgecloud.models.quantized.convert import quantised_bytes
+    from edgecloud.models.quantized.convert import quantized_bytes
 
     dtype = _dtype(side, "cpu")
     needed = sum(needed_bytes(found.checkpoint, dtype).values())
     fast = dtype == torch.bfloat16 and _has_bfloat16()
-    if needed < _SLOW_BYTES or fast or not quantisable(found.checkpoint):
+    if needed < _SLOW_BYTES or fast or not quantizable(found.checkpoint):
         return None
     return (
         f"hint: on a CPU {precision_name(dtype)} is 4 to 17 times slower than --edge-quantization int8, "
-        f"which needs {in_gb(quantised_bytes(found.checkpoint, 8))}"
+        f"which needs {in_gb(quantized_bytes(found.checkpoint, 8))}"
     )
 
 

@@ -30,9 +30,9 @@ from edgecloud.quality.tokenize import LANGUAGE_TOKENIZERS
 from edgecloud.results.statistics import Interval, mean_difference
 from edgecloud.settings.config import Config
 
-__all__ = ["QUANTISATIONS", "Caption", "Row", "equal_rate_threshold", "evaluate"]
+__all__ = ["QUANTIZATIONS", "Caption", "Row", "equal_rate_threshold", "evaluate"]
 
-QUANTISATIONS = ("none", "bf16", "int8", "int4")
+QUANTIZATIONS = ("none", "bf16", "int8", "int4")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class _Followed:
         return -(logprobs.exp() * logprobs).sum(dim=-1)
 
 
-def evaluate(config: Config, quantizations: Sequence[str] = QUANTISATIONS) -> list[Row]:
+def evaluate(config: Config, quantizations: Sequence[str] = QUANTIZATIONS) -> list[Row]:
     """A row for each of ``quantizations`` on the edge of ``config`` and its corpus; the first one is
     what the others are compared with, and should be ``none``.
 

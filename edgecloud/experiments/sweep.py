@@ -260,15 +260,15 @@ def check(points: Sequence[Point]) -> list[str]:
         EdgeCloudError: data that cannot be read or has no references to score by, models that are not
             there, a policy that does not go with them.
     """
-    looked: set[tuple[Any, ...]] = set()
+    checked: set[tuple[Any, ...]] = set()
     for point in points:
         config = point.config
         if point.mode == "spec":
             speculation(config)
         what = (config.dataset_path, config.language, config.prompt_type)
-        if what in looked:
+        if what in checked:
             continue
-        looked.add(what)
+        checked.add(what)
         corpus, manifest = load_corpus(config)
         scored = len(corpus_references_of(corpus, config.language))
         if scored < 2:
@@ -385,7 +385,7 @@ def _run(point: Point, path: Path, environment: Mapping[str, Any]) -> dict[str, 
                 floors=None,
             )
         )
-        request_handler = _captioner(point, config, edge, cloud)
+        request_handler = _handler_of(point, config, edge, cloud)
         for sample in samples:
             if sample.file_id in journal.records:
                 continue
@@ -398,7 +398,7 @@ def _run(point: Point, path: Path, environment: Mapping[str, Any]) -> dict[str, 
     return _ciders(config, corpus, journal.records)
 
 
-def _captioner(point: Point, config: Config, edge: LoadedEdge, cloud: Loaded) -> RequestHandler:
+def _handler_of(point: Point, config: Config, edge: LoadedEdge, cloud: Loaded) -> RequestHandler:
     """Edge and cloud in this process, with the whole protocol between them."""
     server = MessageServer(LocalCloud(cloud.model, cloud.stopping()))
     remote = RemoteCloud(Loopback(server), deadline_s=config.deadline)

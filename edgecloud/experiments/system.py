@@ -83,7 +83,7 @@ class System(ResourceOwner):
         """
         self._running.send(request)
         while True:
-            message = self._heard(self._running, 2 * self._config.deadline)
+            message = self._received(self._running, 2 * self._config.deadline)
             if isinstance(message, At | Said):
                 _pass_on(self._running, message)
                 continue
@@ -188,7 +188,7 @@ class System(ResourceOwner):
         port = self._stack.enter_context(over).port
         return replace(config, cloud_url=f"http://127.0.0.1:{port}")
 
-    def _heard(self, worker: Worker, timeout_s: float) -> Any:
+    def _received(self, worker: Worker, timeout_s: float) -> Any:
         """The worker's next message.
 
         Raises:
@@ -215,7 +215,7 @@ class System(ResourceOwner):
                 if worker is None:
                     _tell(at)
                     continue
-                message = self._heard(worker, self._config.start_deadline)
+                message = self._received(worker, self._config.start_deadline)
                 if isinstance(message, At):
                     at[worker] = message
                 if isinstance(message, At | Said):

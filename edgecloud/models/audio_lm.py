@@ -70,11 +70,11 @@ class Thinker(Network):
         """
         ids, embedded = self._embed_ids(prompt)
         if prompt.features is not None:
-            for audio in self.hear(prompt, prompt.features.shape[1]):  # one, of all
+            for audio in self.encode_audio(prompt, prompt.features.shape[1]):  # one, of all
                 place_audio(embedded, ids[0] == self.audio_token_id, audio)
         return embedded
 
-    def hear(self, prompt: Prompt, most: int) -> Iterator[Tensor]:
+    def encode_audio(self, prompt: Prompt, most: int) -> Iterator[Tensor]:
         """Run the audio encoder over windows of at most ``most`` audio tokens at once; yields ``(n,
         hidden)``.
 
@@ -92,9 +92,9 @@ class Thinker(Network):
         window = tower.n_window
         step = 4 * window * max(1, most // window)
         parts = [features[:, begin : begin + step] for begin in range(0, features.shape[1], step)]
-        return (self._heard(part) for part in parts if audio_token_count(part.shape[1]) > 0)
+        return (self._encoded(part) for part in parts if audio_token_count(part.shape[1]) > 0)
 
-    def _heard(self, features: NDArray[np.float16]) -> Tensor:
+    def _encoded(self, features: NDArray[np.float16]) -> Tensor:
         weight = self.model.embed_tokens.weight
         frames = torch.tensor([features.shape[1]], device=weight.device)
         after_cnn, _ = self.audio_tower._get_feat_extract_output_lengths(frames)

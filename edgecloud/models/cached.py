@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Generic, Protocol, TypeVar
 
-from edgecloud.models.checks import check_rewind
+from edgecloud.models.checks import check_rollback
 
 __all__ = ["Cache", "CachedModel", "most_set_aside", "roomier"]
 
@@ -69,5 +69,5 @@ class CachedModel(Generic[Kept]):
         Raises:
             ValueError: ``length`` is inside the prompt or beyond what is held.
         """
-        check_rewind(length, prompt_length=self._prompt_length, held=self.length)
+        check_rollback(length, prompt_length=self._prompt_length, held=self.length)
         self._cache.length = length

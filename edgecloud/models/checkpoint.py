@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from edgecloud.errors import CheckpointError
 from edgecloud.models.families import Family
-from edgecloud.models.folder import QUANTISED_KEY, family_of, needed_shards, read_json
+from edgecloud.models.folder import QUANTIZED_KEY, family_of, needed_shards, read_json
 from edgecloud.models.identity import (
     file_sha256,
     former_identity,
@@ -56,7 +56,7 @@ class Checkpoint:
     @property
     def quantized(self) -> dict[str, Any] | None:
         """The quantization that ``edgecloud quantize`` wrote to config.json; None: none."""
-        found = self.config.get(QUANTISED_KEY)
+        found = self.config.get(QUANTIZED_KEY)
         return found if isinstance(found, dict) else None
 
     @classmethod

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from edgecloud.contracts import Prompt
 from edgecloud.errors import ModelError
 
-__all__ = ["check_prompt", "check_rewind", "check_started", "check_vocabulary"]
+__all__ = ["check_prompt", "check_rollback", "check_started", "check_vocabulary"]
 
 
 def check_prompt(prompt: Prompt) -> None:
@@ -33,7 +33,7 @@ def check_vocabulary(tokens: Sequence[int], vocab_size: int) -> None:
         )
 
 
-def check_rewind(length: int, *, prompt_length: int, held: int) -> None:
+def check_rollback(length: int, *, prompt_length: int, held: int) -> None:
     """Raises ValueError for a ``length`` that cuts into the prompt or is more than there is."""
     if not prompt_length <= length <= held:
         raise ValueError(

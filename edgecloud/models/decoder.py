@@ -114,18 +114,18 @@ class Decoder:
         like = self._layers[0].out
         self._root_eps = torch.tensor(self._eps**0.5, device=like.device)
         self._rotary = model.rotary_emb
-        self._turns: Tensor = like.new_empty((2, 0, self._head_dim))
+        self._rotary_cache: Tensor = like.new_empty((2, 0, self._head_dim))
         """Cosines and signed sines by position, ``(2, positions, head dim)``; grows as needed."""
 
     @property
     def device(self) -> torch.device:
         """Device of the layers."""
-        return self._turns.device
+        return self._rotary_cache.device
 
     @property
     def token_bytes(self) -> int:
         """Bytes of a cache for each token that it has room for."""
-        head_bytes = self._head_dim * self._turns.element_size()
+        head_bytes = self._head_dim * self._rotary_cache.element_size()
         return len(self._layers) * 2 * self._kv_heads * head_bytes
 
     def cache(self) -> KVCache:
@@ -144,7 +144,7 @@ class Decoder:
         """
         for cache, count in spans:
             self.reserve(cache, count)
-        cosines, sines = self._turns_of(spans)
+        cosines, sines = self._cos_sin(spans)
         masks = [_mask(cache.length, count, embedded) for cache, count in spans]
         hidden = embedded
         for number, layer in enumerate(self._layers):
@@ -152,9 +152,9 @@ class Decoder:
             rows = functional.linear(normed, layer.qkv, layer.qkv_bias)
             # Queries, keys and values, one head above the other: (heads + 2 kv heads, N, head dim).
             heads = rows.view(-1, self._heads + 2 * self._kv_heads, self._head_dim).transpose(0, 1)
-            turned = heads.narrow(0, 0, self._heads + self._kv_heads)
-            swapped = turned.roll(self._head_dim // 2, -1)
-            turned.mul_(cosines).addcmul_(swapped, sines)
+            rotated = heads.narrow(0, 0, self._heads + self._kv_heads)
+            swapped = rotated.roll(self._head_dim // 2, -1)
+            rotated.mul_(cosines).addcmul_(swapped, sines)
             mixed = self._attend(number, heads, spans, masks)
             hidden = hidden + functional.linear(mixed, layer.out)
             normed = self._normalized(hidden, layer.mlp_norm)
@@ -231,20 +231,20 @@ class Decoder:
             )
         return found
 
-    def _turns_of(self, spans: Sequence[tuple[KVCache, int]]) -> tuple[Tensor, Tensor]:
+    def _cos_sin(self, spans: Sequence[tuple[KVCache, int]]) -> tuple[Tensor, Tensor]:
         """The rotation of every token in ``spans``: cosines and signed sines, ``(N, head dim)``."""
         furthest = max(cache.length + count for cache, count in spans)
         # Of this call alone: another thread may put a shorter one in its place meanwhile.
-        turns = self._turns
-        if furthest > turns.shape[1]:
-            count = max(furthest, 2 * turns.shape[1])
+        rotary_cache = self._rotary_cache
+        if furthest > rotary_cache.shape[1]:
+            count = max(furthest, 2 * rotary_cache.shape[1])
             positions = torch.arange(count, device=self.device)
             # One row of positions: where a family has three, those of text and audio are equal.
-            cosines, sines = self._rotary(turns, positions[None])
+            cosines, sines = self._rotary(rotary_cache, positions[None])
             # What turns into the first half of a head comes from its second half, negated.
             sines[..., : self._head_dim // 2].neg_()
-            self._turns = turns = torch.stack((cosines[0], sines[0]))
-        parts = [turns.narrow(1, cache.length, count) for cache, count in spans]
+            self._rotary_cache = rotary_cache = torch.stack((cosines[0], sines[0]))
+        parts = [rotary_cache.narrow(1, cache.length, count) for cache, count in spans]
         cosines, sines = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
         return cosines, sines
 

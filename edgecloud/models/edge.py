@@ -15,7 +15,7 @@ from edgecloud.models.memory import Need, needed_bytes, precision_name
 from edgecloud.models.processor import Processor
 from edgecloud.models.verifying import verify_weights
 
-__all__ = ["LoadedEdge", "check_precision", "edge_need", "load_edge", "quantisable"]
+__all__ = ["LoadedEdge", "check_precision", "edge_need", "load_edge", "quantizable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +131,9 @@ def edge_need(
     """
     bits = check_precision(checkpoint, device=device, dtype=dtype, quantization=quantization)
     if bits is not None:
-        from edgecloud.models.quantized.convert import quantised_bytes
+        from edgecloud.models.quantized.convert import quantized_bytes
 
-        by_device = {"cpu": quantised_bytes(checkpoint, bits)}
+        by_device = {"cpu": quantized_bytes(checkpoint, bits)}
         return Need(
             side="edge",
             precision=f"int{bits}",
@@ -150,14 +150,14 @@ def edge_need(
         by_device=needed,
         copies=copies,
         ways=_ways(checkpoint, "int8")
-        if quantisable(checkpoint)
+        if quantizable(checkpoint)
         else _ways(checkpoint, "bf16")
         if kind.itemsize > 2
         else (),
     )
 
 
-def quantisable(checkpoint: Checkpoint) -> bool:
+def quantizable(checkpoint: Checkpoint) -> bool:
     """True when ``--edge-quantization int8`` could run it; no weight is read."""
     try:
         check_precision(checkpoint, device="cpu", dtype="auto", quantization="int8")

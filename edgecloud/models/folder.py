@@ -12,7 +12,7 @@ from edgecloud.models.families import FAMILIES, Family
 
 __all__ = [
     "INDEX",
-    "QUANTISED_KEY",
+    "QUANTIZED_KEY",
     "SMALL_FILES",
     "WEIGHTS",
     "cache_folder",
@@ -23,7 +23,7 @@ __all__ = [
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-QUANTISED_KEY = "edgecloud_quantization"
+QUANTIZED_KEY = "edgecloud_quantization"
 """Key of the quantization in config.json of a quantized checkpoint."""
 SMALL_FILES = (
     "config.json",

@@ -13,7 +13,7 @@ from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.processor import Processor
 from edgecloud.models.verifying import verify_weights
 
-__all__ = ["Loaded", "check_not_quantised", "load", "look_at"]
+__all__ = ["Loaded", "check_not_quantized", "load", "look_at"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ def load(name: str, path: str, *, device: str, dtype: str, verify: bool = False)
         OutOfMemoryError: it does not fit on the device.
     """
     checkpoint = Checkpoint.open(path)
-    check_not_quantised(checkpoint)
+    check_not_quantized(checkpoint)
     if verify:
         verify_weights(checkpoint)
     processor = Processor(checkpoint)
@@ -65,7 +65,7 @@ def load(name: str, path: str, *, device: str, dtype: str, verify: bool = False)
     return Loaded(model, processor, facts)
 
 
-def check_not_quantised(checkpoint: Checkpoint) -> None:
+def check_not_quantized(checkpoint: Checkpoint) -> None:
     """Raises CheckpointError for weights that only a quantised edge can use."""
     if checkpoint.quantized is not None:
         bits = checkpoint.quantized.get("bits")

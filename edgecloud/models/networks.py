@@ -59,7 +59,7 @@ class Network(nn.Module):
 
         Raises as :meth:`embed` does, before anything is computed of what does not fit.
         """
-        heard = iter(()) if prompt.features is None else self.hear(prompt, most)
+        heard = iter(()) if prompt.features is None else self.encode_audio(prompt, most)
         left: Tensor | None = None
         for begin in range(0, prompt.length, most):
             ids, embedded = self._embed_ids(Prompt(prompt.token_ids[begin : begin + most]))
@@ -73,7 +73,7 @@ class Network(nn.Module):
                 left = left[count:]
             yield embedded[0]
 
-    def hear(self, prompt: Prompt, most: int) -> Iterator[Tensor]:
+    def encode_audio(self, prompt: Prompt, most: int) -> Iterator[Tensor]:
         """The audio's embeddings, ``(n, hidden)``, some at a time: up to ``most``, where the family's
         audio tower can be run on parts of a recording.
 
@@ -134,11 +134,11 @@ class AudioNetwork(Network):
         """Embeddings of the prompt, ``(1, n, hidden)``, audio in its placeholders."""
         ids, embedded = self._embed_ids(prompt)
         if prompt.features is not None:
-            (audio,) = self.hear(prompt, prompt.length)
+            (audio,) = self.encode_audio(prompt, prompt.length)
             place_audio(embedded, ids[0] == self.audio_token_id, audio)
         return embedded
 
-    def hear(self, prompt: Prompt, most: int) -> Iterator[Tensor]:
+    def encode_audio(self, prompt: Prompt, most: int) -> Iterator[Tensor]:
         """All at once: within 30 s every frame attends to every other."""
         features = prompt.features
         window = 2 * self.audio_tower.max_source_positions
@@ -150,9 +150,9 @@ class AudioNetwork(Network):
                 f"the audio tower takes {self.audio_tower.num_mel_bins} of up to {window}"
             )
         self.check_places(prompt, audio_token_count(frames))
-        return (self._heard(part, frames) for part in (padded(features, window),))
+        return (self._encoded(part, frames) for part in (padded(features, window),))
 
-    def _heard(self, features: NDArray[np.float16], frames: int) -> Tensor:
+    def _encoded(self, features: NDArray[np.float16], frames: int) -> Tensor:
         weight = self.model.embed_tokens.weight
         mel = torch.from_numpy(features).to(weight.device, weight.dtype)
         # Silence after the recording is computed, as the family does, but not listened to.

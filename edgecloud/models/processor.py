@@ -131,7 +131,7 @@ class Processor:
             AudioError: the model cannot take such a recording.
             ModelError: it takes none at all.
         """
-        return self._ears(waveform)
+        return self._log_mel(waveform)
 
     def prompt(
         self,
@@ -142,7 +142,7 @@ class Processor:
         transcription: str | None = None,
     ) -> Prompt:
         """The request for one recording, its audio placeholder repeated once per audio embedding."""
-        frames = self._ears.frames(features)
+        frames = self._log_mel.frames(features)
         ids = self._ids(prompt_messages(language, prompt_type, transcription))
         if ids.count(self._audio_id) != 1:
             raise ModelError(
@@ -170,10 +170,10 @@ class Processor:
         )
 
     @property
-    def _ears(self) -> LogMel:
+    def _log_mel(self) -> LogMel:
         if self._log_mel is None:
             raise ModelError(
-                f"model {self._path} takes text alone; give --dataset-type text, or a model that hears"
+                f"model {self._path} takes text alone; give --dataset-type text, or a model that accepts audio"
             )
         return self._log_mel
 

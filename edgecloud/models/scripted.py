@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from edgecloud.contracts import Prompt
-from edgecloud.models.checks import check_prompt, check_rewind, check_started
+from edgecloud.models.checks import check_prompt, check_rollback, check_started
 
 __all__ = ["ScriptedModel", "follows", "hashed"]
 
@@ -90,7 +90,7 @@ class ScriptedModel:
 
     def rollback(self, length: int) -> None:
         """As :meth:`edgecloud.contracts.Model.rollback`."""
-        check_rewind(length, prompt_length=self._prompt_length, held=self.length)
+        check_rollback(length, prompt_length=self._prompt_length, held=self.length)
         del self._sequence[length:]
 
     def new_sequence(self) -> ScriptedModel:

@@ -24,7 +24,7 @@ from edgecloud.models.shapes import Shape, family_thinker, random_thinker, think
 
 if TYPE_CHECKING:
     from edgecloud.models.quantized.engine import Kernels
-    from edgecloud.models.quantized.model import QuantisedLM
+    from edgecloud.models.quantized.model import QuantizedLM
 
 __all__ = [
     "BASELINE",
@@ -58,7 +58,7 @@ class Engine:
     name: str
     shape: Shape
     model: Model
-    hear: Callable[[NDArray[np.float16]], object]
+    encode_audio: Callable[[NDArray[np.float16]], object]
     caption: Callable[[Prompt, int], object]
     step_bytes: int
     thinker: Thinker | None = None
@@ -100,7 +100,7 @@ def loaded(path: str, name: str, *, device: str = "cpu") -> Engine:
 
         bits, kernels = QUANTIZED[name]
         quantized = load_quantized(checkpoint, bits=bits, vocab_size=of.vocab_size, kernels=kernels)
-        return _quantised_engine(name, of, quantized)
+        return _quantized_engine(name, of, quantized)
     own = load(path, path, device=device, dtype=name).model
     return _torch_engine(name, of, cast("Thinker", own._thinker), own)
 
@@ -117,23 +117,23 @@ def build(name: str, of: Shape, *, device: str = "cpu", share: Thinker | None = 
 
         bits, kernels = QUANTIZED[name]
         quantized = random_model(thinker_config(of), bits=bits, kernels=kernels)
-        return _quantised_engine(name, of, quantized)
+        return _quantized_engine(name, of, quantized)
     thinker = share or random_thinker(of, dtype=pick_dtype(name, device), device=device)
     model = AudioLM(thinker, Decoder(thinker.model), vocab_size=of.vocab_size)
     return _torch_engine(name, of, thinker, model)
 
 
-def _quantised_engine(name: str, of: Shape, model: QuantisedLM) -> Engine:
+def _quantized_engine(name: str, of: Shape, model: QuantizedLM) -> Engine:
     def caption(prompt: Prompt, tokens: int) -> None:
         caption_of(model, prompt, tokens)
 
     return Engine(
-        name, of, model, model.hear, caption, model.weight_bytes, runner=model.engine_name
+        name, of, model, model.encode_audio, caption, model.weight_bytes, runner=model.engine_name
     )
 
 
 def _torch_engine(name: str, of: Shape, thinker: Thinker, model: AudioLM) -> Engine:
-    def hear(features: NDArray[np.float16]) -> None:
+    def encode_audio(features: NDArray[np.float16]) -> None:
         with torch.inference_mode():
             ids = (of.audio_token,) * audio_token_count(features.shape[1])
             thinker.embed(Prompt(ids, features))
@@ -142,7 +142,7 @@ def _torch_engine(name: str, of: Shape, thinker: Thinker, model: AudioLM) -> Eng
         name,
         of,
         model,
-        hear,
+        encode_audio,
         lambda prompt, tokens: caption_of(model, prompt, tokens),
         of.step_weights * thinker.lm_head.weight.dtype.itemsize,
         thinker,
@@ -154,7 +154,7 @@ def baseline(own: Engine) -> Engine:
     if own.thinker is None:
         raise ValueError(f"the weights of {own.name} are not transformers'")
     family = Family(own.thinker, own.shape)
-    return Engine(BASELINE, own.shape, family, family.hear, family.caption, own.step_bytes)
+    return Engine(BASELINE, own.shape, family, family.encode_audio, family.caption, own.step_bytes)
 
 
 class Family:
@@ -216,7 +216,7 @@ class Family:
         """A new sequence on the same weights."""
         return Family(self._thinker, self._shape)
 
-    def hear(self, features: NDArray[np.float16]) -> None:
+    def encode_audio(self, features: NDArray[np.float16]) -> None:
         """The audio tower alone."""
         given = self._audio(features)
         with torch.inference_mode():

@@ -148,7 +148,7 @@ def _operations(plan: Plan, longer: Prompt, shorter: Prompt) -> list[tuple[str, 
     assert longer.features is not None
     features = longer.features
     return [
-        ("hear", lambda engine: engine.hear(features), plan.prefills),
+        ("hear", lambda engine: engine.encode_audio(features), plan.prefills),
         ("prefill-short", lambda engine: engine.model.prefill(shorter), plan.prefills),
         ("prefill", lambda engine: engine.model.prefill(longer), plan.prefills),
         *[
@@ -197,16 +197,16 @@ def full_depth_s(of: Shape, times: Mapping[str, float]) -> dict[str, float]:
     """
     whole = of.whole
     weights, layers = whole.step_weights / of.step_weights, whole.layers / of.layers
-    hear_s = times["hear"]
+    encode_s = times["hear"]
     found = {}
     for name, seconds in times.items():
         if name == "hear":
             found[name] = seconds
         elif name == "prefill":
-            found[name] = hear_s + max(0.0, seconds - hear_s) * layers
+            found[name] = encode_s + max(0.0, seconds - encode_s) * layers
         elif name == "prefill-short":
-            heard_s = hear_s * min(1.0, seconds / times["prefill"])
-            found[name] = heard_s + (seconds - heard_s) * layers
+            encoded_s = encode_s * min(1.0, seconds / times["prefill"])
+            found[name] = encoded_s + (seconds - encoded_s) * layers
         elif name != "caption":
             found[name] = seconds * weights
     if "caption" in times:

@@ -84,9 +84,9 @@ def meteor_lines(pairs: Sequence[tuple[str, Sequence[str]]], *, deadline_s: floa
         for start in range(0, len(questions), _AT_ONCE):
             some = questions[start : start + _AT_ONCE]
             _say(to, "\n".join(some))
-            statistics += [_hear(back) for _ in some]
+            statistics += [_answer(back) for _ in some]
         _say(to, " ||| ".join(["EVAL", *statistics]))
-        answers = [_hear(back) for _ in range(len(pairs) + 1)]
+        answers = [_answer(back) for _ in range(len(pairs) + 1)]
     try:
         return [float(answer) for answer in answers]
     except ValueError as error:
@@ -166,7 +166,7 @@ def _say(stream: IO[str], line: str) -> None:
     stream.flush()
 
 
-def _hear(stream: IO[str]) -> str:
+def _answer(stream: IO[str]) -> str:
     line = stream.readline()
     if not line:
         raise EOFError

@@ -19,10 +19,10 @@ from edgecloud.quality.defects import DEFECTS, defects_of
 from edgecloud.quality.describe import CODES
 from edgecloud.quality.score import MAX_CHARACTERS, Scores, score
 
-__all__ = ["PAIR_TOKENISERS", "SCHEMA", "Pair", "read_pairs", "score_pairs"]
+__all__ = ["PAIR_TOKENIZERS", "SCHEMA", "Pair", "read_pairs", "score_pairs"]
 
 SCHEMA: Final = "edgecloud-scores/1"
-PAIR_TOKENISERS: Final[Mapping[Language, tuple[str, ...]]] = MappingProxyType(
+PAIR_TOKENIZERS: Final[Mapping[Language, tuple[str, ...]]] = MappingProxyType(
     {"chinese": ("zh.jieba", "zh.jieba_punct", "zh.char"), "english": ("en.ptb", "en.simple")}
 )
 _LANGUAGES: Final[Mapping[str, Language]] = MappingProxyType(
@@ -159,7 +159,7 @@ def _score(
         reference_languages=[language] * len(pairs),
         corpus_references={pair.id: pair.references for pair in pairs},
         bertscore=model,
-        tokenizers=PAIR_TOKENISERS[language],
+        tokenizers=PAIR_TOKENIZERS[language],
         extended=True,
         step=step,
     )

@@ -18,7 +18,7 @@ from edgecloud.quality.tokenize import normalize
 __all__ = ["sacre_scores"]
 
 NAMES: Final = ("chrf", "sacrebleu")
-_TOKENISERS: Final[Mapping[Language, str]] = MappingProxyType({"chinese": "zh", "english": "13a"})
+_TOKENIZERS: Final[Mapping[Language, str]] = MappingProxyType({"chinese": "zh", "english": "13a"})
 
 
 def sacre_scores(
@@ -42,7 +42,7 @@ def sacre_scores(
         nothing: Mapping[str, float | None] = dict.fromkeys(NAMES)
         reason = f"sacrebleu cannot be imported ({error}): pip install sacrebleu"
         return MetricResult(nothing, (nothing,) * len(texts), dict.fromkeys(NAMES, reason))
-    tokenizer = _TOKENISERS[language]
+    tokenizer = _TOKENIZERS[language]
     # "force" only silences a warning about texts that look tokenised.
     chrf, bleu = library.CHRF(), library.BLEU(tokenize=tokenizer, force=True)
     short = library.BLEU(tokenize=tokenizer, force=True, effective_order=True)

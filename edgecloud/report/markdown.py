@@ -9,7 +9,7 @@ from tabulate import tabulate
 from edgecloud.report.comparison import Group, Result, clock_name, groups
 from edgecloud.report.notices import group_name, notices
 from edgecloud.report.paired import EQUAL
-from edgecloud.report.summary import HEADLINES, headline, summarise
+from edgecloud.report.summary import HEADLINES, headline, summarize
 from edgecloud.report.texts import Texts, UiLanguage
 from edgecloud.results.statistics import Interval
 
@@ -60,7 +60,7 @@ def _group(group: Group, texts: Texts) -> list[str]:
 
 
 def _paragraphs(group: Group, texts: Texts) -> str:
-    return "\n\n".join(map(_plain, summarise(group, texts).paragraphs(texts)))
+    return "\n\n".join(map(_plain, summarize(group, texts).paragraphs(texts)))
 
 
 def _paired(cell: Interval | None, label: str, texts: Texts) -> str:

@@ -24,7 +24,7 @@ __all__ = [
     "number",
     "per_sample",
     "percent",
-    "summarise",
+    "summarize",
 ]
 
 GAP = "CIDEr gap closed"
@@ -92,7 +92,7 @@ def headline(result: Result, name: str) -> Interval:
     return mean_difference(values, [0.0] * len(values))
 
 
-def summarise(group: Group, texts: Texts) -> Summary:
+def summarize(group: Group, texts: Texts) -> Summary:
     """The summary of a group's runs, in the report's language."""
     columns, rows = group.paired()
     cells = {label: dict(zip(columns, row, strict=True)) for label, row in rows}

@@ -11,7 +11,7 @@ from edgecloud.results.cost import COST_NAMES, cost
 from edgecloud.results.histogram import histogram
 from edgecloud.results.latency import LATENCY_NAMES, latency
 from edgecloud.results.speculation import RATE_NAMES, pool, speculation
-from edgecloud.results.statistics import summarise
+from edgecloud.results.statistics import summarize
 
 __all__ = [
     "RESOURCE_NAMES",
@@ -72,14 +72,14 @@ def latency_metrics(samples: Sequence[Measured]) -> tuple[Block, dict[str, str]]
     block: Block = {}
     notes: dict[str, str] = {}
     for name in LATENCY_NAMES:
-        _summarise([sample.latency for sample in samples], name, block, notes)
+        _summarize([sample.latency for sample in samples], name, block, notes)
     for name in ("block_gap", "tokens_per_block"):
         values = [value for sample in samples for value in sample.latency[name]]
-        numbers, reasons = summarise(values, name)
+        numbers, reasons = summarize(values, name)
         block.update(numbers)
         notes.update(reasons)
     for name in RESOURCE_NAMES:
-        _summarise([sample.resources for sample in samples], name, block, notes)
+        _summarize([sample.resources for sample in samples], name, block, notes)
     over = [v for sample in samples if (v := sample.resources[_OVER_CAP]) is not None]
     block[f"{_OVER_CAP}_total"] = sum(over) if over else None
     if not over:
@@ -124,12 +124,12 @@ def cost_metrics(samples: Sequence[Measured]) -> tuple[Block, dict[str, str]]:
     return block, notes
 
 
-def _summarise(
+def _summarize(
     blocks: Sequence[Mapping[str, Any]], name: str, into: Block, notes: dict[str, str]
 ) -> None:
     """Add the summary of one quantity; where no sample has it, say what the samples say."""
     values = [block[name] for block in blocks]
-    numbers, reasons = summarise(values, name)
+    numbers, reasons = summarize(values, name)
     into.update(numbers)
     if all(value is None for value in values):
         reasons = dict.fromkeys(reasons, _reason(blocks, name))

@@ -28,7 +28,7 @@ from edgecloud.settings.config import Config
 from edgecloud.settings.options import OPTIONS
 
 __all__ = [
-    "PRIMARY_TOKENISER",
+    "PRIMARY_TOKENIZER",
     "SCHEMA",
     "OutcomeLike",
     "ScoresLike",
@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 SCHEMA = "edgecloud-result/1"
-PRIMARY_TOKENISER = {"chinese": "zh.jieba", "english": "en.simple"}
+PRIMARY_TOKENIZER = {"chinese": "zh.jieba", "english": "en.simple"}
 """The tokeniser whose n-gram scores also go by their plain names: ``cider`` is ``zh.jieba.cider``."""
 
 _NGRAM = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider")
@@ -225,7 +225,7 @@ def _plain_scores(values: Mapping[str, float | None], language: str) -> dict[str
 
 def _long_names(language: str) -> dict[str, str]:
     """The scorers' names by the plain ones."""
-    primary = PRIMARY_TOKENISER[language]
+    primary = PRIMARY_TOKENIZER[language]
     return {
         **{name: f"{primary}.{name}" for name in _NGRAM},
         **{name: f"{primary[:2]}.{name}" for name in ("chrf", "sacrebleu")},

@@ -21,7 +21,7 @@ __all__ = [
     "mean_ratio",
     "median_log_ratio",
     "percentile",
-    "summarise",
+    "summarize",
 ]
 
 RESAMPLES = 2000
@@ -60,7 +60,7 @@ def percentile(values: Sequence[float], q: float) -> float:
     return float(np.percentile(np.asarray(values, dtype=np.float64), q))
 
 
-def summarise(
+def summarize(
     values: Sequence[float | None], name: str
 ) -> tuple[dict[str, float | None], dict[str, str]]:
     """``name_mean``, ``_min``, ``_max``, ``_p50``, ``_p90``, ``_p99`` and why any of them is ``None``.

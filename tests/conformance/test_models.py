@@ -17,7 +17,7 @@ from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.loading import Loaded, load
 from edgecloud.models.processor import Processor
 from edgecloud.models.quantized.loading import load_quantized
-from edgecloud.models.quantized.model import QuantisedLM
+from edgecloud.models.quantized.model import QuantizedLM
 from edgecloud.models.scripted import ScriptedModel, hashed
 from edgecloud.models.stages import StagedDecoder
 from tests.conformance.model_conformance import ModelConformance
@@ -81,7 +81,7 @@ def quantized(
     request: pytest.FixtureRequest,
     embedded_edge: tuple[Checkpoint, Processor],
     tmp_path_factory: pytest.TempPathFactory,
-) -> QuantisedLM:
+) -> QuantizedLM:
     checkpoint, processor = embedded_edge
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
@@ -93,7 +93,7 @@ def quantized(
 
 class TestQuantisedWithText(ModelConformance):
     @pytest.fixture
-    def model(self, quantized: QuantisedLM) -> Model:
+    def model(self, quantized: QuantizedLM) -> Model:
         return quantized.new_sequence()
 
     @pytest.fixture
@@ -103,7 +103,7 @@ class TestQuantisedWithText(ModelConformance):
 
 class TestQuantisedWithAudio(ModelConformance):
     @pytest.fixture
-    def model(self, quantized: QuantisedLM) -> Model:
+    def model(self, quantized: QuantizedLM) -> Model:
         return quantized.new_sequence()
 
     @pytest.fixture

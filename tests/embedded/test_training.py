@@ -45,7 +45,7 @@ def test_packed_texts_do_not_see_each_other(tokenizer: Tokenizer, corpus: Corpus
 
     def logits(row: list[object]) -> torch.Tensor:
         packed = pack([prefix], [row], pad_id=0)  # type: ignore[list-item]
-        audio, _ = model.hear([features])
+        audio, _ = model.encode_audio([features])
         hidden = model.think(
             model.embed(packed.ids, audio), packed.positions, {"full_attention": packed.mask}
         )
@@ -137,7 +137,7 @@ def test_the_familys_class_gives_the_same_logits(
     input_ids = torch.tensor([tokens])
     positions = torch.arange(len(tokens)).unsqueeze(0)
     with torch.inference_mode():
-        audio, _ = ours.hear([features])
+        audio, _ = ours.encode_audio([features])
         expected = ours.logits(ours.think(ours.embed(input_ids, audio), positions, None))
         output = theirs(
             input_ids=input_ids,

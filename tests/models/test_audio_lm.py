@@ -74,7 +74,7 @@ def test_a_long_recording_is_heard_in_parts(
     whole, in_parts = tiny_model.new_sequence(), tiny_model.new_sequence()
     network = tiny_model._thinker
     with torch.inference_mode():
-        heard += [len(part) for part in network.hear(prompt, most)]
+        heard += [len(part) for part in network.encode_audio(prompt, most)]
         embedded = torch.cat(list(network.embed_in_parts(prompt, most)))
         torch.testing.assert_close(
             embedded, network.embed(prompt)[0], rtol=TOLERANCE, atol=TOLERANCE

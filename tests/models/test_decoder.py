@@ -81,11 +81,11 @@ def test_two_threads_may_reach_further_than_before_at_once(model: AudioLM) -> No
     def overtaken(like: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         found = rotary(like, positions)
         if positions.shape[1] > 100:
-            text._turns = like.new_empty((2, 10, text._head_dim))
+            text._rotary_cache = like.new_empty((2, 10, text._head_dim))
         return (found[0], found[1])
 
     text._rotary = overtaken  # type: ignore[assignment]
-    cosines, _ = text._turns_of([(KVCache(), 300)])
+    cosines, _ = text._cos_sin([(KVCache(), 300)])
     assert cosines.shape[0] == 300
 
 

@@ -24,7 +24,7 @@ from edgecloud.models.edge import edge_need
 from edgecloud.models.folder import INDEX
 from edgecloud.models.memory import Need, check_cap, needed_bytes, plan
 from edgecloud.models.networks import TextNetwork
-from edgecloud.models.quantized.convert import convert, quantised_bytes
+from edgecloud.models.quantized.convert import convert, quantized_bytes
 from edgecloud.settings.config import resolve
 
 
@@ -106,8 +106,8 @@ def test_what_a_quantised_edge_takes_is_known_before_it_is_converted(
         convert(checkpoint, tmp_path / str(bits), bits=bits)
         written = (tmp_path / str(bits) / "model.safetensors").stat().st_size
         header = 16_384
-        assert written - header < quantised_bytes(checkpoint, bits) <= written
-        assert quantised_bytes(Checkpoint.open(tmp_path / str(bits)), bits) == written
+        assert written - header < quantized_bytes(checkpoint, bits) <= written
+        assert quantized_bytes(Checkpoint.open(tmp_path / str(bits)), bits) == written
 
 
 def need(side: str, precision: str, gb: float, device: str = "cpu", copies: int = 1) -> Need:

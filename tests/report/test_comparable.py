@@ -10,7 +10,7 @@ import pytest
 from edgecloud.report.comparison import Group, groups
 from edgecloud.report.markdown import to_markdown
 from edgecloud.report.notices import notices
-from edgecloud.report.summary import summarise
+from edgecloud.report.summary import summarize
 from edgecloud.report.table import side_by_side
 from edgecloud.report.texts import Texts
 from tests.report.test_table import result, row
@@ -25,7 +25,7 @@ def group(*results: Any) -> Group:
 
 
 def said(*results: Any, texts: Texts = EN) -> str:
-    return "\n".join(summarise(group(*results), texts).paragraphs(texts))
+    return "\n".join(summarize(group(*results), texts).paragraphs(texts))
 
 
 def busy(result_: Any, seconds: float) -> Any:

@@ -19,7 +19,7 @@ from edgecloud.report.csv import to_csv
 from edgecloud.report.lanes import spans
 from edgecloud.report.markdown import to_markdown
 from edgecloud.report.notices import notices
-from edgecloud.report.summary import percent, summarise
+from edgecloud.report.summary import percent, summarize
 from edgecloud.report.texts import Texts
 from edgecloud.report.tokens import doubts, pieces
 from edgecloud.report.words.interface import INTERFACE
@@ -32,7 +32,7 @@ EN = Texts("en")
 
 
 def said(results: list[Any], language: Any = "en") -> str:
-    return "\n".join(summarise(groups(results)[0], Texts(language)).paragraphs(Texts(language)))
+    return "\n".join(summarize(groups(results)[0], Texts(language)).paragraphs(Texts(language)))
 
 
 # Lanes

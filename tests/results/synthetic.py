@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecloud.contracts import Sample
-from edgecloud.results.result_file import PRIMARY_TOKENISER
+from edgecloud.results.result_file import PRIMARY_TOKENIZER
 from edgecloud.settings.config import Config, resolve
 
 Row = dict[str, Any]
@@ -239,7 +239,7 @@ class FakeScores:
 
     def __init__(self, outcome: Any, *, shift: float = 0.0) -> None:
         ok = [row for row in outcome.records if row["status"] == "ok"]
-        prefix = PRIMARY_TOKENISER[outcome.config.language]
+        prefix = PRIMARY_TOKENIZER[outcome.config.language]
         bertscore = ("bertscore_precision", "bertscore_recall", "bertscore_f1")
         self.per_sample: list[dict[str, float | None]] = [
             {

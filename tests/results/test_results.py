@@ -13,7 +13,7 @@ import pytest
 from edgecloud.errors import OutputError
 from edgecloud.quality.tokenize import LANGUAGE_TOKENIZERS
 from edgecloud.results.environment import run_block
-from edgecloud.results.result_file import PRIMARY_TOKENISER, build_result, write_result
+from edgecloud.results.result_file import PRIMARY_TOKENIZER, build_result, write_result
 from tests.results.synthetic import FakeOutcome, FakeScores
 
 MODES = ["edge", "cloud", "spec"]
@@ -113,7 +113,7 @@ def test_two_modelled_runs_differ_in_the_run_block_alone() -> None:
 
 
 def test_plain_names_are_those_of_the_languages_first_tokeniser() -> None:
-    assert {name: some[0] for name, some in LANGUAGE_TOKENIZERS.items()} == PRIMARY_TOKENISER
+    assert {name: some[0] for name, some in LANGUAGE_TOKENIZERS.items()} == PRIMARY_TOKENIZER
 
 
 def test_a_result_is_written_whole_and_as_it_is(tmp_path: Path) -> None:

@@ -15,25 +15,25 @@ from edgecloud.results.statistics import (
     gap_closed,
     mean_difference,
     median_log_ratio,
-    summarise,
+    summarize,
 )
 
 numbers = st.floats(0.0, 1e6)
 
 
 def test_the_99th_percentile_needs_100_samples() -> None:
-    few, reasons = summarise([1.0] * 99, "ttft")
+    few, reasons = summarize([1.0] * 99, "ttft")
     assert few["ttft_p99"] is None
     assert "100" in reasons["ttft_p99"]
-    many, none = summarise([float(n) for n in range(100)], "ttft")
+    many, none = summarize([float(n) for n in range(100)], "ttft")
     assert many["ttft_p99"] == pytest.approx(98.01)
     assert none == {}
 
 
 def test_missing_values_are_left_out_and_no_value_is_null_with_a_reason() -> None:
-    found, _ = summarise([None, 2.0, 4.0], "tpot")
+    found, _ = summarize([None, 2.0, 4.0], "tpot")
     assert found["tpot_mean"] == 3.0
-    empty, reasons = summarise([None, None], "tpot")
+    empty, reasons = summarize([None, None], "tpot")
     assert set(empty.values()) == {None}
     assert set(reasons) == set(empty)
 
@@ -41,7 +41,7 @@ def test_missing_values_are_left_out_and_no_value_is_null_with_a_reason() -> Non
 @settings(deadline=None)
 @given(st.lists(numbers, min_size=1, max_size=150))
 def test_statistics_are_ordered(values: list[float]) -> None:
-    found, _ = summarise(values, "x")
+    found, _ = summarize(values, "x")
     low, mid, high, top = (found[f"x_{name}"] for name in ("min", "p50", "p90", "max"))
     assert low is not None
     assert mid is not None

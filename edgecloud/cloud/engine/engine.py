@@ -260,9 +260,9 @@ class Engine:
         extending = [request for request in self._active if request.extension]
         if extending:
             self._extend(extending[: self._max_batch])
-        looking = [request for request in self._active if isinstance(request.wants, DraftScoring)]
-        if looking:
-            self._look(looking)
+        scoring = [request for request in self._active if isinstance(request.wants, DraftScoring)]
+        if scoring:
+            self._score(scoring)
 
     def _prefill(self, request: _Request) -> None:
         """Here and now, or on the second thread."""
@@ -330,10 +330,10 @@ class Engine:
         found = self._extend_many([want.model for want in wants], [want.tokens for want in wants])
         return _one_each(found, wants)
 
-    def _look(self, requests: list[_Request]) -> None:
+    def _score(self, requests: list[_Request]) -> None:
         wants = [request.wants for request in requests if isinstance(request.wants, DraftScoring)]
         began = time.perf_counter()
-        found = contained(_looked, wants, log=len(wants) == 1)
+        found = contained(_scored, wants, log=len(wants) == 1)
         if not isinstance(found, EdgeCloudError):
             self._share(requests, found, time.perf_counter() - began)
         elif len(requests) == 1:
@@ -413,7 +413,7 @@ def _run(wants: Forward | DraftScoring | None, length: int | None) -> Given:
     return wants.run()
 
 
-def _looked(wants: Sequence[DraftScoring]) -> list[DraftScores]:
+def _scored(wants: Sequence[DraftScoring]) -> list[DraftScores]:
     return _one_each(
         score_drafts([want.logits for want in wants], [want.draft for want in wants]), wants
     )

@@ -251,7 +251,9 @@ class LocalSession(SteppedSession):
             raise WireError("a verification needs at least one drafted token")
         self._check_drawn(draft, acceptance, draft_probabilities)
         logits, cost = yield from self._extend(committed, draft)
-        verdict = yield from self._judged(logits, committed, draft, acceptance, draft_probabilities)
+        verdict = yield from self._verified(
+            logits, committed, draft, acceptance, draft_probabilities
+        )
         self._keep(len(committed) + verdict.kept, logits[verdict.kept])
         chosen = [] if verdict.token is None else [verdict.token]
         output = [*committed, *draft[: verdict.kept], *chosen]
@@ -351,7 +353,7 @@ class LocalSession(SteppedSession):
                 found.append(logits[max(0, unneeded - begin) :])
         return found[0] if len(found) == 1 else torch.cat(found)
 
-    def _judged(
+    def _verified(
         self,
         logits: Tensor,
         committed: Sequence[int],
@@ -361,10 +363,10 @@ class LocalSession(SteppedSession):
     ) -> Generator[Step, Given, Verdict]:
         end_ids = self._stopping.end_ids
         if self._sampling.greedy:
-            sight = yield DraftScoring(logits, tuple(draft))
-            if not isinstance(sight, DraftScores):
-                raise ValueError("a look is answered with a sight")
-            return accept_draft(draft, sight, acceptance, end_ids=end_ids)
+            scores = yield DraftScoring(logits, tuple(draft))
+            if not isinstance(scores, DraftScores):
+                raise ValueError("a draft scoring is answered with draft scores")
+            return accept_draft(draft, scores, acceptance, end_ids=end_ids)
         return accept_sampled(
             logits,
             draft,

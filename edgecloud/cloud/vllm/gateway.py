@@ -159,12 +159,12 @@ class VllmSession(SteppedSession):
         )
         cost = self._ingested(committed)
         most = self._settings.logprobs
-        sight = DraftScores(
-            tuple(_judged(row, token, most) for row, token in zip(rows, draft, strict=False)),
+        scores = DraftScores(
+            tuple(_token_score(row, token, most) for row, token in zip(rows, draft, strict=False)),
             tops=tuple(_choice(row) for row in rows),
             top_probs=tuple(math.exp(max(row.values())) for row in rows[: len(draft)]),
         )
-        verdict = accept_draft(draft, sight, acceptance, end_ids=end_ids)
+        verdict = accept_draft(draft, scores, acceptance, end_ids=end_ids)
         output = [*committed, *verdict.output(draft)]
         chosen = [] if verdict.token is None else [verdict.token]
         self._known = output[: len(output) - len(chosen)]
@@ -316,7 +316,7 @@ def _choice(row: Row) -> int:
     return min(token for token, value in row.items() if value == best)
 
 
-def _judged(row: Row, token: int, most: int) -> TokenScore:
+def _token_score(row: Row, token: int, most: int) -> TokenScore:
     """The score of a draft token from vLLM's first choices. One that is not among its first ``most``
     choices ranks after all of them, and has all the regret there is: no rule that may ask here keeps
     it."""

@@ -69,7 +69,7 @@ def _decode_batch(
     mask = torch.tensor([[int(i >= longest - len(p)) for i in range(longest)] for p in prompts])
     mask = mask.to(device)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
-    audio, _ = model.hear(features)
+    audio, _ = model.encode_audio(features)
     embeddings = model.embed(torch.tensor(padded, device=device), audio)
     cache = DynamicCache()
     tokens: list[list[int]] = [[] for _ in indices]

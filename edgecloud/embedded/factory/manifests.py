@@ -18,13 +18,13 @@ from edgecloud.embedded.pair import EDGE_CHECKPOINT
 from edgecloud.models.features import SAMPLE_RATE_HZ
 from edgecloud.models.prompts import LANGUAGES, PROMPT_TYPES, Language, PromptType
 
-__all__ = ["SEED", "synthesise_split", "write_split"]
+__all__ = ["SEED", "synthesize_split", "write_split"]
 
 SEED: Final = 1
 """The seed of the embedded pair and corpus."""
 
 
-def synthesise_split(split: Split, dest: Path, *, clips: int, workers: int = 1) -> None:
+def synthesize_split(split: Split, dest: Path, *, clips: int, workers: int = 1) -> None:
     """Speak the first ``clips`` recordings of a split and write them with :func:`write_split`.
 
     ``dev`` shares no sentence with ``train`` or ``test``: policies and gates are tuned on it.

@@ -82,7 +82,7 @@ class Miniature(nn.Module):
         """All parameters of the thinker as stored."""
         return sum(parameter.numel() for parameter in self.parameters())
 
-    def hear(self, features: Sequence[npt.NDArray[np.float16]]) -> tuple[Tensor, list[int]]:
+    def encode_audio(self, features: Sequence[npt.NDArray[np.float16]]) -> tuple[Tensor, list[int]]:
         """Audio embeddings of clips.
 
         Args:

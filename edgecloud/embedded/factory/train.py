@@ -148,7 +148,7 @@ def losses(
     clips: Sequence[Clip],
 ) -> tuple[Tensor, Tensor]:
     """Caption loss (nats a token) and listening loss of one batch."""
-    audio, counts = model.hear(features)
+    audio, counts = model.encode_audio(features)
     device = audio.device
     embeddings = model.embed(packed.ids.to(device), audio)
     mask = {"full_attention": packed.mask.to(device)}

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 
 from edgecloud.errors import OutputError
-from edgecloud.models.folder import QUANTISED_KEY, cache_folder
+from edgecloud.models.folder import QUANTIZED_KEY, cache_folder
 
 __all__ = ["WEIGHTS", "Kept", "kept", "prune", "root", "sweep", "use"]
 
@@ -143,7 +143,7 @@ def _reason(found: Kept, unused_days: float | None, current: Callable[[Kept], bo
 
 
 def _kept(folder: Path) -> Kept:
-    about = _read(folder / "config.json").get(QUANTISED_KEY)
+    about = _read(folder / "config.json").get(QUANTIZED_KEY)
     about = about if isinstance(about, dict) else {}
     used = folder / _USED
     newest = [path for path in (used, folder / WEIGHTS, folder) if path.exists()]

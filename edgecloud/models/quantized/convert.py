@@ -22,7 +22,7 @@ from torch import Tensor
 
 from edgecloud.errors import CheckpointError, OutputError
 from edgecloud.models.checkpoint import Checkpoint
-from edgecloud.models.folder import QUANTISED_KEY, read_json
+from edgecloud.models.folder import QUANTIZED_KEY, read_json
 from edgecloud.models.quantized.cache import WEIGHTS, root, sweep, use
 from edgecloud.models.quantized.file import Spec, TensorWriter
 from edgecloud.models.quantized.shapes import (
@@ -37,9 +37,9 @@ from edgecloud.models.quantized.shapes import (
 from edgecloud.models.quantized.weights import quantize
 from edgecloud.stages import say, stage
 
-__all__ = ["KEY", "cache_entry", "cached", "convert", "quantised_bytes", "scheme", "specs_of"]
+__all__ = ["KEY", "cache_entry", "cached", "convert", "quantized_bytes", "scheme", "specs_of"]
 
-KEY = QUANTISED_KEY
+KEY = QUANTIZED_KEY
 _SCHEMA = 1
 _BLOCK_BYTES = 8 << 20
 _PREFIX = "thinker."
@@ -105,7 +105,7 @@ def convert(checkpoint: Checkpoint, folder: Path, *, bits: int) -> None:
         ) from error
 
 
-def quantised_bytes(checkpoint: Checkpoint, bits: int) -> int:
+def quantized_bytes(checkpoint: Checkpoint, bits: int) -> int:
     """Bytes of the weights of ``checkpoint`` in ``bits``, converted already or not; from headers alone.
 
     Raises:

@@ -42,7 +42,7 @@ class TextRunner(Protocol):
     def run(
         self,
         embedded: NDArray[np.float32],
-        turned: NDArray[np.float32],
+        cos_sin: NDArray[np.float32],
         cache: Any,
         wanted: int,
     ) -> Tensor:
@@ -78,7 +78,7 @@ class Engine:
         self.weights = weights
         self._audio_token: int = config.audio_token_id
         self._rotary = Qwen2_5OmniRotaryEmbedding(config.text_config)  # type: ignore[arg-type]
-        self._turns = np.empty((2, 0, text.head_dim), np.float32)
+        self._rotary_cache = np.empty((2, 0, text.head_dim), np.float32)
         self._lock = threading.Lock()
         own = available() and suits(text, weights.matrix("layers.0.qkv").bits)
         if kernels == "vnni" and not own:
@@ -110,7 +110,7 @@ class Engine:
         embedded = self.weights.embed(ids)
         if prompt.features is None:
             return embedded
-        audio = self.hear(prompt.features)
+        audio = self.encode_audio(prompt.features)
         places = ids == self._audio_token
         if int(places.sum()) != len(audio):
             raise ModelError(
@@ -138,27 +138,27 @@ class Engine:
             for begin in range(0, count, most):
                 part = embedded[begin : begin + most]
                 with self._lock:
-                    turned = self._turned(cache.length + len(part))[:, cache.length :]
+                    cos_sin = self._cos_sin(cache.length + len(part))[:, cache.length :]
                     # Neither engine can be asked for none.
                     asked = min(len(part), max(1, wanted - (count - begin - len(part))))
-                    rows.append(self._text.run(part, turned, cache, asked))
+                    rows.append(self._text.run(part, cos_sin, cache, asked))
         except BaseException:
             cache.length = before
             raise
         return rows[0] if len(rows) == 1 else torch.cat(rows)[-wanted:]
 
-    def hear(self, features: NDArray[np.float16]) -> NDArray[np.float32]:
+    def encode_audio(self, features: NDArray[np.float16]) -> NDArray[np.float32]:
         """``(n, hidden)``: the embeddings of one recording."""
         if self._tower is None:
             raise ModelError("this model was loaded without its audio tower")
         with self._lock:
-            return self._tower.hear(features)
+            return self._tower.encode_audio(features)
 
-    def _turned(self, length: int) -> NDArray[np.float32]:
+    def _cos_sin(self, length: int) -> NDArray[np.float32]:
         """Cosines and sines of the first ``length`` positions, ``(2, length, head dim)``."""
-        if length > self._turns.shape[1]:
-            positions = torch.arange(max(length, 2 * self._turns.shape[1]))
+        if length > self._rotary_cache.shape[1]:
+            positions = torch.arange(max(length, 2 * self._rotary_cache.shape[1]))
             # Text and audio have three equal rows of positions.
             tables = self._rotary(torch.empty(0), positions.expand(3, 1, -1))
-            self._turns = torch.stack([table[0] for table in tables]).numpy()
-        return self._turns[:, :length]
+            self._rotary_cache = torch.stack([table[0] for table in tables]).numpy()
+        return self._rotary_cache[:, :length]

@@ -9,7 +9,7 @@ from edgecloud.models.memory import free_bytes, in_gb
 from edgecloud.models.quantized.convert import cached, scheme
 from edgecloud.models.quantized.engine import Engine, Kernels
 from edgecloud.models.quantized.file import Mapped
-from edgecloud.models.quantized.model import QuantisedLM
+from edgecloud.models.quantized.model import QuantizedLM
 from edgecloud.models.quantized.shapes import AudioShape, TextShape, thinker_config
 from edgecloud.models.quantized.weights import Weights
 
@@ -18,7 +18,7 @@ __all__ = ["load_quantized"]
 
 def load_quantized(
     checkpoint: Checkpoint, *, bits: int, vocab_size: int, kernels: Kernels | None = None
-) -> QuantisedLM:
+) -> QuantizedLM:
     """The thinker of ``checkpoint`` in ``bits`` 8 or 4, compiled and ready; for ``kernels`` see
     :class:`edgecloud.models.quantized.engine.Engine`.
 
@@ -47,4 +47,4 @@ def load_quantized(
             f"use {smaller}"
         )
     engine = Engine(config, text, AudioShape.of(config), Weights(mapped), kernels=kernels)
-    return QuantisedLM(engine, vocab_size=vocab_size)
+    return QuantizedLM(engine, vocab_size=vocab_size)

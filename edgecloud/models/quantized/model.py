@@ -14,10 +14,10 @@ from edgecloud.models.checks import check_prompt, check_started, check_vocabular
 from edgecloud.models.memory import memory_advice
 from edgecloud.models.quantized.engine import Engine
 
-__all__ = ["QuantisedLM"]
+__all__ = ["QuantizedLM"]
 
 
-class QuantisedLM(CachedModel[Cache]):
+class QuantizedLM(CachedModel[Cache]):
     """One sequence on a quantised thinker.
 
     ``vocab_size`` is the tokenizer's real length; logits beyond it (padding) are never seen.
@@ -42,9 +42,9 @@ class QuantisedLM(CachedModel[Cache]):
         """Bytes of the text model's matrices, all of which a step reads."""
         return self._engine.weights.step_bytes
 
-    def hear(self, features: NDArray[np.float16]) -> NDArray[np.float32]:
+    def encode_audio(self, features: NDArray[np.float16]) -> NDArray[np.float32]:
         """``(n, hidden)``: the audio tower's embeddings of log-mel ``(mel bins, T)``."""
-        return self._engine.hear(features)
+        return self._engine.encode_audio(features)
 
     def prefill(self, prompt: Prompt) -> Tensor:
         """As :meth:`edgecloud.contracts.Model.prefill`, in one forward."""
@@ -75,6 +75,6 @@ class QuantisedLM(CachedModel[Cache]):
             embedded = self._engine.tokens(tokens)
             return self._engine.run(embedded, self._cache, len(tokens))[:, : self._vocab_size]
 
-    def new_sequence(self) -> QuantisedLM:
+    def new_sequence(self) -> QuantizedLM:
         """A new sequence on the same weights."""
-        return QuantisedLM(self._engine, vocab_size=self._vocab_size)
+        return QuantizedLM(self._engine, vocab_size=self._vocab_size)

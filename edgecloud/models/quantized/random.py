@@ -18,7 +18,7 @@ from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5O
 from edgecloud.models.quantized.convert import specs_of
 from edgecloud.models.quantized.engine import Engine, Kernels
 from edgecloud.models.quantized.file import Mapped, Spec, TensorWriter
-from edgecloud.models.quantized.model import QuantisedLM
+from edgecloud.models.quantized.model import QuantizedLM
 from edgecloud.models.quantized.shapes import AudioShape, TextShape, entries
 from edgecloud.models.quantized.weights import Weights
 
@@ -38,7 +38,7 @@ def random_model(
     with_audio: bool = True,
     seed: int = 0,
     kernels: Kernels | None = None,
-) -> QuantisedLM:
+) -> QuantizedLM:
     """The thinker that ``config`` describes in ``bits`` 8 or 4, with random weights, compiled and run
     once.
 
@@ -59,7 +59,7 @@ def random_model(
         # The mapped pages outlive the file's name.
         weights = Weights(Mapped(path))
     engine = Engine(config, text, audio, weights, kernels=kernels)
-    return QuantisedLM(engine, vocab_size=text.vocabulary)
+    return QuantizedLM(engine, vocab_size=text.vocabulary)
 
 
 def _draw(writer: TensorWriter, name: str, spec: Spec, draw: np.random.Generator) -> None:

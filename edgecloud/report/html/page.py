@@ -19,7 +19,7 @@ from edgecloud.report.html.explorer import LETTERS, group_data, script_json
 from edgecloud.report.html.theme import DARK, LIGHT, role_of_arm
 from edgecloud.report.notices import group_name, notices
 from edgecloud.report.sources import Source
-from edgecloud.report.summary import Finding, decimals, number, percent, summarise
+from edgecloud.report.summary import Finding, decimals, number, percent, summarize
 from edgecloud.report.texts import Texts, UiLanguage
 from edgecloud.report.tokens import first_tokenizer
 from edgecloud.results.statistics import Interval
@@ -151,7 +151,7 @@ def _group(
     }
     data, whole = group_data(group, records=records, tokenizers=tokenizers, audio=audio)
     name = group_name(group, texts)
-    summary = summarise(group, texts)
+    summary = summarize(group, texts)
     data |= {
         "name": name,
         "lang": "en" if group.language == "english" else "zh",

@@ -20,7 +20,7 @@ from edgecloud.models.processor import Processor
 from edgecloud.models.quantized.convert import convert
 from edgecloud.models.quantized.engine import Kernels
 from edgecloud.models.quantized.loading import load_quantized
-from edgecloud.models.quantized.model import QuantisedLM
+from edgecloud.models.quantized.model import QuantizedLM
 from edgecloud.models.quantized.openvino.running import Cache
 from edgecloud.models.quantized.random import random_model
 from edgecloud.models.quantized.shapes import TextShape, thinker_config
@@ -44,7 +44,7 @@ class Pair:
     def __init__(self, folder: Path) -> None:
         self.checkpoint = Checkpoint.open(folder)
         self.processor = Processor(self.checkpoint)
-        self._quantized: dict[tuple[int, Kernels | None], QuantisedLM] = {}
+        self._quantized: dict[tuple[int, Kernels | None], QuantizedLM] = {}
         size = self.processor.vocab_size
         self.exact = AudioLM.load(self.checkpoint, vocab_size=size, device="cpu", dtype="float32")
         self.prompts, self.captions, self.logits = [], [], []
@@ -61,7 +61,7 @@ class Pair:
             self.captions.append([int(row.argmax()) for row in rows[:-1]])
             self.logits.append(torch.stack(rows))
 
-    def quantized(self, bits: int, kernels: Kernels | None = None) -> QuantisedLM:
+    def quantized(self, bits: int, kernels: Kernels | None = None) -> QuantizedLM:
         if (bits, kernels) not in self._quantized:
             size = self.processor.vocab_size
             self._quantized[bits, kernels] = load_quantized(
@@ -178,7 +178,7 @@ def test_the_audio_tower_hears_what_the_family_hears(pair: Pair, frames: int) ->
             feature_lens=torch.tensor([frames]),
             aftercnn_lens=torch.tensor([(frames - 1) // 2 + 1]),
         ).last_hidden_state.numpy()
-    found = model.hear(features)
+    found = model.encode_audio(features)
     assert found.shape == expected.shape
     assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
 

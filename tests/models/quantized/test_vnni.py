@@ -208,7 +208,7 @@ def test_threads_that_do_not_meet_end_with_an_error(
         torch.set_num_threads(before)
     runner = model._engine._text
     assert isinstance(runner, VNNIText)
-    monkeypatch.setattr(text, "_LOOKS", 10_000)
+    monkeypatch.setattr(text, "_POLLS", 10_000)
     monkeypatch.setattr(text, "_DEADLINE_S", 0.2)
     with ThreadPoolExecutor(1) as busy:
         monkeypatch.setattr(runner, "_others", busy)

@@ -2,7 +2,7 @@
 
 The family splits a recording into windows of ``2 * n_window`` frames that do not attend to each other.
 Here the windows are rows of a batch, the last one padded: ``frames (windows, mel bins, length)``;
-``heard (windows, 1, length)``, 1 where there is a frame; ``mask (windows, 1, 1, length after the first
+``valid (windows, 1, length)``, 1 where there is a frame; ``mask (windows, 1, 1, length after the first
 convolutions)``, added to the attention scores; ``count (1,)``, how many embeddings the recording has.
 Output: ``(count, output)``.
 """
@@ -36,11 +36,11 @@ _EPSILON = 1e-5
 def audio_model(shape: AudioShape, weights: Weights) -> Any:
     """The graph, on the memory of ``weights``."""
     frames = parameter("frames", [-1, shape.mel_bins, -1])
-    heard = parameter("heard", [-1, 1, -1])
+    valid = parameter("valid", [-1, 1, -1])
     mask = parameter("mask", [-1, 1, 1, -1])
     count = parameter("count", [1], np.int64)
     # The second convolution must not see what the first makes of the padding.
-    first = op.multiply(_convolved(frames, weights, "audio.conv1", stride=1), heard)
+    first = op.multiply(_convolved(frames, weights, "audio.conv1", stride=1), valid)
     second = _convolved(first, weights, "audio.conv2", stride=2)
     table = SinusoidsPositionEmbedding(shape.positions, shape.width).positional_embedding.numpy()  # type: ignore[no-untyped-call]
     by_time = op.transpose(second, ints(0, 2, 1))
@@ -61,7 +61,7 @@ def audio_model(shape: AudioShape, weights: Weights) -> Any:
     pairs = op.reshape(real, ints(-1, 2, shape.width), special_zero=False)
     pooled = op.reduce_mean(pairs, ints(1), keep_dims=False)
     embedded = _linear(_layer_norm(pooled, weights, "audio.ln_post"), weights, "audio.proj")
-    return ov.Model([result(embedded, "embedded")], [frames, heard, mask, count], "audio")
+    return ov.Model([result(embedded, "embedded")], [frames, valid, mask, count], "audio")
 
 
 def audio_inputs(shape: AudioShape, features: NDArray[np.float16]) -> list[NDArray[Any]]:
@@ -74,12 +74,12 @@ def audio_inputs(shape: AudioShape, features: NDArray[np.float16]) -> list[NDArr
     frames[:, :total] = features
     frames = np.ascontiguousarray(frames.reshape(-1, windows, length).swapaxes(0, 1))
     tail = total - (windows - 1) * length
-    heard = np.ones((windows, 1, length), np.float32)
-    heard[-1, 0, tail:] = 0
+    valid = np.ones((windows, 1, length), np.float32)
+    valid[-1, 0, tail:] = 0
     mask = np.zeros((windows, 1, 1, (length - 1) // 2 + 1), np.float32)
     mask[-1, 0, 0, (tail - 1) // 2 + 1 :] = -np.inf
     count = ((total - 1) // 2 + 1 - 2) // 2 + 1
-    return [frames, heard, mask, np.array([count])]
+    return [frames, valid, mask, np.array([count])]
 
 
 def _convolved(x: Any, weights: Weights, name: str, *, stride: int) -> Any:

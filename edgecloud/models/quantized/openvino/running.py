@@ -30,8 +30,8 @@ class GraphText:
         """Raises ModelError: the engine refuses the graph."""
         self._shape = shape
         self._request = compiled(text_model(shape, weights)).create_infer_request()
-        turned = np.zeros((2, 2, shape.head_dim), np.float32)
-        self.run(np.zeros((2, shape.hidden), np.float32), turned, self.cache(), 1)
+        cos_sin = np.zeros((2, 2, shape.head_dim), np.float32)
+        self.run(np.zeros((2, shape.hidden), np.float32), cos_sin, self.cache(), 1)
 
     def cache(self) -> Cache:
         """An empty one."""
@@ -40,14 +40,14 @@ class GraphText:
     def run(
         self,
         embedded: NDArray[np.float32],
-        turned: NDArray[np.float32],
+        cos_sin: NDArray[np.float32],
         cache: Cache,
         wanted: int,
     ) -> Tensor:
-        """Append ``embedded (n, hidden)`` to ``cache``; ``turned (2, n, head dim)`` are the cosines and
+        """Append ``embedded (n, hidden)`` to ``cache``; ``cos_sin (2, n, head dim)`` are the cosines and
         sines of their positions. Returns ``(wanted, V) float32``: the logits of the last tokens."""
         count, past = len(embedded), cache.length
-        cos, sin = turned[:, None, :, None]
+        cos, sin = cos_sin[:, None, :, None]
         places = np.arange(past + count)
         mask = np.where(places > places[past:, None], np.float32(-np.inf), np.float32(0))
         inputs = [embedded[None], cos, sin, mask[None, None], np.array([wanted])]
@@ -64,9 +64,9 @@ class Tower:
         """Raises ModelError: the engine refuses the graph."""
         self._shape = shape
         self._request = compiled(audio_model(shape, weights)).create_infer_request()
-        self.hear(np.zeros((shape.mel_bins, 4), np.float16))
+        self.encode_audio(np.zeros((shape.mel_bins, 4), np.float16))
 
-    def hear(self, features: NDArray[np.float16]) -> NDArray[np.float32]:
+    def encode_audio(self, features: NDArray[np.float16]) -> NDArray[np.float32]:
         """``(n, hidden)``: the embeddings of one recording, log-mel ``(mel bins, T)``."""
         if features.shape[0] != self._shape.mel_bins:
             raise ModelError(

@@ -41,7 +41,7 @@ def text_model(shape: TextShape, weights: Weights) -> Any:
         name = f"layers.{index}"
         normed = _rms_norm(hidden, weights.vector(f"{name}.attention_norm"), shape.epsilon)
         queries, keys, values = _projected(shape, weights, name, normed)
-        queries, keys = (_turned(rows, cos, sin, shape.head_dim) for rows in (queries, keys))
+        queries, keys = (_rotated(rows, cos, sin, shape.head_dim) for rows in (queries, keys))
         past_shape = [1, -1, shape.kv_heads, shape.head_dim]
         past = [parameter(f"{what}.{index}", past_shape) for what in ("keys", "values")]
         inputs += past
@@ -77,7 +77,7 @@ def _projected(shape: TextShape, weights: Weights, name: str, normed: Any) -> li
     ]
 
 
-def _turned(rows: Any, cos: Any, sin: Any, head_dim: int) -> Any:
+def _rotated(rows: Any, cos: Any, sin: Any, head_dim: int) -> Any:
     """Rotary positions on ``(1, n, heads, head dim)``."""
     first, second = _split(rows, 3)
     swapped = op.concat([op.multiply(second, number(-1)), first], 3)

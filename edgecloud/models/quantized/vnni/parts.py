@@ -38,7 +38,7 @@ def _arrive(context: Any, address: Any) -> Any:
 
 
 @intrinsic
-def _look(context: Any, address: Any) -> Any:
+def _load(context: Any, address: Any) -> Any:
     """The number at an address, as other threads left it."""
 
     def emit(_: Any, b: Any, __: Any, args: Any) -> Any:
@@ -73,13 +73,13 @@ def wait(met: NDArray[np.int64], threads: int) -> None:
     address = met.ctypes.data
     mine = _arrive(address)
     everyone = (mine // threads + 1) * threads
-    looks = 0
-    while _look(address) < everyone:
-        looks += 1
-        if looks > met[1] or _look(address + 16) != 0:
+    polls = 0
+    while _load(address) < everyone:
+        polls += 1
+        if polls > met[1] or _load(address + 16) != 0:
             met[2] = 1
             return
-        if looks > _SPINS:
+        if polls > _SPINS:
             _yield()
 
 

@@ -23,7 +23,7 @@ from edgecloud.stages import stage
 
 __all__ = ["Cache", "VNNIText", "available", "suits"]
 
-_LOOKS = 100_000_000
+_POLLS = 100_000_000
 """Timeout of the threads' spin barrier, in polls: at least 30 s."""
 _DEADLINE_S = 60.0
 """Seconds that the other threads have to end after the first."""
@@ -96,8 +96,8 @@ class VNNIText:
         self._text = _text(shape, weights)
         stage("compiling kernels (once for a processor)")
         self._others = ThreadPoolExecutor(max(1, self._threads - 1), "edgecloud-vnni")
-        turned = np.zeros((2, 1, shape.head_dim), np.float32)
-        self.run(np.zeros((1, shape.hidden), np.float32), turned, self.cache(), 1)
+        cos_sin = np.zeros((2, 1, shape.head_dim), np.float32)
+        self.run(np.zeros((1, shape.hidden), np.float32), cos_sin, self.cache(), 1)
 
     def cache(self) -> Cache:
         """An empty one."""
@@ -106,11 +106,11 @@ class VNNIText:
     def run(
         self,
         embedded: NDArray[np.float32],
-        turned: NDArray[np.float32],
+        cos_sin: NDArray[np.float32],
         cache: Cache,
         wanted: int,
     ) -> Tensor:
-        """Append ``embedded (n, hidden)`` to ``cache``; ``turned (2, n, head dim)`` are the cosines and
+        """Append ``embedded (n, hidden)`` to ``cache``; ``cos_sin (2, n, head dim)`` are the cosines and
         sines of their positions. Returns ``(wanted, V) float32``: the logits of the last tokens.
 
         Raises:
@@ -119,7 +119,7 @@ class VNNIText:
         text, past, threads = self._text, cache.length, self._threads
         end = past + len(embedded)
         cache.reserve(end)
-        work = self._work(embedded, turned, end)
+        work = self._work(embedded, cos_sin, end)
         logits = np.empty((wanted, text.head.scales.shape[1]), np.float32)
         given: tuple[Any, ...] = (threads, text, cache.memory, work, past, logits)
         others = [self._others.submit(kernels.forward, rank, *given) for rank in range(1, threads)]
@@ -135,7 +135,7 @@ class VNNIText:
         return torch.from_numpy(logits[:, : self._shape.vocabulary])
 
     def _work(
-        self, embedded: NDArray[np.float32], turned: NDArray[np.float32], end: int
+        self, embedded: NDArray[np.float32], cos_sin: NDArray[np.float32], end: int
     ) -> kernels.Work:
         text, count = self._text, len(embedded)
         layer = (text.qkv, text.out, text.gate, text.down)
@@ -145,15 +145,15 @@ class VNNIText:
         whole, other = np.empty((2, count, widest), np.float32)
         return kernels.Work(
             hidden=np.array(embedded, np.float32),
-            cos=np.ascontiguousarray(turned[0]),
-            sin=np.ascontiguousarray(turned[1]),
+            cos=np.ascontiguousarray(cos_sin[0]),
+            sin=np.ascontiguousarray(cos_sin[1]),
             whole=whole,
             other=other,
             x=np.empty((count, columns), np.int8),
             scales=np.empty((count, groups), np.float32),
             sums=np.empty((count, groups), np.int32),
             scores=np.empty((self._threads, end), np.float32),
-            met=np.array([0, _LOOKS, 0]),
+            met=np.array([0, _POLLS, 0]),
         )
 
 
