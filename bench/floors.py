@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from edgecloud.errors import ConfigError
-from edgecloud.results.floors import judge
+from edgecloud.results.floors import check_floors
 from edgecloud.textfiles import read_toml
 
-__all__ = ["PATH", "judge", "load"]
+__all__ = ["PATH", "check_floors", "load"]
 
 PATH = Path(__file__).with_name("floors.toml")
 

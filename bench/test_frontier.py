@@ -19,7 +19,7 @@ from bench.conftest import CONFIG
 from bench.recorder import OneLine
 from bench.rows import GROUP, REPLAY, add_rows
 from edgecloud.experiments.sweep import DEFAULT_GRID, Point, read_grid
-from edgecloud.experiments.targets import Verdict, judge, read_targets
+from edgecloud.experiments.targets import Verdict, check_targets, read_targets
 
 TARGETS = read_targets(DEFAULT_GRID)
 NAMES = {target.policy for target in TARGETS}
@@ -65,7 +65,7 @@ def found(request: pytest.FixtureRequest) -> Found:
             reporter.ensure_newline()
             reporter.write_line(f"{len(swept)}/{len(NEEDED)} {id_of(point)}, {left_s:.0f} s left")
     blocks = frontier(swept)
-    return Found({id_of(p): path for p, path, _ in swept}, blocks, judge(TARGETS, blocks))
+    return Found({id_of(p): path for p, path, _ in swept}, blocks, check_targets(TARGETS, blocks))
 
 
 @pytest.mark.benchmark(group=GROUP, timer=REPLAY)

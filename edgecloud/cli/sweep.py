@@ -49,7 +49,7 @@ def add(commands: Any) -> None:
 def _sweep(parsed: argparse.Namespace) -> int:
     from edgecloud.experiments.frontier import frontier
     from edgecloud.experiments.sweep import DEFAULT_GRID, check, read_grid, sweep
-    from edgecloud.experiments.targets import judge, read_targets
+    from edgecloud.experiments.targets import check_targets, read_targets
     from edgecloud.report.frontier import write
 
     if parsed.workers < 1:
@@ -70,7 +70,7 @@ def _sweep(parsed: argparse.Namespace) -> int:
             flush=True,
         )
     blocks = frontier(swept)
-    verdicts = judge(targets, blocks)
+    verdicts = check_targets(targets, blocks)
     for path in write(blocks, verdicts, parsed.output, page=parsed.page):
         print(path)
     missed = [verdict for verdict in verdicts if not verdict.met]

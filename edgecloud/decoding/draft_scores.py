@@ -12,7 +12,7 @@ from torch import Tensor
 from edgecloud.contracts import Acceptance, TokenStats, Verdict
 from edgecloud.decoding.acceptance import TokenScore, kept
 
-__all__ = ["MOST_REGRET", "DraftScores", "accept_draft", "choose", "judge", "score_drafts"]
+__all__ = ["MOST_REGRET", "DraftScores", "accept_draft", "choose", "score_drafts", "verify_draft"]
 
 MOST_REGRET = 1e4
 """Regret in nats of a token that the target gives probability 0."""
@@ -90,7 +90,7 @@ def score_drafts(logits: Sequence[Tensor], drafts: Sequence[Sequence[int]]) -> l
     return scores
 
 
-def judge(
+def verify_draft(
     logits: Tensor, draft: Sequence[int], acceptance: Acceptance, *, end_ids: frozenset[int]
 ) -> Verdict:
     """The verdict on a draft of ``n`` tokens from the target's ``logits (n + 1, V)``; the last row

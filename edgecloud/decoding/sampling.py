@@ -136,7 +136,7 @@ def accept_sampled(
     end_ids: frozenset[int],
 ) -> Verdict:
     """The verdict on a draft of ``n`` drawn tokens from the target's ``logits (n + 1, V)``, as
-    :func:`edgecloud.decoding.draft_scores.judge` gives it on a greedy one.
+    :func:`edgecloud.decoding.draft_scores.verify_draft` gives it on a greedy one.
 
     Ranks, top probabilities and regret are those of the undistorted distribution, at temperature 1.
     """

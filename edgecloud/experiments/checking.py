@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
-from edgecloud.cloud.http.client import describe
+from edgecloud.cloud.http.client import model_metadata
 from edgecloud.contracts import Sample
 from edgecloud.edge.messages import Mode
 from edgecloud.edge.worker import At, Said, Worker
@@ -81,7 +81,7 @@ def remote_facts(config: Config) -> dict[str, Any]:
         CloudError: it does not answer, or is none.
     """
     token = os.environ.get("EDGECLOUD_TOKEN")
-    found = describe(config.cloud_url, token=token, timeout_s=config.start_deadline)
+    found = model_metadata(config.cloud_url, token=token, timeout_s=config.start_deadline)
     return {**found, "transport": "http"}
 
 

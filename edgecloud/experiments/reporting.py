@@ -10,7 +10,7 @@ from edgecloud.hardware.gpu import gpu_facts
 from edgecloud.quality import Scores, bertscore_settings, corpus_references_of, score
 from edgecloud.quality.defects import defects_of
 from edgecloud.results.environment import environment
-from edgecloud.results.floors import judge
+from edgecloud.results.floors import check_floors
 from edgecloud.results.result_file import OutcomeLike, build_result
 
 __all__ = ["METEOR_FROM", "ScorableOutcome", "machine", "result_of", "score_outcome"]
@@ -74,7 +74,7 @@ def result_of(
         ],
     )
     if floors is not None:
-        result["quality_floors"] = judge(
+        result["quality_floors"] = check_floors(
             floors,
             mode=outcome.mode,
             config=result["experiment_config"],

@@ -10,7 +10,7 @@ from typing import Any
 from edgecloud.errors import ConfigError
 from edgecloud.experiments.sweep import grid_content
 
-__all__ = ["MEASURES", "Target", "Verdict", "judge", "read_targets"]
+__all__ = ["MEASURES", "Target", "Verdict", "check_targets", "read_targets"]
 
 Json = dict[str, Any]
 Measure = Callable[[Json, Json, Sequence[Json]], float | None]
@@ -112,7 +112,7 @@ def read_targets(path: str | Path) -> list[Target]:
     return found
 
 
-def judge(targets: Sequence[Target], blocks: Sequence[Json]) -> list[Verdict]:
+def check_targets(targets: Sequence[Target], blocks: Sequence[Json]) -> list[Verdict]:
     """Every measure of every target at every place it is about."""
     verdicts = []
     for target in targets:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["judge"]
+__all__ = ["check_floors"]
 
 
-def judge(
+def check_floors(
     floors: Mapping[str, Any],
     *,
     mode: str,

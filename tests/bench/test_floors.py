@@ -19,7 +19,7 @@ FILE: dict[str, Any] = {
 def judged(mode: str = "edge", *, cider: float | None = 1.5, n: int = 10, **flags: Any) -> Any:
     metrics = {"avg_cider": cider, "num_samples": n, "num_failed": flags.pop("failed", 0)}
     config = {"mode": mode, **resolve(flags).identity()}
-    return floors.judge(FILE, mode=mode, config=config, metrics=metrics, corpus_size=10)
+    return floors.check_floors(FILE, mode=mode, config=config, metrics=metrics, corpus_size=10)
 
 
 def test_quality_above_its_floor_passes() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecloud.contracts import Acceptance
-from edgecloud.decoding.draft_scores import choose, judge, score_drafts
+from edgecloud.decoding.draft_scores import choose, score_drafts, verify_draft
 
 EXACT = Acceptance("exact")
 NO_END: frozenset[int] = frozenset()
@@ -56,7 +56,7 @@ def test_a_vocabulary_of_one_is_sure() -> None:
 def test_of_tied_tokens_the_lowest_id_is_chosen_as_everywhere() -> None:
     logits = torch.tensor([1.0, 5.0, 5.0, 5.0])
     assert choose(logits)[0] == 1
-    verdict = judge(torch.stack([logits, logits]), [2], EXACT, end_ids=NO_END)
+    verdict = verify_draft(torch.stack([logits, logits]), [2], EXACT, end_ids=NO_END)
     assert (verdict.kept, verdict.token, verdict.ranks) == (0, 1, (0,))
 
 
@@ -77,31 +77,31 @@ def test_statistics_are_finite_and_in_range(values: list[float]) -> None:
 
 def test_a_wholly_kept_draft_gets_a_bonus() -> None:
     logits = torch.eye(4)[[1, 2, 3]]
-    verdict = judge(logits, [1, 2], EXACT, end_ids=NO_END)
+    verdict = verify_draft(logits, [1, 2], EXACT, end_ids=NO_END)
     assert (verdict.kept, verdict.token) == (2, 3)
 
 
 def test_a_rejected_token_is_replaced_by_the_clouds_own() -> None:
     logits = torch.eye(4)[[1, 2, 3]]
-    verdict = judge(logits, [1, 0], EXACT, end_ids=NO_END)
+    verdict = verify_draft(logits, [1, 0], EXACT, end_ids=NO_END)
     assert (verdict.kept, verdict.token) == (1, 2)
 
 
 def test_a_kept_end_of_text_gets_no_bonus() -> None:
     logits = torch.eye(4)[[1, 0, 3]]
-    verdict = judge(logits, [1, 0], EXACT, end_ids=frozenset({0}))
+    verdict = verify_draft(logits, [1, 0], EXACT, end_ids=frozenset({0}))
     assert (verdict.kept, verdict.token) == (2, None)
 
 
 def test_a_rejected_end_of_text_is_corrected() -> None:
     logits = torch.eye(4)[[1, 2, 3]]
-    verdict = judge(logits, [1, 0], EXACT, end_ids=frozenset({0}))
+    verdict = verify_draft(logits, [1, 0], EXACT, end_ids=frozenset({0}))
     assert (verdict.kept, verdict.token) == (1, 2)
 
 
 def test_rows_that_do_not_fit_the_draft_are_refused() -> None:
     with pytest.raises(ValueError, match="need 3 rows"):
-        judge(torch.zeros(2, 4), [1, 2], EXACT, end_ids=NO_END)
+        verify_draft(torch.zeros(2, 4), [1, 2], EXACT, end_ids=NO_END)
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=5), st.integers(0, 99))
@@ -137,7 +137,7 @@ def test_the_verdict_is_that_of_a_naive_implementation(
 ) -> None:
     rows, draft = case
     end_ids = frozenset({6})
-    verdict = judge(
+    verdict = verify_draft(
         torch.tensor(rows, dtype=torch.float32), draft, Acceptance(rule, threshold), end_ids=end_ids
     )
     ranks = [sum(x > row[t] for x in row) for row, t in zip(rows, draft, strict=False)]

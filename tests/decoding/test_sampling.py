@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from edgecloud.contracts import Acceptance, Prompt
 from edgecloud.contracts.sampling import GREEDY, MOST_WEIGHT, WIDEST, Distribution, Sampling
 from edgecloud.decoding import sampling as module
-from edgecloud.decoding.draft_scores import judge
+from edgecloud.decoding.draft_scores import verify_draft
 from edgecloud.decoding.sampling import (
     accept_sampled,
     chance,
@@ -242,7 +242,7 @@ def test_at_temperature_0_a_drawn_draft_is_judged_as_exact_judges_it(
     end_ids = frozenset({4})
     assert accept_sampled(
         rows, draft, points, REJECTION, GREEDY, committed=[2], end_ids=end_ids
-    ) == judge(rows, draft, Acceptance("exact"), end_ids=end_ids)
+    ) == verify_draft(rows, draft, Acceptance("exact"), end_ids=end_ids)
 
 
 @given(rows_and_draft, warm)

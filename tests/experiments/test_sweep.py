@@ -15,7 +15,7 @@ from edgecloud.errors import ConfigError, EdgeCloudError
 from edgecloud.experiments.frontier import frontier
 from edgecloud.experiments.sweep import DEFAULT_GRID, Point, check, read_grid, sweep
 from edgecloud.experiments.system import model_of
-from edgecloud.experiments.targets import MEASURES, Target, judge, read_targets
+from edgecloud.experiments.targets import MEASURES, Target, check_targets, read_targets
 from edgecloud.results.journal import read
 
 GRID = """
@@ -243,7 +243,7 @@ def test_targets_are_judged_where_they_apply_and_what_is_undefined_is_not_met() 
         {"time": 0.6, "time_over_paper_edge": 0.59, "calls_over_against": 0.5},
         {"gap_closed": 0.9, "cider_high_against": 0.0},
     )
-    verdicts = {v.measure: v for v in judge([target], [block(), other])}
+    verdicts = {v.measure: v for v in check_targets([target], [block(), other])}
     assert {name: v.met for name, v in verdicts.items()} == {
         "time": True,
         "time_over_paper_edge": False,
@@ -255,7 +255,7 @@ def test_targets_are_judged_where_they_apply_and_what_is_undefined_is_not_met() 
 
 
 def test_a_policy_that_was_not_run_misses_its_targets() -> None:
-    (verdict,) = judge([Target("absent", {}, {"time": 1.0}, {})], [block()])
+    (verdict,) = check_targets([Target("absent", {}, {"time": 1.0}, {})], [block()])
     assert (verdict.value, verdict.met) == (None, False)
 
 

@@ -23,7 +23,7 @@ import pytest
 
 from edgecloud.cli.serve import add
 from edgecloud.cloud.engine.local import LocalCloud
-from edgecloud.cloud.http.client import HttpChannel, describe
+from edgecloud.cloud.http.client import HttpChannel, model_metadata
 from edgecloud.cloud.protocol import wire
 from edgecloud.cloud.protocol.remote import RemoteCloud
 from edgecloud.contracts import Acceptance, Prompt, StopLimits
@@ -108,11 +108,11 @@ def test_over_tls_with_a_token_until_it_is_told_to_end(
         assert url.startswith("https://127.0.0.1:")
         # Nobody we know has signed this certificate.
         with pytest.raises(CloudUnavailable, match="certificate"):
-            describe(url, token=SECRET, timeout_s=WAIT_S)
+            model_metadata(url, token=SECRET, timeout_s=WAIT_S)
         monkeypatch.setenv("SSL_CERT_FILE", cert)
         with pytest.raises(CloudUnavailable, match="refuses the token"):
-            describe(url, token="another", timeout_s=WAIT_S)
-        facts = describe(url, token=SECRET, timeout_s=WAIT_S)
+            model_metadata(url, token="another", timeout_s=WAIT_S)
+        facts = model_metadata(url, token=SECRET, timeout_s=WAIT_S)
         assert (facts["name"], facts["protocol"]) == ("embedded-cloud", wire.VERSION)
         with closing(HttpChannel(url, token="another")) as channel:
             session = RemoteCloud(channel, deadline_s=WAIT_S).open(PROMPT)
@@ -128,7 +128,7 @@ def test_over_tls_with_a_token_until_it_is_told_to_end(
         # It ended by the signal, once nobody waited any more.
         assert process.returncode == -signal.SIGTERM
         with pytest.raises(CloudUnavailable, match="no cloud answers"):
-            describe(url, token=SECRET, timeout_s=WAIT_S)
+            model_metadata(url, token=SECRET, timeout_s=WAIT_S)
     check_log(log)
 
 

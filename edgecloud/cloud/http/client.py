@@ -39,7 +39,7 @@ from edgecloud.errors import (
     WireError,
 )
 
-__all__ = ["Breaker", "HttpChannel", "describe"]
+__all__ = ["Breaker", "HttpChannel", "model_metadata"]
 
 _ATTEMPTS = 4
 _WAITING_MESSAGES = 8
@@ -322,7 +322,7 @@ def _trusted(url: str) -> ssl.SSLContext | bool:
     return httpx.create_ssl_context() if url.lower().startswith("https:") else False
 
 
-def describe(url: str, *, token: str | None, timeout_s: float) -> dict[str, Any]:
+def model_metadata(url: str, *, token: str | None, timeout_s: float) -> dict[str, Any]:
     """The model's metadata as the service at ``url`` gives it.
 
     Raises:

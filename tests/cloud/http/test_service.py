@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from edgecloud.cloud.engine.local import LocalCloud
-from edgecloud.cloud.http.client import HttpChannel, describe
+from edgecloud.cloud.http.client import HttpChannel, model_metadata
 from edgecloud.cloud.protocol import wire
 from edgecloud.cloud.protocol.bearer_tokens import authorization, read_token_file
 from edgecloud.contracts import Acceptance, Prompt, StopLimits
@@ -488,7 +488,7 @@ def test_a_token_that_no_header_can_hold_is_refused_on_both_sides(
     with pytest.raises(ConfigError, match="EDGECLOUD_TOKEN"):
         HttpChannel("http://127.0.0.1:1", token=token)
     with pytest.raises(ConfigError, match="EDGECLOUD_TOKEN"):
-        describe("http://127.0.0.1:1", token=token, timeout_s=1)
+        model_metadata("http://127.0.0.1:1", token=token, timeout_s=1)
     file = tmp_path / "tokens"
     file.write_text(f"name {token}", "utf-8")
     with pytest.raises(ConfigError, match="tokens"):
