@@ -1,4 +1,4 @@
-"""``edgecloud baseline``: record an intended change of what the gate compares with."""
+"""``edgecloud baseline``: record an intended change of the baselines of ``edgecloud gate``."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ __all__ = ["add"]
 
 def add(commands: Any) -> None:
     """Add ``edgecloud baseline`` and its actions to ``commands``, the subparsers of the command line."""
-    baseline = commands.add_parser("baseline", help="what the gate compares with").add_subparsers(
-        required=True, metavar="ACTION"
-    )
+    baseline = commands.add_parser(
+        "baseline", help="the baselines of edgecloud gate"
+    ).add_subparsers(required=True, metavar="ACTION")
     accept = baseline.add_parser("accept", help="make new results the baselines, with a reason")
     accept.add_argument("new", nargs="+", type=Path, metavar="NEW", help="files or folders")
     accept.add_argument("--reason", required=True, help="why the change is intended")

@@ -1,4 +1,4 @@
-"""A baseline: what the gate needs of a benchmark and nothing else, small enough to keep in git."""
+"""A baseline: the part of a benchmark that the regression check needs, small enough to keep in git."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ class Benchmark:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One line of the gate's table. ``change`` and its interval are in words, times relative.
+    """One line of the regression check's table. ``change`` and its interval are in words, times relative.
 
     ``more`` is how many more rounds on each side would decide an undecided row; ``None`` where that
     cannot be told. ``load`` and ``drift`` are those of both sides, in words, beside a measured time.
@@ -122,7 +122,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything the gate looked at."""
+    """All lines of a regression check."""
 
     checks: tuple[Check, ...]
     baseline: str

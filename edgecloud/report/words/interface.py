@@ -141,7 +141,7 @@ INTERFACE: Final[dict[str, tuple[str, str]]] = {
     ),
     "legend": ("Who chose a token", "词元由谁选定"),
     "origin_edge": ("edge", "端侧"),
-    "origin_verified": ("verified", "已验证"),
+    "origin_verified": ("accepted", "已接受"),
     "origin_corrected": ("corrected", "已纠正"),
     "origin_bonus": ("bonus", "续写"),
     "origin_cloud": ("cloud", "云端"),
