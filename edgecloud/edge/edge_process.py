@@ -93,7 +93,7 @@ def main(control: Connection, cloud: Connection | None, setup: EdgeSetup) -> Non
 
 
 def _check_cap(setup: EdgeSetup) -> None:
-    """Raises OutOfMemoryError where the weights alone, in their real precision, are over the cap."""
+    """Check the cap. Raises OutOfMemoryError where the weights alone, in their real precision, exceed it."""
     from edgecloud.models.checkpoint import Checkpoint
     from edgecloud.models.edge import edge_need
     from edgecloud.models.memory import check_cap

@@ -1,4 +1,4 @@
-"""From a recording to a caption: what the edge's process does, as an object that any process can hold."""
+"""The edge's request handler: recordings and prompts in, responses out; any process can hold one."""
 
 from __future__ import annotations
 

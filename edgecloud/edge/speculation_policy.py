@@ -1,4 +1,4 @@
-"""The way of speculating that a configuration describes."""
+"""The speculation settings of a configuration."""
 
 from __future__ import annotations
 

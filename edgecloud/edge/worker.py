@@ -134,7 +134,7 @@ class Worker:
 
 
 def speaking(workers: Sequence[Worker], *, within_s: float) -> Iterator[Worker | None]:
-    """The workers that have something to say, one after the other as they say it, for ``within_s``
+    """The workers with a message, one after the other as messages arrive, for ``within_s``
     seconds at most; ``None`` each second in which all are silent. Whoever iterates receives it."""
     deadline_s = time.monotonic() + within_s
     by_end = {worker.connection: worker for worker in workers}
@@ -159,7 +159,7 @@ class _ToParent:
         self._send(Said(text))
 
     def close(self) -> None:
-        """The pipe is closed elsewhere."""
+        """Nothing: the pipe is closed elsewhere."""
 
     def _send(self, message: At | Said) -> None:
         # Nobody listens any more: the work ends at its next message.

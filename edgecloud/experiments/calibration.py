@@ -32,7 +32,8 @@ CALL_RATES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
 """Shares of tokens sent to the cloud at which gates are compared."""
 _FOLDS = 4
 _FEWEST_TOKENS = 100
-"""Of rejected and of kept tokens, for the 55 weights of a fit (shrunken ones: see ``_pipeline``)."""
+"""Least number of rejected and of kept tokens, for the 55 weights of a fit (shrunken ones: see
+``_pipeline``)."""
 _FEWEST_RECORDINGS = 20
 _RESAMPLES = 200
 _PLAIN: Mapping[str, Callable[[TokenStats], float]] = {
@@ -40,7 +41,7 @@ _PLAIN: Mapping[str, Callable[[TokenStats], float]] = {
     "margin": lambda token: -token.margin,
     "logprob": lambda token: -token.logprob,
 }
-"""The plain gates: the higher, the less sure."""
+"""The plain gates' scores by name: higher means less sure."""
 _SIGN = {"margin": -1, "logprob": -1}
 
 Floats = NDArray[np.float64]
@@ -57,7 +58,7 @@ class Examples:
     kinds: tuple[str, ...]
 
     def of(self, kind: str) -> Examples:
-        """Those of one kind."""
+        """The examples of one language and prompt type."""
         columns = zip(self.tokens, self.rejected, self.recordings, self.kinds, strict=True)
         return _examples([row for row in columns if row[3] == kind])
 
@@ -114,7 +115,7 @@ def _verdicts(trace: Trace) -> Iterator[tuple[TokenStats, bool]]:
 
 
 def fit(found: Examples) -> dict[str, Calibration]:
-    """The models of what the cloud rejects: one for each kind, and one for any."""
+    """Fitted models of the cloud's rejections: one for each language and prompt type, and one for ``any``."""
     return {**{kind: _fit(found.of(kind)) for kind in _kinds(found)}, ANY: _fit(found)}
 
 

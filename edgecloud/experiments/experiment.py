@@ -78,4 +78,4 @@ def run_interleaved(
 
 
 def _silent(done: int, total: int, record: dict[str, Any] | None) -> None:
-    """Nobody watches."""
+    """Ignore the progress."""

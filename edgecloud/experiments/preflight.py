@@ -60,7 +60,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One way of decoding: its settings, the models it loads here, what a service said of the one that
+    """One run's models: its settings, the models it loads here, what a service said of the one that
     it asks, and the requests it will make."""
 
     config: Config
@@ -76,7 +76,7 @@ class _Opened:
     processor: Processor
     bits: int | None
     network: Network | None
-    """On no device; None where the weights are quantised, or not loaded."""
+    """The network on no device; None where the weights are quantized, or not loaded."""
 
 
 def examine(arms: Sequence[Arm], *, together: bool, say: Callable[[str], None]) -> None:

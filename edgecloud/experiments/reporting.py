@@ -1,4 +1,4 @@
-"""From what a run gave to its result: the captions scored, their defects found, everything measured."""
+"""The result of a run's outcome: captions scored, defects found, everything measured."""
 
 from __future__ import annotations
 

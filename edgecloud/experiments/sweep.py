@@ -336,7 +336,7 @@ def sweep(
 
 
 def _one_thread() -> None:
-    """Processes side by side: each computes on one core."""
+    """Limit this process to one core, as many run side by side."""
     os.environ["OMP_NUM_THREADS"] = "1"
     import torch
 

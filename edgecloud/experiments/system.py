@@ -261,7 +261,7 @@ class System(ResourceOwner):
 
 
 def _tell(at: dict[Worker, At]) -> None:
-    """Say what processes are at."""
+    """Show the stages of the processes."""
     for worker, doing in at.items():
         _pass_on(worker, doing)
 
@@ -318,7 +318,7 @@ def _check_audio(config: Config, cloud: dict[str, Any]) -> None:
 
 
 def _check_sampling(config: Config, cloud: dict[str, Any]) -> None:
-    """The cloud must be able to verify tokens that are drawn, where they are.
+    """Check that the cloud can verify sampled tokens, where tokens are sampled.
 
     Raises:
         ConfigError: it is not.

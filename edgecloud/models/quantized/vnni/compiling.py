@@ -43,6 +43,6 @@ def _compiler(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 compiled = _compiler()
 """Compiled once and kept; a division by zero gives infinity, as in numpy."""
 releasing = _compiler(nogil=True)
-"""The same for what several threads run at once: it releases Python's lock."""
+"""The same without the global interpreter lock, for functions that several threads run at once."""
 summing = _compiler(fastmath={"reassoc", "contract", "nsz"})
 """The same for sums that a vector may take in an order of its own."""

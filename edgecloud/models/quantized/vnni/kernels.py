@@ -172,7 +172,8 @@ def _gated(work: Work, gates: Floats, ups: Floats, blocks: Any) -> None:
 def _placed(
     text: Text, cache: Cache, layer: int, work: Work, past: int, first: int, last: int
 ) -> None:
-    """Queries, keys and values of some tokens out of the product: bias, positions, into the cache."""
+    """Add biases and rotary embeddings to queries and keys of some tokens; write keys and values to the
+    cache."""
     d, half, kept = text.head_dim, text.head_dim // 2, text.heads + text.kv_heads
     scales, bias = text.qkv.scales[layer], text.bias[layer]
     for t in range(first, last):

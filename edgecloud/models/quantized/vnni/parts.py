@@ -28,7 +28,7 @@ _yield = types.ExternalFunction("sched_yield", types.int32())
 
 @intrinsic
 def _arrive(context: Any, address: Any) -> Any:
-    """Add 1 to the number at an address, at once for all threads; what it was."""
+    """Atomically add 1 to the int64 at an address; returns its value before."""
 
     def emit(_: Any, b: Any, __: Any, args: Any) -> Any:
         place = b.inttoptr(args[0], ir.IntType(64).as_pointer())
@@ -39,7 +39,7 @@ def _arrive(context: Any, address: Any) -> Any:
 
 @intrinsic
 def _load(context: Any, address: Any) -> Any:
-    """The number at an address, as other threads left it."""
+    """Atomic load of the int64 at an address."""
 
     def emit(_: Any, b: Any, __: Any, args: Any) -> Any:
         return b.load_atomic(b.inttoptr(args[0], ir.IntType(64).as_pointer()), "acquire", 8)
@@ -69,7 +69,7 @@ def _as_int(context: Any, number: Any) -> Any:
 
 @compiled
 def wait(met: NDArray[np.int64], threads: int) -> None:
-    """Until every thread is here, or one has given up: what is made from then on is of no use."""
+    """Barrier: wait until every thread has arrived, or one has given up; results are then void."""
     address = met.ctypes.data
     mine = _arrive(address)
     everyone = (mine // threads + 1) * threads
@@ -117,7 +117,8 @@ def norm(row: Floats, weight: Floats, epsilon: float, normed: Floats) -> None:
 
 @compiled
 def quantize(row: Floats, group: int, added: Any, x: Any, scales: Floats, sums: Any) -> None:
-    """``row`` as bytes ``x``, in groups with a scale each; and ``-added`` times the groups' sums."""
+    """Quantize ``row`` to int8 ``x``, with a scale for each group; ``sums`` get ``-added`` times the
+    groups' sums."""
     for g in range(len(row) // group):
         own = slice(g * group, (g + 1) * group)
         part, into = row[own], x[own]
@@ -138,7 +139,7 @@ def quantize(row: Floats, group: int, added: Any, x: Any, scales: Floats, sums: 
 
 @summing
 def dots(query: Floats, keys: Floats, count: int, scale: Any, scores: Floats) -> Any:
-    """Scores of the first ``count`` keys, and the largest."""
+    """Attention scores of the first ``count`` keys; returns the largest."""
     largest = np.float32(-np.inf)
     for p in range(count):
         score = np.float32(0)
@@ -151,7 +152,7 @@ def dots(query: Floats, keys: Floats, count: int, scale: Any, scores: Floats) ->
 
 @summing
 def mix(scores: Floats, values: Floats, count: int, largest: Any, mixed: Floats) -> None:
-    """The values weighed by the softmax of their scores."""
+    """The sum of the values weighted by the softmax of their scores."""
     mixed[:] = np.float32(0)
     total = np.float32(0)
     for p in range(count):

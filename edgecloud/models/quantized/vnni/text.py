@@ -1,4 +1,4 @@
-"""The text model on our own kernels: its weights as they want them, its cache, its threads."""
+"""The text model on our own kernels: its weights in their layout, its cache, its threads."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _POLLS = 100_000_000
 _DEADLINE_S = 60.0
 """Seconds that the other threads have to end after the first."""
 _OFFSETS = {8: np.uint32(0x80808080), 4: np.uint32(0x88888888)}
-"""By bits, half the range in each place: a number with a sign becomes one without."""
+"""By bits, half the range in each place: added, it makes a signed number unsigned."""
 
 
 def available() -> bool:
@@ -69,7 +69,7 @@ class Cache:
         return sum(held.nbytes for held in self.memory)
 
     def reserve(self, length: int) -> None:
-        """Have room for so many tokens."""
+        """Make room for ``length`` tokens."""
         capacity = self.memory.keys.shape[2]
         if length <= capacity:
             return
@@ -100,7 +100,7 @@ class VNNIText:
         self.run(np.zeros((1, shape.hidden), np.float32), cos_sin, self.cache(), 1)
 
     def cache(self) -> Cache:
-        """An empty one."""
+        """An empty KV cache."""
         return Cache(self._shape)
 
     def run(
@@ -178,7 +178,7 @@ def _text(shape: TextShape, weights: Weights) -> kernels.Text:
 
 
 def _packed(weights: Weights, names: list[str], part: slice = slice(None)) -> kernels.Matrices:
-    """These matrices' rows of ``part``, as tiles want them."""
+    """The rows of ``part`` of these matrices in the layout of the tiles."""
     first = weights.matrix(names[0])
     rows, columns, bits = len(first.values[part]), first.shape[1], first.bits
     blocks, groups = -(-rows // ROWS), first.scales.shape[1]
@@ -210,7 +210,7 @@ def _halves(eights: NDArray[np.uint32]) -> NDArray[np.uint32]:
 
 
 def _aligned(size: int) -> NDArray[np.uint8]:
-    """So many bytes from a multiple of 64 on."""
+    """``size`` bytes of memory aligned to 64."""
     memory = np.empty(size + 64, np.uint8)
     start = -memory.ctypes.data % 64
     return memory[start : start + size]
