@@ -1,4 +1,4 @@
-"""A stream of answers over a local connection, each given over as it is made.
+"""Delivery of a stream of answers over a local connection, each as it is made.
 
 A process that computes on all cores may keep the reader of its messages from running: the kernel wakes
 the reader on the writer's core, and there it waits for the writer's time slice to end. Tokens that were

@@ -31,7 +31,7 @@ class Loopback:
             pass
 
     def start(self, timeout_s: float) -> None:
-        """It is answered as its answers are received."""
+        """Do nothing: a request is computed as its answers are received."""
 
     def ready(self) -> bool:
         """Always true: an answer is computed when it is received."""

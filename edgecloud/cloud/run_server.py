@@ -55,7 +55,7 @@ class Listening:
 
 
 def check(listening: Listening, settings: ServiceSettings) -> None:
-    """Refuse what would be open to strangers.
+    """Check that the service is not open to strangers.
 
     Raises:
         ConfigError: not on loopback and without a token; half of a TLS pair, or one that cannot be used.

@@ -31,20 +31,20 @@ def _above_bound(row: Json, block: Json, blocks: Sequence[Json]) -> float | None
 
 
 def _time_over_paper(row: Json, block: Json, blocks: Sequence[Json]) -> float | None:
-    """Its time over the edge's alone under the profile ``paper``."""
+    """The row's time over the edge's alone under the profile ``paper``."""
     paper = _like(block, blocks, hardware_profile="paper", link=None)
     return row["total_s"] / paper["edge"]["total_s"] if paper else None
 
 
 def _time_over_no_link(row: Json, block: Json, blocks: Sequence[Json]) -> float | None:
-    """Its time over its own with the profile's round trip instead of this link."""
+    """The row's time over its own with the profile's round trip instead of this link."""
     plain = _like(block, blocks, link=None)
     same = [other for other in plain["rows"] if other["name"] == row["name"]] if plain else []
     return row["total_s"] / same[0]["total_s"] if same else None
 
 
 def _calls_over_against(row: Json, block: Json, blocks: Sequence[Json]) -> float | None:
-    """Its calls over those of the policy it is compared with."""
+    """The row's calls over those of the policy it is compared with."""
     other = [r for r in block["rows"] if row["against"] and r["name"] == row["against"]["name"]]
     return row["calls"] / other[0]["calls"] if other and other[0]["calls"] else None
 

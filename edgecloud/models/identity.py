@@ -134,7 +134,7 @@ def _sha256(files: Sequence[Path], watch: Watch) -> str:
 
 
 def _unwatched(done: int, total: int) -> None:
-    """Nobody waits."""
+    """Ignore the progress."""
 
 
 def _part(watch: Watch, before: int, total: int) -> Watch:
@@ -154,8 +154,8 @@ def _read(path: Path, take: Callable[[bytes], object]) -> None:
 
 
 def _facts(path: Path) -> dict[str, Any]:
-    """By what a file is known again. The time of its last change of any kind is among them: nobody can
-    set that back, as copying tools do with the time of its content."""
+    """The facts by which a file is known again. The time of its last change of any kind is among them:
+    nobody can set that back, as copying tools do with the time of its content."""
     try:
         real = path.resolve()
         stat = real.stat()

@@ -36,12 +36,12 @@ class Network(nn.Module):
     model: TextModel
     lm_head: nn.Linear
     audio_token_id: int = -1
-    """The placeholder of audio."""
+    """Token id of the audio placeholder."""
     tied: bool = False
     """True when the output layer is the embedding of tokens."""
 
     def tie(self) -> None:
-        """Let the output layer be the embedding of tokens, where it is so."""
+        """Share the embedding's memory with the output layer, where the checkpoint does."""
         if self.tied:
             self.lm_head.weight = self.model.embed_tokens.weight
 
@@ -139,7 +139,7 @@ class AudioNetwork(Network):
         return embedded
 
     def encode_audio(self, prompt: Prompt, most: int) -> Iterator[Tensor]:
-        """All at once: within 30 s every frame attends to every other."""
+        """As declared, but all at once: within 30 s every frame attends to every other."""
         features = prompt.features
         window = 2 * self.audio_tower.max_source_positions
         bands, frames = (0, 0) if features is None else features.shape

@@ -10,7 +10,7 @@ from edgecloud.errors import ModelError
 __all__ = ["TEMPLATE", "check_pair", "differences"]
 
 TEMPLATE = "chat template"
-"""The part of what two models share that counts by what it renders."""
+"""The part of the compatibility that is compared by what it renders."""
 _AROUND = 12
 _PIECE = 32
 

@@ -1,4 +1,4 @@
-"""Many sessions on one model: whoever waits for a forward at the same time shares it.
+"""The engine: requests of many sessions on one model, with forwards shared by those that wait for one.
 
 One thread owns the model. Each request is a generator that says which forward it needs next
 (:data:`edgecloud.cloud.engine.local.Steps`); at each turn the thread takes what has come in, runs one forward
@@ -69,7 +69,7 @@ class Runner(Protocol):
         ...
 
     def close(self, timeout_s: float = 10.0) -> None:
-        """Take no more; what is unfinished is answered with CloudUnavailable."""
+        """Accept no more requests; unfinished ones are answered with CloudUnavailable."""
         ...
 
 
@@ -210,7 +210,7 @@ class Engine:
                 self._end(request, CloudUnavailable("the verifier is shutting down"))
 
     def _admit(self) -> None:
-        """Take in what has arrived; wait for it only when there is nothing else to do."""
+        """Take in new requests; wait for one only when there is nothing else to do."""
         if self._idle:
             self._sort(self._arrived.get())
             if self._window_s and not self._active and self._arrived.empty():
@@ -265,7 +265,7 @@ class Engine:
             self._score(scoring)
 
     def _prefill(self, request: _Request) -> None:
-        """Here and now, or on the second thread."""
+        """Run a request's prefill here and now, or on the second thread."""
         if self._beside is None or not isinstance(request.wants, Forward):
             self._alone(request)
             return
@@ -279,7 +279,7 @@ class Engine:
         begun.add_done_callback(lambda _: self._arrived.put(None))
 
     def _drop_unwanted(self) -> None:
-        """End what nobody waits for; what is on the second thread, once it comes back from there."""
+        """End the requests that nobody waits for; one with a prefill on the second thread, after that."""
         self._some_unwanted = False
         for request in [*self._active, *self._backlog]:
             if request.unwanted and (request.prefilled is None or request.prefilled.cancel()):
@@ -423,7 +423,7 @@ Found = TypeVar("Found")
 
 
 def _one_each(found: list[Found], wants: Sequence[object]) -> list[Found]:
-    """``found``. Raises ValueError where it is not as much as was asked for."""
+    """Return ``found``. Raises ValueError where its length is not that of ``wants``."""
     if len(found) != len(wants):
         raise ValueError(f"{len(found)} answers to {len(wants)} requests")
     return found

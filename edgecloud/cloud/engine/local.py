@@ -127,7 +127,7 @@ class Pause:
     """A moment between two questions to a model elsewhere, at which a request may be ended."""
 
     def run(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 Given = Tensor | DraftScores | None
@@ -403,7 +403,7 @@ class LocalSession(SteppedSession):
             raise WireError(f"a token is outside the vocabulary of {size}")
 
     def _keep(self, count: int, following: Tensor | None) -> None:
-        """Cut the cache back to the first ``count`` output tokens; ``following`` are the logits there,
+        """Roll the cache back to the first ``count`` output tokens; ``following`` are the logits there,
         where they are at hand."""
         self._model.rollback(self._prompt.length + count)
         del self._known[count:]
@@ -436,7 +436,7 @@ def alone(
 
 
 def _generated(parts: Iterator[Tensor | None]) -> Generator[Tensor | None, None, None]:
-    """``parts``, as something that can be asked whether it has ended."""
+    """``parts`` as a generator, which can be asked whether it has ended."""
     yield from parts
 
 

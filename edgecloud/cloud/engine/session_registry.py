@@ -77,7 +77,7 @@ class Caller:
     answers: Answers | None = None
 
     def wait_for(self, answers: Answers) -> None:
-        """Be one of those who wait for ``answers``."""
+        """Count as one of those who wait for ``answers``."""
         self.answers = answers
         answers.callers += 1
 
@@ -103,7 +103,7 @@ class Answers:
     more: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     def left(self) -> None:
-        """One caller less."""
+        """Count one caller less; the request ends with its last caller."""
         self.callers -= 1
         if not self.callers and not self.done:
             self.cancel()
@@ -311,7 +311,7 @@ class Registry:
             session.served.session.close()
 
     def expire(self) -> int:
-        """Close what has been idle for too long. Returns how many there were."""
+        """Close sessions that were idle for too long. Returns their number."""
         before = self._now() - self._bounds.idle_s
         idle = [one for one in self._idle if one.used_s <= before]
         for session in idle:
@@ -324,7 +324,7 @@ class Registry:
 
     @property
     def _idle(self) -> list[Session]:
-        """Those that wait for their client."""
+        """Sessions that wait for their client."""
         return [one for one in self._sessions.values() if not one.busy and not one.turn.locked()]
 
     def _get(self, client: str, name: bytes) -> Session:
@@ -366,7 +366,7 @@ class Registry:
         return answers
 
     def _promise(self, session: Session, asked: Verify | Generate) -> None:
-        """Set aside what a request may grow its session to.
+        """Reserve the memory that a request may grow its session to.
 
         Raises:
             Overloaded: there is no room for it.
@@ -415,7 +415,7 @@ class Registry:
             self.close(session.name, client=session.client)
 
     def _make_room(self, client: str, *, sessions: int, more_bytes: int) -> None:
-        """See to it that ``client`` may take so much more.
+        """Make room so that ``client`` may take so much more.
 
         Raises:
             Overloaded: it may not now.

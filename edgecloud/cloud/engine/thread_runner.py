@@ -36,7 +36,7 @@ class Threads:
 
     @property
     def ended(self) -> bool:
-        """Never while it takes requests: that the model is away ends nothing here."""
+        """False while requests are accepted: a model that is away ends nothing here."""
         return self._closing
 
     @property

@@ -21,7 +21,7 @@ __all__ = ["WEIGHTS", "Kept", "kept", "prune", "root", "sweep", "use"]
 WEIGHTS = "model.safetensors"
 _DAY_S = 86_400
 _USED = "used.json"
-"""Beside the weights: which checkpoint they were last asked for; the file's time is when."""
+"""File beside the weights: the checkpoint they were last used for; the file's time is that of the use."""
 
 
 @dataclass(frozen=True, slots=True)

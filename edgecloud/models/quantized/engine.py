@@ -100,7 +100,7 @@ class Engine:
         return self._text.name
 
     def cache(self) -> Cache:
-        """Of a new sequence."""
+        """An empty KV cache of a new sequence."""
         found: Cache = self._text.cache()
         return found
 

@@ -35,7 +35,7 @@ GROUP = 128
 
 
 def thinker_config(checkpoint: Checkpoint) -> Qwen2_5OmniThinkerConfig:
-    """Raises CheckpointError: config.json describes no thinker."""
+    """The configuration of the checkpoint's thinker. Raises CheckpointError: config.json describes none."""
     try:
         return Qwen2_5OmniThinkerConfig(**checkpoint.config["thinker_config"])
     except (KeyError, StrictDataclassError, TypeError, ValueError) as error:
@@ -61,7 +61,7 @@ class TextShape:
 
     @classmethod
     def of(cls, config: Qwen2_5OmniThinkerConfig) -> TextShape:
-        """Raises ModelError for layers that the graph does not know."""
+        """The dimensions in ``config``. Raises ModelError for layers that the graph does not know."""
         text = config.text_config
         if not isinstance(text, Qwen2_5OmniTextConfig):
             raise ModelError("the configuration has no text_config")
@@ -98,7 +98,7 @@ class AudioShape:
 
     @classmethod
     def of(cls, config: Qwen2_5OmniThinkerConfig) -> AudioShape:
-        """Raises ModelError for a tower that the graph does not know."""
+        """The dimensions in ``config``. Raises ModelError for a tower that the graph does not know."""
         audio = config.audio_config
         if not isinstance(audio, Qwen2_5OmniAudioEncoderConfig):
             raise ModelError("the configuration has no audio_config")

@@ -30,7 +30,7 @@ from edgecloud.models.quantized.weights import Weights
 __all__ = ["audio_inputs", "audio_model"]
 
 _EPSILON = 1e-5
-"""Of the family's layer norms."""
+"""Epsilon of the family's layer norms."""
 
 
 def audio_model(shape: AudioShape, weights: Weights) -> Any:

@@ -1,4 +1,4 @@
-"""The two graphs at work: numbers in, numbers out."""
+"""Running the two graphs: arrays in, arrays out."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class GraphText:
         self.run(np.zeros((2, shape.hidden), np.float32), cos_sin, self.cache(), 1)
 
     def cache(self) -> Cache:
-        """An empty one."""
+        """An empty KV cache."""
         return Cache(self._shape)
 
     def run(

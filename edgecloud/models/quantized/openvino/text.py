@@ -85,7 +85,7 @@ def _rotated(rows: Any, cos: Any, sin: Any, head_dim: int) -> Any:
 
 
 def _split(x: Any, axis: int) -> list[Any]:
-    """The two halves."""
+    """The two halves of ``x`` along ``axis``."""
     return list(op.split(x, op.constant(np.int64(axis)), 2).outputs())
 
 
