@@ -131,7 +131,7 @@ class Processor:
             AudioError: the model cannot take such a recording.
             ModelError: it takes none at all.
         """
-        return self._log_mel(waveform)
+        return self._feature_extractor(waveform)
 
     def prompt(
         self,
@@ -142,7 +142,7 @@ class Processor:
         transcription: str | None = None,
     ) -> Prompt:
         """The request for one recording, its audio placeholder repeated once per audio embedding."""
-        frames = self._log_mel.frames(features)
+        frames = self._feature_extractor.frames(features)
         ids = self._ids(prompt_messages(language, prompt_type, transcription))
         if ids.count(self._audio_id) != 1:
             raise ModelError(
@@ -170,7 +170,7 @@ class Processor:
         )
 
     @property
-    def _log_mel(self) -> LogMel:
+    def _feature_extractor(self) -> LogMel:
         if self._log_mel is None:
             raise ModelError(
                 f"model {self._path} takes text alone; give --dataset-type text, or a model that accepts audio"
