@@ -9,12 +9,25 @@ from typing import Any
 
 import pytest
 
-from edgecloud.settings.options import add_options
+from edgecloud.errors import PluginError
+from edgecloud.registry import load_plugins
+from edgecloud.settings.options import add_options, add_plugin_option
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Every setting, in both spellings; a suite ignores those of another experiment."""
-    add_options(parser.getgroup("edgecloud", "edge-cloud experiments (pytest bench)").addoption)
+    group = parser.getgroup("edgecloud", "edge-cloud experiments (pytest bench)")
+    add_options(group.addoption)
+    add_plugin_option(group.addoption)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Load what other packages bring before settings are checked and conformance suites are collected."""
+    try:
+        load_plugins(config.getoption("plugin"))
+    except PluginError as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 @pytest.hookimpl(optionalhook=True)

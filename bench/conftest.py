@@ -18,6 +18,7 @@ from bench.plugin_options import settle_comparison
 from bench.preflight import check_benchmark_files, check_plugins, check_run, settings
 from bench.progress import Progress
 from edgecloud.ending import TERMINATED
+from edgecloud.registry import broken_plugins
 from edgecloud.stages import Lines, listening
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
     check_plugins(config)
     config.stash[CONFIG] = settings(config)
     config.stash[WRITTEN] = []
-    config.stash[WARNED] = []
+    config.stash[WARNED] = list(map(str, broken_plugins()))
     config.stash[BEGUN] = []
     config.stash[TOGETHER] = {}
     config.stash[TABLES] = []

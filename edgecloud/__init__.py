@@ -7,8 +7,15 @@ Importing this package is cheap: no torch, no transformers, no model. The vocabu
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
 from edgecloud.contracts import Acceptance, Commit, Event, Prompt, Sample, Trace, Verdict
 from edgecloud.errors import EdgeCloudError
+
+if TYPE_CHECKING:
+    from edgecloud.decoding.acceptance import Rule
+    from edgecloud.decoding.gates import Gate
 
 __version__ = "0.1.0"
 
@@ -22,4 +29,33 @@ __all__ = [
     "Trace",
     "Verdict",
     "__version__",
+    "acceptance_rule",
+    "gate",
 ]
+
+
+def gate(name: str, *, options: Sequence[str] = ()) -> Callable[[Gate], Gate]:
+    """Register a gate, ``(block, thresholds) -> bool``, under ``name``: see :mod:`edgecloud.decoding.gates`.
+
+    ``options`` names the settings that it looks at, such as ``entropy_threshold``.
+
+    Raises:
+        PluginError: the name is taken or cannot be one.
+    """
+    from edgecloud.decoding import gates
+
+    return gates.gate(name, options=options)
+
+
+def acceptance_rule(name: str, *, options: Sequence[str] = ()) -> Callable[[Rule], Rule]:
+    """Register an acceptance rule, ``(token, acceptance) -> bool``, under ``name``: see
+    :mod:`edgecloud.decoding.acceptance`. It must be known where the cloud runs, too.
+
+    ``options`` names the settings that it looks at, such as ``rank_threshold``.
+
+    Raises:
+        PluginError: the name is taken or cannot be one.
+    """
+    from edgecloud.decoding import acceptance
+
+    return acceptance.rule(name, options=options)

@@ -11,11 +11,13 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
+import pkgutil
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -31,6 +33,7 @@ __all__ = [
     "Part",
     "Registry",
     "broken_plugins",
+    "import_all",
     "load_plugins",
     "registry_of",
 ]
@@ -169,10 +172,10 @@ class Registry(Mapping[str, T]):
         return tuple(self._parts.values())
 
     @contextmanager
-    def replaced(self, name: str, item: T) -> Iterator[None]:
+    def replaced(self, name: str, item: T, *, options: Sequence[str] = ()) -> Iterator[None]:
         """For tests: another object under ``name``, new or not, for a while."""
         before = dict(self._parts)
-        self._parts[name] = _part(name, item, kind=self.kind, source=item, options=())
+        self._parts[name] = _part(name, item, kind=self.kind, source=item, options=tuple(options))
         try:
             yield
         finally:
@@ -187,6 +190,9 @@ class Registry(Mapping[str, T]):
 
     def __len__(self) -> int:
         return len(self._parts)
+
+    def __hash__(self) -> int:
+        return id(self)
 
     def __repr__(self) -> str:
         return f"Registry({self.kind}: {', '.join(self)})"
@@ -217,6 +223,12 @@ def registry_of(group: str) -> Registry[Any]:
     return cast("Registry[Any]", getattr(importlib.import_module(module), name))
 
 
+def import_all(package: str, path: Iterable[str]) -> None:
+    """Import every module of a package's folder, which registers what they hold: a new part is one file."""
+    for found in pkgutil.iter_modules(path):
+        importlib.import_module(f"{package}.{found.name}")
+
+
 def load_plugins(modules: Sequence[str] = ()) -> None:
     """Load what is installed, once a process, and ``modules``, with those that the environment names.
 
@@ -236,7 +248,7 @@ def load_plugins(modules: Sequence[str] = ()) -> None:
                 _load_entry(group, entry)
     for module in dict.fromkeys(named):
         if module not in _LOADED:
-            why = _load(f"--plugin {module}", None, lambda module=module: _import(module))  # type: ignore[misc]
+            why = _load(f"--plugin {module}", None, partial(_import, module))
             if why is not None:
                 raise PluginError(f"--plugin {module} cannot be loaded: {why}")
             _LOADED.add(module)

@@ -39,6 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "profiling": GROUND | {"hardware", "models", "results"},
 }
 BELOW = {*MAY_IMPORT}
+MAY_IMPORT["testing"] = GROUND | {"decoding"}
 MAY_IMPORT["experiments"] = BELOW - {"regression", "profiling"}
 MAY_IMPORT["report"] = GROUND | {
     "datasets", "embedded", "experiments", "regression", "results", "settings"
@@ -48,6 +49,8 @@ MAY_IMPORT["__main__"] = {"cli"}
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 BENCH = sorted((ROOT / "bench").rglob("*.py"))
+RULES = sorted((PACKAGE / "decoding").glob("*/*.py"))
+"""Gates and acceptance rules."""
 CONFTEST = ROOT / "conftest.py"
 BOUNDARY = "edgecloud/cloud/engine/boundary.py"
 """The place that may catch everything of a request: :func:`edgecloud.cloud.engine.boundary.contained`."""
@@ -123,7 +126,7 @@ def test_every_part_of_the_package_has_a_level() -> None:
     assert {part(path) for path in MODULES} <= set(MAY_IMPORT)
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE / "decoding").glob("*.py")), ids=name_of)
+@pytest.mark.parametrize("path", sorted((PACKAGE / "decoding").rglob("*.py")), ids=name_of)
 def test_decoding_is_pure(path: Path) -> None:
     names = imports(path)
     assert third_party(names) <= {"torch"}
@@ -140,8 +143,8 @@ def test_decoding_is_pure(path: Path) -> None:
         "errors.py",
         "textfiles.py",
         "settings/options.py",
-        "decoding/gates.py",
-        "decoding/acceptance.py",
+        "registry.py",
+        *(f"decoding/{path.parent.name}/{path.name}" for path in RULES),
     ],
 )
 def test_the_vocabulary_and_the_rules_need_nothing_third_party(name: str) -> None:
@@ -161,7 +164,8 @@ def test_the_root_conftest_is_light() -> None:
     names = imports(CONFTEST)
     assert third_party(names) <= {"pytest", "pytest_benchmark"}
     ours = {name for name in names if name.split(".")[0] == "edgecloud"}
-    assert all(name.startswith("edgecloud.settings.options") for name in ours)
+    light = ("edgecloud.settings.options", "edgecloud.registry", "edgecloud.errors")
+    assert all(name.startswith(light) for name in ours)
 
 
 def test_only_the_root_conftest_and_bench_know_pytest_benchmark() -> None:

@@ -18,5 +18,6 @@ MODULES = (
     "data",
     "profile",
     "quantize",
+    "plugins",
 )
 """In the order of ``edgecloud --help``."""

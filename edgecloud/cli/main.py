@@ -11,6 +11,8 @@ from importlib import import_module
 from edgecloud import __version__
 from edgecloud.cli import MODULES
 from edgecloud.errors import EdgeCloudError
+from edgecloud.registry import broken_plugins, load_plugins
+from edgecloud.settings.options import add_plugin_option
 
 __all__ = ["main"]
 
@@ -20,6 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = parsed.command
     try:
+        load_plugins(parsed.plugin)
+        for broken in broken_plugins() if not parsed.lists_plugins else ():
+            print(f"edgecloud: warning: {broken}", file=sys.stderr)
         return command(parsed)
     except EdgeCloudError as error:
         print(f"edgecloud: error: {error}", file=sys.stderr)
@@ -42,4 +47,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name in MODULES:
         import_module(f"edgecloud.cli.{name}").add(commands)
+    for command in commands.choices.values():
+        add_plugin_option(command.add_argument)
+        command.set_defaults(lists_plugins=False)
+    commands.choices["plugins"].set_defaults(lists_plugins=True)
     return parser

@@ -6,6 +6,8 @@ import time
 from multiprocessing.connection import Connection
 from typing import Any
 
+from edgecloud.registry import load_plugins
+
 __all__ = ["main"]
 
 
@@ -33,6 +35,7 @@ def main(
     from edgecloud.cloud.pipe_server import MessageServer, answer_all
     from edgecloud.models.loading import load
 
+    load_plugins()
     began = time.perf_counter()
     torch.manual_seed(seed)
     loaded = load(name, path, device=device, dtype=dtype, verify=verify)

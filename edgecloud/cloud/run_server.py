@@ -19,6 +19,7 @@ import uvicorn
 from edgecloud.cloud.http.app import ServiceSettings, service
 from edgecloud.cloud.http.connections import Connections
 from edgecloud.cloud.http.telemetry import JsonLines, Limited
+from edgecloud.decoding.acceptance import RULES
 from edgecloud.errors import ConfigError
 
 if sys.platform != "win32":
@@ -194,11 +195,16 @@ def _on_model(
     together = cast("ExtendMany", extend_many)  # every session of this cloud is an AudioLM
     return service(
         cloud,
-        {**loaded.facts, "chat_template": loaded.processor.chat_template},
+        {**loaded.facts, "chat_template": loaded.processor.chat_template, "rules": _rules()},
         settings,
         extend_many=together,
         prefill_beside=settings.max_batch > 1,
     )
+
+
+def _rules() -> dict[str, str | None]:
+    """The acceptance rules that this service can apply, and the hashes of those that plug-ins bring."""
+    return {part.name: part.sha256 for part in RULES.parts()}
 
 
 def _within(settings: ServiceSettings, model_context: int | None) -> ServiceSettings:
@@ -238,7 +244,13 @@ def on_vllm(name: str, path: str, vllm: VllmSettings, settings: ServiceSettings)
     accepts_audio = "recordings" if vllm.recordings else "nothing"
     return service(
         cloud,
-        {**facts, "chat_template": processor.chat_template, "hears": accepts_audio, "draws": False},
+        {
+            **facts,
+            "chat_template": processor.chat_template,
+            "hears": accepts_audio,
+            "draws": False,
+            "rules": _rules(),
+        },
         settings,
         runner=Threads(cloud.healthy, cloud.close),
     )

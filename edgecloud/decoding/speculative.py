@@ -39,7 +39,7 @@ class Speculation:
     """Settings of speculative decoding.
 
     ``k`` drafted tokens a round at most, with ``adaptive_k`` as many as pay; the ``gate`` by name, asked
-    about each ``block`` or each ``token``; the cloud's ``acceptance`` rule. A verification covers the
+    about each ``block`` or each ``token`` alone; the cloud's ``acceptance`` rule. A verification covers the
     ``block``, or everything ``since-last-call``, with ``final_check`` also at the caption's end; then the
     cloud goes on for ``continuation`` tokens. The first ``seed_tokens`` come from the cloud;
     ``parallel_prefill`` lets it prefill while the edge does; ``draft_ahead`` lets the edge draft while
@@ -89,6 +89,7 @@ def speculative(
     answers and the budget lasts; any other token is drawn by the edge, from its own distribution.
     """
     escalate = GATES[settings.gate]
+    blockwise = settings.gate_scope == "block"
     since_last_call = settings.verify_scope == "since-last-call"
     drafter = Drafter(edge, prompt, end_ids=stopping.end_ids, sampling=sampling)
     controller = SpeculationController(settings.budget)
@@ -100,7 +101,7 @@ def speculative(
     pending: list[int] = []
 
     def sure(token: TokenStats) -> bool:
-        return settings.gate_scope == "block" or not escalate([token], settings.thresholds)
+        return blockwise or not escalate([token], settings.thresholds)
 
     def commit(new: list[int], chosen_by: tuple[Origin, ...]) -> tuple[Commit, StopReason | None]:
         tokens, reason = stopping.cut(output, new)
@@ -141,7 +142,8 @@ def speculative(
             proposed = [*pending, *draft]
             ended = stopping.cut(output, proposed)[1] is not None
             asked = verifier.usable and (
-                escalate(stats, settings.thresholds) or (ended and settings.final_check)
+                escalate(stats if blockwise else stats[-1:], settings.thresholds)
+                or (ended and settings.final_check)
             )
             recorder.draft(start, draft, stats, escalated=asked)
             verdict = None

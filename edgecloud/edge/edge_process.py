@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from edgecloud.edge.messages import EdgeSetup, Failed, Request
 from edgecloud.errors import CloudError, ConfigError, DataError, ModelError, OutOfMemoryError
 from edgecloud.hardware.limits import apply_in_child, apply_torch_threads
+from edgecloud.registry import load_plugins
 
 if TYPE_CHECKING:
     from edgecloud.models.edge import LoadedEdge
@@ -40,6 +41,8 @@ def main(control: Connection, cloud: Connection | None, setup: EdgeSetup) -> Non
     from edgecloud.models.edge import load_edge
     from edgecloud.models.processor import Processor
 
+    # What a plug-in imports is capped, too.
+    load_plugins()
     limits["torch_threads"] = apply_torch_threads(config.max_cpu_cores)
     began = time.perf_counter()
     loaded: LoadedEdge | None = None

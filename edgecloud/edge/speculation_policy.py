@@ -11,6 +11,7 @@ from edgecloud.decoding.speculative import Speculation
 from edgecloud.edge.gate_calibration import calibration
 from edgecloud.errors import ConfigError
 from edgecloud.settings.config import Config
+from edgecloud.settings.parts import PARTS
 
 __all__ = ["speculation"]
 
@@ -19,8 +20,15 @@ def speculation(config: Config) -> Speculation:
     """``config``'s policy.
 
     Raises:
-        ConfigError: the calibrated gate's file cannot be used, or there is none for these models.
+        ConfigError: the calibrated gate's file cannot be used, or there is none for these models; or this
+            process has no part of a name that another one knows.
     """
+    for setting, registry in PARTS.items():
+        if getattr(config, setting) not in registry:
+            raise ConfigError(
+                f"{setting}: this process has no {registry.kind} {getattr(config, setting)!r}: what a program "
+                "registers by itself is its alone; put it into a module and give that as --plugin MODULE"
+            )
     fitted = Calibration()
     if config.gate_type == "calibrated":
         if config.calibration is None and (config.edge_model or config.cloud_model):

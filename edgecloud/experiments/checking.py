@@ -20,6 +20,7 @@ from edgecloud.embedded.pair import CLOUD_CHECKPOINT, EDGE_CHECKPOINT
 from edgecloud.errors import WorkerError
 from edgecloud.models.hub import locate
 from edgecloud.models.prompts import prompt_messages, text_messages
+from edgecloud.registry import load_plugins
 from edgecloud.settings.config import Config
 from edgecloud.stages import say, stage
 
@@ -166,6 +167,7 @@ def _examined(arms: list[dict[str, Any]], *, together: bool, timeout_s: float) -
 
 def _examine(connection: Connection, arms: list[dict[str, Any]], together: bool) -> None:
     stage("checking the models")
+    load_plugins()
     from edgecloud.experiments.preflight import Arm, Side, examine
 
     def made(arm: dict[str, Any]) -> Arm:

@@ -22,6 +22,7 @@ from edgecloud.results.journal import Journal
 from edgecloud.results.kept import held, journal_path, keep_unfinished
 from edgecloud.results.replay import facts
 from edgecloud.settings.config import Config, check_output_name
+from edgecloud.settings.parts import plugins_in_use
 from edgecloud.stages import say, stage
 
 __all__ = [
@@ -72,8 +73,9 @@ def identity_of(config: Config, setup: Mapping[str, Any]) -> dict[str, Any]:
         "models": {side: found and found["sha256"] for side, found in setup["models"].items()},
         # By which journals know these weights that were begun before their content was hashed.
         **({"headers": headers} if headers else {}),
-        # A file's content may change under its name.
+        # A file's content may change under its name, and so may a plug-in.
         "hardware_profile": setup["hardware_profile"],
+        **({"plugins": setup["plugins"]} if setup.get("plugins") else {}),
     }
 
 
@@ -169,7 +171,8 @@ class Arm(ResourceOwner):
         self._stack.enter_context(held(path))
         self._systems = self._start_systems()
         system = self._systems[0]
-        identity = identity_of(config, {**system.facts, "data": self._data})
+        plugins = plugins_in_use(mode, config.to_json())
+        identity = identity_of(config, {**system.facts, "data": self._data, "plugins": plugins})
         if not config.resume:
             _keep_unfinished(path)
         self._journal = self._stack.enter_context(
@@ -188,6 +191,7 @@ class Arm(ResourceOwner):
             **system.facts,
             "cold": {"load_s": system.load_s, **cold},
             "data": self._data,
+            "plugins": plugins,
             **({"notes": list(self._journal.notes)} if self._journal.notes else {}),
         }
         self._journal.describe(

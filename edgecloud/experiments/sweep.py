@@ -44,6 +44,7 @@ from edgecloud.results.journal import Journal
 from edgecloud.results.replay import facts
 from edgecloud.settings.config import Config, resolve
 from edgecloud.settings.options import OPTIONS
+from edgecloud.settings.parts import plugins_in_use
 from edgecloud.textfiles import read_toml
 
 __all__ = ["DEFAULT_GRID", "ROLES", "Point", "check", "grid_content", "read_grid", "sweep"]
@@ -370,6 +371,7 @@ def _run(point: Point, path: Path, environment: Mapping[str, Any]) -> dict[str, 
         "data": data_of(config, corpus, manifest),
         "limits": {"summary": "none: one process, modelled time"},
         "hardware_profile": profile(config.hardware_profile).to_json(),
+        "plugins": plugins_in_use(point.mode, config.to_json()),
     }
     identity = identity_of(config, setup)
     with Journal.open(path, mode=point.mode, identity=identity, resume=True) as journal:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from edgecloud.cloud import process as cloud_process
 from edgecloud.contracts import Sample
+from edgecloud.decoding.acceptance import RULES
 from edgecloud.edge import edge_process
 from edgecloud.edge.messages import EdgeSetup, Failed, Mode, Request, Response, Streamed
 from edgecloud.edge.worker import At, Said, Worker, pipe, speaking
@@ -31,7 +32,7 @@ from edgecloud.stages import say, stage
 __all__ = ["System", "cache_dir", "model_of"]
 
 
-_COMPARED = ("shared", "chat_template")
+_COMPARED = ("shared", "chat_template", "rules")
 """Facts about a model that two are compared by, and that are none of a result."""
 
 
@@ -111,6 +112,8 @@ class System(ResourceOwner):
         if mode != "edge":
             _check_audio(config, cloud_facts or {})
             _check_sampling(config, cloud_facts or {})
+        if mode == "spec":
+            _check_rule(config, cloud_facts or {})
         if config.link is not None and config.clock == "wall" and mode != "edge" and not remote:
             raise ConfigError(
                 "in measured time --link lies between the edge and --cloud-url; give both, "
@@ -327,6 +330,28 @@ def _check_sampling(config: Config, cloud: dict[str, Any]) -> None:
         raise ConfigError(
             f"the cloud at {config.cloud_url} runs on vLLM, which cannot verify drawn tokens; run with "
             "--temperature 0, or on a cloud without vLLM"
+        )
+
+
+def _check_rule(config: Config, cloud: dict[str, Any]) -> None:
+    """The cloud must know the acceptance rule, where it says which it knows, as it is here.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    known = cloud.get("rules")
+    name = config.acceptance
+    if not isinstance(known, dict):
+        return
+    if name not in known:
+        raise ConfigError(
+            f"the cloud at {config.cloud_url} has no acceptance rule {name!r}; it has "
+            f"{', '.join(map(str, known))}. Start it with --plugin MODULE, or install the rule's package there"
+        )
+    if known[name] != RULES.part(name).sha256:
+        raise ConfigError(
+            f"the cloud at {config.cloud_url} has another version of the acceptance rule {name!r}; install "
+            "the same one on both sides"
         )
 
 

@@ -13,6 +13,7 @@ from edgecloud.regression.fields import Fields, flatten, unique
 from edgecloud.regression.model import Benchmark, Scores, Series
 from edgecloud.results.result_file import SCHEMA
 from edgecloud.settings.options import OPTIONS
+from edgecloud.settings.parts import unused_settings
 
 __all__ = [
     "COSTS",
@@ -58,19 +59,6 @@ _SPEC_ONLY = (
     "cloud_budget",
 )
 """Settings of the speculative experiment alone, and of every gate and acceptance rule."""
-_GATES = {
-    "entropy_threshold": ("entropy",),
-    "margin_threshold": ("margin",),
-    "logprob_threshold": ("logprob",),
-    "calibrated_threshold": ("calibrated",),
-    "calibration": ("calibrated",),
-}
-_RULES = {
-    "rank_threshold": ("rank", "bounded"),
-    "probability_ratio": ("bounded",),
-    "regret_budget": ("bounded",),
-}
-"""Settings that only some gates or rules use, with those that do."""
 _KERNEL_PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "edgecloud", "python")
 
 
@@ -135,9 +123,8 @@ def experiment_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     unused = {"dataset_path", "edge_model", "cloud_model", *_ELSEWHERE}
     unused |= {option.name for option in OPTIONS if option.group == "run"}
     if config.get("mode") != "spec":
-        unused |= {*_SPEC_ONLY, *_GATES, *_RULES}
-    unused |= {name for name, some in _GATES.items() if config.get("gate_type") not in some}
-    unused |= {name for name, some in _RULES.items() if config.get("acceptance") not in some}
+        unused |= {*_SPEC_ONLY}
+    unused |= unused_settings(config.get("mode"), config)
     found = {key: value for key, value in config.items() if key not in unused}
     for key in ("bertscore_model_zh", "bertscore_model_en"):
         if isinstance(found.get(key), str):

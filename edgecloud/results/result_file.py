@@ -134,6 +134,7 @@ def build_result(
         "models": setup.pop("models", {}),
         "data": setup.pop("data", {}),
         "hardware_profile": setup.pop("hardware_profile", None),
+        "plugins": list(setup.pop("plugins", [])),
         **({"setup": setup} if setup else {}),
         "run": {**run_block, **varying},
     }

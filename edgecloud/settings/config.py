@@ -20,6 +20,7 @@ from edgecloud.contracts import Language, PromptType
 from edgecloud.decoding.speculation_controller import CloudBudget
 from edgecloud.errors import ConfigError
 from edgecloud.hardware.profiles import profile
+from edgecloud.registry import Registry, broken_plugins, load_plugins
 from edgecloud.settings.options import OPTIONS, Option
 from edgecloud.settings.presets import PRESETS
 from edgecloud.textfiles import read_text
@@ -226,6 +227,7 @@ def resolve(
     """
     if preset is not None and preset not in PRESETS:
         raise ConfigError(f"unknown preset {preset!r}; choose one of {', '.join(PRESETS)}")
+    load_plugins()
     values = _default_layer()
     problems: list[str] = []
     layers: list[tuple[str, Mapping[str, Any]]] = [
@@ -294,6 +296,16 @@ def _shard(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
+def _elsewhere(option: Option) -> str:
+    """Where a part may be that is not registered here: with a plug-in that is broken, or is none here."""
+    if not isinstance(option.choices, Registry):
+        return ""
+    broken = broken_plugins(option.choices.group)
+    if broken:
+        return "; " + "; ".join(map(str, broken))
+    return f"; for a {option.choices.kind} of your own give --plugin MODULE, or install its package"
+
+
 def _convert(option: Option, value: Any) -> Any:
     """``value`` as the option's type, in its range. Text is read as the type; booleans are no numbers.
 
@@ -309,7 +321,9 @@ def _convert(option: Option, value: Any) -> Any:
             raise ValueError(f"{value!r} is not text")
         result: Any = str(value)
         if option.choices and result not in option.choices:
-            raise ValueError(f"{result!r} is not one of {', '.join(option.choices)}")
+            raise ValueError(
+                f"{result!r} is not one of {', '.join(option.choices)}{_elsewhere(option)}"
+            )
         if not result:
             raise ValueError("must not be empty")
         return result

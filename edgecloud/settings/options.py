@@ -7,7 +7,7 @@ are all made from, or tested against, this table. A flag is spelled ``--two-word
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from edgecloud.decoding.acceptance import RULES
 from edgecloud.decoding.gates import GATES
 from edgecloud.settings.presets import PRESETS
 
-__all__ = ["OPTIONS", "Option", "add_options"]
+__all__ = ["OPTIONS", "Option", "add_options", "add_plugin_option"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +23,15 @@ class Option:
     """One setting. ``kind`` is the type of its value; ``group`` says what it belongs to:
 
     ``what`` is decoded, ``how`` it is decoded, ``where`` it runs (these three make up a run's
-    identity), or ``run``: how this run is carried out, which changes no result.
+    identity), or ``run``: how this run is carried out, which changes no result. ``choices`` may be a
+    registry: it is read whenever a value is checked, so that what plug-ins bring is a choice, too.
     """
 
     name: str
     kind: type[bool] | type[int] | type[float] | type[str]
     group: str
     help: str
-    choices: tuple[str, ...] = ()
+    choices: Collection[str] = ()
     minimum: float | None = None
     maximum: float | None = None
     nullable: bool = False
@@ -78,7 +79,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("max_samples", int, "what", "most samples, from the first on", minimum=1, nullable=True),
     Option("max_audio_s", float, "what", "longest recording accepted, seconds", minimum=0.1),
-    Option("gate_type", str, "how", "when to ask the cloud", choices=tuple(GATES)),
+    Option("gate_type", str, "how", "when to ask the cloud", choices=GATES),
     Option(
         "entropy_threshold",
         float,
@@ -138,7 +139,7 @@ OPTIONS: tuple[Option, ...] = (
         choices=("block", "since-last-call"),
     ),
     Option("final_check", bool, "how", "verify what is unverified at the end of the caption, too"),
-    Option("acceptance", str, "how", "which drafted tokens the cloud keeps", choices=tuple(RULES)),
+    Option("acceptance", str, "how", "which drafted tokens the cloud keeps", choices=RULES),
     Option(
         "rank_threshold",
         int,
@@ -344,6 +345,19 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("resume", bool, "run", "go on with this run's journal instead of starting over"),
 )
+
+
+def add_plugin_option(add: Callable[..., Any]) -> None:
+    """Add ``--plugin`` through ``add``: modules that bring parts, for
+    :func:`edgecloud.registry.load_plugins`. It is no setting: what a run uses of them is in its result."""
+    add(
+        "--plugin",
+        dest="plugin",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="a module that brings gates, acceptance rules, … and is not installed; may come again",
+    )
 
 
 def add_options(add: Callable[..., Any]) -> None:

@@ -1,9 +1,10 @@
-"""What every acceptance rule obeys; those of a new one are found by their registration."""
+"""What every acceptance rule obeys; those of a new one, and of a plug-in, are found by their registration."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import cycle
 
 import pytest
 from hypothesis import given
@@ -14,45 +15,53 @@ from edgecloud.contracts import Acceptance
 from edgecloud.decoding.acceptance import RULES, Rule, TokenScore, kept
 from edgecloud.decoding.speculative import Speculation
 from edgecloud.settings.options import OPTIONS
+from edgecloud.testing import RULE_LAWS, Law, check_acceptance_rule
+from edgecloud.testing.acceptance import acceptances, tokens
 from tests.properties.loop import Case, run_cloud, run_speculative
 
 NAMES = sorted(RULES)
-FIRST_CHOICE = TokenScore(rank=0, is_top=True, regret=0.0)
 
-others = st.builds(
-    TokenScore, rank=st.integers(0, 60), is_top=st.just(False), regret=st.floats(0, 12)
+
+@pytest.mark.parametrize("law", RULE_LAWS, ids=lambda law: law.name)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_rule_obeys(name: str, law: Law[Rule]) -> None:
+    law.check(RULES[name], RULES.part(name).options)
+
+
+def moody() -> Rule:
+    moods: Iterator[bool] = cycle([True, False])
+    return lambda token, _: token.is_top or next(moods)
+
+
+@pytest.mark.parametrize(
+    "rule, law",
+    [
+        (lambda token, _: int(token.rank < 20), "answers"),
+        (moody(), "pure"),
+        (lambda token, _: not token.is_top and token.rank < 20, "first choice"),
+        (lambda token, _: token.is_top or token.rank >= 20, "better"),
+        (lambda token, _: token.is_top or token.regret > 1, "better"),
+        # They are registered without what they look at.
+        (lambda token, acceptance: token.rank < acceptance.rank_threshold, "settings"),
+        (lambda token, acceptance: token.regret <= acceptance.regret_nats, "settings"),
+        (lambda token, acceptance: token.regret <= acceptance.probability_ratio, "settings"),
+    ],
 )
-tokens = st.just(FIRST_CHOICE) | others
-drafts = st.lists(tokens, max_size=8)
-settings = st.builds(
-    Acceptance,
-    rule=st.just(""),
-    rank_threshold=st.integers(1, 70),
-    probability_ratio=st.floats(0.001, 1),
-    regret_nats=st.just(math.inf) | st.floats(0, 10),
-)
+def test_a_rule_that_breaks_a_law_is_found_by_that_law(rule: Rule, law: str) -> None:
+    (broken,) = (some for some in RULE_LAWS if some.name == law)
+    with pytest.raises(AssertionError):
+        broken.check(rule, ())
+    with pytest.raises(AssertionError, match="broken by"):
+        check_acceptance_rule(rule)
 
 
-def assert_keeps_the_first_choice(keep: Rule, acceptance: Acceptance) -> None:
-    assert keep(FIRST_CHOICE, acceptance) is True
-
-
-def assert_keeps_what_is_better(
-    keep: Rule, worse: TokenScore, better: TokenScore, acceptance: Acceptance
-) -> None:
-    assert worse.rank >= better.rank
-    assert worse.regret >= better.regret
-    assert not keep(worse, acceptance) or keep(better, acceptance)
+def test_every_law_is_broken_by_a_rule_above() -> None:
+    (marked,) = test_a_rule_that_breaks_a_law_is_found_by_that_law.pytestmark  # type: ignore[attr-defined]
+    assert {law for _, law in marked.args[1]} == {law.name for law in RULE_LAWS}
 
 
 @pytest.mark.parametrize("name", NAMES)
-@given(acceptance=settings)
-def test_the_clouds_first_choice_is_always_kept(name: str, acceptance: Acceptance) -> None:
-    assert_keeps_the_first_choice(RULES[name], acceptance)
-
-
-@pytest.mark.parametrize("name", NAMES)
-@given(draft=drafts, acceptance=settings)
+@given(draft=st.lists(tokens, max_size=8), acceptance=acceptances)
 def test_tokens_are_kept_from_the_first_on(
     name: str, draft: list[TokenScore], acceptance: Acceptance
 ) -> None:
@@ -62,25 +71,6 @@ def test_tokens_are_kept_from_the_first_on(
     # Whatever follows what is rejected: a draft that ends there is kept as far, and not farther.
     assert kept(draft[:count], acceptance) == count
     assert kept(draft[: count + 1], acceptance) == count
-
-
-@pytest.mark.parametrize("name", NAMES)
-@given(token=tokens, acceptance=settings)
-def test_a_rule_is_a_pure_function_of_the_token(
-    name: str, token: TokenScore, acceptance: Acceptance
-) -> None:
-    answers = {RULES[name](token, acceptance) for _ in range(2)}
-    assert len(answers) == 1
-    assert answers <= {True, False}
-
-
-@pytest.mark.parametrize("name", NAMES)
-@given(token=others, rank=st.integers(0, 60), regret=st.floats(0, 12), acceptance=settings)
-def test_who_keeps_a_token_keeps_a_better_one(
-    name: str, token: TokenScore, rank: int, regret: float, acceptance: Acceptance
-) -> None:
-    better = replace(token, rank=min(token.rank, rank), regret=min(token.regret, regret))
-    assert_keeps_what_is_better(RULES[name], token, better, acceptance)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -98,21 +88,8 @@ def test_the_rule_and_its_settings_travel_to_the_cloud(name: str) -> None:
     assert wire.acceptance_of(wire.pack_acceptance(acceptance)) == acceptance
 
 
-def test_every_rule_is_a_choice_of_the_option() -> None:
+def test_every_rule_is_a_choice_of_the_option_and_looks_at_settings() -> None:
     (option,) = (option for option in OPTIONS if option.name == "acceptance")
     assert sorted(option.choices) == NAMES
-
-
-def test_rules_that_break_these_laws_are_caught() -> None:
-    def stern(token: TokenScore, acceptance: Acceptance) -> bool:
-        return not token.is_top and token.rank < acceptance.rank_threshold
-
-    def contrary(token: TokenScore, acceptance: Acceptance) -> bool:
-        return token.rank >= acceptance.rank_threshold
-
-    with pytest.raises(AssertionError):
-        assert_keeps_the_first_choice(stern, Acceptance())
-    with pytest.raises(AssertionError):
-        assert_keeps_what_is_better(
-            contrary, TokenScore(30, False), TokenScore(2, False), Acceptance(rank_threshold=20)
-        )
+    looked_at = {name for part in RULES.parts() for name in part.options}
+    assert looked_at <= {option.name for option in OPTIONS}

@@ -1,82 +1,89 @@
-"""What every gate obeys; those of a new one are found by their registration."""
+"""What every gate obeys; those of a new one, and of a plug-in, are found by their registration."""
 
 from __future__ import annotations
 
-from copy import deepcopy
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from edgecloud.contracts import TokenStats
-from edgecloud.decoding.gates import GATES, TERMS, Calibration, Gate, Thresholds
+from edgecloud.decoding.gates import GATES, Gate, Thresholds
 from edgecloud.decoding.speculative import Speculation
 from edgecloud.settings.options import OPTIONS
+from edgecloud.testing import GATE_LAWS, Law, check_gate
+from edgecloud.testing.gates import THRESHOLDS
 from tests.properties.loop import Case, run_speculative
 
 NAMES = sorted(GATES)
-_WEIGHTS = {"entropy": 1.0, "margin": -1.0, "logprob": -0.5, "recent_corrections": 0.2}
-THRESHOLDS = Thresholds(
-    calibration=Calibration(-2.0, tuple(_WEIGHTS.get(term, 0.0) for term in TERMS))
+
+
+def mean(block: Sequence[TokenStats], thresholds: Thresholds) -> bool:
+    """Ask when the block's entropy is above the threshold on average."""
+    return sum(token.entropy for token in block) / len(block) > thresholds.entropy
+
+
+@pytest.mark.parametrize("law", GATE_LAWS, ids=lambda law: law.name)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_gate_obeys(name: str, law: Law[Gate]) -> None:
+    law.check(GATES[name], GATES.part(name).options)
+
+
+def remembers() -> Gate:
+    asked: list[int] = []
+
+    def gate(block: Sequence[TokenStats], thresholds: Thresholds) -> bool:
+        asked.append(1)
+        return len(asked) % 2 == 0
+
+    return gate
+
+
+def tidies(block: Sequence[TokenStats], thresholds: Thresholds) -> bool:
+    if isinstance(block, list):
+        block.sort(key=lambda token: token.entropy)
+    return True
+
+
+def lists_alone(block: Sequence[TokenStats], thresholds: Thresholds) -> bool:
+    return isinstance(block, list)
+
+
+def counts(block: Sequence[TokenStats], thresholds: Thresholds) -> bool:
+    return sum(token.entropy > 5 for token in block)  # type: ignore[return-value]
+
+
+def contrary(block: Sequence[TokenStats], thresholds: Thresholds) -> bool:
+    return block[0].entropy < 1.5
+
+
+@pytest.mark.parametrize(
+    "gate, law",
+    [
+        (remembers(), "pure"),
+        (tidies, "pure"),
+        (lists_alone, "pure"),
+        (counts, "answers"),
+        (contrary, "doubt"),
+        (lambda block, _: block[0].margin > 0.5, "doubt"),
+        (lambda block, _: block[0].logprob > -2, "doubt"),
+        (mean, "settings"),  # it is registered without its threshold
+    ],
 )
-"""With a calibration that finds a disagreement the likelier, the larger the doubt."""
-
-stats = st.builds(
-    TokenStats,
-    entropy=st.floats(0, 12),
-    margin=st.floats(0, 1),
-    logprob=st.floats(-30, 0),
-    position=st.integers(0, 60),
-    recent_corrections=st.integers(0, 8),
-)
-blocks = st.lists(stats, min_size=1, max_size=6)
-doubts = st.tuples(st.floats(0, 3), st.floats(0, 1), st.floats(0, 5))
+def test_a_gate_that_breaks_a_law_is_found_by_that_law(gate: Gate, law: str) -> None:
+    (broken,) = (some for some in GATE_LAWS if some.name == law)
+    with pytest.raises(AssertionError):
+        broken.check(gate, ())
+    with pytest.raises(AssertionError, match="broken by"):
+        check_gate(gate)
 
 
-def assert_pure(gate: Gate, block: list[TokenStats]) -> None:
-    before = deepcopy(block)
-    answers = [gate(block, THRESHOLDS) for _ in range(2)]
-    assert block == before
-    assert answers[0] is answers[1]
-    assert isinstance(answers[0], bool)
-    # A block is a sequence: no gate may count on it being a list.
-    assert gate(tuple(block), THRESHOLDS) is answers[0]
+def test_every_law_is_broken_by_a_gate_above() -> None:
+    (marked,) = test_a_gate_that_breaks_a_law_is_found_by_that_law.pytestmark  # type: ignore[attr-defined]
+    assert {law for _, law in marked.args[1]} == {law.name for law in GATE_LAWS}
 
 
-def assert_doubt_never_asks_less(
-    gate: Gate, block: list[TokenStats], at: int, doubt: tuple[float, float, float]
-) -> None:
-    token = block[at % len(block)]
-    unsure = list(block)
-    unsure[at % len(block)] = replace(
-        token,
-        entropy=token.entropy + doubt[0],
-        margin=max(0.0, token.margin - doubt[1]),
-        logprob=token.logprob - doubt[2],
-    )
-    assert not gate(block, THRESHOLDS) or gate(unsure, THRESHOLDS)
-
-
-@pytest.mark.parametrize("name", NAMES)
-@given(block=blocks)
-def test_a_gate_is_a_pure_function_of_the_block(name: str, block: list[TokenStats]) -> None:
-    assert_pure(GATES[name], block)
-
-
-@pytest.mark.parametrize("name", NAMES)
-@given(block=blocks, at=st.integers(0, 5), doubt=doubts)
-def test_a_larger_doubt_never_asks_less(
-    name: str, block: list[TokenStats], at: int, doubt: tuple[float, float, float]
-) -> None:
-    assert_doubt_never_asks_less(GATES[name], block, at, doubt)
-
-
-@pytest.mark.parametrize("name", NAMES)
-@given(block=blocks, more=stats)
-def test_a_token_more_never_asks_less(name: str, block: list[TokenStats], more: TokenStats) -> None:
-    gate = GATES[name]
-    assert not gate(block, THRESHOLDS) or gate([*block, more], THRESHOLDS)
+def test_a_gate_that_looks_at_the_mean_is_a_gate() -> None:
+    check_gate(mean, options=("entropy_threshold",))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -95,23 +102,28 @@ def test_the_loop_escalates_what_the_gate_asks_about_and_nothing_else(
         assert len(escalated) == (rounds if name == "always" else 0)
 
 
-def test_every_gate_is_a_choice_of_the_option() -> None:
-    (option,) = (option for option in OPTIONS if option.name == "gate_type")
-    assert sorted(option.choices) == NAMES
-
-
-def test_gates_that_break_these_laws_are_caught() -> None:
+@pytest.mark.parametrize(
+    "scope, sizes", [("block", lambda size: size == 3), ("token", lambda size: size == 1)]
+)
+def test_a_gate_is_asked_about_whole_blocks_or_about_each_token_alone(
+    scope: str, sizes: Callable[[int], bool]
+) -> None:
     asked: list[int] = []
 
-    def remembers(block: object, thresholds: Thresholds) -> bool:
-        asked.append(1)
-        return len(asked) % 2 == 0
+    def listens(block: Sequence[TokenStats], thresholds: Thresholds) -> bool:
+        asked.append(len(block))
+        return mean(block, thresholds)
 
-    def contrary(block: list[TokenStats], thresholds: Thresholds) -> bool:
-        return block[0].entropy < thresholds.entropy
+    with GATES.replaced("listens", listens):
+        case = Case(settings=Speculation(gate="listens", gate_scope=scope, k=3))
+        run_speculative(case, case.edge(), case.cloud())
+    assert asked
+    # The last block may be cut short by the end of the text.
+    assert sum(map(sizes, asked)) >= len(asked) - 1
 
-    sure = [TokenStats(entropy=0.1, margin=0.9, logprob=-0.1)]
-    with pytest.raises(AssertionError):
-        assert_pure(remembers, sure)
-    with pytest.raises(AssertionError):
-        assert_doubt_never_asks_less(contrary, sure, 0, (3.0, 0.0, 0.0))  # type: ignore[arg-type]
+
+def test_every_gate_is_a_choice_of_the_option_and_looks_at_settings() -> None:
+    (option,) = (option for option in OPTIONS if option.name == "gate_type")
+    assert sorted(option.choices) == NAMES
+    looked_at = {name for part in GATES.parts() for name in part.options}
+    assert looked_at <= {option.name for option in OPTIONS}

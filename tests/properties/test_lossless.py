@@ -166,7 +166,7 @@ def without_residual(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def everything_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(acceptance.RULES, "rejection", lambda *_: True)
+    monkeypatch.setattr(acceptance.contract, "RULES", {"rejection": lambda *_: True})
 
 
 def one_stream(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -429,9 +429,21 @@ def test_a_setting_that_the_experiment_does_not_use_does_not_count(
 
 def test_settings_that_may_not_count_are_settings() -> None:
     names = {option.name for option in OPTIONS}
-    assert {*results._SPEC_ONLY, *results._GATES, *results._RULES} <= names
-    assert {gate for some in results._GATES.values() for gate in some} <= set(GATES)
-    assert {rule for some in results._RULES.values() for rule in some} <= set(RULES)
+    of_parts = {name for parts in (GATES, RULES) for part in parts.parts() for name in part.options}
+    assert {*results._SPEC_ONLY, *of_parts} <= names
+    assert {"entropy_threshold", "calibration", "regret_budget"} <= of_parts
+
+
+def test_the_settings_of_other_parts_do_not_count_beside_those_of_a_plugin() -> None:
+    spec = {"mode": "spec", "acceptance": "mine", "entropy_threshold": 1.5, "rank_threshold": 20}
+
+    def counted(**settings: Any) -> set[str]:
+        return {*results.experiment_settings({**spec, **settings})} & {*spec} - {*settings}
+
+    # As a result names it whose plug-in is not here.
+    assert counted(gate_type="gone") == {"mode", "acceptance"}
+    with GATES.replaced("mine", lambda *_: True, options=("entropy_threshold",)):
+        assert counted(gate_type="mine") == {"mode", "acceptance", "entropy_threshold"}
 
 
 def test_failed_samples_and_missed_floors_fail(tmp_path: Path) -> None:

@@ -1,8 +1,4 @@
-"""Gates: should this drafted block go to the cloud?
-
-A gate is a pure function of what the edge knows about its own draft. Add one with ``@gate("name")``;
-it appears in ``--gate-type``, the sweeps and the reports by itself.
-"""
+"""What a gate is, what it is told besides the block, and where gates are registered."""
 
 from __future__ import annotations
 
@@ -12,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
 
 from edgecloud.contracts import TokenStats
+from edgecloud.registry import Registry
 
 __all__ = ["FEATURES", "GATES", "TERMS", "Calibration", "Gate", "Thresholds", "gate", "terms"]
 
@@ -64,65 +61,20 @@ class Thresholds:
 Gate = Callable[[Sequence[TokenStats], Thresholds], bool]
 """``(block, thresholds) -> escalate?``; the block is never empty."""
 
-GATES: dict[str, Gate] = {}
+GATES: Registry[Gate] = Registry("gate", group="gates")
+"""Every gate by its name."""
 
 
-def gate(name: str) -> Callable[[Gate], Gate]:
-    """Register a gate under ``name``."""
+def gate(name: str, *, options: Sequence[str] = ()) -> Callable[[Gate], Gate]:
+    """Register a gate under ``name``; ``options`` names the settings that it looks at, such as its threshold:
+    under another gate they do not count.
+
+    Raises:
+        PluginError: the name is taken or cannot be one.
+    """
 
     def register(function: Gate) -> Gate:
-        GATES[name] = function
+        GATES.add(name, function, options=options)
         return function
 
     return register
-
-
-@gate("never")
-def never(block: Sequence[TokenStats], thresholds: Thresholds) -> bool:
-    """The edge alone; no cloud is asked."""
-    return False
-
-
-@gate("always")
-def always(block: Sequence[TokenStats], thresholds: Thresholds) -> bool:
-    """Every block is verified: plain speculative decoding."""
-    return True
-
-
-@gate("entropy")
-def entropy(block: Sequence[TokenStats], thresholds: Thresholds) -> bool:
-    """Ask when the block's largest entropy is *above* the threshold.
-
-    A block with entropies 0.2, 1.7, 0.4 nats goes to the cloud at threshold 1.5 and stays at 1.7.
-    """
-    return max(token.entropy for token in block) > thresholds.entropy
-
-
-@gate("margin")
-def margin(block: Sequence[TokenStats], thresholds: Thresholds) -> bool:
-    """Ask when somewhere the two likeliest tokens are *closer* than the threshold.
-
-    Probabilities 0.45 and 0.40 have margin 0.05: asked at threshold 0.1.
-    """
-    return min(token.margin for token in block) < thresholds.margin
-
-
-@gate("logprob")
-def logprob(block: Sequence[TokenStats], thresholds: Thresholds) -> bool:
-    """Ask when some drafted token is *less* likely than the threshold.
-
-    A token of probability 0.1 has logprob -2.3: asked at threshold -2.0.
-    """
-    return min(token.logprob for token in block) < thresholds.logprob
-
-
-@gate("calibrated")
-def calibrated(block: Sequence[TokenStats], thresholds: Thresholds) -> bool:
-    """Ask when the calibrated model finds it *likelier* than the threshold that the cloud would reject
-    some token.
-
-    With an intercept of -2 and a weight of 1 on entropy, a token of 2 nats has probability 0.5: asked
-    at threshold 0.3.
-    """
-    model = thresholds.calibration
-    return max(model.rejection(token) for token in block) > thresholds.calibrated

@@ -1,0 +1,106 @@
+"""Which parts a configuration uses, and what is said of those that are nowhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from edgecloud import registry
+from edgecloud.contracts import Acceptance
+from edgecloud.decoding.acceptance import RULES, TokenScore, kept
+from edgecloud.decoding.gates import GATES
+from edgecloud.edge.speculation_policy import speculation
+from edgecloud.errors import ConfigError, WireError
+from edgecloud.experiments.run import identity_of
+from edgecloud.experiments.system import _check_rule
+from edgecloud.settings.config import resolve
+from edgecloud.settings.parts import plugins_in_use, unused_settings
+
+
+def mine(*_: Any) -> bool:
+    """Of this module, which is no part of the package."""
+    return True
+
+
+def test_built_in_parts_are_no_plugins() -> None:
+    assert plugins_in_use("spec", resolve().to_json()) == []
+
+
+def test_plugins_are_in_use_in_speculation_alone() -> None:
+    with GATES.replaced("mine", mine), RULES.replaced("mine", mine):
+        settings = resolve({"gate_type": "mine", "acceptance": "mine"}).to_json()
+        found = plugins_in_use("spec", settings)
+        assert [part["kind"] for part in found] == ["gate", "acceptance rule"]
+        assert {part["origin"] for part in found} == {f"module {__name__}"}
+        assert all(len(part["sha256"] or "") == 64 for part in found)
+        assert plugins_in_use("edge", settings) == plugins_in_use("cloud", settings) == []
+
+
+def test_a_setting_that_a_plugin_looks_at_still_counts_for_the_others() -> None:
+    with GATES.replaced("mine", mine, options=("k", "entropy_threshold")):
+        assert "k" not in unused_settings("spec", {"gate_type": "margin", "acceptance": "rank"})
+        unused = unused_settings("spec", {"gate_type": "mine", "acceptance": "exact"})
+    assert "entropy_threshold" not in unused
+    assert {"margin_threshold", "rank_threshold"} <= unused
+
+
+def test_choices_are_read_when_a_value_is_checked() -> None:
+    with pytest.raises(ConfigError, match="for a gate of your own give --plugin MODULE"):
+        resolve({"gate_type": "mine"})
+    with GATES.replaced("mine", mine):
+        assert resolve({"gate_type": "mine"}).gate_type == "mine"
+
+
+def test_a_setting_that_asks_for_a_broken_plugin_fails_with_its_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    broken = registry.Broken("gates", "mine", "a-wreck 1.2", "KeyError: 'x'")
+    monkeypatch.setattr(registry, "_BROKEN", [broken])
+    with pytest.raises(ConfigError) as caught:
+        resolve({"gate_type": "mine"})
+    assert str(caught.value).endswith(f"; {broken}")
+    resolve({"gate_type": "margin"})
+
+
+def test_what_one_process_registered_by_itself_is_told_in_the_other_that_has_it_not() -> None:
+    with GATES.replaced("mine", mine):
+        config = resolve({"gate_type": "mine"})
+        assert speculation(config).gate == "mine"
+    with pytest.raises(ConfigError, match="this process has no gate 'mine'"):
+        speculation(config)
+
+
+def test_a_cloud_without_the_rule_says_so_in_a_line() -> None:
+    with pytest.raises(WireError, match=r"'mine'; known: .*rank.*--plugin MODULE") as caught:
+        kept([TokenScore(0, True)], Acceptance("mine"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "rules, why",
+    [
+        (
+            {"rank": None},
+            "has no acceptance rule 'mine'; it has rank. Start it with --plugin MODULE",
+        ),
+        ({"mine": "0" * 64}, "another version of the acceptance rule 'mine'"),
+        ({"mine": None}, "another version"),
+    ],
+)
+def test_a_service_that_has_not_the_same_rule_is_refused_before_the_first_sample(
+    rules: dict[str, str | None], why: str
+) -> None:
+    with RULES.replaced("mine", mine):
+        config = resolve({"acceptance": "mine", "cloud_url": "http://far:1"})
+        with pytest.raises(ConfigError, match=why):
+            _check_rule(config, {"rules": rules})
+        _check_rule(config, {"rules": {"mine": RULES.part("mine").sha256}})
+        _check_rule(config, {})  # an older service does not say which it has
+
+
+def test_a_journal_knows_its_plugins_and_one_without_is_as_it_was() -> None:
+    setup: dict[str, Any] = {"models": {}, "data": {}, "hardware_profile": None}
+    config = resolve()
+    assert "plugins" not in identity_of(config, {**setup, "plugins": []})
+    assert identity_of(config, {**setup, "plugins": [{"name": "x"}]})["plugins"] == [{"name": "x"}]
