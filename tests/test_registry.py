@@ -41,7 +41,7 @@ def module(folder: Path, name: str, text: str) -> str:
 
 def installed(folder: Path, name: str, entry: str, *, version: str = "1.2") -> None:
     """A package as an installer leaves it, with one entry point of the group ``edgecloud.gates``."""
-    info = folder / f"{name}-{version}.dist-info"
+    info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
     (info / "entry_points.txt").write_text(f"[edgecloud.gates]\n{entry}\n")
