@@ -4,6 +4,7 @@
 
     EdgeCloudError                 any failure this package reports; one clear line, says what to do
     ├── ConfigError                a setting is unknown, mistyped, out of range, or its file is missing
+    │   └── PluginError            a plug-in cannot be loaded, or brings a name that is taken
     ├── DataError                  input data cannot be used
     │   ├── ManifestError          a manifest is missing or broken; lists every problem found
     │   └── AudioError             a recording cannot be decoded or is outside the accepted range
@@ -42,6 +43,7 @@ __all__ = [
     "ModelError",
     "OutOfMemoryError",
     "OutputError",
+    "PluginError",
     "SessionLost",
     "WireError",
     "WorkerError",
@@ -57,6 +59,10 @@ class EdgeCloudError(Exception):
 
 class ConfigError(EdgeCloudError):
     """A setting is unknown, mistyped, out of range, or its file is missing."""
+
+
+class PluginError(ConfigError):
+    """A plug-in cannot be loaded, or what it brings cannot be registered. One line."""
 
 
 class DataError(EdgeCloudError):

@@ -1,0 +1,325 @@
+"""Parts of the system that are chosen by name, and where other people's come from.
+
+A gate, an acceptance rule, a metric is one object in one file, registered under its name; whoever
+lists them reads the registry. A *plug-in* is a part of another package: loaded by an entry point
+of the groups ``edgecloud.gates``, ``edgecloud.acceptance``, … when that is installed, and by
+``--plugin MODULE`` when it is not. Standard library only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Generic, TypeVar, cast
+
+from edgecloud.errors import PluginError
+
+__all__ = [
+    "BUILT_IN",
+    "HOMES",
+    "PLUGINS_VARIABLE",
+    "Broken",
+    "Part",
+    "Registry",
+    "broken_plugins",
+    "load_plugins",
+    "registry_of",
+]
+
+BUILT_IN = "built in"
+"""The origin of what this package brings itself."""
+
+PLUGINS_VARIABLE = "EDGECLOUD_PLUGINS"
+"""Names of modules, divided by commas, that a process loads as if they were given as ``--plugin``."""
+
+HOMES = {
+    "gates": "edgecloud.decoding.gates:GATES",
+    "acceptance": "edgecloud.decoding.acceptance:RULES",
+}
+"""The registry of each entry-point group ``edgecloud.GROUP``. It is imported when it is asked for."""
+
+_GROUPS = ("gates", "acceptance", "metrics", "families", "datasets")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")
+"""Names stand in flags, in the ids of benchmark rows and in messages to a cloud."""
+_LONGEST_ERROR = 200
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Part(Generic[T]):
+    """One registered object.
+
+    ``origin`` is ``built in``, ``PACKAGE VERSION``, ``--plugin MODULE``, or ``module MODULE`` where a
+    program of one's own registered it; ``options`` names the settings that it looks at and others of its
+    kind may not; ``sha256`` is that of the file it comes from, and of all Python files of the package
+    around it; ``None`` for what is built in, which the version of this package tells.
+    """
+
+    name: str
+    object: T
+    kind: str
+    origin: str
+    module: str
+    options: tuple[str, ...] = ()
+    sha256: str | None = None
+    package_version: str | None = None
+
+    @property
+    def version(self) -> str | None:
+        """The version of the package, or the ``__version__`` of the module or of the package around it;
+        ``None`` where there is neither."""
+        if self.package_version is not None:
+            return self.package_version
+        for name in (self.module, self.module.partition(".")[0]):
+            found = getattr(sys.modules.get(name), "__version__", None)
+            if isinstance(found, str):
+                return found
+        return None
+
+    @property
+    def summary(self) -> str:
+        """The first line of the object's docstring; empty where it has none."""
+        lines = (getattr(self.object, "__doc__", None) or "").strip().splitlines()
+        return lines[0].strip() if lines else ""
+
+    def to_json(self) -> dict[str, str | None]:
+        """What a result says of a plug-in that was in use."""
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "origin": self.origin,
+            "version": self.version,
+            "sha256": self.sha256,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """An installed plug-in that could not be loaded: its group and name, whose it is, and why."""
+
+    group: str
+    name: str
+    origin: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"plug-in {self.name!r} ({self.group}) of {self.origin} cannot be loaded: {self.why}"
+
+
+class Registry(Mapping[str, T]):
+    """Objects of one ``kind`` by name, in the order in which they were added; ``group`` is the last part
+    of the name of their entry points' group."""
+
+    def __init__(self, kind: str, *, group: str) -> None:
+        self.kind = kind
+        self.group = group
+        self._parts: dict[str, Part[T]] = {}
+
+    def add(
+        self, name: str, item: T, *, options: Sequence[str] = (), source: object | None = None
+    ) -> Part[T]:
+        """Register ``item`` under ``name``; ``source`` is the function or class that was written for
+        it, where the item itself is made of that.
+
+        Raises:
+            PluginError: the name is taken or cannot be one, or the source cannot be called.
+        """
+        source = item if source is None else source
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise PluginError(
+                f"a {self.kind} cannot be called {name!r}: give a name of at most 40 letters, digits, "
+                "dots, dashes and underscores"
+            )
+        if not callable(source):
+            raise PluginError(
+                f"{self.kind} {name!r} is a {type(source).__name__}, which is not callable"
+            )
+        part = _part(name, item, kind=self.kind, source=source, options=tuple(options))
+        taken = self._parts.get(name)
+        if taken is not None:
+            raise PluginError(
+                f"two parts are called {self.kind} {name!r}: one of {taken.origin}, one of "
+                f"{part.origin}; give the second another name"
+            )
+        self._parts[name] = part
+        if _LOADING:
+            _LOADING[-1].added.append((self._parts, name))
+        return part
+
+    def part(self, name: str) -> Part[T]:
+        """What is known of an object.
+
+        Raises:
+            KeyError: none has that name.
+        """
+        return self._parts[name]
+
+    def parts(self) -> tuple[Part[T], ...]:
+        """Everything registered, in order."""
+        return tuple(self._parts.values())
+
+    @contextmanager
+    def replaced(self, name: str, item: T) -> Iterator[None]:
+        """For tests: another object under ``name``, new or not, for a while."""
+        before = dict(self._parts)
+        self._parts[name] = _part(name, item, kind=self.kind, source=item, options=())
+        try:
+            yield
+        finally:
+            self._parts.clear()
+            self._parts.update(before)
+
+    def __getitem__(self, name: str) -> T:
+        return self._parts[name].object
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(tuple(self._parts))
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def __repr__(self) -> str:
+        return f"Registry({self.kind}: {', '.join(self)})"
+
+
+@dataclass(frozen=True, slots=True)
+class _Load:
+    """A plug-in that is being loaded, and what it has registered so far."""
+
+    origin: str
+    version: str | None
+    added: list[tuple[dict[str, Any], str]]
+
+
+_LOADING: list[_Load] = []
+_LOADED: set[str] = set()
+"""Modules given as ``--plugin`` that are loaded; ``""`` when the entry points are."""
+_BROKEN: list[Broken] = []
+
+
+def registry_of(group: str) -> Registry[Any]:
+    """The registry of a group of :data:`HOMES`.
+
+    Raises:
+        KeyError: there is no such group.
+    """
+    module, _, name = HOMES[group].partition(":")
+    return cast("Registry[Any]", getattr(importlib.import_module(module), name))
+
+
+def load_plugins(modules: Sequence[str] = ()) -> None:
+    """Load what is installed, once a process, and ``modules``, with those that the environment names.
+
+    ``modules`` are put into the environment, so that processes started from here load them too. What
+    is installed and broken is kept for :func:`broken_plugins`; the run goes on without it.
+
+    Raises:
+        PluginError: one of ``modules``, which somebody asked for, cannot be loaded.
+    """
+    named = [*_named(os.environ.get(PLUGINS_VARIABLE, "")), *_named(",".join(modules))]
+    if "" not in _LOADED:
+        _LOADED.add("")
+        for group in _GROUPS:
+            for entry in sorted(
+                metadata.entry_points(group=f"edgecloud.{group}"), key=lambda found: found.name
+            ):
+                _load_entry(group, entry)
+    for module in dict.fromkeys(named):
+        if module not in _LOADED:
+            why = _load(f"--plugin {module}", None, lambda module=module: _import(module))  # type: ignore[misc]
+            if why is not None:
+                raise PluginError(f"--plugin {module} cannot be loaded: {why}")
+            _LOADED.add(module)
+    if modules:
+        os.environ[PLUGINS_VARIABLE] = ",".join(dict.fromkeys(named))
+
+
+def broken_plugins(group: str | None = None) -> tuple[Broken, ...]:
+    """What is installed and could not be loaded: of one group, or of all."""
+    return tuple(found for found in _BROKEN if group in (None, found.group))
+
+
+def _named(text: str) -> list[str]:
+    return [name for name in (part.strip() for part in text.split(",")) if name]
+
+
+def _import(module: str) -> ModuleType:
+    """Import a module; one of the working folder as well, which a command has not on its path."""
+    here = str(Path.cwd())
+    if here not in sys.path and "" not in sys.path:
+        sys.path.append(here)
+    return importlib.import_module(module)
+
+
+def _load_entry(group: str, entry: metadata.EntryPoint) -> None:
+    package = entry.dist
+    origin = "an unknown package" if package is None else f"{package.name} {package.version}"
+
+    def load() -> None:
+        found = entry.load()
+        # A module has registered what it brings; an object may have been registered by its own.
+        if isinstance(found, ModuleType):
+            return
+        registry = registry_of(group)
+        if all(part.object is not found for part in registry.parts()):
+            registry.add(entry.name, found)
+
+    why = _load(origin, None if package is None else package.version, load)
+    if why is not None:
+        _BROKEN.append(Broken(group, entry.name, origin, why))
+
+
+def _load(origin: str, version: str | None, load: Callable[[], object]) -> str | None:
+    """Run other people's code; ``None``, or why it failed in one line, and nothing of it stays."""
+    loading = _Load(origin, version, [])
+    _LOADING.append(loading)
+    try:
+        load()
+    # Whatever a plug-in raises is that plug-in's failure, and the others go on.
+    except (Exception, SystemExit) as error:  # noqa: BLE001
+        for parts, name in loading.added:
+            parts.pop(name, None)
+        words = " ".join(str(error).split())[:_LONGEST_ERROR]
+        return words if isinstance(error, PluginError) else f"{type(error).__name__}: {words}"
+    finally:
+        _LOADING.pop()
+    return None
+
+
+def _part(name: str, item: T, *, kind: str, source: object, options: tuple[str, ...]) -> Part[T]:
+    module = getattr(source, "__module__", None) or "__main__"
+    if module.partition(".")[0] == "edgecloud":
+        return Part(name, item, kind, BUILT_IN, module, options)
+    loading = _LOADING[-1] if _LOADING else _Load(f"module {module}", None, [])
+    return Part(name, item, kind, loading.origin, module, options, _sha256(module), loading.version)
+
+
+def _sha256(module: str) -> str | None:
+    """Of the module's file, or of all Python files of the package that it lies in, with their names."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    package = getattr(sys.modules.get(module.partition(".")[0]), "__file__", None)
+    if file is None:
+        return None
+    found = hashlib.sha256()
+    try:
+        if package is None or Path(package).name != "__init__.py":
+            found.update(Path(file).read_bytes())
+        else:
+            folder = Path(package).parent
+            for path in sorted(folder.rglob("*.py")):
+                content = path.read_bytes()
+                found.update(f"{path.relative_to(folder).as_posix()}\0{len(content)}\0".encode())
+                found.update(content)
+    except OSError:
+        return None
+    return found.hexdigest()
