@@ -8,7 +8,8 @@ Importing this package is cheap: no torch, no transformers, no model. The vocabu
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from edgecloud.contracts import Acceptance, Commit, Event, Prompt, Sample, Trace, Verdict
 from edgecloud.errors import EdgeCloudError
@@ -16,6 +17,7 @@ from edgecloud.errors import EdgeCloudError
 if TYPE_CHECKING:
     from edgecloud.decoding.acceptance import Rule
     from edgecloud.decoding.gates import Gate
+    from edgecloud.quality.metric import metric
 
 __version__ = "0.1.0"
 
@@ -31,7 +33,18 @@ __all__ = [
     "__version__",
     "acceptance_rule",
     "gate",
+    "metric",
 ]
+
+_LAZY = {"metric": "edgecloud.quality.metric"}
+"""Decorators by which other packages register their parts; importing this package loads none of them."""
+
+
+def __getattr__(name: str) -> Any:
+    """A public decorator, from its module. Raises ``AttributeError`` for another name."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)
 
 
 def gate(name: str, *, options: Sequence[str] = ()) -> Callable[[Gate], Gate]:

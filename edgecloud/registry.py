@@ -47,6 +47,7 @@ PLUGINS_VARIABLE = "EDGECLOUD_PLUGINS"
 HOMES = {
     "gates": "edgecloud.decoding.gates:GATES",
     "acceptance": "edgecloud.decoding.acceptance:RULES",
+    "metrics": "edgecloud.quality:METRICS",
 }
 """The registry of each entry-point group ``edgecloud.GROUP``. It is imported when it is asked for."""
 
@@ -62,7 +63,8 @@ T = TypeVar("T")
 class Part(Generic[T]):
     """One registered object.
 
-    ``origin`` is ``built in``, ``PACKAGE VERSION``, ``--plugin MODULE``, or ``module MODULE`` where a
+    ``source`` is the function or class that was written for it, mostly the object itself; ``origin`` is
+    ``built in``, ``PACKAGE VERSION``, ``--plugin MODULE``, or ``module MODULE`` where a
     program of one's own registered it; ``options`` names the settings that it looks at and others of its
     kind may not; ``sha256`` is that of the file it comes from, and of all Python files of the package
     around it; ``None`` for what is built in, which the version of this package tells.
@@ -76,6 +78,7 @@ class Part(Generic[T]):
     options: tuple[str, ...] = ()
     sha256: str | None = None
     package_version: str | None = None
+    source: object | None = None
 
     @property
     def version(self) -> str | None:
@@ -91,8 +94,8 @@ class Part(Generic[T]):
 
     @property
     def summary(self) -> str:
-        """The first line of the object's docstring; empty where it has none."""
-        lines = (getattr(self.object, "__doc__", None) or "").strip().splitlines()
+        """The first line of the source's docstring; empty where it has none."""
+        lines = (getattr(self.source, "__doc__", None) or "").strip().splitlines()
         return lines[0].strip() if lines else ""
 
     def to_json(self) -> dict[str, str | None]:
@@ -283,7 +286,7 @@ def _load_entry(group: str, entry: metadata.EntryPoint) -> None:
         if isinstance(found, ModuleType):
             return
         registry = registry_of(group)
-        if all(part.object is not found for part in registry.parts()):
+        if all(found is not part.object and found is not part.source for part in registry.parts()):
             registry.add(entry.name, found)
 
     why = _load(origin, None if package is None else package.version, load)
@@ -311,9 +314,19 @@ def _load(origin: str, version: str | None, load: Callable[[], object]) -> str |
 def _part(name: str, item: T, *, kind: str, source: object, options: tuple[str, ...]) -> Part[T]:
     module = getattr(source, "__module__", None) or "__main__"
     if module.partition(".")[0] == "edgecloud":
-        return Part(name, item, kind, BUILT_IN, module, options)
+        return Part(name, item, kind, BUILT_IN, module, options, source=source)
     loading = _LOADING[-1] if _LOADING else _Load(f"module {module}", None, [])
-    return Part(name, item, kind, loading.origin, module, options, _sha256(module), loading.version)
+    return Part(
+        name,
+        item,
+        kind,
+        loading.origin,
+        module,
+        options,
+        _sha256(module),
+        loading.version,
+        source,
+    )
 
 
 def _sha256(module: str) -> str | None:

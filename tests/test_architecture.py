@@ -27,8 +27,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "hardware": GROUND,
     # Settings know the names of the algorithm's rules, and the caps that a hardware profile carries.
     "settings": GROUND | {"decoding", "hardware"},
-    "results": GROUND | {"settings"},
-    "regression": GROUND | {"settings", "results"},
+    # Results, reports and the regression gate read from their registrations which metrics there are.
+    "results": GROUND | {"quality", "settings"},
+    "regression": GROUND | {"quality", "settings", "results"},
     # What decodes never measures: readings and times are judged by experiments.
     "models": GROUND | {"decoding", "hardware", "settings"},
     "embedded": GROUND | {"models"},
@@ -42,9 +43,10 @@ BELOW = {*MAY_IMPORT}
 MAY_IMPORT["testing"] = GROUND | {"decoding"}
 MAY_IMPORT["experiments"] = BELOW - {"regression", "profiling"}
 MAY_IMPORT["report"] = GROUND | {
-    "datasets", "embedded", "experiments", "regression", "results", "settings"
+    "datasets", "embedded", "experiments", "quality", "regression", "results", "settings"
 }  # fmt: skip
 MAY_IMPORT["cli"] = BELOW | {"experiments", "report"}
+MAY_IMPORT["testing"] = BELOW
 MAY_IMPORT["__main__"] = {"cli"}
 
 MODULES = sorted(PACKAGE.rglob("*.py"))

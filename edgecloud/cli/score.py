@@ -52,7 +52,7 @@ def add(commands: Any) -> None:
 
 
 def _score(parsed: argparse.Namespace) -> int:
-    from edgecloud.quality.bertscore import bertscore_settings
+    from edgecloud.quality.metrics.bertscore import bertscore_settings
     from edgecloud.quality.pairs import read_pairs, score_pairs
     from edgecloud.results.result_file import write_result
 

@@ -14,9 +14,9 @@ from typing import Any, Final
 
 from edgecloud.contracts import Language
 from edgecloud.errors import DataError
-from edgecloud.quality.bertscore import BertScoreSettings
 from edgecloud.quality.defects import DEFECTS, defects_of
-from edgecloud.quality.describe import CODES
+from edgecloud.quality.metric import CODES
+from edgecloud.quality.metrics.bertscore import BertScoreSettings
 from edgecloud.quality.score import MAX_CHARACTERS, Scores, score
 
 __all__ = ["PAIR_TOKENIZERS", "SCHEMA", "Pair", "read_pairs", "score_pairs"]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
-__all__ = ["MetricResult", "finite", "mean", "undefined"]
+__all__ = ["MetricResult", "finite", "mean", "of_samples", "undefined"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +40,12 @@ def undefined(names: Sequence[str], count: int, reason: str) -> MetricResult:
     """Nothing but ``None`` for ``count`` samples, with the reason under every name."""
     nothing: Mapping[str, float | None] = dict.fromkeys(names)
     return MetricResult(nothing, (nothing,) * count, dict.fromkeys(names, reason))
+
+
+def of_samples(
+    name: str, values: Sequence[float | None], *, notes: Mapping[str, str] | None = None
+) -> MetricResult:
+    """A metric of one value that each sample has; that of the corpus is their mean."""
+    return MetricResult(
+        {name: mean(values)}, tuple({name: value} for value in values), dict(notes or {})
+    )

@@ -1,7 +1,8 @@
 """Every score of a run's captions at once: corpus and per-sample values, and why one is missing.
 
 Names are ``<tokenizer>.<metric>`` (``zh.jieba.cider``) for the n-gram metrics and METEOR,
-``<language>.<metric>`` (``en.chrf``) for chrF and sacreBLEU, else the metric's.
+``<language>.<metric>`` (``en.chrf``) for chrF and sacreBLEU, else the metric's. Which metrics there are
+is in the registry :data:`~edgecloud.quality.metric.METRICS` alone.
 """
 
 from __future__ import annotations
@@ -9,22 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final
 
 from edgecloud.contracts import Language, Sample
 from edgecloud.errors import MetricError
-from edgecloud.quality.bertscore import BertScoreSettings
-from edgecloud.quality.bertscore import bertscore as bert_scores
-from edgecloud.quality.bleu import bleu
-from edgecloud.quality.cider import cider
-from edgecloud.quality.describe import CODES, METEOR, NGRAM_METRICS, describe, score_names
-from edgecloud.quality.emotion import emotion_scores
+from edgecloud.quality.describe import Job, jobs
 from edgecloud.quality.fold import script_of
-from edgecloud.quality.meteor import PTB, meteor_tokens, ptb_tokens
-from edgecloud.quality.result import MetricResult, mean, undefined
-from edgecloud.quality.rouge import rouge_l
-from edgecloud.quality.sacre import sacre_scores
+from edgecloud.quality.metrics.bertscore import BertScoreSettings
+from edgecloud.quality.metrics.meteor import PTB, ptb_tokens
+from edgecloud.quality.result import MetricResult, undefined
 from edgecloud.quality.tokenize import LANGUAGE_TOKENIZERS, Tokens, segment
 
 __all__ = ["MAX_CHARACTERS", "Scores", "corpus_references_of", "score"]
@@ -34,6 +29,7 @@ MAX_CHARACTERS: Final = 2000
 15,000."""
 
 Step = Callable[[str], None]
+Cut = Callable[[str], Tokens]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,45 +102,50 @@ def score(
     }
     kept, sample_notes = _usable(language, references, reference_languages)
     cuts = LANGUAGE_TOKENIZERS[language] if tokenizers is None else tuple(tokenizers)
-    names = score_names(language, cuts, extended=extended)
-    corpus: dict[str, float | None] = dict.fromkeys(names)
-    per_sample: list[dict[str, float | None]] = [dict.fromkeys(names) for _ in ids]
+    wanted = jobs(language, cuts, extended=extended)
+    info = {name: about for job in wanted for name, about in job.describe(language).items()}
+    corpus: dict[str, float | None] = dict.fromkeys(info)
+    per_sample: list[dict[str, float | None]] = [dict.fromkeys(info) for _ in ids]
     notes = {**_left_out(sample_notes), **long}
-    info = {name: describe(name, language) for name in names}
-    for hypothesis, row in zip(hypotheses, per_sample, strict=True):
-        row["caption_length"] = float(
-            len(_segment(hypothesis, LANGUAGE_TOKENIZERS[language][0]).words)
-        )
+
+    def work(some: Sequence[int]) -> _Work:
+        """On the samples at these positions, with those of their references that can be used."""
+        texts = [
+            [text for text in references[i] if _tokenized(text, language)]
+            if sample_notes[i] is None
+            else []
+            for i in some
+        ]
+        captions = {ids[i]: hypotheses[i] for i in some}
+        return _Work(language, captions, texts, corpus_references, bertscore, meteor_from)
+
+    def enter(job: Job, some: Sequence[int], result: MetricResult) -> None:
+        """Keep what a job gave of the samples at these positions."""
+        for i, values in zip(some, result.per_sample, strict=bool(result.per_sample)):
+            per_sample[i].update({job.prefix + name: value for name, value in values.items()})
+
+    if others := [i for i, note in enumerate(sample_notes) if note is not None]:
+        alone = work(others)
+        for job in wanted:
+            if job.metric.reference_free:
+                enter(job, others, alone.result(job))
     if not kept:
         reason = "no caption has a reference in the language generated" if ids else "no captions"
-        notes.update(dict.fromkeys(names, reason))
+        notes.update(dict.fromkeys(corpus, reason))
         return Scores(corpus, per_sample, notes, sample_notes, info, 0)
-    work = _Work(
-        language,
-        {ids[i]: hypotheses[i] for i in kept},
-        [[text for text in references[i] if _tokenized(text, language)] for i in kept],
-        corpus_references,
-    )
-    notes.update(_scripts([ids[i] for i in kept], work))
-    # METEOR's program runs beside the other metrics.
-    with ThreadPoolExecutor(1) as beside:
-        later = beside.submit(work.meteor, meteor_from) if METEOR in names else None
-        results = work.results(cuts, bertscore=bertscore, extended=extended, step=step)
-        if later is not None:
-            step("METEOR")
-            results.append(("en.ptb.", later.result()))
-    for prefix, result in results:
-        corpus.update({prefix + name: value for name, value in result.corpus.items()})
-        notes.update({prefix + name: note for name, note in result.notes.items()})
-        for name in result.corpus:
-            info[prefix + name].update(result.info)
-        for i, values in zip(kept, result.per_sample, strict=True):
-            per_sample[i].update({prefix + name: value for name, value in values.items()})
+    scored = work(kept)
+    notes.update(_scripts([ids[i] for i in kept], scored))
+    for job, result in scored.results(wanted, step):
+        corpus.update({job.prefix + name: value for name, value in result.corpus.items()})
+        notes.update({job.prefix + name: note for name, note in result.notes.items()})
+        for name in job.metric.names:
+            info[job.prefix + name].update(result.info)
+        enter(job, kept, result)
     return Scores(corpus, per_sample, notes, sample_notes, info, len(kept))
 
 
 class _Work:
-    """The captions that can be scored, with their references, and every metric over them."""
+    """Captions with their references, and every metric over them."""
 
     def __init__(
         self,
@@ -152,11 +153,16 @@ class _Work:
         hypotheses: Mapping[str, str],
         references: Sequence[Sequence[str]],
         corpus_references: Mapping[str, Sequence[str]],
+        bertscore: BertScoreSettings | None,
+        java_from: int,
     ) -> None:
         self._language = language
         self._hypotheses = hypotheses
         self._references = references
         self._corpus = corpus_references
+        self._bertscore = bertscore
+        self._java_from = java_from
+        self._cuts: dict[tuple[str, bool], Cut | MetricError] = {}
 
     def scripts(self) -> list[int]:
         """Positions of the captions that are in another script than every reference of theirs."""
@@ -169,70 +175,78 @@ class _Work:
                 found.append(i)
         return found
 
-    def results(
-        self,
-        tokenizers: Sequence[str],
-        *,
-        bertscore: BertScoreSettings | None,
-        extended: bool,
-        step: Step,
-    ) -> list[tuple[str, MetricResult]]:
-        """Every result with the prefix of its names: this is where a new metric is added."""
-        texts, language = list(self._hypotheses.values()), self._language
-        step("emotions")
-        results = [("", emotion_scores(texts, self._references, language=language))]
-        step("BERTScore")
-        results.append(("", bert_scores(texts, self._references, settings=bertscore)))
-        results.append(("", _lengths(LANGUAGE_TOKENIZERS[language][0], texts, self._references)))
-        if extended:
-            step("chrF and sacreBLEU")
-            chrf_and_bleu = sacre_scores(texts, self._references, language=language)
-            results.append((CODES[language] + ".", chrf_and_bleu))
-        for tokenizer in tokenizers:
-            step(f"BLEU, ROUGE-L and CIDEr by {tokenizer}")
-            results += [(tokenizer + ".", result) for result in self._ngrams(tokenizer)]
-        return results
+    def results(self, wanted: Sequence[Job], step: Step) -> list[tuple[Job, MetricResult]]:
+        """Every job with its result. Metrics with a Java program run beside the others."""
+        slow = [job for job in wanted if "java" in job.metric.needs]
+        found = []
+        with ThreadPoolExecutor(1) as beside:
+            later = [(job, beside.submit(self.result, job)) for job in slow]
+            for job in wanted:
+                if job not in slow:
+                    by = f" by {job.tokenizer}" if job.metric.takes == "tokens" else ""
+                    step(job.metric.title + by)
+                    found.append((job, self.result(job)))
+            for job, result in later:
+                step(job.metric.title)
+                found.append((job, result.result()))
+        return found
 
-    def meteor(self, least: int) -> MetricResult:
-        count = len(self._hypotheses)
-        if count < least:
-            reason = f"its program takes seconds to start: not for fewer than {least} captions"
-            return undefined(("meteor",), count, reason)
-        texts = list(self._hypotheses.values())
-        try:
-            cut = ptb_tokens([*texts, *(text for some in self._references for text in some)])
-        except MetricError as error:
-            return undefined(("meteor",), count, str(error))
-        targets = [[cut[text] for text in some] for some in self._references]
-        return meteor_tokens([cut[text] for text in texts], targets)
-
-    def _ngrams(self, tokenizer: str) -> list[MetricResult]:
-        texts = [
-            *self._hypotheses.values(),
-            *(text for some in self._references for text in some),
-            *(text for some in self._corpus.values() for text in some),
-        ]
-        try:
-            cut = (
-                ptb_tokens(texts)
-                if tokenizer == PTB
-                else {text: _segment(text, tokenizer) for text in texts}
+    def result(self, job: Job) -> MetricResult:
+        """The result of one metric; ``None`` for every value, with the reason, where a tokenizer that
+        it needs is missing or there are too few captions for a Java program of its own."""
+        metric, count = job.metric, len(self._hypotheses)
+        beside = "java" in metric.needs
+        if beside and count < self._java_from:
+            return undefined(
+                metric.names,
+                count,
+                f"its program takes seconds to start: not for fewer than {self._java_from} captions",
             )
+        extras: dict[str, object] = {}
+        if "language" in metric.needs:
+            extras["language"] = self._language
+        if "bert_model" in metric.needs:
+            extras["settings"] = self._bertscore
+        if job.tokenizer is None:
+            if "corpus" in metric.needs:
+                extras |= {"ids": list(self._hypotheses), "corpus_references": self._corpus}
+            return metric.score(list(self._hypotheses.values()), self._references, **extras)
+        try:
+            cut = self._cut(job.tokenizer, beside="corpus" not in metric.needs and beside)
         except MetricError as error:
-            return [undefined(NGRAM_METRICS, len(self._hypotheses), str(error))]
+            return undefined(metric.names, count, str(error))
 
         def tokens(some: Sequence[str]) -> list[Tokens]:
             """References as tokens, without those that have none."""
-            return [cut[text] for text in some if cut[text].words]
+            return [found for text in some if (found := cut(text)).words]
 
-        values = {name: cut[text] for name, text in self._hypotheses.items()}
-        targets = [tokens(some) for some in self._references]
-        corpus = {name: some for name, texts in self._corpus.items() if (some := tokens(texts))}
-        return [
-            bleu(list(values.values()), targets),
-            rouge_l(list(values.values()), targets),
-            cider(values, corpus),
-        ]
+        if "corpus" in metric.needs:
+            corpus = {name: some for name, texts in self._corpus.items() if (some := tokens(texts))}
+            extras |= {"ids": list(self._hypotheses), "corpus_references": corpus}
+        captions = [cut(text) for text in self._hypotheses.values()]
+        references = [tokens(some) or [cut(text) for text in some] for some in self._references]
+        return metric.score(captions, references, **extras)
+
+    def _cut(self, tokenizer: str, *, beside: bool) -> Cut:
+        """How a text is cut up. The Java tokenizer is started once for all texts that may come: those
+        of the corpus are left out where a metric that runs ``beside`` the others asks.
+
+        Raises:
+            MetricError: it is unknown, or there is no Java for it.
+        """
+        if tokenizer != PTB:
+            return partial(_segment, tokenizer=tokenizer)
+        if (found := self._cuts.get((tokenizer, beside))) is None:
+            references = [*self._references, *(() if beside else self._corpus.values())]
+            texts = [*self._hypotheses.values(), *(text for some in references for text in some)]
+            try:
+                found = ptb_tokens(texts).__getitem__
+            except MetricError as error:
+                found = error
+            self._cuts[tokenizer, beside] = found
+        if isinstance(found, MetricError):
+            raise found
+        return found
 
 
 def _check(
@@ -314,26 +328,3 @@ def _segment(text: str, tokenizer: str) -> Tokens:
 
 def _tokenized(text: str, language: Language) -> bool:
     return all(_segment(text, tokenizer).words for tokenizer in LANGUAGE_TOKENIZERS[language])
-
-
-def _cut(references: Sequence[str], tokenizer: str) -> list[Tokens]:
-    """References as tokens, without those that have none."""
-    cut = [_segment(text, tokenizer) for text in references]
-    return [tokens for tokens in cut if tokens.words]
-
-
-def _lengths(
-    tokenizer: str, hypotheses: Sequence[str], references: Sequence[Sequence[str]]
-) -> MetricResult:
-    """``caption_length`` and ``reference_length`` (mean over the references), in tokens."""
-    rows: list[dict[str, float | None]] = []
-    for hypothesis, some in zip(hypotheses, references, strict=True):
-        lengths = [float(len(tokens.words)) for tokens in _cut(some, tokenizer)]
-        rows.append(
-            {
-                "caption_length": float(len(_segment(hypothesis, tokenizer).words)),
-                "reference_length": mean(lengths),
-            }
-        )
-    names = ("caption_length", "reference_length")
-    return MetricResult({name: mean([row[name] for row in rows]) for name in names}, tuple(rows))

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from edgecloud.quality.metric import score_sign
 from edgecloud.regression.intervals import (
     mean_interval,
     median_interval,
@@ -255,6 +256,8 @@ def _summary_ratio(
 def _score(found: Comparison, policy: Policy, level: float) -> Check:
     tolerance = policy.quality[found.what]
     difference = found.new - found.old
+    # Below, what is gained: a change times this.
+    sign = score_sign(found.what)
     mean, n = float(difference.mean()), difference.size
     check = Check(
         found.benchmark.name,
@@ -271,18 +274,19 @@ def _score(found: Comparison, policy: Policy, level: float) -> Check:
             return replace(check, verdict="same")
         message = "texts differ, and one value of the whole corpus has no interval"
         return replace(check, message=message)
-    low = high = mean
+    low = high = gain = mean * sign
     if found.way != "exact":
         if n < 2:
             return _too_few(check, policy, policy.wall_min_samples - n)
-        ends = mean_interval(difference, level=level, resamples=policy.wall_resamples)
-        low, high = float(ends[0]), float(ends[1])
+        found_ends = mean_interval(difference * sign, level=level, resamples=policy.wall_resamples)
+        low, high = float(found_ends[0]), float(found_ends[1])
         # As a gain, so that a limit lies above it as with times.
-        more = _more(n, -mean, (-high, -low), tolerance, level=level, least=policy.wall_min_samples)
+        more = _more(n, -gain, (-high, -low), tolerance, level=level, least=policy.wall_min_samples)
         if n < policy.wall_min_samples:
             return _too_few(check, policy, more or policy.wall_min_samples - n)
     verdict: Verdict = "same"
     message = "noise" if low <= 0.0 <= high and low < high else ""
+    ends = sorted((low * sign, high * sign))
     if high < -tolerance - _ROUNDING:
         verdict, message = "regression", f"lost at least {-high:.4g}, tolerance {tolerance:g}"
     elif low > tolerance:
@@ -294,7 +298,7 @@ def _score(found: Comparison, policy: Policy, level: float) -> Check:
         check,
         verdict=verdict,
         message=message,
-        interval="exact" if found.way == "exact" else f"{low:+.4f} … {high:+.4f}",
+        interval="exact" if found.way == "exact" else "{:+.4f} … {:+.4f}".format(*ends),
         more=more if verdict == "undecided" else None,
     )
 

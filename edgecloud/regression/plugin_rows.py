@@ -8,12 +8,8 @@ from typing import Any
 
 from edgecloud.errors import DataError
 from edgecloud.regression.fields import Fields, flatten, unique
-from edgecloud.regression.model import Benchmark, Scores, Series, Summary
-from edgecloud.regression.result_rows import (
-    SCORES,
-    experiment_settings,
-    machine,
-)
+from edgecloud.regression.model import Benchmark, Series, Summary
+from edgecloud.regression.result_rows import experiment_settings, machine, scores_of
 
 __all__ = ["TIME", "from_plugin_file"]
 
@@ -65,7 +61,10 @@ def _benchmark(row: Fields, info: Fields, whole: Fields) -> Benchmark:
         source=Path(whole.where),
         modelled=modelled,
         times={TIME: _time(row, ids)},
-        scores=_scores(info) if ours and row.content.get("group") == "total_time" else {},
+        # Of the corpus: these files keep no scores of samples.
+        scores=scores_of(info.optional("quality"), [])
+        if ours and row.content.get("group") == "total_time"
+        else {},
         samples=(*ids, *failed) if ids is not None else (),
         failed=failed,
         degraded=info.texts("degraded_ids") if ours and "degraded_ids" in info.content else (),
@@ -121,17 +120,6 @@ def _time(row: Fields, ids: tuple[str, ...] | None) -> Series | Summary:
             f"{stats.where}: {len(values)} times of {len(ids)} samples; the file is broken"
         )
     return Series(values, ids)
-
-
-def _scores(info: Fields) -> dict[str, Scores]:
-    """Of the corpus: these files keep no scores of samples."""
-    quality = info.optional("quality")
-    found: dict[str, Scores] = {}
-    for name in SCORES:
-        value = quality.maybe_number(f"corpus_{name}" if name == "bleu_4" else name)
-        if value is not None:
-            found[name] = Scores(value)
-    return found
 
 
 def _identity(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecloud.errors import DataError
+from edgecloud.quality.metric import values
 from edgecloud.regression.fields import Fields, flatten, unique
 from edgecloud.regression.model import Benchmark, Scores, Series
 from edgecloud.results.result_file import SCHEMA
@@ -17,28 +18,18 @@ from edgecloud.settings.parts import unused_settings
 
 __all__ = [
     "COSTS",
-    "SCORES",
     "TIMES",
     "experiment_name",
     "experiment_settings",
     "from_result",
     "machine",
+    "scores_of",
+    "tolerances",
 ]
 
 TIMES = ("ttft", "tpot", "total_time")
 COSTS = ("cloud_busy_time",)
 """Cost of a sample that is a time too, and regresses like one."""
-SCORES = (
-    "cider",
-    "bleu_4",
-    "rouge_l",
-    "meteor",
-    "chrf",
-    "bertscore_f1",
-    "emotion_accuracy",
-    "emotion_recall",
-    "emotion_precision",
-)
 
 _ELSEWHERE = ("edge_device", "cloud_device", "hardware_profile")
 """Settings whose effect is compared as hardware: the device in use, the constants of the profile."""
@@ -81,7 +72,7 @@ def from_result(content: Mapping[str, Any], path: Path) -> Benchmark:
     floors = whole.optional("quality_floors")
     modelled = config.get("clock") == "modelled"
     models = whole.mapping("models").content
-    scores = _scores(done, whole.mapping("metrics"))
+    scores = scores_of(whole.mapping("metrics"), done)
     return Benchmark(
         name=experiment_name(config, str(path)),
         kind="result",
@@ -155,10 +146,20 @@ def _times(done: list[Fields]) -> dict[str, Series]:
     return found
 
 
-def _scores(done: list[Fields], metrics: Fields) -> dict[str, Scores]:
+def tolerances() -> dict[str, float]:
+    """By name every score that is compared, with the least mean loss that counts unless a policy says
+    otherwise, as its metric's registration has it."""
+    return {
+        name: value.tolerance for name, value in values().items() if value.tolerance is not None
+    }
+
+
+def scores_of(metrics: Fields, done: list[Fields]) -> dict[str, Scores]:
+    """The scores that are compared, of the corpus and of each completed sample."""
+    known = values()
     found: dict[str, Scores] = {}
-    for name in SCORES:
-        corpus = metrics.maybe_number(f"corpus_{name}" if name == "bleu_4" else name)
+    for name in tolerances():
+        corpus = metrics.maybe_number(known[name].key)
         series = _series([(row, row.maybe_number(name)) for row in done])
         if corpus is not None or series is not None:
             found[name] = Scores(corpus, series)

@@ -6,28 +6,24 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal
 
 from edgecloud.errors import ConfigError
+from edgecloud.quality import METRICS
 from edgecloud.regression.model import ASPECTS
-from edgecloud.regression.result_rows import COSTS, SCORES, TIMES
+from edgecloud.regression.result_rows import COSTS, TIMES, tolerances
 
 __all__ = ["Policy", "load_policy", "score_of"]
 
-_QUALITY = MappingProxyType(
-    {
-        "cider": 0.02,
-        "bleu_4": 0.01,
-        "rouge_l": 0.01,
-        "meteor": 0.01,
-        "chrf": 1.0,
-        "bertscore_f1": 0.005,
-        "emotion_accuracy": 0.02,
-        "emotion_recall": 0.02,
-        "emotion_precision": 0.02,
-    }
-)
+
+def _optional_scores() -> tuple[str, ...]:
+    """Scores that need more than every installation has."""
+    return tuple(
+        value.name
+        for metric in METRICS.values()
+        for value in metric.values
+        if metric.optional and value.tolerance is not None
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +40,8 @@ class Policy:
     modelled_quantities: tuple[str, ...] = (*TIMES, *COSTS)
     modelled_tolerance: float = 0.005
     modelled_other_texts: float = 0.1
-    optional_scores: tuple[str, ...] = ("meteor", "bertscore_f1")
-    quality: Mapping[str, float] = field(default_factory=lambda: dict(_QUALITY))
+    optional_scores: tuple[str, ...] = field(default_factory=_optional_scores)
+    quality: Mapping[str, float] = field(default_factory=tolerances)
     source: str = "built-in"
 
     def allows(self, aspect: str, key: str) -> bool:
@@ -97,9 +93,9 @@ def load_policy(path: Path) -> Policy:
                 problems.append(f"undecided: {value!r} is neither 'warn' nor 'fail'")
             values[key] = value
         elif key == "optional_scores":
-            values[key] = _names(key, value, SCORES, problems)
+            values[key] = _names(key, value, tuple(tolerances()), problems)
         elif key == "quality" and isinstance(value, dict):
-            values[key] = {**_QUALITY, **_losses(value, problems)}
+            values[key] = {**tolerances(), **_losses(value, problems)}
         elif key in ("wall", "modelled") and isinstance(value, dict):
             for name, item in value.items():
                 _table_value(f"{key}_{name}", item, values, problems)
@@ -141,10 +137,10 @@ def _names(
 
 
 def _losses(table: Mapping[str, Any], problems: list[str]) -> dict[str, float]:
-    found = {}
+    found, known = {}, tolerances()
     for name, value in table.items():
-        if name not in SCORES:
-            problems.append(f"quality.{name}: unknown; one of {', '.join(SCORES)}")
+        if name not in known:
+            problems.append(f"quality.{name}: unknown; one of {', '.join(known)}")
         elif isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
             problems.append(f"quality.{name}: {value!r} is not a number from 0 on")
         else:

@@ -10,36 +10,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edgecloud.quality.metric import values
 from edgecloud.report.paired import paired_rows
 from edgecloud.report.references import Reference, reference
 from edgecloud.results.comparable import Side
 from edgecloud.results.statistics import Interval
 
-__all__ = ["BLOCKS", "Block", "Cell", "Group", "Result", "Row", "arm_name", "clock_name", "groups"]
+__all__ = ["Block", "Cell", "Group", "Result", "Row", "arm_name", "blocks", "clock_name", "groups"]
 
 Result = Mapping[str, Any]
 
 _ORDER = ("edge", "spec rank", "spec exact", "spec", "cloud")
 
-# Heading, then label, name in `metrics`, format.
-BLOCKS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
-    (
-        "Quality",
-        (
-            ("BLEU-1", "corpus_bleu_1", ".3f"),
-            ("BLEU-4", "corpus_bleu_4", ".3f"),
-            ("ROUGE-L", "rouge_l", ".3f"),
-            ("CIDEr", "avg_cider", ".3f"),
-            ("BERTScore F1", "avg_bertscore_f1", ".3f"),
-            ("METEOR", "meteor", ".3f"),
-            ("chrF", "chrf", ".1f"),
-            ("sacreBLEU", "sacrebleu", ".1f"),
-            ("emotion accuracy", "emotion_accuracy", ".3f"),
-            ("emotion recall", "emotion_recall", ".3f"),
-            ("emotion precision", "emotion_precision", ".3f"),
-            ("caption length (tokens)", "caption_length", ".1f"),
-        ),
-    ),
+Line = tuple[str, str, str]
+"""Label, name in ``metrics``, format."""
+
+_BLOCKS: tuple[tuple[str, tuple[Line, ...]], ...] = (
     (
         "Captions with defects",
         (
@@ -101,6 +87,17 @@ BLOCKS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
         ),
     ),
 )
+
+
+def blocks() -> list[tuple[str, tuple[Line, ...]]]:
+    """The blocks of the side-by-side table: heading and lines. Those of quality are what the registered
+    metrics show."""
+    quality = tuple(
+        (value.label(), value.table_key, f".{value.decimals}f")
+        for value in values().values()
+        if value.shown
+    )
+    return [("Quality", quality), *_BLOCKS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +198,7 @@ class Group:
                     for label, name, form in lines
                 ),
             )
-            for heading, lines in BLOCKS
+            for heading, lines in blocks()
         ]
         return [*found, Block("Run", tuple(_run_rows(arms)))]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from io import StringIO
 
 from edgecloud.report.comparison import Group, Result, groups
-from edgecloud.report.summary import HEADLINES, headline
+from edgecloud.report.summary import headline, headlines
 from edgecloud.results.statistics import Interval
 
 __all__ = [
@@ -52,7 +52,7 @@ def headline_lines(group: Group) -> list[VerifierClient]:
     """Means over samples with their intervals."""
     return [
         _line(group, "headline", arm, name, label, headline(result, name))
-        for label, name, _, _ in HEADLINES
+        for label, name, _, _ in headlines()
         for arm, result in group.arms.items()
     ]
 

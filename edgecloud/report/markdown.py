@@ -9,7 +9,7 @@ from tabulate import tabulate
 from edgecloud.report.comparison import Group, Result, clock_name, groups
 from edgecloud.report.notices import group_name, notices
 from edgecloud.report.paired import EQUAL
-from edgecloud.report.summary import HEADLINES, headline, summarize
+from edgecloud.report.summary import headline, headlines, summarize
 from edgecloud.report.texts import Texts, UiLanguage
 from edgecloud.results.statistics import Interval
 
@@ -30,7 +30,7 @@ def _group(group: Group, texts: Texts) -> list[str]:
     found = [f"## {_plain(group_name(group, texts))}", _paragraphs(group, texts)]
     rows = [
         [texts.label(label), *(_interval(headline(r, name), form) for r in group.arms.values())]
-        for label, name, form, _ in HEADLINES
+        for label, name, form, _ in headlines()
     ]
     if len(group.clocks()) > 1:
         rows.insert(

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from edgecloud.quality.metric import values
 from edgecloud.report.references import Reference
 from edgecloud.results.comparable import Side
 from edgecloud.results.statistics import Interval, gap_closed, mean_difference, median_log_ratio
 
-__all__ = ["EQUAL", "paired_rows"]
+__all__ = ["EQUAL", "paired_rows", "qualities"]
 
 Arms = Mapping[str, Mapping[str, Any]]
 Row = tuple[str, list[Interval | None]]
@@ -19,7 +20,11 @@ References = Mapping[Side, Mapping[str, Reference]]
 
 EQUAL = "captions equal to the cloud's"
 """The row whose value is 1 where all captions are identical."""
-_QUALITIES = (("cider", "CIDEr"), ("emotion_accuracy", "emotion accuracy"))
+
+
+def qualities() -> dict[str, str]:
+    """By name the label of each score that arms are compared by, sample by sample."""
+    return {name: value.label() for name, value in values().items() if value.paired}
 
 
 def paired_rows(arms: Arms, columns: Sequence[str], references: References) -> list[Row]:
@@ -37,7 +42,7 @@ def paired_rows(arms: Arms, columns: Sequence[str], references: References) -> l
             cells = [_compared(arm, sides, references, measure) for arm in columns]
             rows.append((label, cells))
 
-    for name, label in _QUALITIES:
+    for name, label in qualities().items():
         difference, gap = partial(_difference, arms, name), partial(_gap, arms, name)
         row(f"{label} minus edge", ("edge",), difference)
         row(f"{label} minus cloud", ("cloud",), difference)

@@ -8,8 +8,9 @@ from typing import Any, Final, get_args
 
 from edgecloud.contracts import Language, PromptType
 from edgecloud.errors import DataError
+from edgecloud.quality.metric import values
 from edgecloud.regression.fields import Fields, unique
-from edgecloud.report.comparison import BLOCKS
+from edgecloud.report.comparison import blocks
 from edgecloud.settings.options import OPTIONS
 
 __all__ = ["check_shape"]
@@ -24,7 +25,6 @@ _CHOICES: Final = {
 }
 _COUNTS: Final = ("num_samples", "num_completed", "num_failed")
 _METRICS: Final = ("latency_metrics", "speculative_decoding_metrics", "cost_metrics")
-_SCORES: Final = ("cider", "bleu_4", "rouge_l", "emotion_accuracy", "audio_s")
 _TIMES: Final = ("ttft", "tpot", "total_time", "cloud_busy_time", "bytes_up")
 
 
@@ -69,7 +69,7 @@ def _check_metrics(metrics: Fields) -> None:
         metrics.mapping(name)
     metrics.optional("defects")
     _number(metrics.mapping("latency_metrics"), "delivered_late_total")
-    for _, lines in BLOCKS:
+    for _, lines in blocks():
         for _, name, form in lines:
             block, _, last = name.rpartition(".")
             holder = metrics.optional(block) if block else metrics
@@ -119,7 +119,7 @@ def _check_row(row: Fields) -> None:
             value = _number(block, time)
             if value is not None and value < 0:
                 raise DataError(f"{block.where}: {time} is negative")
-    for name in _SCORES:
+    for name in (*values(), "audio_s"):
         _number(row, name)
     _maybe_text(row, "generated_text")
     _check_list(row, "reference_captions", str)

@@ -9,17 +9,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from edgecloud.quality.metric import value_of_key, values
 from edgecloud.report.comparison import Group, Result
 from edgecloud.report.paired import EQUAL
 from edgecloud.report.texts import Texts
 from edgecloud.results.statistics import Interval, mean_difference, mean_ratio
 
 __all__ = [
-    "HEADLINES",
     "Finding",
     "Summary",
     "decimals",
     "headline",
+    "headlines",
     "identical",
     "number",
     "per_sample",
@@ -31,11 +32,10 @@ GAP = "CIDEr gap closed"
 EMOTION = "emotion accuracy gap closed"
 FACTOR = "total time over edge (factor)"
 
-HEADLINES: tuple[tuple[str, str, str, str], ...] = (
-    ("CIDEr", "cider", ".3f", "up"),
-    ("BLEU-4", "corpus_bleu_4", ".3f", "up"),
-    ("ROUGE-L", "rouge_l", ".3f", "up"),
-    ("emotion accuracy", "emotion_accuracy", ".3f", "up"),
+Headline = tuple[str, str, str, str]
+"""Label, name of the per-sample value (or of a corpus score), format, which way is better."""
+
+_MEASURES: tuple[Headline, ...] = (
     ("TTFT (s)", "ttft", ".3f", "down"),
     ("TPOT (s)", "tpot", ".4f", "down"),
     ("total time (s)", "total_time", ".3f", "down"),
@@ -43,7 +43,7 @@ HEADLINES: tuple[tuple[str, str, str, str], ...] = (
     ("cloud token share", "cloud_token_share", ".3f", ""),
     ("bytes up", "bytes_up", ".0f", "down"),
 )
-"""Label, name of the per-sample value (or of a corpus score), format, which way is better."""
+_BETTER = {True: "up", False: "down", None: ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,21 @@ class Summary:
         return [gap.join(sentences) for sentences in some if sentences]
 
 
+def headlines() -> list[Headline]:
+    """What decides: the scores whose metrics are registered as headlines, then times and costs."""
+    some = [value for value in values().values() if value.headline is not None]
+    scores = [
+        (
+            value.label(),
+            value.key if value.pooled or not value.per_sample else value.name,
+            f".{value.decimals}f",
+            _BETTER[value.higher_is_better],
+        )
+        for value in sorted(some, key=lambda value: value.headline or 0)
+    ]
+    return [*scores, *_MEASURES]
+
+
 def per_sample(result: Result, name: str) -> dict[str, float]:
     """A quantity of each completed sample, by id; samples without it are left out."""
     found: dict[str, float] = {}
@@ -85,7 +100,8 @@ def per_sample(result: Result, name: str) -> dict[str, float]:
 def headline(result: Result, name: str) -> Interval:
     """The mean of a per-sample value with its bootstrap interval; a corpus score has none."""
     metrics = result["metrics"]
-    if name.startswith("corpus_"):
+    value = value_of_key(name)
+    if value is not None and (value.pooled or not value.per_sample):
         note = metrics["notes"].get(name, "a corpus score has no interval by sample")
         return Interval(metrics.get(name), None, None, metrics["num_completed"], reason=note)
     values = list(per_sample(result, name).values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final, Literal, get_args
 
+from edgecloud.quality.metric import values
 from edgecloud.report.words.interface import INTERFACE
 from edgecloud.report.words.labels import LABELS, MISMATCHES, NOTES
 from edgecloud.report.words.sentences import SENTENCES
@@ -14,6 +15,19 @@ __all__ = ["REPORT_LANGUAGES", "Texts", "UiLanguage"]
 UiLanguage = Literal["en", "zh"]
 REPORT_LANGUAGES: Final[tuple[str, ...]] = get_args(UiLanguage)
 _TEXTS: Final = {**INTERFACE, **SENTENCES}
+
+
+def _score_labels() -> dict[str, str]:
+    """Chinese for what tables call the scores, and for what is compared of them, by the English."""
+    found: dict[str, str] = {}
+    for value in values().values():
+        english, chinese = value.label("english"), value.label("chinese")
+        space = " " if chinese[-1:].isascii() else ""
+        found[english] = chinese
+        found[f"{english} minus edge"] = f"{chinese} − 端侧"
+        found[f"{english} minus cloud"] = f"{chinese} − 云端"
+        found[f"{english} gap closed"] = f"{chinese}{space}差距弥合比例"
+    return found
 
 
 class Texts:
@@ -29,7 +43,9 @@ class Texts:
 
     def label(self, label: str) -> str:
         """The name of a row, block or series; English ones stand for themselves."""
-        return label if self.language == "en" else LABELS.get(label, label)
+        if self.language == "en":
+            return label
+        return LABELS.get(label) or _score_labels().get(label, label)
 
     def arm(self, name: str) -> str:
         """The name of a series, which may carry its run's name in brackets."""

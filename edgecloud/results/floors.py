@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from edgecloud.quality.metric import value_of_key
+
 __all__ = ["check_floors"]
 
 
@@ -35,7 +37,7 @@ def check_floors(
     missed = [
         f"{name} is {_number(metrics.get(name))}, the floor is {_number(least)}"
         for name, least in wanted.items()
-        if metrics.get(name) is None or metrics[name] < least
+        if metrics.get(name) is None or _worse(name, metrics[name], least)
     ]
     block = {"status": "failed" if missed else "passed", "floors": dict(wanted)}
     return {**block, "missed": missed} if missed else block
@@ -48,6 +50,12 @@ def _other_settings(floors: Mapping[str, Any], mode: str, config: Mapping[str, A
         for name, value in wanted.items()
         if config[name] != (None if value == "" else value)
     ]
+
+
+def _worse(name: str, found: float, floor: float) -> bool:
+    """Below the floor, or above it where a lower value is better."""
+    value = value_of_key(name)
+    return (found - floor) * (1.0 if value is None else value.sign) < 0
 
 
 def _number(value: float | None) -> str:

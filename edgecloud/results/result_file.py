@@ -11,8 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from edgecloud.contracts import Sample
+from edgecloud.contracts import Language, Sample
 from edgecloud.errors import OutputError
+from edgecloud.quality.describe import plain_names
+from edgecloud.quality.metric import METRICS, values
+from edgecloud.quality.tokenize import LANGUAGE_TOKENIZERS
 from edgecloud.results.aggregate import (
     Measured,
     cost_metrics,
@@ -37,11 +40,8 @@ __all__ = [
 ]
 
 SCHEMA = "edgecloud-result/1"
-PRIMARY_TOKENIZER = {"chinese": "zh.jieba", "english": "en.simple"}
+PRIMARY_TOKENIZER = {language: some[0] for language, some in LANGUAGE_TOKENIZERS.items()}
 """The tokeniser whose n-gram scores also go by their plain names: ``cider`` is ``zh.jieba.cider``."""
-
-_NGRAM = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider")
-_BERTSCORE = ("bertscore_precision", "bertscore_recall", "bertscore_f1")
 
 Json = dict[str, Any]
 
@@ -172,19 +172,19 @@ def _metrics(
     latency, latency_notes = latency_metrics(measured)
     speculation, speculation_notes = speculation_metrics(measured)
     cost, cost_notes = cost_metrics(measured)
+    known = values()
+    renamed = {value.name for value in known.values() if value.key != value.name}
     quality: Json = {
-        "avg_bleu": corpus.get("bleu_4"),
-        "avg_cider": corpus.get("cider"),
-        **{f"avg_{name}": corpus.get(name) for name in _BERTSCORE},
-        **{f"corpus_{name}": corpus.get(name) for name in _NGRAM if name.startswith("bleu")},
-        **{name: value for name, value in corpus.items() if not name.startswith("bleu")},
+        **{alias: corpus.get(value.name) for value in known.values() for alias in value.aliases},
+        **{known[name].key: corpus.get(name) for name in known if name in renamed},
+        **{name: value for name, value in corpus.items() if name not in renamed},
     }
-    if "meteor" not in quality:
-        quality["meteor"] = None
+    unknown = _other_languages(language)
+    quality.update({name: None for name in unknown if name not in quality})
     notes = _quality_notes(quality, scores.notes, language)
-    if quality["meteor"] is None:
-        english = language == "english"
-        notes.setdefault("meteor", "not computed" if english else "METEOR is for English alone")
+    for name, why in unknown.items():
+        if quality[name] is None:
+            notes.setdefault(name, why)
     if defects is None:
         notes["defects"] = "nobody looked for them"
     for block, some in (
@@ -218,33 +218,39 @@ def _defect_counts(defects: Sequence[Mapping[str, bool]] | None) -> Json | None:
     return {**counts, "any": sum(any(flags.values()) for flags in defects)}
 
 
-def _plain_scores(values: Mapping[str, float | None], language: str) -> dict[str, float | None]:
+def _plain_scores(
+    scores: Mapping[str, float | None], language: Language
+) -> dict[str, float | None]:
     """The scores under their own names, and those of the primary tokeniser under plain names first."""
-    long = _long_names(language)
-    return {**{name: values[own] for name, own in long.items() if own in values}, **values}
+    long = plain_names(language)
+    return {**{name: scores[own] for name, own in long.items() if own in scores}, **scores}
 
 
-def _long_names(language: str) -> dict[str, str]:
-    """The scorers' names by the plain ones."""
-    primary = PRIMARY_TOKENIZER[language]
-    return {
-        **{name: f"{primary}.{name}" for name in _NGRAM},
-        **{name: f"{primary[:2]}.{name}" for name in ("chrf", "sacrebleu")},
-        **({"meteor": "en.ptb.meteor"} if language == "english" else {}),
-    }
+def _other_languages(language: Language) -> dict[str, str]:
+    """By key the scores that not every language has, and why there is none where there is none."""
+    found = {}
+    for metric in METRICS.values():
+        if set(metric.languages) == set(LANGUAGE_TOKENIZERS):
+            continue
+        only = " and ".join(name.capitalize() for name in metric.languages)
+        for value in metric.values:
+            why = f"{value.label()} is for {only} alone"
+            found[value.key] = "not computed" if language in metric.languages else why
+    return found
 
 
-def _quality_notes(quality: Json, notes: Mapping[str, str], language: str) -> dict[str, str]:
+def _quality_notes(quality: Json, notes: Mapping[str, str], language: Language) -> dict[str, str]:
     """The scorers' notes, and the same under every other name that a score goes by here."""
-    long = _long_names(language)
+    long = plain_names(language)
+    names = {key: value.name for value in values().values() for key in value.keys}
+    own_notes = _other_languages(language)
     found = dict(notes)
     for name, value in quality.items():
-        own = name.removeprefix("avg_").removeprefix("corpus_")
-        own = "bleu_4" if own == "bleu" else own
+        own = names.get(name, name)
         why = notes.get(name) or notes.get(own) or notes.get(long.get(own, own))
         if why is not None:
             found[name] = why
-        elif value is None and name != "meteor":
+        elif value is None and name not in own_notes:
             found[name] = notes.get("references", "no caption was scored")
     return found
 

@@ -1,4 +1,4 @@
-"""Conformance suites: what every gate and every acceptance rule obeys, for those of other packages too.
+"""Conformance suites: what every gate, acceptance rule and metric obeys, for those of other packages too.
 
 ::
 
@@ -21,5 +21,14 @@ from __future__ import annotations
 from edgecloud.testing.acceptance import RULE_LAWS, check_acceptance_rule
 from edgecloud.testing.gates import GATE_LAWS, check_gate
 from edgecloud.testing.laws import Law
+from edgecloud.testing.metrics import METRIC_LAWS, check_metric
 
-__all__ = ["GATE_LAWS", "RULE_LAWS", "Law", "check_acceptance_rule", "check_gate"]
+__all__ = [
+    "GATE_LAWS",
+    "METRIC_LAWS",
+    "RULE_LAWS",
+    "Law",
+    "check_acceptance_rule",
+    "check_gate",
+    "check_metric",
+]

@@ -13,7 +13,7 @@ import pytest
 
 from edgecloud.errors import MetricError
 from edgecloud.quality import bertmodel
-from edgecloud.quality.bertscore import (
+from edgecloud.quality.metrics.bertscore import (
     NAMES,
     BertScoreSettings,
     _tokenizer,

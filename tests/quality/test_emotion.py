@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from edgecloud.errors import MetricError
-from edgecloud.quality.emotion import (
+from edgecloud.quality.metrics.emotion import (
     LEXICON,
     emotion_scores,
     named_emotion,

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from edgecloud.errors import MetricError
 from edgecloud.quality import java
 from edgecloud.quality.defects import is_chat_leakage
-from edgecloud.quality.emotion import named_emotions
 from edgecloud.quality.fold import fold, script_of, simplified
 from edgecloud.quality.language import detect_language
+from edgecloud.quality.metrics.emotion import named_emotions
 from edgecloud.quality.pairs import read_pairs, score_pairs
 from edgecloud.quality.tokenize import segment
 

@@ -15,11 +15,11 @@ import pytest
 
 from edgecloud.errors import MetricError
 from edgecloud.quality import java
-from edgecloud.quality.bleu import bleu
-from edgecloud.quality.cider import cider
-from edgecloud.quality.meteor import meteor, ptb_segment
-from edgecloud.quality.rouge import rouge_l
-from edgecloud.quality.sacre import sacre_scores
+from edgecloud.quality.metrics.bleu import bleu
+from edgecloud.quality.metrics.cider import cider
+from edgecloud.quality.metrics.meteor import meteor, ptb_segment
+from edgecloud.quality.metrics.rouge import rouge_l
+from edgecloud.quality.metrics.sacre import sacre_scores
 
 needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="no java on the PATH")
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from edgecloud.errors import MetricError
-from edgecloud.quality.bleu import bleu
-from edgecloud.quality.cider import cider
-from edgecloud.quality.rouge import rouge_l
+from edgecloud.quality.metrics.bleu import bleu
+from edgecloud.quality.metrics.cider import cider
+from edgecloud.quality.metrics.rouge import rouge_l
 from edgecloud.quality.tokenize import Tokens, segment
 
 NGRAM = [bleu, rouge_l]

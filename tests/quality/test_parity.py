@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from edgecloud.quality.bleu import bleu
-from edgecloud.quality.cider import cider
+from edgecloud.quality.metrics.bleu import bleu
+from edgecloud.quality.metrics.cider import cider
+from edgecloud.quality.metrics.rouge import rouge_l
 from edgecloud.quality.result import MetricResult
-from edgecloud.quality.rouge import rouge_l
 from edgecloud.quality.tokenize import segment
 
 GoldenPair = tuple[str, str, list[str]]

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.ticker import FuncFormatter, NullLocator
 
+from edgecloud.quality.metric import values
 from edgecloud.report.comparison import Group
 from edgecloud.report.html import svg
 from edgecloud.report.html.svg import color
 from edgecloud.report.html.theme import role_of_arm
+from edgecloud.report.paired import qualities
 from edgecloud.report.summary import headline, number, per_sample
 from edgecloud.report.texts import Texts
 from edgecloud.results.histogram import EDGES_S
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["Figure", "by_clock", "distributions", "tradeoffs"]
 
 _WIDTH, _HEIGHT = 3.9, 2.75
-_QUALITIES = (("CIDEr", "cider"), ("emotion accuracy", "emotion_accuracy"))
 _TIMES = ("total_time", "ttft", "tpot")
 _LINES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (4, 1.2, 1, 1.2)))
 
@@ -43,7 +44,7 @@ def tradeoffs(group: Group, texts: Texts, *, prefix: str) -> list[Figure]:
     """Quality against latency, the size of a mark being the cloud's busy time; one for each quality and
     each clock."""
     found = []
-    for label, name in _QUALITIES:
+    for name, label in qualities().items():
         heading = f"{texts('fig_tradeoff')}: {texts.label(label)}".replace(
             ": ", ": " if texts.language == "en" else "："
         )
@@ -142,8 +143,10 @@ def _tradeoff(
         # Time from 0, so that distances along it are ratios that one can see.
         axes.set_xlim(0, max(point.times[1] for point in points) * 1.42)
         axes.margins(y=0.22)
-        if name == "emotion_accuracy":  # a share: no room above 1
-            axes.set_ylim(top=min(axes.get_ylim()[1], 1.06))
+        extent = values()[name].range
+        if extent is not None:  # a share: no room above 1
+            low, high = extent
+            axes.set_ylim(top=min(axes.get_ylim()[1], high + 0.06 * (high - low)))
         _label(axes, points, texts, most=most)
         axes.set_xlabel(texts("mean_total_time"))
         axes.set_ylabel(texts("mean_quality", name=texts.label(label)))

@@ -13,7 +13,7 @@ from edgecloud.report.comparison import Group, clock_name
 from edgecloud.report.html.theme import role_of_arm
 from edgecloud.report.notices import ESSENTIAL, environment
 from edgecloud.report.paired import EQUAL
-from edgecloud.report.summary import HEADLINES, headline
+from edgecloud.report.summary import headline, headlines
 from edgecloud.report.texts import Texts
 from edgecloud.results.statistics import Interval
 
@@ -88,7 +88,7 @@ def headline_table(group: Group, texts: Texts, *, name: str) -> Table:
     if len(group.clocks()) > 1:
         cells = [Cell(texts.clock(clock_name(r)), kind="text") for r in group.arms.values()]
         table.rows.append(Row(texts.label("clock"), tuple(cells)))
-    for label, key, form, better in HEADLINES:
+    for label, key, form, better in headlines():
         cells = []
         for result in group.arms.values():
             interval = headline(result, key)

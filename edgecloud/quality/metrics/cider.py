@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from pycocoevalcap.cider.cider import Cider
-
 from edgecloud.errors import MetricError
 from edgecloud.quality.coco import check_tokens, coco_texts
-from edgecloud.quality.result import MetricResult, finite, mean
+from edgecloud.quality.metric import metric
+from edgecloud.quality.result import MetricResult, finite, of_samples
 from edgecloud.quality.tokenize import Tokens
 
-__all__ = ["MIN_CORPUS", "STABLE_CORPUS", "cider"]
+__all__ = ["MIN_CORPUS", "STABLE_CORPUS", "cider", "cider_of_samples"]
 
 MIN_CORPUS: Final = 2
 STABLE_CORPUS: Final = 50
@@ -45,6 +44,10 @@ def cider(
     if not hypotheses:
         raise MetricError("nothing to score: no hypotheses were given")
     check_tokens(list(hypotheses.values()), list(corpus_references.values()))
+    from pycocoevalcap.cider.cider import (
+        Cider,  # slow to import; its registration is read everywhere
+    )
+
     size = len(corpus_references)
     if size < MIN_CORPUS:
         reason = f"document frequencies need {MIN_CORPUS} samples with references; there is {size}"
@@ -64,4 +67,29 @@ def cider(
         notes["cider"] = (
             f"unstable: document frequencies from {size} samples, fewer than {STABLE_CORPUS}"
         )
-    return MetricResult({"cider": mean(scored)}, tuple({"cider": v} for v in scored), notes)
+    return of_samples("cider", scored, notes=notes)
+
+
+@metric(
+    "cider",
+    range=(0.0, 10.0),
+    labels={"english": "CIDEr"},
+    tolerance=0.02,
+    headline=1,
+    paired=True,
+    aliases=("avg_cider",),
+    table_key="avg_cider",
+    needs=["corpus"],
+    main=True,
+    libraries=["pycocoevalcap"],
+)
+def cider_of_samples(
+    hypotheses: Sequence[Tokens],
+    references: Sequence[Sequence[Tokens]],
+    *,
+    ids: Sequence[str],
+    corpus_references: Mapping[str, Sequence[Tokens]],
+) -> MetricResult:
+    """``cider`` of hypotheses in the order of ``ids``; their references are those of the corpus. Raises
+    as :func:`cider` does."""
+    return cider(dict(zip(ids, hypotheses, strict=True)), corpus_references)

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from edgecloud.contracts import Language
 from edgecloud.errors import MetricError
+from edgecloud.quality.metric import Value, metric
 from edgecloud.quality.result import MetricResult, finite
 from edgecloud.quality.tokenize import normalize
 
@@ -21,6 +22,33 @@ NAMES: Final = ("chrf", "sacrebleu")
 _TOKENIZERS: Final[Mapping[Language, str]] = MappingProxyType({"chinese": "zh", "english": "13a"})
 
 
+@metric(
+    "sacrebleu",
+    values=[
+        Value(
+            "chrf",
+            range=(0.0, 100.0),
+            labels={"english": "chrF"},
+            decimals=1,
+            tolerance=1.0,
+            pooled=True,
+            tokeniser="chrF: characters, order 6",
+        ),
+        Value(
+            "sacrebleu",
+            range=(0.0, 100.0),
+            labels={"english": "sacreBLEU"},
+            decimals=1,
+            pooled=True,
+            tokeniser={language: f"sacrebleu's {name}" for language, name in _TOKENISERS.items()},
+        ),
+    ],
+    takes="texts",
+    by_language=True,
+    needs=["language"],
+    libraries=["sacrebleu"],
+    title="chrF and sacreBLEU",
+)
 def sacre_scores(
     hypotheses: Sequence[str], references: Sequence[Sequence[str]], *, language: Language
 ) -> MetricResult:

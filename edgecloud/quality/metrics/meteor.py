@@ -11,6 +11,7 @@ from typing import Final
 from edgecloud.errors import MetricError
 from edgecloud.quality.coco import check_tokens
 from edgecloud.quality.java import meteor_lines, ptb_lines
+from edgecloud.quality.metric import metric
 from edgecloud.quality.result import MetricResult, finite, undefined
 from edgecloud.quality.tokenize import Tokens, normalize
 
@@ -68,6 +69,16 @@ def meteor(
     )
 
 
+@metric(
+    "meteor",
+    labels={"english": "METEOR"},
+    tolerance=0.01,
+    pooled=True,
+    tokenizers=[PTB],
+    languages=["english"],
+    needs=["java"],
+    libraries=["pycocoevalcap"],
+)
 def meteor_tokens(
     hypotheses: Sequence[Tokens],
     references: Sequence[Sequence[Tokens]],

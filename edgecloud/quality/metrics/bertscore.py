@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from edgecloud.contracts import Language
 from edgecloud.errors import MetricError
 from edgecloud.quality.bertmodel import BertModel, bundled_english_model, find_model
+from edgecloud.quality.metric import Value, metric
 from edgecloud.quality.result import MetricResult, finite, mean, undefined
 from edgecloud.quality.tokenize import normalize
 
@@ -59,6 +60,28 @@ def bertscore_settings(
     return None if bundled is None else BertScoreSettings(bundled)
 
 
+@metric(
+    "bertscore",
+    values=[
+        Value(
+            name,
+            labels={"english": label},
+            tolerance=0.005 if name == "bertscore_f1" else None,
+            shown=name == "bertscore_f1",
+            tokeniser="the model's own",
+            aliases=(f"avg_{name}",),
+            table_key=f"avg_{name}",
+        )
+        for name, label in zip(
+            NAMES, ("BERTScore precision", "BERTScore recall", "BERTScore F1"), strict=True
+        )
+    ],
+    takes="texts",
+    needs=["bert_model"],
+    main=True,
+    libraries=["bert-score"],
+    title="BERTScore",
+)
 def bertscore(
     hypotheses: Sequence[str],
     references: Sequence[Sequence[str]],

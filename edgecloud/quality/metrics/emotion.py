@@ -15,6 +15,7 @@ from typing import Final
 from edgecloud.contracts import Language
 from edgecloud.errors import MetricError
 from edgecloud.quality.lexicon import lexicon
+from edgecloud.quality.metric import Value, metric
 from edgecloud.quality.result import MetricResult, mean
 from edgecloud.quality.scope import speaker_emotions
 
@@ -73,6 +74,27 @@ def reference_emotions(references: Sequence[str], language: Language) -> frozens
     )
 
 
+@metric(
+    "emotion",
+    values=[
+        Value(
+            name,
+            labels={"english": name.replace("_", " "), "chinese": chinese},
+            tolerance=0.02,
+            headline=4 if name == "emotion_accuracy" else None,
+            paired=name == "emotion_accuracy",
+        )
+        for name, chinese in zip(
+            EMOTION_METRICS, ("情绪准确率", "情绪召回率", "情绪精确率"), strict=True
+        )
+    ],
+    takes="texts",
+    needs=["language"],
+    main=True,
+    # Results of every version compare by these words.
+    source=f"edgecloud.quality.emotion, lexicon {LEXICON_VERSION}",
+    title="emotions",
+)
 def emotion_scores(
     hypotheses: Sequence[str], references: Sequence[Sequence[str]], *, language: Language
 ) -> MetricResult:

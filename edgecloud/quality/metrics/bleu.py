@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pycocoevalcap.bleu.bleu import Bleu
-
 from edgecloud.quality.coco import coco_texts
+from edgecloud.quality.metric import Value, metric
 from edgecloud.quality.result import MetricResult, finite
 from edgecloud.quality.tokenize import Tokens
 
@@ -20,8 +19,29 @@ __all__ = ["bleu"]
 ORDERS = 4
 
 
+@metric(
+    "bleu",
+    values=[
+        Value(
+            f"bleu_{order}",
+            labels={"english": f"BLEU-{order}"},
+            tolerance=0.01 if order == ORDERS else None,
+            pooled=True,
+            shown=order in (1, ORDERS),
+            headline=2 if order == ORDERS else None,
+            key=f"corpus_bleu_{order}",
+            aliases=("avg_bleu",) if order == ORDERS else (),
+        )
+        for order in range(1, ORDERS + 1)
+    ],
+    main=True,
+    libraries=["pycocoevalcap"],
+    title="BLEU",
+)
 def bleu(hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> MetricResult:
     """``bleu_1 .. bleu_4``. Raises :class:`~edgecloud.errors.MetricError`, see ``coco_texts``."""
+    from pycocoevalcap.bleu.bleu import Bleu  # slow to import; its registration is read everywhere
+
     gts, res = coco_texts(hypotheses, references)
     corpus, by_order = Bleu(ORDERS).compute_score(gts, res, verbose=0)
     names = [f"bleu_{order}" for order in range(1, ORDERS + 1)]
