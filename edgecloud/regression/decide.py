@@ -278,15 +278,15 @@ def _score(found: Comparison, policy: Policy, level: float) -> Check:
     if found.way != "exact":
         if n < 2:
             return _too_few(check, policy, policy.wall_min_samples - n)
-        found_ends = mean_interval(difference * sign, level=level, resamples=policy.wall_resamples)
-        low, high = float(found_ends[0]), float(found_ends[1])
+        ends = mean_interval(difference * sign, level=level, resamples=policy.wall_resamples)
+        low, high = float(ends[0]), float(ends[1])
         # As a gain, so that a limit lies above it as with times.
         more = _more(n, -gain, (-high, -low), tolerance, level=level, least=policy.wall_min_samples)
         if n < policy.wall_min_samples:
             return _too_few(check, policy, more or policy.wall_min_samples - n)
     verdict: Verdict = "same"
     message = "noise" if low <= 0.0 <= high and low < high else ""
-    ends = sorted((low * sign, high * sign))
+    of_change = sorted((low * sign, high * sign))
     if high < -tolerance - _ROUNDING:
         verdict, message = "regression", f"lost at least {-high:.4g}, tolerance {tolerance:g}"
     elif low > tolerance:
@@ -298,7 +298,7 @@ def _score(found: Comparison, policy: Policy, level: float) -> Check:
         check,
         verdict=verdict,
         message=message,
-        interval="exact" if found.way == "exact" else "{:+.4f} … {:+.4f}".format(*ends),
+        interval="exact" if found.way == "exact" else "{:+.4f} … {:+.4f}".format(*of_change),
         more=more if verdict == "undecided" else None,
     )
 

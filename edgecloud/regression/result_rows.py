@@ -19,12 +19,12 @@ from edgecloud.settings.parts import unused_settings
 __all__ = [
     "COSTS",
     "TIMES",
+    "default_tolerances",
     "experiment_name",
     "experiment_settings",
     "from_result",
     "machine",
     "scores_of",
-    "tolerances",
 ]
 
 TIMES = ("ttft", "tpot", "total_time")
@@ -146,7 +146,7 @@ def _times(done: list[Fields]) -> dict[str, Series]:
     return found
 
 
-def tolerances() -> dict[str, float]:
+def default_tolerances() -> dict[str, float]:
     """By name every score that is compared, with the least mean loss that counts unless a policy says
     otherwise, as its metric's registration has it."""
     return {
@@ -158,7 +158,7 @@ def scores_of(metrics: Fields, done: list[Fields]) -> dict[str, Scores]:
     """The scores that are compared, of the corpus and of each completed sample."""
     known = values()
     found: dict[str, Scores] = {}
-    for name in tolerances():
+    for name in default_tolerances():
         corpus = metrics.maybe_number(known[name].key)
         series = _series([(row, row.maybe_number(name)) for row in done])
         if corpus is not None or series is not None:

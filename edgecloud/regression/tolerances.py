@@ -11,7 +11,7 @@ from typing import Any, Literal
 from edgecloud.errors import ConfigError
 from edgecloud.quality import METRICS
 from edgecloud.regression.model import ASPECTS
-from edgecloud.regression.result_rows import COSTS, TIMES, tolerances
+from edgecloud.regression.result_rows import COSTS, TIMES, default_tolerances
 
 __all__ = ["Policy", "load_policy", "score_of"]
 
@@ -41,7 +41,7 @@ class Policy:
     modelled_tolerance: float = 0.005
     modelled_other_texts: float = 0.1
     optional_scores: tuple[str, ...] = field(default_factory=_optional_scores)
-    quality: Mapping[str, float] = field(default_factory=tolerances)
+    quality: Mapping[str, float] = field(default_factory=default_tolerances)
     source: str = "built-in"
 
     def allows(self, aspect: str, key: str) -> bool:
@@ -93,9 +93,9 @@ def load_policy(path: Path) -> Policy:
                 problems.append(f"undecided: {value!r} is neither 'warn' nor 'fail'")
             values[key] = value
         elif key == "optional_scores":
-            values[key] = _names(key, value, tuple(tolerances()), problems)
+            values[key] = _names(key, value, tuple(default_tolerances()), problems)
         elif key == "quality" and isinstance(value, dict):
-            values[key] = {**tolerances(), **_losses(value, problems)}
+            values[key] = {**default_tolerances(), **_losses(value, problems)}
         elif key in ("wall", "modelled") and isinstance(value, dict):
             for name, item in value.items():
                 _table_value(f"{key}_{name}", item, values, problems)
@@ -137,7 +137,7 @@ def _names(
 
 
 def _losses(table: Mapping[str, Any], problems: list[str]) -> dict[str, float]:
-    found, known = {}, tolerances()
+    found, known = {}, default_tolerances()
     for name, value in table.items():
         if name not in known:
             problems.append(f"quality.{name}: unknown; one of {', '.join(known)}")
