@@ -81,7 +81,7 @@ def test_texts_the_language_and_the_references_of_the_corpus_are_handed_over(own
 def test_one_that_needs_no_reference_is_computed_without(own: Any) -> None:
     own("words", reference_free=True, range=None, unit="words")(words)
     own("others", range=None, unit="words")(
-        lambda h, r: MetricResult({"others": 1.0}, tuple({"others": 1.0} for _ in h))
+        lambda h, _: MetricResult({"others": 1.0}, tuple({"others": 1.0} for _ in h))
     )
     found = scored(references=())
     assert [row["en.simple.words"] for row in found.per_sample] == [3.0, 2.0]
@@ -108,21 +108,21 @@ def test_one_may_have_a_value_of_the_corpus_alone(own: Any) -> None:
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        (lambda h, r: 1 / 0, "ZeroDivisionError: division by zero"),
-        (lambda h, r: [0.5] * len(h), "it gave list, not MetricResult"),
+        (lambda _: 1 / 0, "ZeroDivisionError: division by zero"),
+        (lambda n: [0.5] * n, "it gave list, not MetricResult"),
         (
-            lambda h, r: of_samples("other", [0.5] * len(h)),
+            lambda n: of_samples("other", [0.5] * n),
             "it gave other of the corpus, not broken",
         ),
-        (lambda h, r: of_samples("broken", [0.5]), "it gave 1 rows for 2 samples"),
-        (lambda h, r: of_samples("broken", [float("nan")] * len(h)), "broken is nan, not a finite"),
-        (lambda h, r: of_samples("broken", ["x"] * len(h)), "TypeError: "),
+        (lambda _: of_samples("broken", [0.5]), "it gave 1 rows for 2 samples"),
+        (lambda n: of_samples("broken", [float("nan")] * n), "broken is nan, not a finite"),
+        (lambda n: of_samples("broken", ["x"] * n), "TypeError: "),
     ],
 )
 def test_one_that_fails_has_no_value_says_why_and_costs_no_other(
     own: Any, given: Any, why: str
 ) -> None:
-    own("broken")(given)
+    own("broken")(lambda hypotheses, _: given(len(hypotheses)))
     found = scored()
     assert found.corpus["en.simple.broken"] is None
     assert [row["en.simple.broken"] for row in found.per_sample] == [None, None]
