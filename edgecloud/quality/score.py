@@ -86,9 +86,9 @@ def score(
     :func:`corpus_references_of`): CIDEr's document frequencies come from them. A sample without a
     reference, or with one in another language, has no scores and is left out of the corpus.
     ``tokenizers`` are those of the n-gram metrics: ``LANGUAGE_TOKENIZERS`` when not given; ``en.ptb``
-    needs Java. ``extended`` adds chrF, sacreBLEU and, in English, METEOR, whose Java program takes
-    seconds and 0.8 GB to start: it is left out below ``meteor_from`` captions. Of a longer text the first
-    ``MAX_CHARACTERS`` are scored, which the note ``length`` says. ``step`` is told what is worked at.
+    needs Java. ``extended`` adds what is no main score: chrF, sacreBLEU, metrics of other packages and, in
+    English, METEOR, whose Java program takes seconds and 0.8 GB to start: it is left out below
+    ``meteor_from`` captions. Of a longer text the first ``MAX_CHARACTERS`` are scored, which the note ``length`` says. ``step`` is told what is worked at.
 
     Raises:
         MetricError: lengths differ, ids repeat, or a scored sample is not in the corpus.
