@@ -40,13 +40,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "profiling": GROUND | {"hardware", "models", "results"},
 }
 BELOW = {*MAY_IMPORT}
-MAY_IMPORT["testing"] = GROUND | {"decoding"}
+MAY_IMPORT["testing"] = GROUND | {"decoding", "quality"}
 MAY_IMPORT["experiments"] = BELOW - {"regression", "profiling"}
 MAY_IMPORT["report"] = GROUND | {
     "datasets", "embedded", "experiments", "quality", "regression", "results", "settings"
 }  # fmt: skip
 MAY_IMPORT["cli"] = BELOW | {"experiments", "report"}
-MAY_IMPORT["testing"] = BELOW
 MAY_IMPORT["__main__"] = {"cli"}
 
 MODULES = sorted(PACKAGE.rglob("*.py"))

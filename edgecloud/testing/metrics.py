@@ -248,7 +248,9 @@ def broken_laws(metric: Metric, *, language: Language = "english") -> dict[str, 
         lambda: call(captions[::-1], targets[::-1]),
         lambda some: call([captions[i] for i in some], targets[: len(some)]),
     )
-    return {name: problem for name, law in METRIC_LAWS.items() if (problem := law(seen)) is not None}
+    return {
+        name: problem for name, law in METRIC_LAWS.items() if (problem := law(seen)) is not None
+    }
 
 
 def check_metric(metric: Metric, *, language: Language = "english") -> None:

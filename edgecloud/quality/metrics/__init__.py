@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from importlib import import_module
-from pkgutil import iter_modules
+
+from edgecloud.registry import import_all
 
 __all__: list[str] = []
 
 _FIRST = ("bleu", "rouge", "cider", "bertscore", "meteor", "sacre", "emotion", "lengths")
 """Tables show scores in this order; those of further files follow by name."""
 
-for _name in dict.fromkeys((*_FIRST, *sorted(module.name for module in iter_modules(__path__)))):
+for _name in _FIRST:
     import_module(f"{__name__}.{_name}")
+import_all(__name__, __path__)
