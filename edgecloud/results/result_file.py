@@ -16,6 +16,7 @@ from edgecloud.errors import OutputError
 from edgecloud.quality.describe import plain_names
 from edgecloud.quality.metric import METRICS, values
 from edgecloud.quality.tokenize import LANGUAGE_TOKENIZERS
+from edgecloud.registry import BUILT_IN
 from edgecloud.results.aggregate import (
     Measured,
     cost_metrics,
@@ -134,7 +135,7 @@ def build_result(
         "models": setup.pop("models", {}),
         "data": setup.pop("data", {}),
         "hardware_profile": setup.pop("hardware_profile", None),
-        "plugins": list(setup.pop("plugins", [])),
+        "plugins": [*setup.pop("plugins", []), *_metrics_of_others(scores.corpus)],
         **({"setup": setup} if setup else {}),
         "run": {**run_block, **varying},
     }
@@ -224,6 +225,16 @@ def _plain_scores(
     """The scores under their own names, and those of the primary tokeniser under plain names first."""
     long = plain_names(language)
     return {**{name: scores[own] for name, own in long.items() if own in scores}, **scores}
+
+
+def _metrics_of_others(corpus: Mapping[str, float | None]) -> list[dict[str, str | None]]:
+    """The metrics of other packages that gave some of the scores."""
+    names = {name.rpartition(".")[2] for name in corpus}
+    return [
+        part.to_json()
+        for part in METRICS.parts()
+        if part.origin != BUILT_IN and names & set(part.object.names)
+    ]
 
 
 def _other_languages(language: Language) -> dict[str, str]:

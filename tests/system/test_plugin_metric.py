@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,10 @@ def test_the_result_has_its_values_and_what_they_are(folder: Path) -> None:
     about = found["quality_info"]["zh.jieba.overlap"]
     assert about["range"] == "0..1"
     assert about["library"].startswith("--plugin own_metric (")
+    (plugin,) = found["plugins"]
+    assert (plugin["kind"], plugin["name"]) == ("metric", "overlap")
+    assert plugin["origin"] == "--plugin own_metric"
+    assert plugin["sha256"] == sha256((folder / "own_metric.py").read_bytes()).hexdigest()
 
 
 def test_the_reports_show_it_in_both_languages(folder: Path) -> None:
