@@ -75,7 +75,7 @@ def _describe(
     metric: Metric, value: Value, tokenizer: str | None, language: Language
 ) -> dict[str, str]:
     info = {"range": value.extent()}
-    own = value.tokeniser
+    own = value.tokenizer
     if tokenizer is not None:
         info["tokeniser"] = f"{tokenizer}: {DESCRIPTIONS.get(tokenizer, tokenizer)}"
     elif own:

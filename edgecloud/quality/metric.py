@@ -83,7 +83,7 @@ class ValueFields(TypedDict, total=False):
     shown: bool
     headline: int | None
     paired: bool
-    tokeniser: str | Mapping[Language, str]
+    tokenizer: str | Mapping[Language, str]
     key: str
     aliases: tuple[str, ...]
     table_key: str
@@ -107,7 +107,7 @@ class Value:
         shown: it is a row of the side-by-side table.
         headline: its place among the headlines of a report; ``None``: it is none of them.
         paired: arms are compared by it sample by sample, with the share of the gap that is closed.
-        tokeniser: how it cuts texts up, where it does so itself; by language where that differs.
+        tokenizer: how it cuts texts up, where it does so itself; by language where that differs.
         key: its name in the ``metrics`` of a result, if not ``name``.
         aliases: further names there.
         table_key: the name there that tables show, if not ``key``.
@@ -125,7 +125,7 @@ class Value:
     shown: bool = True
     headline: int | None = None
     paired: bool = False
-    tokeniser: str | Mapping[Language, str] = ""
+    tokenizer: str | Mapping[Language, str] = ""
     key: str = ""
     aliases: tuple[str, ...] = ()
     table_key: str = ""

@@ -14,7 +14,7 @@ from edgecloud.quality import METRICS, Scores, score
 from edgecloud.quality.metric import Metric, Value, metric, values
 from edgecloud.quality.result import MetricResult, of_samples
 from edgecloud.quality.tokenize import Tokens
-from edgecloud.results.floors import judge
+from edgecloud.results.floors import check_floors
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def test_a_floor_is_a_ceiling_where_a_lower_value_is_better(own: Any) -> None:
     def missed(errors: float, cider: float) -> list[str]:
         metrics = {"num_samples": 1, "num_failed": 0, "errors": errors, "cider": cider}
         config = {"language": "english"}
-        found = judge(floors, mode="edge", config=config, metrics=metrics, corpus_size=1)
+        found = check_floors(floors, mode="edge", config=config, metrics=metrics, corpus_size=1)
         return [text.split()[0] for text in found.get("missed", [])]
 
     assert missed(0.4, 0.6) == []

@@ -68,7 +68,7 @@ def bertscore_settings(
             labels={"english": label},
             tolerance=0.005 if name == "bertscore_f1" else None,
             shown=name == "bertscore_f1",
-            tokeniser="the model's own",
+            tokenizer="the model's own",
             aliases=(f"avg_{name}",),
             table_key=f"avg_{name}",
         )
