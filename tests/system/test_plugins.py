@@ -16,7 +16,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 AUDIO = sorted((ROOT / "edgecloud" / "embedded" / "corpus" / "audio").rglob("*.flac"))[0]
-POLICY = ("--gate-type", "surprise", "--acceptance", "near", "--clock", "modelled")
+POLICY = ("--gate-type", "surprise", "--logprob-threshold=-0.2")
+POLICY += ("--acceptance", "near", "--clock", "modelled")
 FLAGS = ("--plugin", "strangers.surprise", "--plugin", "strangers.near")
 
 GRID = """
@@ -25,7 +26,7 @@ max_samples = 2
 
 [[policy]]
 name = "theirs"
-settings = {gate_type = "surprise", acceptance = "near"}
+settings = {gate_type = "surprise", logprob_threshold = -0.2, acceptance = "near"}
 """
 
 
