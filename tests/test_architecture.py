@@ -39,6 +39,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"cloud", "datasets", "decoding", "embedded", "hardware", "models", "settings"},
     "profiling": GROUND | {"hardware", "models", "results"},
 }
+# Its decorators, when one is called: importing the package loads none of them.
+MAY_IMPORT["__init__"] = GROUND | {"decoding", "quality"}
 BELOW = {*MAY_IMPORT}
 MAY_IMPORT["testing"] = GROUND | {"decoding", "quality"}
 MAY_IMPORT["experiments"] = BELOW - {"regression", "profiling"}
@@ -120,7 +122,8 @@ def test_imports_point_downwards(path: Path) -> None:
 
 def test_no_two_rooms_import_each_other() -> None:
     for room, below in MAY_IMPORT.items():
-        assert not {other for other in below - GROUND if room in MAY_IMPORT[other]}, room
+        if room not in GROUND:
+            assert not {other for other in below - GROUND if room in MAY_IMPORT[other]}, room
 
 
 def test_every_part_of_the_package_has_a_level() -> None:
