@@ -163,7 +163,11 @@ def _evaluate(parsed: argparse.Namespace) -> int:
     if parsed.json is not None:
         from edgecloud.results.result_file import write_result
 
-        write_result(parsed.json, {"quantisations": [asdict(row) for row in rows]}, flag="--json")
+        # Spelled as in files that are there already.
+        found = [{"quantisation": row.quantization, **asdict(row)} for row in rows]
+        for row in found:
+            del row["quantization"]
+        write_result(parsed.json, {"quantisations": found}, flag="--json")
     return 0
 
 

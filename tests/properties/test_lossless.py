@@ -86,7 +86,7 @@ def remembered(function: Callable[..., Any]) -> Callable[..., Any]:
 @pytest.fixture(autouse=True)
 def quicker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drafting, "choose", remembered(drafting.choose))
-    monkeypatch.setattr(sampling, "quantised", remembered(sampling.quantized))
+    monkeypatch.setattr(sampling, "quantized", remembered(sampling.quantized))
     sight = remembered(lambda logits, draft: score_drafts([logits], [draft])[0])
     monkeypatch.setattr(
         sampling,

@@ -199,7 +199,7 @@ def test_without_journals_there_are_no_timelines_and_the_page_says_why(
 
 def test_a_journal_of_another_run_is_not_taken(tmp_path: Path) -> None:
     results = write_runs(tmp_path)
-    change(results / "edge-rank-english.json", tokens=[1, 2, 3])
+    change(results / "edge-rank-english.json", tokens=[1, 2, 3], origins=["edge"] * 3)
     sources = {source.path.stem: source for source in load_sources([results])}
     assert sources["edge-rank-english"].foreign
     assert not sources["edge-rank-english"].records
