@@ -90,7 +90,7 @@ def quicker(monkeypatch: pytest.MonkeyPatch) -> None:
     sight = remembered(lambda logits, draft: score_drafts([logits], [draft])[0])
     monkeypatch.setattr(
         sampling,
-        "look",
+        "score_drafts",
         lambda logits, drafts: [sight(*one) for one in zip(logits, drafts, strict=True)],
     )
     table = remembered(
@@ -170,7 +170,8 @@ def everything_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sampling, "chance", lambda seed, _, text: chance(seed, "one", text))
+    hashed = sampling._hashed
+    monkeypatch.setattr(sampling, "_hashed", lambda seed, _, text: hashed(seed, "one", text))
 
 
 @pytest.mark.parametrize("mistake", [without_residual, everything_kept, one_stream])
