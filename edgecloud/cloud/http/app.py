@@ -6,6 +6,7 @@ One event loop keeps the sessions, one thread owns the model (:mod:`edgecloud.cl
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -47,6 +48,7 @@ __all__ = ["MEDIA_TYPE", "ServiceSettings", "service"]
 
 MEDIA_TYPE = "application/vnd.edgecloud.messages"
 _MAX_MESSAGES = 16
+_MANY_FEATURES = 1 << 19
 _HUNG_UP = 499
 """The status of a request whose client did not wait for its answer, in metrics and log alone."""
 
@@ -257,7 +259,13 @@ class _Service:
             self._registry.close(name, client=client)
             return None
         if op == "open":
-            self._registry.open(name, *wire.unpack_open(values), client=client)
+            # Meanwhile others are answered: a long recording takes tens of milliseconds to inflate.
+            opening = (
+                await asyncio.to_thread(wire.unpack_open, values)
+                if _is_long(values)
+                else wire.unpack_open(values)
+            )
+            self._registry.open(name, *opening, client=client)
             return None
         return await self._registry.ask(name, seq, op, values, client=client, caller=caller)
 
@@ -319,6 +327,16 @@ class _Streamed(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             self._ended()
+
+
+def _is_long(opening: list[Any]) -> bool:
+    """True when an ``open`` says that it has more features than are inflated in a few milliseconds."""
+    shape = opening[1] if len(opening) > 1 else None
+    return (
+        isinstance(shape, list)
+        and all(type(size) is int for size in shape)
+        and math.prod(shape) > _MANY_FEATURES
+    )
 
 
 async def _watch(request: Request, caller: Caller) -> None:

@@ -107,8 +107,9 @@ class Served(Generic[Session]):
         return wire.pack_error(seq, self.name, error)
 
     def _check_known(self, op: str, shared: Any, new: Any, more: int = 0, *, most: int = 0) -> None:
-        """Whether the output may go on so, and ``more`` tokens after it, or up to ``most`` in all, fit the
-        context. Lengths come first: what is too long is not looked through."""
+        """Raises WireError where the output may not go on so, ContextLengthError where ``more`` tokens after
+        it, or up to ``most`` in all, do not fit the context. Lengths come first: what is too long is not
+        looked through."""
         unknown = WireError(f"{op}: the committed tokens do not follow what is known")
         if not wire.counted(shared) or shared > len(self._output) or not isinstance(new, list):
             raise unknown
