@@ -334,6 +334,7 @@ def _is_long(opening: list[Any]) -> bool:
     shape = opening[1] if len(opening) > 1 else None
     return (
         isinstance(shape, list)
+        and len(shape) == 2
         and all(type(size) is int for size in shape)
         and math.prod(shape) > _MANY_FEATURES
     )

@@ -75,7 +75,10 @@ class Served(Generic[Session]):
             if not _tokens(draft):
                 raise WireError("verify: a draft is a list of tokens, one at least")
             if isinstance(draft_probabilities, list) and len(draft_probabilities) > len(draft):
-                raise WireError("verify: there are more distributions than drafted tokens")
+                raise WireError(
+                    "verify: every drafted token needs what it was drawn from, and there are more "
+                    "distributions than tokens"
+                )
             rule, distributions = (
                 wire.acceptance_of(acceptance),
                 wire.draft_probabilities_of(draft_probabilities),

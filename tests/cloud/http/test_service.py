@@ -811,7 +811,7 @@ def test_more_distributions_than_drafted_tokens_are_refused_before_they_are_read
             asked = wire.pack(1, "verify", NAME, 0, [], [2], rule, 0, [bytes(6)] * 100_000)
             refused = await post(to, opened(), asked)
             assert refused.status_code == 400
-            assert "more distributions" in refused.json()["text"]
+            assert "more distributions than tokens" in refused.json()["text"]
 
     run(test())
 
