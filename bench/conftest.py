@@ -31,6 +31,7 @@ CONFIG = pytest.StashKey["Config"]()
 MODES = pytest.StashKey[tuple[str, ...]]()
 WRITTEN = pytest.StashKey[list[Path]]()
 WARNED = pytest.StashKey[list[str]]()
+UNSCORED = pytest.StashKey[list[str]]()
 TOGETHER = pytest.StashKey[dict[str, Any]]()
 BEGUN = pytest.StashKey[list[Path]]()
 TABLES = pytest.StashKey[list[str]]()
@@ -43,6 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[CONFIG] = settings(config)
     config.stash[WRITTEN] = []
     config.stash[WARNED] = []
+    config.stash[UNSCORED] = []
     config.stash[BEGUN] = []
     config.stash[TOGETHER] = {}
     config.stash[TABLES] = []
@@ -140,6 +142,7 @@ def recorder(request: pytest.FixtureRequest, benchmark: Any, arm: str) -> Record
         mode=mode,
         begun=pytest_config.stash[BEGUN],
         warned=pytest_config.stash[WARNED],
+        unscored=pytest_config.stash[UNSCORED],
         arms=list(named.items()),
         together=pytest_config.stash[TOGETHER],
     )
@@ -158,10 +161,14 @@ def pytest_terminal_summary(
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """The last line of a run that did not end, whatever ended it: how to go on."""
+    """The last lines: that nothing was scored, and of a run that did not end how to go on."""
     from edgecloud.results.kept import told
 
     reporter = config.pluginmanager.getplugin("terminalreporter")
     lines = [line for path in dict.fromkeys(config.stash.get(BEGUN, [])) if (line := told(path))]
-    for line in lines if reporter is not None else []:
+    if reporter is None:
+        return
+    for line in config.stash.get(UNSCORED, []):
+        reporter.write_line(f"warning: {line}", yellow=True)
+    for line in lines:
         reporter.write_line(line)

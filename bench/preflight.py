@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.plugin_options import check_options, written_folders
-from edgecloud.datasets.corpus import load_corpus
+from edgecloud.datasets.corpus import in_own_language, load_corpus
 from edgecloud.edge.messages import Mode
 from edgecloud.errors import CheckpointError, EdgeCloudError, OutputError
 from edgecloud.experiments.checking import check_models
@@ -31,9 +31,9 @@ def settings(config: pytest.Config) -> Config:
     try:
         found = resolve(flags, preset=config.getoption("preset"), file=config.getoption("config"))
         check_output_name(found.output_name)
+        return in_own_language(found)
     except EdgeCloudError as error:
         raise pytest.UsageError(str(error)) from None
-    return found
 
 
 def check_plugins(config: pytest.Config) -> None:

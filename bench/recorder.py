@@ -69,6 +69,8 @@ class Recorder:
     """The journals of runs that have begun in this session."""
     warned: list[str]
     """Lines for the end of the session: what a reader of the results should know first."""
+    unscored: list[str]
+    """The last lines of all: without references there is no quality."""
     together: dict[str, Outcome]
     """What the suites gave, once they ran interleaved."""
     run_block: dict[str, Any] = field(default_factory=environment.run_block)
@@ -121,7 +123,6 @@ class Recorder:
             )
             path = write_result(Path(self.config.output_dir) / "results" / f"{name}.json", result)
         self.written.append(path)
-        unscored = _no_reference(result)
         self.warned.extend(f"{path.stem}: {note}" for note in outcome.setup.get("notes", ()))
         if (noted := audio_notes.sentence(result["detailed_results"])) is not None:
             self.warned.append(f"{path.stem}: {noted}; see audio_notes of its samples")
@@ -135,8 +136,8 @@ class Recorder:
         lost = sentence(result["detailed_results"])
         if lost and result["metrics"]["num_degraded"] <= self.config.max_degraded:
             self.warned.append(f"{path.stem}: {lost}")
-        if unscored:  # the last line: without references there is no quality at all
-            self.warned.append(f"{path.stem}: {unscored}")
+        if (unscored := _no_reference(result)) is not None:
+            self.unscored.append(f"{path.stem}: {unscored}")
         tag = "failed: " + "; ".join(problems) if problems else "passed"
         details = [entry for entry in result["detailed_results"] if entry["status"] == "ok"]
         add_rows(
@@ -179,15 +180,17 @@ def _memory_held(result: dict[str, Any]) -> str:
 def _no_reference(result: dict[str, Any]) -> str | None:
     """That no sample has a reference in the language generated, and which flag would help."""
     config, entries = result["experiment_config"], result["detailed_results"]
+    text = config["dataset_type"] == "text"
     referenced = [entry for entry in entries if entry["reference_captions"]]
     others = sorted({entry["reference_language"] for entry in referenced})
-    if config["language"] in others or not entries:
+    # A prompt of text is answered in its own language.
+    if config["language"] in others or not entries or (text and others):
         return None
     advice = (
         f"--language {others[0]}?"
         if others
         else "--caption-type original?"
-        if config["caption_type"] == "audio_only" and config["dataset_type"] != "text"
+        if config["caption_type"] == "audio_only" and not text
         else "the manifest has no captions"
     )
     return f"no reference in {config['language']}, so nothing was scored; {advice}"

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import torch
 
-from edgecloud.edge.speculation_policy import speculation
+from edgecloud.edge.speculation_policy import policies
 from edgecloud.errors import ConfigError
 from edgecloud.models.assembly import check_rows
 from edgecloud.models.audio_lm import described_network, pick_device, pick_dtype
@@ -109,7 +109,7 @@ def _without_weights(arm: Arm) -> list[_Opened]:
     """All that is known of a run's models from everything but their weights."""
     config = arm.config
     if config.gate_type == "calibrated":
-        speculation(config)
+        policies(config)
     opened = [_open(side) for side in arm.sides]
     for found in opened:
         if config.dataset_type != "text" and not found.processor.accepts_audio:

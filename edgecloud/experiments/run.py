@@ -10,7 +10,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from edgecloud.contracts import Sample
-from edgecloud.datasets.corpus import load_corpus
+from edgecloud.datasets.corpus import in_own_language, load_corpus
 from edgecloud.datasets.manifest import data_hash
 from edgecloud.edge.messages import Failed, Mode, Request, Response
 from edgecloud.errors import ConfigError, OutputError
@@ -92,9 +92,9 @@ class Arm(ResourceOwner):
         super().__init__()
         check_output_name(config.output_name)
         self._mode = mode
-        self._config = config
         self._floors = floors
         stage("reading the data")
+        self._config = config = in_own_language(config)
         self._corpus, manifest = load_corpus(config)
         self.samples = self._corpus[: config.max_samples][config.shard_slice]
         if not self.samples:
@@ -262,6 +262,7 @@ def request_of(config: Config, sample: Sample, *, gate: str | None = None) -> Re
         transcription=sample.transcription if config.input_modality == "audio_text" else None,
         gate=gate,
         prompt=sample.prompt,
+        language=None if sample.prompt is None else sample.reference_language,
     )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, get_args
+
+from edgecloud.contracts import Language
 
 __all__ = ["unusable", "unusable_facts"]
 
@@ -88,6 +90,13 @@ _CORPUS: Final[Mapping[str, Check]] = {
     "references": _list_of(_is_text),
     "language": _is_text,
 }
+
+
+def language_of(record: Mapping[str, Any], *, text: bool, default: Language) -> Language:
+    """The language that a sample was generated in: the run's, and of a prompt of ``text`` its own."""
+    own = record.get("reference_language") if text else None
+    languages: tuple[Language, ...] = get_args(Language)
+    return next((language for language in languages if language == own), default)
 
 
 def unusable_facts(facts: Any) -> str | None:
