@@ -40,6 +40,7 @@ from edgecloud.models.hub import locate
 from edgecloud.models.loading import Loaded, load
 from edgecloud.quality import corpus_references_of, score
 from edgecloud.quality.tokenize import LANGUAGE_TOKENIZERS
+from edgecloud.results.comparable import CROSSINGS
 from edgecloud.results.journal import Journal
 from edgecloud.results.replay import facts
 from edgecloud.settings.config import Config, resolve
@@ -78,7 +79,7 @@ _OF_POLICIES = {
     *(option.name for option in OPTIONS if option.group == "how" and option.name not in _ONCE),
 }
 """Options that a policy may set or vary."""
-_POLICY = {"name", "settings", "grid", "where", "role", "against"}
+_POLICY = {"name", "settings", "grid", "where", "role", "against", "crosses"}
 ROLES = ("policy", "baseline", "added", "removed", "chosen")
 
 
@@ -88,7 +89,8 @@ class Point:
 
     ``place`` is what it is compared within (language, prompt type, hardware profile, link); a policy may
     still have another profile of its own. ``role`` is what it is for on the frontier's page, and
-    ``against`` the policy of the same place that it differs from by one idea.
+    ``against`` the policy of the same place that it differs from by one idea. ``crosses`` is what may
+    differ from what it is compared with (of :data:`edgecloud.results.comparable.CROSSINGS`).
     """
 
     mode: Mode
@@ -97,6 +99,7 @@ class Point:
     policy: Mapping[str, Any] = field(default_factory=dict)
     role: str = "policy"
     against: str | None = None
+    crosses: tuple[str, ...] = ()
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -136,8 +139,8 @@ def read_grid(path: str | Path) -> list[Point]:
 
     A policy is a name, settings, and lists of settings whose every combination is a point:
     ``name = "token"``, ``settings = {k = 8}``, ``grid = {continuation = [0, 4]}``. Its own ``where``
-    replaces values of the grid's; ``settings.preset`` names a preset they change; ``role`` and
-    ``against`` are :class:`Point`'s.
+    replaces values of the grid's; ``settings.preset`` names a preset they change; ``role``, ``against``
+    and ``crosses`` are :class:`Point`'s.
 
     Raises:
         ConfigError: no such file, not TOML, or settings that are none.
@@ -159,7 +162,15 @@ def read_grid(path: str | Path) -> list[Point]:
         places = _places(path, {**where, **policy.get("where", {})})
         for place, (name, settings) in itertools.product(places, _policies(policy)):
             alone = [Point("edge", "edge", place), Point("cloud", "cloud", place)]
-            spec = Point("spec", name, place, settings, role, policy.get("against"))
+            spec = Point(
+                "spec",
+                name,
+                place,
+                settings,
+                role,
+                policy.get("against"),
+                tuple(policy.get("crosses", ())),
+            )
             for point in (*alone, spec):
                 points.setdefault((point.name, point.key), point)
     _check_points(path, list(points.values()))
@@ -209,6 +220,9 @@ def _check_policy(path: str | Path, policy: Mapping[str, Any]) -> None:
     for table in ("settings", "grid", "where"):
         if not isinstance(policy.get(table, {}), dict):
             raise ConfigError(f"{said}: {table} is no table, such as {{k = 8}}")
+    crosses = policy.get("crosses", [])
+    if not isinstance(crosses, list) or any(name not in CROSSINGS for name in crosses):
+        raise ConfigError(f"{said}: crosses is no list of some of {', '.join(CROSSINGS)}")
     for key, values in policy.get("grid", {}).items():
         if not isinstance(values, list) or not values:
             raise ConfigError(f"{said}: grid.{key} is no list of values, such as [4, 8]")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,8 @@ POLICY = '[[policy]]\nname = "a"\n'
         (POLICY + 'settings = {clock = "wall"}', "modelled time"),
         (POLICY + 'where = {dataset_path = "x"}', "where.dataset_path cannot vary"),
         (POLICY + 'against = "b"', "against 'b', which is none of a"),
+        (POLICY + 'crosses = ["clock"]', "crosses is no list of some of link, model"),
+        (POLICY + 'crosses = "link"', "crosses is no list"),
         (POLICY + POLICY + "settings = {k = 9}", "two policies are called 'a'"),
     ],
 )
@@ -194,11 +197,32 @@ def test_a_sweep_gives_what_runs_give_and_goes_on_where_it_was_stopped(tmp_path:
     assert block["samples"] == 2
     rows = {row["name"]: row for row in block["rows"]}
     assert rows["original"]["against"]["name"] == "token continuation=0"
+    _check_crossing(swept, rows["original"])
     assert rows["original"]["total_s"] > rows["token continuation=4"]["total_s"]
     assert all(row["above_bound"] >= -1e-9 for row in rows.values() if row["name"] != "original")
     assert rows["token continuation=4"]["bound"]["busy_s"] <= (
         rows["token continuation=4"]["busy_s"] + 1e-9
     )
+
+
+def _check_crossing(swept: list[Any], undeclared: dict[str, Any]) -> None:
+    """The policy of another hardware profile: what its cloud costs differ in has no ratio, unless the
+    grid declares that it shall have one; what is the same is compared in either case."""
+    reason = "not comparable: different hardware profiles (paper-original / paper)"
+    for found in (undeclared["busy"], undeclared["against"]["time"], undeclared["against"]["busy"]):
+        assert found["estimate"] is None
+        assert found["reason"] == f'{reason}; where that is meant: crosses = ["profile"]'
+    assert undeclared["crossings"] == {}
+    crossing = [(replace(point, crosses=("profile",)), *rest) for point, *rest in swept]
+    (block,) = frontier(crossing)
+    declared = next(row for row in block["rows"] if row["name"] == "original")
+    assert declared["busy"]["estimate"] > 0 < declared["against"]["time"]["estimate"]
+    words = "different hardware profiles (paper-original / paper)"
+    assert declared["crossings"] == {"cloud": words, "against": words}
+    # The edge alone neither ingests nor verifies: its costs are the same in both profiles.
+    for name in ("time", "gap_closed", "cider_over_edge"):
+        assert declared[name] == undeclared[name]
+        assert declared[name]["reason"] is None or name == "gap_closed"
 
 
 def _records(path: Path) -> list[dict[str, Any]]:
