@@ -160,11 +160,11 @@ def _unless(reason: str | None, found: Interval) -> Json:
     return asdict(Interval(None, None, None, found.n, found.level, reason) if reason else found)
 
 
-Rival = tuple[Measures, _Beside]
+_Compared = tuple[Measures, _Beside]
 
 
 def _row(
-    point: Point, found: Measures, over: Rival, under: Rival, costs: Mapping[str, Any]
+    point: Point, found: Measures, over: _Compared, under: _Compared, costs: Mapping[str, Any]
 ) -> Json:
     """A policy ``over`` the edge alone, its quality ``under`` the cloud's; ``costs`` are its own."""
     (edge, by_edge), (cloud, by_cloud) = over, under
