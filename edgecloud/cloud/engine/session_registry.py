@@ -154,6 +154,9 @@ class Answers:
                 self.messages.append(message)
             self.error = error
             self.done = done
+            if done:
+                # It holds the whole request, which nobody needs any longer.
+                self.cancel = lambda: None
             self.more.notify_all()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import math
 import os
@@ -26,6 +27,7 @@ from edgecloud.cloud.engine.local import LocalCloud
 from edgecloud.cloud.http.client import HttpChannel, model_metadata
 from edgecloud.cloud.protocol import wire
 from edgecloud.cloud.protocol.bearer_tokens import authorization, read_token_file
+from edgecloud.cloud.protocol.session_state import Verify
 from edgecloud.contracts import Acceptance, Prompt, StopLimits
 from edgecloud.decoding.stopping import Stopping
 from edgecloud.errors import ConfigError
@@ -848,5 +850,19 @@ def test_clients_that_never_come_leave_half_of_the_places_to_the_others() -> Non
             assert [await those.opened("1f", n) for n in range(3)] == [200, 200, 503]
             assert [await those.opened("2g", n) for n in range(2)] == [200, 503]
             assert await those.opened("3h", 0) == 200
+
+    run(test())
+
+
+def test_of_an_answered_request_no_more_is_kept_than_its_answer() -> None:
+    async def test() -> None:
+        async with client() as to:
+            answers(await post(to, opened(), verify(1, [2, 3])))
+            for _ in range(10):
+                gc.collect()
+                if not any(type(one) is Verify for one in gc.get_objects()):
+                    return
+                await asyncio.sleep(0.02)
+            raise AssertionError("the request is still there")
 
     run(test())
