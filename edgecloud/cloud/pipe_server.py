@@ -82,7 +82,7 @@ class MessageServer:
                 yield wire.pack_error(seq, name, failed)
             return
         answers = self._ask(seq, name, op, values, wanted)
-        while (answer := contained(next, answers, None)) is not None:
+        while (answer := contained(_next, answers)) is not None:
             if isinstance(answer, EdgeCloudError):
                 yield wire.pack_error(seq, name, answer)
                 return
@@ -114,6 +114,11 @@ class MessageServer:
         asked = served.asked(op, values)
         for answer in _answers(served.session, asked, wanted):
             yield served.packed(seq, asked, answer)
+
+
+def _next(answers: Iterator[bytes]) -> bytes | None:
+    """The next one, or None after the last."""
+    return next(answers, None)
 
 
 def _answers(
