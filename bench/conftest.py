@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import warnings
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,9 +91,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.stash[MODES] = modes
     config.stash[WARNED] += settle_comparison(config)
     if modes and not config.option.collectonly:
+        holding = ExitStack()
+        config.add_cleanup(
+            holding.close
+        )  # until every result is written, or the session ends otherwise
         # What it has to say while weights are looked at shall be seen.
         with _uncaptured(config), listening(Lines(sys.stderr)):
-            check_run(config.stash[CONFIG], modes)
+            check_run(_named(config), holding=holding)
         check_benchmark_files(config)
 
 
@@ -105,6 +109,12 @@ def _uncaptured(config: pytest.Config) -> AbstractContextManager[Any]:
 
 def _is_suite(item: pytest.Item) -> bool:
     return item.path.parent == _FOLDER and "recorder" in getattr(item, "fixturenames", ())
+
+
+def _named(config: pytest.Config) -> dict[Any, Config]:
+    """The settings of each experiment that will run, with the name of its result."""
+    settings, modes = config.stash[CONFIG], config.stash[MODES]
+    return {m: replace(settings, output_name=_output_name(settings, m, modes)) for m in modes}
 
 
 def _output_name(config: Config, mode: str, modes: tuple[str, ...]) -> str:
@@ -123,13 +133,12 @@ def recorder(request: pytest.FixtureRequest, benchmark: Any, arm: str) -> Record
 
     pytest_config = request.config
     mode = _SUITES[request.node.path.name]
-    config = pytest_config.stash[CONFIG]
     reporter = pytest_config.pluginmanager.getplugin("terminalreporter")
-    modes = pytest_config.stash[MODES]
-    named = {m: replace(config, output_name=_output_name(config, m, modes)) for m in modes}
-    label = " + ".join(modes) if config.interleave else mode
+    named = _named(pytest_config)
+    config = named[mode]
+    label = " + ".join(named) if config.interleave else mode
     return Recorder(
-        config=named[mode],
+        config=config,
         pytest_config=pytest_config,
         benchmark=benchmark,
         progress=Progress(

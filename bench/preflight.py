@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from edgecloud.edge.messages import Mode
 from edgecloud.errors import CheckpointError, EdgeCloudError, OutputError
 from edgecloud.experiments.checking import check_models
 from edgecloud.models.hub import locate
+from edgecloud.results.files import held
+from edgecloud.results.kept import journal_path, result_path
 from edgecloud.settings.config import Config, check_output_name, resolve
 from edgecloud.settings.options import OPTIONS
 
@@ -50,16 +53,22 @@ def check_plugins(config: pytest.Config) -> None:
     check_options(config)
 
 
-def check_run(config: Config, modes: Sequence[Mode]) -> None:
-    """Data, models and output of a run. Raises ``pytest.UsageError``."""
+def check_run(named: Mapping[Mode, Config], *, holding: ExitStack) -> None:
+    """Data, models and output of a run of experiments, each with its settings. The names of the results
+    are this process's until ``holding`` closes. Raises ``pytest.UsageError``."""
+    config = next(iter(named.values()))
     try:
         corpus, _ = load_corpus(config)
-        for side in dict.fromkeys(side for mode in modes for side in _SIDES[mode]):
-            _check_model(side, getattr(config, f"{side}_model"))
         for folder in ("results", "journals"):
             _check_writable(Path(config.output_dir) / folder, "--output-dir")
+        for mode, own in named.items():
+            holding.enter_context(held(result_path(mode, own)))
+            with held(journal_path(mode, own)):
+                pass  # nobody writes it who has no result of this name
+        for side in dict.fromkeys(side for mode in named for side in _SIDES[mode]):
+            _check_model(side, getattr(config, f"{side}_model"))
         check_models(
-            [(mode, config) for mode in modes],
+            list(named.items()),
             samples=corpus[: config.max_samples][config.shard_slice],
             together=config.interleave,
         )

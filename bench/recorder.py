@@ -15,8 +15,8 @@ from bench.rows import add_no_row, add_rows
 from edgecloud.errors import EdgeCloudError, JournalError
 from edgecloud.results import audio_notes, environment
 from edgecloud.results.aggregate import RESOURCE_NAMES
-from edgecloud.results.degraded import sentence
-from edgecloud.results.kept import journal_path
+from edgecloud.results.degraded import sentence, warm_up_sentence
+from edgecloud.results.kept import journal_path, result_path
 from edgecloud.results.result_file import write_result
 from edgecloud.settings.config import Config
 from edgecloud.stages import listening, stage
@@ -66,7 +66,7 @@ class Recorder:
     """Every suite of this run, for ``--interleave``."""
     mode: Any
     begun: list[Path]
-    """The journals of runs that have begun in this session."""
+    """The journals of runs that have begun in this session and have no result yet."""
     warned: list[str]
     """Lines for the end of the session: what a reader of the results should know first."""
     unscored: list[str]
@@ -109,7 +109,6 @@ class Recorder:
         """Score, write the result file, add the rows; then fail the test when quality is below its
         floor, more samples failed than ``--max-failures`` or lost the cloud than ``--max-degraded``
         allows."""
-        name = self.config.output_name
         # Not above: the scorers load when there is something to score.
         from edgecloud.experiments.reporting import machine, result_of
 
@@ -121,16 +120,20 @@ class Recorder:
                 run_block=self.run_block,
                 floors=floors.load(),
             )
-            path = write_result(Path(self.config.output_dir) / "results" / f"{name}.json", result)
+            path = write_result(result_path(self.mode, self.config), result)
         self.written.append(path)
+        journal = journal_path(self.mode, self.config)
+        self.begun[:] = [other for other in self.begun if other != journal]
         self.warned.extend(f"{path.stem}: {note}" for note in outcome.setup.get("notes", ()))
+        if (cold := warm_up_sentence(outcome.setup.get("cold", {}))) is not None:
+            self.warned.append(f"{path.stem}: {cold}")
         if (noted := audio_notes.sentence(result["detailed_results"])) is not None:
             self.warned.append(f"{path.stem}: {noted}; see audio_notes of its samples")
         over = result["metrics"]["latency_metrics"]["memory_over_cap_total"]
         if over:
             self.warned.append(
                 f"{path.stem}: {over} samples over the memory cap of "
-                f"{self.config.max_memory_gb:g} GB, {_memory_held(result)}"
+                f"{self.config.max_memory_gb:g} GB, which is watched, not enforced, here"
             )
         problems = _problems(result, self.config)
         lost = sentence(result["detailed_results"])
@@ -168,13 +171,6 @@ def _problems(result: dict[str, Any], config: Config) -> list[str]:
         )
     problems += [f"quality: {missed}" for missed in result["quality_floors"].get("missed", [])]
     return problems
-
-
-def _memory_held(result: dict[str, Any]) -> str:
-    memory = (result["limits"].get("in_force") or {}).get("memory") or {}
-    if memory.get("enforced_by"):
-        return f"by what was resident; its {memory['enforced_by']} counts less: not what is shared"
-    return "which is watched, not enforced, here"
 
 
 def _no_reference(result: dict[str, Any]) -> str | None:

@@ -69,11 +69,14 @@ def add(commands: Any) -> None:
 
 
 def _quantize(parsed: argparse.Namespace) -> int:
+    from edgecloud.models.quantized.cache import sweep
+
     end_on_sigterm()
+    if parsed.prune is not None:
+        return _prune(parsed.prune)  # it sweeps too, and says what went
+    sweep()
     if parsed.list:
         return _list()
-    if parsed.prune is not None:
-        return _prune(parsed.prune)
     if parsed.evaluate:
         return _evaluate(parsed)
     from edgecloud.experiments.system import model_of
@@ -118,7 +121,7 @@ def _list() -> int:
 
 def _prune(days: float) -> int:
     from edgecloud.models.identity import forget_lost
-    from edgecloud.models.quantized.cache import Kept, prune
+    from edgecloud.models.quantized.cache import Kept, prune, sweep
 
     def current(found: Kept) -> bool:
         from edgecloud.models.checkpoint import Checkpoint
@@ -131,6 +134,7 @@ def _prune(days: float) -> int:
     removed = prune(unused_days=None if math.isinf(days) else days, current=current)
     for one, reason in removed:
         print(f"removed {one.folder.name}, {one.nbytes / 1e9:.2f} GB: {reason}")
+    sweep()
     total = sum(one.nbytes for one, _ in removed) / 1e9
     print(f"{len(removed)} removed, {total:.2f} GB; {forget_lost()} identities forgotten")
     return 0

@@ -207,6 +207,8 @@ def _beside(command: list[str], ends_within_s: float) -> int:
         [sys.executable, "-m", "edgecloud", *own, "--log-level", "warning"],
         stdout=subprocess.PIPE,
         text=True,
+        # Ctrl-C of a terminal reaches the command, not the service that it still needs.
+        process_group=0,
     )
     try:
         url = _address(service)

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from edgecloud.contracts import Language, Sample
 from edgecloud.hardware.gpu import gpu_facts
+from edgecloud.hardware.limits import with_resident
 from edgecloud.quality import Scores, bertscore_settings, corpus_references_of, score
 from edgecloud.quality.defects import defects_of
 from edgecloud.quality.mixed import join
@@ -95,6 +96,11 @@ def result_of(
             for record in _completed(outcome)
         ],
     )
+    # What grew only while samples ran; from the records, so that a result made again says it too.
+    peaks = [
+        (record.get("resources") or {}).get("ram_gb_peak") or 0.0 for record in outcome.records
+    ]
+    result["limits"] = with_resident(result["limits"], max(peaks, default=0.0))
     if floors is not None:
         result["quality_floors"] = check_floors(
             floors,

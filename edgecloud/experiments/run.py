@@ -17,9 +17,12 @@ from edgecloud.errors import ConfigError, OutputError
 from edgecloud.experiments.reporting import machine
 from edgecloud.experiments.resource_owner import ResourceOwner
 from edgecloud.experiments.system import System
-from edgecloud.hardware.probes import Readings, ResourceProbe, null_readings
+from edgecloud.hardware.limits import BYTES_PER_GB, with_resident
+from edgecloud.hardware.probes import Readings, ResourceProbe, null_readings, resident_bytes
+from edgecloud.results.degraded import degraded, warm_up_sentence
+from edgecloud.results.files import held
 from edgecloud.results.journal import Journal
-from edgecloud.results.kept import held, journal_path, keep_unfinished
+from edgecloud.results.kept import journal_path, keep_unfinished
 from edgecloud.results.replay import facts
 from edgecloud.settings.config import Config, check_output_name
 from edgecloud.stages import say, stage
@@ -154,6 +157,7 @@ class Arm(ResourceOwner):
 
     def outcome(self) -> Outcome:
         """The outcome, once every sample has its record."""
+        self._check_limits()
         return Outcome(
             mode=self._mode,
             config=self._config,
@@ -190,9 +194,13 @@ class Arm(ResourceOwner):
             "data": self._data,
             **({"notes": list(self._journal.notes)} if self._journal.notes else {}),
         }
+        self._describe()
+
+    def _describe(self) -> None:
+        """Put into the journal what a result needs besides the samples."""
         self._journal.describe(
             facts(
-                config=config,
+                config=self._config,
                 corpus=self._corpus,
                 samples=self.samples,
                 setup=self._setup,
@@ -200,6 +208,15 @@ class Arm(ResourceOwner):
                 floors=self._floors,
             )
         )
+
+    def _check_limits(self) -> None:
+        """Withdraw the memory cap where an edge has grown over it since it was loaded. In measured time the
+        readings of each sample say so too; in modelled time this is all there is."""
+        resident = max(resident_bytes(system.edge_pid) for system in self._systems)
+        limits = with_resident(self._setup["limits"], resident / BYTES_PER_GB)
+        if limits != self._setup["limits"]:
+            self._setup = {**self._setup, "limits": limits}
+            self._describe()
 
     def _start_systems(self) -> list[System]:
         """One for each worker; they load side by side."""
@@ -244,6 +261,7 @@ def _warm_up(system: System, mode: Mode, config: Config, samples: list[Sample]) 
     if config.clock == "modelled":
         return {"total_time_s": None, "reason": "modelled time has no cold start"}
     times: list[float | None] = []
+    lost: list[dict[str, Any]] = []
     for turn in range(config.warmup):
         stage("warming up", turn / config.warmup)
         answer = system.caption(
@@ -252,7 +270,16 @@ def _warm_up(system: System, mode: Mode, config: Config, samples: list[Sample]) 
             )
         )
         times.append(answer.trace[-1]["end_s"] if isinstance(answer, Response) else None)
-    return {"total_time_s": times, "reason": None}
+        if isinstance(answer, Response) and (why := degraded({"trace": answer.trace})) is not None:
+            lost.append({"request": turn, **why})
+    cold: dict[str, Any] = {
+        "total_time_s": times,
+        "reason": None,
+        **({"degraded": lost} if lost else {}),
+    }
+    if (told := warm_up_sentence(cold)) is not None:
+        say(told)  # now: whoever watches may not want to wait for the samples
+    return cold
 
 
 def request_of(config: Config, sample: Sample, *, gate: str | None = None) -> Request:

@@ -41,6 +41,7 @@ from edgecloud.models.loading import Loaded, load
 from edgecloud.quality import corpus_references_of, score
 from edgecloud.quality.tokenize import LANGUAGE_TOKENIZERS
 from edgecloud.results.comparable import CROSSINGS
+from edgecloud.results.files import held
 from edgecloud.results.journal import Journal
 from edgecloud.results.replay import facts
 from edgecloud.settings.config import Config, resolve
@@ -368,7 +369,16 @@ def _loaded_edge(path: str | None, device: str, dtype: str, quantization: str) -
 
 
 def _run(point: Point, path: Path, environment: Mapping[str, Any]) -> dict[str, float]:
-    """Caption what the point's journal does not hold yet; the CIDEr of each sample by ``file_id``."""
+    """Caption what the point's journal does not hold yet; the CIDEr of each sample by ``file_id``.
+
+    Raises:
+        OutputError: another process is at this journal.
+    """
+    with held(path, flag="-o"):
+        return _complete(point, path, environment)
+
+
+def _complete(point: Point, path: Path, environment: Mapping[str, Any]) -> dict[str, float]:
     config = point.config
     corpus, manifest = load_corpus(config)
     samples = corpus[: config.max_samples]
@@ -386,7 +396,10 @@ def _run(point: Point, path: Path, environment: Mapping[str, Any]) -> dict[str, 
         "hardware_profile": profile(config.hardware_profile).to_json(),
     }
     identity = identity_of(config, setup)
-    with Journal.open(path, mode=point.mode, identity=identity, resume=True) as journal:
+    # Outages are the modelled link's, and the same each time: nothing is gained by another try.
+    with Journal.open(
+        path, mode=point.mode, identity=identity, resume=True, keep_degraded=True
+    ) as journal:
         for note in journal.notes:
             print(f"edgecloud: {note}", file=sys.stderr)  # noqa: T201 - a warning
         journal.describe(

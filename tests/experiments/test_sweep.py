@@ -12,11 +12,12 @@ import pytest
 
 from edgecloud.cli.main import main
 from edgecloud.datasets.manifest import embedded_manifest
-from edgecloud.errors import ConfigError, EdgeCloudError
+from edgecloud.errors import ConfigError, EdgeCloudError, OutputError
 from edgecloud.experiments.frontier import frontier
-from edgecloud.experiments.sweep import DEFAULT_GRID, Point, check, read_grid, sweep
+from edgecloud.experiments.sweep import DEFAULT_GRID, Point, _run, check, read_grid, sweep
 from edgecloud.experiments.system import model_of
 from edgecloud.experiments.targets import MEASURES, Target, check_targets, read_targets
+from edgecloud.results.files import held
 from edgecloud.results.journal import read
 
 GRID = """
@@ -223,6 +224,19 @@ def _check_crossing(swept: list[Any], undeclared: dict[str, Any]) -> None:
     for name in ("time", "gap_closed", "cider_over_edge"):
         assert declared[name] == undeclared[name]
         assert declared[name]["reason"] is None or name == "gap_closed"
+
+
+def test_a_sweep_into_a_folder_of_another_that_runs_is_refused_before_it_begins(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["sweep", str(grid(tmp_path)), "-o", str(tmp_path / "out")]
+    with held(tmp_path / "out" / "frontier.json"):
+        assert main(command) == 2
+    assert "another run is writing" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "journals").exists()
+    journal = tmp_path / "run.jsonl"
+    with held(journal), pytest.raises(OutputError, match="another run is writing"):
+        _run(Point("edge", "edge"), journal, {})
 
 
 def _records(path: Path) -> list[dict[str, Any]]:
