@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.plugin_options import check_options, written_folders
+from bench import floors
+from bench.plugin_options import check_compared, check_options, written_folders
 from edgecloud.datasets.corpus import in_own_language, load_corpus
 from edgecloud.edge.messages import Mode
 from edgecloud.errors import CheckpointError, EdgeCloudError, OutputError
@@ -51,13 +52,15 @@ def check_plugins(config: pytest.Config) -> None:
     if config.getoption("benchmark_disable") and not config.getoption("benchmark_enable"):
         raise pytest.UsageError("bench has nothing to do under --benchmark-disable")
     check_options(config)
+    check_compared(config)
 
 
 def check_run(named: Mapping[Mode, Config], *, holding: ExitStack) -> None:
-    """Data, models and output of a run of experiments, each with its settings. The names of the results
+    """Data, quality floors, models and output of a run of experiments, each with its settings. The names of the results
     are this process's until ``holding`` closes. Raises ``pytest.UsageError``."""
     config = next(iter(named.values()))
     try:
+        floors.load()
         corpus, _ = load_corpus(config)
         for folder in ("results", "journals"):
             _check_writable(Path(config.output_dir) / folder, "--output-dir")

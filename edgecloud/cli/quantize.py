@@ -81,9 +81,12 @@ def _quantize(parsed: argparse.Namespace) -> int:
         return _evaluate(parsed)
     from edgecloud.experiments.system import model_of
     from edgecloud.models.checkpoint import Checkpoint
+    from edgecloud.models.edge import check_precision
     from edgecloud.models.quantized.convert import cached, convert
 
     checkpoint = Checkpoint.open(model_of(parsed.checkpoint, "edge")[1])
+    if checkpoint.quantized is None:  # what it says of one that is fits here as well
+        check_precision(checkpoint, device="cpu", dtype="auto", quantization=f"int{parsed.bits}")
     if parsed.output is None:
         folder = cached(checkpoint, parsed.bits)
     else:

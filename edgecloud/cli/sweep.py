@@ -48,7 +48,7 @@ def add(commands: Any) -> None:
 
 def _sweep(parsed: argparse.Namespace) -> int:
     from edgecloud.experiments.frontier import frontier
-    from edgecloud.experiments.sweep import DEFAULT_GRID, check, read_grid, sweep
+    from edgecloud.experiments.sweep import DEFAULT_GRID, audio_notes_of, check, read_grid, sweep
     from edgecloud.experiments.targets import check_targets, read_targets
     from edgecloud.models.quantized.cache import sweep as clear_cache
     from edgecloud.report.frontier import write
@@ -59,7 +59,7 @@ def _sweep(parsed: argparse.Namespace) -> int:
     clear_cache()
     grid = parsed.grid or DEFAULT_GRID
     points, targets = read_grid(grid), read_targets(grid)
-    for line in check(points):
+    for line in check(points, workers=parsed.workers):
         print(line, file=sys.stderr, flush=True)
     began = time.monotonic()
     swept = []
@@ -78,6 +78,8 @@ def _sweep(parsed: argparse.Namespace) -> int:
         verdicts = check_targets(targets, blocks)
         for path in write(blocks, verdicts, parsed.output, page=parsed.page):
             print(path)
+    if (noted := audio_notes_of(swept)) is not None:
+        print(f"edgecloud: note: {noted}; their journals say which", file=sys.stderr)
     missed = [verdict for verdict in verdicts if not verdict.met]
     for verdict in missed:
         where = ", ".join(str(value) for value in verdict.place.values() if value)

@@ -30,6 +30,8 @@ from edgecloud.models.memory import (
     needed_bytes,
     plan,
     precision_name,
+    request_tokens,
+    with_room,
 )
 from edgecloud.models.networks import Network
 from edgecloud.models.pairing import check_pair
@@ -56,6 +58,8 @@ class Side:
     dtype: str
     quantization: str = "none"
     weights: bool = True
+    caches: int | None = None
+    """Bytes of its sessions' caches; None: one request at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +168,17 @@ def _dtype(side: Side, device: str) -> torch.dtype:
 
 
 def _needs(arm: Arm, opened: Sequence[_Opened]) -> list[Need]:
-    found = [_need(one, copies=arm.config.workers) for one in opened if one.side.weights]
+    tokens = request_tokens(arm.config)
+    found = [
+        with_room(
+            _need(one, copies=arm.config.workers),
+            one.checkpoint,
+            tokens=tokens,
+            caches=one.side.caches,
+        )
+        for one in opened
+        if one.side.weights
+    ]
     for need in found:
         if need.side == "edge":
             check_cap(need, arm.config.max_memory_gb)

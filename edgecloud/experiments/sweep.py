@@ -12,10 +12,10 @@ import json
 import multiprocessing
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from edgecloud.edge.messages import Failed, Mode, Response
 from edgecloud.edge.request_handler import RequestHandler
 from edgecloud.edge.speculation_policy import speculation
 from edgecloud.errors import CheckpointError, ConfigError, DataError, ModelError, WorkerError
+from edgecloud.experiments.checking import check_models
 from edgecloud.experiments.reporting import machine
 from edgecloud.experiments.run import data_of, identity_of, journalled, request_of
 from edgecloud.experiments.system import cache_dir, model_of
@@ -40,15 +41,25 @@ from edgecloud.models.hub import locate
 from edgecloud.models.loading import Loaded, load
 from edgecloud.quality import corpus_references_of, score
 from edgecloud.quality.tokenize import LANGUAGE_TOKENIZERS
+from edgecloud.results import audio_notes
 from edgecloud.results.comparable import CROSSINGS
 from edgecloud.results.files import held
-from edgecloud.results.journal import Journal
+from edgecloud.results.journal import Journal, read
 from edgecloud.results.replay import facts
 from edgecloud.settings.config import Config, resolve
 from edgecloud.settings.options import OPTIONS
 from edgecloud.textfiles import read_toml
 
-__all__ = ["DEFAULT_GRID", "ROLES", "Point", "check", "grid_content", "read_grid", "sweep"]
+__all__ = [
+    "DEFAULT_GRID",
+    "ROLES",
+    "Point",
+    "audio_notes_of",
+    "check",
+    "grid_content",
+    "read_grid",
+    "sweep",
+]
 
 DEFAULT_GRID = Path(__file__).parent / "frontier.toml"
 _WHERE = ("language", "prompt_type", "hardware_profile", "link")
@@ -268,14 +279,17 @@ def _check_points(path: str | Path, points: Sequence[Point]) -> None:
             )
 
 
-def check(points: Sequence[Point]) -> list[str]:
-    """Check all that points need besides weights. Returns lines on what varies and what does not.
+def check(points: Sequence[Point], *, workers: int = 1) -> list[str]:
+    """Check all that points need, in ``workers`` processes, before any of their weights is used. Returns lines
+    on what varies and what does not.
 
     Raises:
         EdgeCloudError: data that cannot be read or has no references to score by, models that are not
-            there, a policy that does not go with them.
+            there, do not fit to each other or into memory, a policy that does not go with them.
     """
     checked: set[tuple[Any, ...]] = set()
+    places: list[tuple[Mode, Config]] = []
+    samples: list[Sample] = []
     for point in points:
         config = point.config
         if point.mode == "spec":
@@ -292,12 +306,16 @@ def check(points: Sequence[Point]) -> list[str]:
                 "and a sweep scores by CIDEr, which needs 2; take another language in [where], or "
                 'caption_type = "audio_only"'
             )
+        samples += corpus[: config.max_samples]
+        # One process holds edge and cloud, and no cap is on it.
+        places.append(("spec", replace(config, workers=workers, max_memory_gb=0.0)))
         for side in ("edge", "cloud"):
             model = getattr(config, f"{side}_model")
             if model is not None and not (Path(locate(model).path) / "config.json").is_file():
                 raise CheckpointError(
                     f"{side}_model {model} is no checkpoint folder: it holds no config.json"
                 )
+    check_models(places, samples=samples)
     configs = [point.config for point in points]
     varied = {key: list(dict.fromkeys(getattr(c, key) for c in configs)) for key in _WHERE}
     shown = [f"{key}: {', '.join(map(str, some))}" for key, some in varied.items() if len(some) > 1]
@@ -348,6 +366,25 @@ def sweep(
             ) from error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def audio_notes_of(swept: Iterable[tuple[Point, Path, Any]]) -> str | None:
+    """The number of recordings of a sweep that left a note that they cannot be right, each counted once, in a
+    line; ``None``: none did.
+
+    Raises:
+        JournalError: a journal cannot be read.
+    """
+    journals: dict[tuple[Any, ...], Path] = {}
+    for point, path, _ in swept:
+        config = point.config
+        data = (config.dataset_path, config.language, config.prompt_type)
+        journals.setdefault(data, path)
+    found: dict[tuple[Any, str], dict[str, Any]] = {}
+    for (manifest, *_), path in journals.items():
+        for record in read(path)[1]:
+            found[manifest, record["file_id"]] = record
+    return audio_notes.sentence(found.values())
 
 
 def _one_thread() -> None:

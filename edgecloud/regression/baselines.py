@@ -16,6 +16,7 @@ from edgecloud.regression.model import Benchmark
 from edgecloud.regression.reading import read
 from edgecloud.results.environment import commit_of
 from edgecloud.results.files import put
+from edgecloud.textfiles import json_files
 
 __all__ = ["HISTORY", "Accepted", "accept"]
 
@@ -165,7 +166,7 @@ def _refuse_degraded(benchmarks: Sequence[Benchmark]) -> None:
 
 
 def _others(folder: Path, files: Mapping[str, Any]) -> list[Path]:
-    return [path for path in sorted(folder.glob("*.json")) if path.name not in files]
+    return [path for path in json_files(folder) if path.name not in files]
 
 
 def _lines(content: Mapping[str, Any]) -> str:

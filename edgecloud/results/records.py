@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, get_args
 
 from edgecloud.contracts import Language
+from edgecloud.results.floors import unusable_floors
 
 __all__ = ["unusable", "unusable_facts"]
 
@@ -84,6 +85,7 @@ _FACTS: Final[Mapping[str, tuple[Check, str]]] = {
     "floors": (_or_null(_is_object), "an object"),
     "samples": (_list_of(_is_text), "a list of texts"),
     "corpus": (_list_of(_is_object), "a list of objects"),
+    "others": (_or_null(_list_of(_list_of(_is_text))), "a list of lists of texts"),
 }
 _CORPUS: Final[Mapping[str, Check]] = {
     "file_id": _is_text,
@@ -106,6 +108,8 @@ def unusable_facts(facts: Any) -> str | None:
     for name, (check, expected) in _FACTS.items():
         if not check(facts.get(name)):
             return f"facts.{name} is not {expected}"
+    if facts["floors"] is not None and (wrong := unusable_floors(facts["floors"])) is not None:
+        return f"facts.floors: {wrong}"
     for place, row in enumerate(facts["corpus"]):
         for name, sound in _CORPUS.items():
             if not sound(row.get(name)):

@@ -277,6 +277,46 @@ def test_a_run_that_is_named_to_compare_with_must_be_there() -> None:
         settle_comparison(config)
 
 
+ROW = {
+    "fullname": "bench/test_edge.py::test_edge[x]",
+    "stats": dict.fromkeys(
+        ("min", "max", "mean", "stddev", "median", "iqr", "rounds", "iterations"), 1
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "content, says",
+    [
+        ("{", "is not JSON"),
+        ("[]", "has no list of benchmarks"),
+        ({"benchmarks": [{**ROW, "fullname": None}]}, r"benchmarks\[0\] has no fullname"),
+        ({"benchmarks": [ROW, {"fullname": "x"}]}, r"benchmarks\[1\] has no stats"),
+        (
+            {"benchmarks": [{**ROW, "stats": {**ROW["stats"], "iqr": "wide"}}]},  # type: ignore[dict-item]
+            r"benchmarks\[0\].stats.iqr is not a number",
+        ),
+        ({"benchmarks": [ROW]}, None),
+    ],
+)
+def test_a_file_to_compare_with_is_read_before_a_run(
+    tmp_path: Path, content: Any, says: str | None
+) -> None:
+    from bench.plugin_options import check_compared
+
+    folder = tmp_path / "machine"
+    folder.mkdir()
+    path = folder / "0001_x.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    for compare in (str(path), "machine/0001"):
+        options: Any = Options(benchmark_compare=compare, benchmark_storage=f"file://{tmp_path}")
+        if says is None:
+            check_compared(options)
+            continue
+        with pytest.raises(pytest.UsageError, match=f"--benchmark-compare: .*{says}"):
+            check_compared(options)
+
+
 @pytest.mark.parametrize(
     "args, message",
     [

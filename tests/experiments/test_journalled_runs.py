@@ -98,6 +98,12 @@ def test_a_result_is_made_again_from_its_journal_alone(
     assert again["run"]["rescored_from"] == {"journal": journal.name}
     assert own["metrics"]["num_failed"] == 1
     assert own["quality_floors"]["status"] == "not asserted"
+    held = read(journal)[0]["facts"]
+    # Of samples that it may not ask for, the journal holds references alone.
+    assert [row["file_id"] for row in held["corpus"]] == held["samples"]
+    assert len(held["samples"]) == 9
+    assert len(held["others"]) == N - 9
+    assert all(map(all, held["others"]))
 
 
 def test_floors_are_judged_from_the_journal_too(tmp_path: Path) -> None:

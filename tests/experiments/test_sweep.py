@@ -14,11 +14,19 @@ from edgecloud.cli.main import main
 from edgecloud.datasets.manifest import embedded_manifest
 from edgecloud.errors import ConfigError, EdgeCloudError, OutputError
 from edgecloud.experiments.frontier import frontier
-from edgecloud.experiments.sweep import DEFAULT_GRID, Point, _run, check, read_grid, sweep
+from edgecloud.experiments.sweep import (
+    DEFAULT_GRID,
+    Point,
+    _run,
+    audio_notes_of,
+    check,
+    read_grid,
+    sweep,
+)
 from edgecloud.experiments.system import model_of
 from edgecloud.experiments.targets import MEASURES, Target, check_targets, read_targets
 from edgecloud.results.files import held
-from edgecloud.results.journal import read
+from edgecloud.results.journal import Journal, read
 
 GRID = """
 [where]
@@ -247,6 +255,17 @@ def _records_of(content: bytes, tmp_path: Path) -> list[dict[str, Any]]:
     path = tmp_path / "before.jsonl"
     path.write_bytes(content)
     return _records(path)
+
+
+def test_recordings_that_cannot_be_right_are_counted_once_a_sweep(tmp_path: Path) -> None:
+    swept = []
+    for mode in ("edge", "cloud"):
+        path = tmp_path / f"{mode}.jsonl"
+        with Journal.open(path, mode=mode, identity={}) as journal:
+            for name, notes in (("a", {"silent": "…"}), ("b", {})):
+                journal.append({"file_id": name, "status": "ok", "audio_notes": notes})
+        swept.append((Point(mode, mode, {"language": "english"}), path, None))
+    assert audio_notes_of(swept) == "1 of 2 recordings cannot be right: 1 silent once mixed down"
 
 
 def block(**changes: Any) -> dict[str, Any]:
