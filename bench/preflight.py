@@ -56,8 +56,8 @@ def check_plugins(config: pytest.Config) -> None:
 
 
 def check_run(named: Mapping[Mode, Config], *, holding: ExitStack) -> None:
-    """Data, quality floors, models and output of a run of experiments, each with its settings. The names of the results
-    are this process's until ``holding`` closes. Raises ``pytest.UsageError``."""
+    """Data, quality floors, models and output of a run of experiments, each with its settings. The names of
+    the results are this process's until ``holding`` closes. Raises ``pytest.UsageError``."""
     config = next(iter(named.values()))
     try:
         floors.load()
