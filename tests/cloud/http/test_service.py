@@ -855,12 +855,16 @@ def test_clients_that_never_come_leave_half_of_the_places_to_the_others() -> Non
 
 
 def test_of_an_answered_request_no_more_is_kept_than_its_answer() -> None:
+    gc.collect()
+    earlier = {id(one) for one in gc.get_objects() if type(one) is Verify}
+
     async def test() -> None:
         async with client() as to:
             answers(await post(to, opened(), verify(1, [2, 3])))
             for _ in range(10):
                 gc.collect()
-                if not any(type(one) is Verify for one in gc.get_objects()):
+                found = {id(one) for one in gc.get_objects() if type(one) is Verify}
+                if not found - earlier:
                     return
                 await asyncio.sleep(0.02)
             raise AssertionError("the request is still there")
