@@ -263,7 +263,7 @@ class Engine:
 
     def _new(self) -> list[_Request]:
         """The requests that have come in."""
-        new = []
+        new: list[_Request] = []
         while True:
             try:
                 request = self._arrived.get_nowait()

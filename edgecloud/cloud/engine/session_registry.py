@@ -402,16 +402,18 @@ class Registry:
         if answers.done:
             return
         session.used_s = self._now()
+        message: bytes | EdgeCloudError
         if isinstance(outcome, EdgeCloudError):
-            await answers.add(None, outcome, done=True)
+            message, last = outcome, True
         else:
             message = contained(self._packed, session, answers.seq, asked, outcome)
-            if isinstance(message, EdgeCloudError):
-                await answers.add(None, message, done=True)
-            else:
-                last = isinstance(outcome, Verdict) or outcome.last
-                await answers.add(message, None, done=last)
-        if answers.done:
+            last = isinstance(outcome, Verdict) or outcome.last
+        if isinstance(message, EdgeCloudError):
+            last = True
+            await answers.add(None, message, done=True)
+        else:
+            await answers.add(message, None, done=last)
+        if last:
             self._ended(session)
 
     def _packed(
