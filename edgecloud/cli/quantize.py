@@ -171,9 +171,10 @@ def _evaluate(parsed: argparse.Namespace) -> int:
         from edgecloud.results.result_file import write_result
 
         # Spelled as in files that are there already.
-        found = [{"quantisation": row.quantization, **asdict(row)} for row in rows]
-        for row in found:
-            del row["quantization"]
+        spelled = {"quantization": "quantisation"}
+        found = [
+            {spelled.get(key, key): value for key, value in asdict(row).items()} for row in rows
+        ]
         write_result(parsed.json, {"quantisations": found}, flag="--json")
     return 0
 
