@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import warnings
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,7 @@ CONFIG = pytest.StashKey["Config"]()
 MODES = pytest.StashKey[tuple[str, ...]]()
 WRITTEN = pytest.StashKey[list[Path]]()
 WARNED = pytest.StashKey[list[str]]()
+UNSCORED = pytest.StashKey[list[str]]()
 TOGETHER = pytest.StashKey[dict[str, Any]]()
 BEGUN = pytest.StashKey[list[Path]]()
 TABLES = pytest.StashKey[list[str]]()
@@ -44,6 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[CONFIG] = settings(config)
     config.stash[WRITTEN] = []
     config.stash[WARNED] = list(map(str, broken_plugins()))
+    config.stash[UNSCORED] = []
     config.stash[BEGUN] = []
     config.stash[TOGETHER] = {}
     config.stash[TABLES] = []
@@ -90,9 +92,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.stash[MODES] = modes
     config.stash[WARNED] += settle_comparison(config)
     if modes and not config.option.collectonly:
+        holding = ExitStack()
+        config.add_cleanup(
+            holding.close
+        )  # until every result is written, or the session ends otherwise
         # What it has to say while weights are looked at shall be seen.
         with _uncaptured(config), listening(Lines(sys.stderr)):
-            check_run(config.stash[CONFIG], modes)
+            check_run(_named(config), holding=holding)
         check_benchmark_files(config)
 
 
@@ -104,6 +110,12 @@ def _uncaptured(config: pytest.Config) -> AbstractContextManager[Any]:
 
 def _is_suite(item: pytest.Item) -> bool:
     return item.path.parent == _FOLDER and "recorder" in getattr(item, "fixturenames", ())
+
+
+def _named(config: pytest.Config) -> dict[Any, Config]:
+    """The settings of each experiment that will run, with the name of its result."""
+    settings, modes = config.stash[CONFIG], config.stash[MODES]
+    return {m: replace(settings, output_name=_output_name(settings, m, modes)) for m in modes}
 
 
 def _output_name(config: Config, mode: str, modes: tuple[str, ...]) -> str:
@@ -122,13 +134,12 @@ def recorder(request: pytest.FixtureRequest, benchmark: Any, arm: str) -> Record
 
     pytest_config = request.config
     mode = _SUITES[request.node.path.name]
-    config = pytest_config.stash[CONFIG]
     reporter = pytest_config.pluginmanager.getplugin("terminalreporter")
-    modes = pytest_config.stash[MODES]
-    named = {m: replace(config, output_name=_output_name(config, m, modes)) for m in modes}
-    label = " + ".join(modes) if config.interleave else mode
+    named = _named(pytest_config)
+    config = named[mode]
+    label = " + ".join(named) if config.interleave else mode
     return Recorder(
-        config=named[mode],
+        config=config,
         pytest_config=pytest_config,
         benchmark=benchmark,
         progress=Progress(
@@ -141,6 +152,7 @@ def recorder(request: pytest.FixtureRequest, benchmark: Any, arm: str) -> Record
         mode=mode,
         begun=pytest_config.stash[BEGUN],
         warned=pytest_config.stash[WARNED],
+        unscored=pytest_config.stash[UNSCORED],
         arms=list(named.items()),
         together=pytest_config.stash[TOGETHER],
     )
@@ -159,10 +171,14 @@ def pytest_terminal_summary(
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """The last line of a run that did not end, whatever ended it: how to go on."""
+    """The last lines: that nothing was scored, and of a run that did not end how to go on."""
     from edgecloud.results.kept import told
 
     reporter = config.pluginmanager.getplugin("terminalreporter")
     lines = [line for path in dict.fromkeys(config.stash.get(BEGUN, [])) if (line := told(path))]
-    for line in lines if reporter is not None else []:
+    if reporter is None:
+        return
+    for line in config.stash.get(UNSCORED, []):
+        reporter.write_line(f"warning: {line}", yellow=True)
+    for line in lines:
         reporter.write_line(line)

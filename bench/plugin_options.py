@@ -8,10 +8,16 @@ from typing import Any
 
 import pytest
 from pytest_benchmark import plugin
+from pytest_benchmark.storage.file import FileStorage
+from pytest_benchmark.utils import get_machine_id
+
+from edgecloud.errors import DataError
+from edgecloud.textfiles import read_json
 
 __all__ = [
     "NO_EFFECT",
     "WORKING",
+    "check_compared",
     "check_options",
     "defaults",
     "settle_comparison",
@@ -59,6 +65,11 @@ WORKING = (
     "benchmark_time_unit",
     "benchmark_histogram",
 )
+
+
+_NUMBERED = "[0-9][0-9][0-9][0-9]_"
+_STATISTICS = ("min", "max", "mean", "stddev", "median", "iqr", "rounds", "iterations")
+"""What the tables of the plugin read of an earlier run."""
 
 
 class _Defaults:
@@ -122,6 +133,46 @@ def _check_storage(uri: str) -> None:
             "--benchmark-storage elasticsearch+… needs its client: "
             "pip install 'pytest-benchmark[elasticsearch]'"
         )
+
+
+def check_compared(config: pytest.Config) -> None:
+    """Refuse files of ``--benchmark-compare`` that cannot be compared with; the plugin would find out when all
+    has run. Raises ``pytest.UsageError``."""
+    compare, uri = (config.getoption(f"benchmark_{name}") for name in ("compare", "storage"))
+    if not compare or uri.startswith("elasticsearch+"):
+        return
+    storage = FileStorage(
+        uri.removeprefix("file://"), logger=None, default_machine_id=get_machine_id()
+    )
+    try:
+        # As the plugin does: of earlier runs the last one.
+        files = storage.query(_NUMBERED)[-1:] if compare is True else storage.query(compare)
+        for file in files:
+            wrong = _unusable(read_json(file, what="benchmark file", error=DataError))
+            if wrong is not None:
+                raise DataError(
+                    f"benchmark file {file}: {wrong}; give one that pytest-benchmark wrote"
+                )
+    except (DataError, ValueError) as error:
+        raise pytest.UsageError(f"--benchmark-compare: {error}") from None
+
+
+def _unusable(content: Any) -> str | None:
+    """The reason why a benchmark file cannot be compared with; ``None``: it can."""
+    rows = content.get("benchmarks") if isinstance(content, dict) else None
+    if not isinstance(rows, list):
+        return "it has no list of benchmarks"
+    for place, row in enumerate(rows):
+        if not isinstance(row, dict) or not isinstance(row.get("fullname"), str):
+            return f"benchmarks[{place}] has no fullname"
+        stats = row.get("stats")
+        if not isinstance(stats, dict):
+            return f"benchmarks[{place}] has no stats"
+        for name in _STATISTICS:
+            value = stats.get(name)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                return f"benchmarks[{place}].stats.{name} is not a number"
+    return None
 
 
 def written_folders(config: pytest.Config) -> dict[str, Path]:

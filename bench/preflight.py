@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from bench.plugin_options import check_options, written_folders
-from edgecloud.datasets.corpus import load_corpus
+from bench import floors
+from bench.plugin_options import check_compared, check_options, written_folders
+from edgecloud.datasets.corpus import in_own_language, load_corpus
 from edgecloud.edge.messages import Mode
 from edgecloud.errors import CheckpointError, EdgeCloudError, OutputError
 from edgecloud.experiments.checking import check_models
 from edgecloud.models.hub import locate
+from edgecloud.results.files import held
+from edgecloud.results.kept import journal_path, result_path
 from edgecloud.settings.config import Config, check_output_name, resolve
 from edgecloud.settings.options import OPTIONS
 
@@ -31,9 +35,9 @@ def settings(config: pytest.Config) -> Config:
     try:
         found = resolve(flags, preset=config.getoption("preset"), file=config.getoption("config"))
         check_output_name(found.output_name)
+        return in_own_language(found)
     except EdgeCloudError as error:
         raise pytest.UsageError(str(error)) from None
-    return found
 
 
 def check_plugins(config: pytest.Config) -> None:
@@ -48,18 +52,26 @@ def check_plugins(config: pytest.Config) -> None:
     if config.getoption("benchmark_disable") and not config.getoption("benchmark_enable"):
         raise pytest.UsageError("bench has nothing to do under --benchmark-disable")
     check_options(config)
+    check_compared(config)
 
 
-def check_run(config: Config, modes: Sequence[Mode]) -> None:
-    """Data, models and output of a run. Raises ``pytest.UsageError``."""
+def check_run(named: Mapping[Mode, Config], *, holding: ExitStack) -> None:
+    """Data, quality floors, models and output of a run of experiments, each with its settings. The names of
+    the results are this process's until ``holding`` closes. Raises ``pytest.UsageError``."""
+    config = next(iter(named.values()))
     try:
+        floors.load()
         corpus, _ = load_corpus(config)
-        for side in dict.fromkeys(side for mode in modes for side in _SIDES[mode]):
-            _check_model(side, getattr(config, f"{side}_model"))
         for folder in ("results", "journals"):
             _check_writable(Path(config.output_dir) / folder, "--output-dir")
+        for mode, own in named.items():
+            holding.enter_context(held(result_path(mode, own)))
+            with held(journal_path(mode, own)):
+                pass  # nobody writes it who has no result of this name
+        for side in dict.fromkeys(side for mode in named for side in _SIDES[mode]):
+            _check_model(side, getattr(config, f"{side}_model"))
         check_models(
-            [(mode, config) for mode in modes],
+            list(named.items()),
             samples=corpus[: config.max_samples][config.shard_slice],
             together=config.interleave,
         )

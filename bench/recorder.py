@@ -15,8 +15,8 @@ from bench.rows import add_no_row, add_rows
 from edgecloud.errors import EdgeCloudError, JournalError
 from edgecloud.results import audio_notes, environment
 from edgecloud.results.aggregate import RESOURCE_NAMES
-from edgecloud.results.degraded import sentence
-from edgecloud.results.kept import journal_path
+from edgecloud.results.degraded import sentence, warm_up_sentence
+from edgecloud.results.kept import journal_path, result_path
 from edgecloud.results.result_file import write_result
 from edgecloud.settings.config import Config
 from edgecloud.stages import listening, stage
@@ -66,9 +66,11 @@ class Recorder:
     """Every suite of this run, for ``--interleave``."""
     mode: Any
     begun: list[Path]
-    """The journals of runs that have begun in this session."""
+    """The journals of runs that have begun in this session and have no result yet."""
     warned: list[str]
     """Lines for the end of the session: what a reader of the results should know first."""
+    unscored: list[str]
+    """The last lines of all: without references there is no quality."""
     together: dict[str, Outcome]
     """What the suites gave, once they ran interleaved."""
     run_block: dict[str, Any] = field(default_factory=environment.run_block)
@@ -107,7 +109,6 @@ class Recorder:
         """Score, write the result file, add the rows; then fail the test when quality is below its
         floor, more samples failed than ``--max-failures`` or lost the cloud than ``--max-degraded``
         allows."""
-        name = self.config.output_name
         # Not above: the scorers load when there is something to score.
         from edgecloud.experiments.reporting import machine, result_of
 
@@ -119,24 +120,27 @@ class Recorder:
                 run_block=self.run_block,
                 floors=floors.load(),
             )
-            path = write_result(Path(self.config.output_dir) / "results" / f"{name}.json", result)
+            path = write_result(result_path(self.mode, self.config), result)
         self.written.append(path)
-        unscored = _no_reference(result)
+        journal = journal_path(self.mode, self.config)
+        self.begun[:] = [other for other in self.begun if other != journal]
         self.warned.extend(f"{path.stem}: {note}" for note in outcome.setup.get("notes", ()))
+        if (cold := warm_up_sentence(outcome.setup.get("cold", {}))) is not None:
+            self.warned.append(f"{path.stem}: {cold}")
         if (noted := audio_notes.sentence(result["detailed_results"])) is not None:
             self.warned.append(f"{path.stem}: {noted}; see audio_notes of its samples")
         over = result["metrics"]["latency_metrics"]["memory_over_cap_total"]
         if over:
             self.warned.append(
                 f"{path.stem}: {over} samples over the memory cap of "
-                f"{self.config.max_memory_gb:g} GB, {_memory_held(result)}"
+                f"{self.config.max_memory_gb:g} GB, which is watched, not enforced, here"
             )
         problems = _problems(result, self.config)
         lost = sentence(result["detailed_results"])
         if lost and result["metrics"]["num_degraded"] <= self.config.max_degraded:
             self.warned.append(f"{path.stem}: {lost}")
-        if unscored:  # the last line: without references there is no quality at all
-            self.warned.append(f"{path.stem}: {unscored}")
+        if (unscored := _no_reference(result)) is not None:
+            self.unscored.append(f"{path.stem}: {unscored}")
         tag = "failed: " + "; ".join(problems) if problems else "passed"
         details = [entry for entry in result["detailed_results"] if entry["status"] == "ok"]
         add_rows(
@@ -169,25 +173,20 @@ def _problems(result: dict[str, Any], config: Config) -> list[str]:
     return problems
 
 
-def _memory_held(result: dict[str, Any]) -> str:
-    memory = (result["limits"].get("in_force") or {}).get("memory") or {}
-    if memory.get("enforced_by"):
-        return f"by what was resident; its {memory['enforced_by']} counts less: not what is shared"
-    return "which is watched, not enforced, here"
-
-
 def _no_reference(result: dict[str, Any]) -> str | None:
     """That no sample has a reference in the language generated, and which flag would help."""
     config, entries = result["experiment_config"], result["detailed_results"]
+    text = config["dataset_type"] == "text"
     referenced = [entry for entry in entries if entry["reference_captions"]]
     others = sorted({entry["reference_language"] for entry in referenced})
-    if config["language"] in others or not entries:
+    # A prompt of text is answered in its own language.
+    if config["language"] in others or not entries or (text and others):
         return None
     advice = (
         f"--language {others[0]}?"
         if others
         else "--caption-type original?"
-        if config["caption_type"] == "audio_only" and config["dataset_type"] != "text"
+        if config["caption_type"] == "audio_only" and not text
         else "the manifest has no captions"
     )
     return f"no reference in {config['language']}, so nothing was scored; {advice}"

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from bench.conftest import CONFIG
+from bench.conftest import CONFIG, WARNED
 from bench.recorder import OneLine
 from bench.rows import GROUP, REPLAY, add_rows
-from edgecloud.experiments.sweep import DEFAULT_GRID, Point, read_grid
+from edgecloud.experiments.sweep import DEFAULT_GRID, Point, audio_notes_of, read_grid
 from edgecloud.experiments.targets import Verdict, check_targets, read_targets
 
 TARGETS = read_targets(DEFAULT_GRID)
@@ -64,6 +64,8 @@ def found(request: pytest.FixtureRequest) -> Found:
         with capture.global_and_fixture_disabled():
             reporter.ensure_newline()
             reporter.write_line(f"{len(swept)}/{len(NEEDED)} {id_of(point)}, {left_s:.0f} s left")
+    if (noted := audio_notes_of(swept)) is not None:
+        request.config.stash[WARNED].append(noted)
     blocks = frontier(swept)
     return Found({id_of(p): path for p, path, _ in swept}, blocks, check_targets(TARGETS, blocks))
 

@@ -7,6 +7,7 @@ nothing is said twice in ten seconds. Standard library only: every process impor
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -65,7 +66,7 @@ class Lines:
             if self._began_s is None:
                 self._began_s = now_s
             stream = self._out()
-            if stream.isatty():
+            if _rewrites(stream):
                 stream.write(f"\r\x1b[2K{self._prefix}{text_of(what, share)}")
                 stream.flush()
                 self._open = True
@@ -100,6 +101,11 @@ class Lines:
     def _out(self) -> Any:
         # Looked up each time: tests and pytest put others in its place.
         return sys.stderr if self._stream is None else self._stream
+
+
+def _rewrites(stream: Any) -> bool:
+    """True on a terminal on which a line can be written over."""
+    return bool(stream.isatty()) and os.environ.get("TERM") != "dumb"
 
 
 class _State:

@@ -19,6 +19,7 @@ from edgecloud.errors import EdgeCloudError
 __all__ = [
     "MAX_DEPTH",
     "check_value",
+    "json_files",
     "list_in_text",
     "parse_json",
     "read_json",
@@ -89,6 +90,15 @@ def read_toml(
     if _deeper(content, MAX_DEPTH):
         raise error(f"{what} {path} is nested more than {MAX_DEPTH} deep{after}")
     return content
+
+
+def json_files(folder: Path) -> list[Path]:
+    """The ``*.json`` of a folder, by name. macOS's notes on other files (``._*.json``) are none.
+
+    Raises:
+        OSError: the folder cannot be listed.
+    """
+    return sorted(path for path in folder.glob("*.json") if not path.name.startswith("._"))
 
 
 def parse_json(text: str | bytes, *, finite: bool = False) -> Any:

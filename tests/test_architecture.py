@@ -205,7 +205,7 @@ def test_whoever_answers_many_on_one_thread_does_so_within_the_boundary() -> Non
         for path in MODULES
         if "edgecloud.cloud.engine.boundary.contained" in imports(path)
     }
-    assert users == {"engine.py", "session_registry.py", "thread_runner.py"}
+    assert users == {"engine.py", "pipe_server.py", "session_registry.py", "thread_runner.py"}
 
 
 @pytest.mark.parametrize(

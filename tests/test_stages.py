@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 
+import pytest
+
 from edgecloud.stages import Lines, listening, say, stage
 from tests.told import Told
 
@@ -57,3 +59,15 @@ def test_a_terminal_has_one_line_that_is_cleared_for_what_stays() -> None:
         f"{clear}edgecloud: loading, 50%{clear}edgecloud: converted\n"
         f"{clear}edgecloud: loading, 100%{clear}"
     )
+
+
+def test_a_terminal_that_cannot_write_over_a_line_gets_lines(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    out = Terminal()
+    lines = Lines(out, patience_s=0.0, now=Clock())
+    lines.stage("starting", None)
+    lines.stage("loading", 0.5)
+    lines.close()
+    assert out.getvalue() == "edgecloud: starting\nedgecloud: loading, 50%\n"

@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from edgecloud.errors import ConfigError
-from edgecloud.textfiles import MAX_DEPTH, list_in_text, parse_json, read_json, read_text, read_toml
+from edgecloud.textfiles import (
+    MAX_DEPTH,
+    json_files,
+    list_in_text,
+    parse_json,
+    read_json,
+    read_text,
+    read_toml,
+)
 
 
 def put(folder: Path, content: str | bytes) -> Path:
@@ -92,3 +100,9 @@ def test_a_missing_file_and_a_folder_say_so_with_the_advice(tmp_path: Path) -> N
 )
 def test_a_list_written_out_as_text_is_recognised(text: str, is_list: bool) -> None:
     assert list_in_text(text) is is_list
+
+
+def test_macos_notes_on_files_are_none_of_a_folders(tmp_path: Path) -> None:
+    for name in ("b.json", "._b.json", "a.json", "._.json", ".json", "c.txt", "_.json"):
+        (tmp_path / name).write_bytes(b"{}")
+    assert [path.name for path in json_files(tmp_path)] == [".json", "_.json", "a.json", "b.json"]

@@ -23,13 +23,24 @@ def add(commands: Any) -> None:
     accept.add_argument(
         "--prune", action="store_true", help="remove the baselines of benchmarks that NEW lacks"
     )
+    accept.add_argument(
+        "--allow-degraded",
+        action="store_true",
+        help="accept results with samples that lost the cloud, which are refused otherwise",
+    )
     accept.set_defaults(command=_accept)
 
 
 def _accept(parsed: argparse.Namespace) -> int:
     from edgecloud.regression.baselines import HISTORY, accept
 
-    done = accept(parsed.new, parsed.to, reason=parsed.reason, prune=parsed.prune)
+    done = accept(
+        parsed.new,
+        parsed.to,
+        reason=parsed.reason,
+        prune=parsed.prune,
+        allow_degraded=parsed.allow_degraded,
+    )
     for path in done.written:
         print(f"baseline: {path}")
     for path in done.removed:

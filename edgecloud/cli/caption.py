@@ -13,7 +13,7 @@ from edgecloud.ending import end_on_sigterm
 from edgecloud.errors import ConfigError
 from edgecloud.settings.config import Config, resolve
 from edgecloud.settings.options import OPTIONS, add_options
-from edgecloud.stages import Lines, listening
+from edgecloud.stages import Lines, listening, stage
 
 if TYPE_CHECKING:
     from edgecloud.edge.messages import Streamed
@@ -49,11 +49,6 @@ def _config(parsed: argparse.Namespace) -> Config:
 
 
 def _caption(parsed: argparse.Namespace) -> int:
-    from edgecloud.edge.messages import Failed, Request
-    from edgecloud.experiments.system import System
-    from edgecloud.results.audio_notes import sentence
-    from edgecloud.results.degraded import degraded
-
     config = _config(parsed)
     if config.input_modality == "audio_text":
         raise ConfigError("caption takes recordings without transcriptions; use audio_only")
@@ -67,7 +62,13 @@ def _caption(parsed: argparse.Namespace) -> int:
     heard: list[dict[str, Any]] = []
     end_on_sigterm()
     with ExitStack() as stack:
-        with listening(Lines()):
+        with listening(Lines(patience_s=0.0)):
+            stage("starting")  # first: what is imported takes a while, too
+            from edgecloud.edge.messages import Failed, Request
+            from edgecloud.experiments.system import System
+            from edgecloud.results.audio_notes import sentence
+            from edgecloud.results.degraded import degraded
+
             system = stack.enter_context(System(parsed.mode, config))
         for name in parsed.audio:
             if len(parsed.audio) > 1:

@@ -62,11 +62,12 @@ def _secap(parsed: argparse.Namespace) -> int:
 
 def _synthetic(parsed: argparse.Namespace) -> int:
     from edgecloud.embedded.factory.manifests import synthesize_split
+    from edgecloud.textfiles import json_files
 
     if parsed.clips < 1:
         raise ConfigError(f"--clips {parsed.clips}: give a number from 1 on")
     synthesize_split(parsed.split, parsed.dest, clips=parsed.clips)
-    for path in sorted(parsed.dest.glob("*.json")):
+    for path in json_files(parsed.dest):
         if path.name != "attributes.json":
             print(f"{parsed.clips} samples: {path}")
     return 0

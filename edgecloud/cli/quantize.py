@@ -69,18 +69,24 @@ def add(commands: Any) -> None:
 
 
 def _quantize(parsed: argparse.Namespace) -> int:
+    from edgecloud.models.quantized.cache import sweep
+
     end_on_sigterm()
+    if parsed.prune is not None:
+        return _prune(parsed.prune)  # it sweeps too, and says what went
+    sweep()
     if parsed.list:
         return _list()
-    if parsed.prune is not None:
-        return _prune(parsed.prune)
     if parsed.evaluate:
         return _evaluate(parsed)
     from edgecloud.experiments.system import model_of
     from edgecloud.models.checkpoint import Checkpoint
+    from edgecloud.models.edge import check_precision
     from edgecloud.models.quantized.convert import cached, convert
 
     checkpoint = Checkpoint.open(model_of(parsed.checkpoint, "edge")[1])
+    if checkpoint.quantized is None:  # what it says of one that is fits here as well
+        check_precision(checkpoint, device="cpu", dtype="auto", quantization=f"int{parsed.bits}")
     if parsed.output is None:
         folder = cached(checkpoint, parsed.bits)
     else:
@@ -118,7 +124,7 @@ def _list() -> int:
 
 def _prune(days: float) -> int:
     from edgecloud.models.identity import forget_lost
-    from edgecloud.models.quantized.cache import Kept, prune
+    from edgecloud.models.quantized.cache import Kept, prune, sweep
 
     def current(found: Kept) -> bool:
         from edgecloud.models.checkpoint import Checkpoint
@@ -131,6 +137,7 @@ def _prune(days: float) -> int:
     removed = prune(unused_days=None if math.isinf(days) else days, current=current)
     for one, reason in removed:
         print(f"removed {one.folder.name}, {one.nbytes / 1e9:.2f} GB: {reason}")
+    sweep()
     total = sum(one.nbytes for one, _ in removed) / 1e9
     print(f"{len(removed)} removed, {total:.2f} GB; {forget_lost()} identities forgotten")
     return 0
@@ -163,7 +170,12 @@ def _evaluate(parsed: argparse.Namespace) -> int:
     if parsed.json is not None:
         from edgecloud.results.result_file import write_result
 
-        write_result(parsed.json, {"quantisations": [asdict(row) for row in rows]}, flag="--json")
+        # Spelled as in files that are there already.
+        spelled = {"quantization": "quantisation"}
+        found = [
+            {spelled.get(key, key): value for key, value in asdict(row).items()} for row in rows
+        ]
+        write_result(parsed.json, {"quantisations": found}, flag="--json")
     return 0
 
 

@@ -47,19 +47,25 @@ def _rescore(parsed: argparse.Namespace) -> int:
 
 
 def write(found: Replay, output: Path, said: dict[str, Any]) -> int:
-    """Build the result of a replayed run, write it and name it; ``said`` goes into its ``run``."""
+    """Build the result of a replayed run, write it and name it; ``said`` goes into its ``run``.
+
+    Raises:
+        OutputError: a run that has not ended will write it, or it cannot be written.
+    """
     from edgecloud.experiments.reporting import result_of
     from edgecloud.results.degraded import sentence
     from edgecloud.results.environment import run_block
+    from edgecloud.results.files import held
     from edgecloud.results.result_file import write_result
 
-    result = result_of(
-        found,
-        environment=found.environment,
-        run_block={**run_block(), **said},
-        floors=found.floors,
-    )
-    print(f"result: {write_result(output, result, flag='-o')}")
+    with held(output, flag="-o"):
+        result = result_of(
+            found,
+            environment=found.environment,
+            run_block={**run_block(), **said},
+            floors=found.floors,
+        )
+        print(f"result: {write_result(output, result, flag='-o')}")
     if lost := sentence(result["detailed_results"]):
         print(f"edgecloud: {lost}", file=sys.stderr)
     if found.missing:

@@ -156,6 +156,7 @@ def _serve(parsed: argparse.Namespace) -> int:
             f"serving needs the extra 'serve' ({error.name} is missing): pip install 'edgecloud[serve]'"
         ) from error
     from edgecloud.embedded.pair import CLOUD_CHECKPOINT
+    from edgecloud.experiments.checking import check_cloud
     from edgecloud.models.hub import Source, locate
 
     settings = ServiceSettings(
@@ -190,6 +191,12 @@ def _serve(parsed: argparse.Namespace) -> int:
         ),
         settings=settings,
         log_level=parsed.log_level,
+        check_model=lambda: check_cloud(
+            model.path,
+            device=parsed.device,
+            dtype=parsed.dtype,
+            caches=settings.bounds.memory_bytes,
+        ),
         on_ready=lambda address: print(f"edgecloud: {model.name} at {address}", flush=True),
         vllm=_vllm(parsed),
     )
@@ -207,6 +214,8 @@ def _beside(command: list[str], ends_within_s: float) -> int:
         [sys.executable, "-m", "edgecloud", *own, "--log-level", "warning"],
         stdout=subprocess.PIPE,
         text=True,
+        # Ctrl-C of a terminal reaches the command, not the service that it still needs.
+        process_group=0,
     )
     try:
         url = _address(service)

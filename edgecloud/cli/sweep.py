@@ -48,31 +48,38 @@ def add(commands: Any) -> None:
 
 def _sweep(parsed: argparse.Namespace) -> int:
     from edgecloud.experiments.frontier import frontier
-    from edgecloud.experiments.sweep import DEFAULT_GRID, check, read_grid, sweep
+    from edgecloud.experiments.sweep import DEFAULT_GRID, audio_notes_of, check, read_grid, sweep
     from edgecloud.experiments.targets import check_targets, read_targets
+    from edgecloud.models.quantized.cache import sweep as clear_cache
     from edgecloud.report.frontier import write
+    from edgecloud.results.files import held
 
     if parsed.workers < 1:
         raise ConfigError(f"--workers {parsed.workers}: give a number from 1 on")
+    clear_cache()
     grid = parsed.grid or DEFAULT_GRID
     points, targets = read_grid(grid), read_targets(grid)
-    for line in check(points):
+    for line in check(points, workers=parsed.workers):
         print(line, file=sys.stderr, flush=True)
     began = time.monotonic()
     swept = []
-    for found in sweep(points, parsed.output, workers=parsed.workers):
-        swept.append(found)
-        spent_s = time.monotonic() - began
-        left_s = spent_s / len(swept) * (len(points) - len(swept))
-        print(
-            f"{len(swept)}/{len(points)} {found[0].name}, {spent_s:.0f} s spent, {left_s:.0f} s left",
-            file=sys.stderr,
-            flush=True,
-        )
-    blocks = frontier(swept)
-    verdicts = check_targets(targets, blocks)
-    for path in write(blocks, verdicts, parsed.output, page=parsed.page):
-        print(path)
+    with held(parsed.output / "frontier.json", flag="-o"):
+        for found in sweep(points, parsed.output, workers=parsed.workers):
+            swept.append(found)
+            spent_s = time.monotonic() - began
+            left_s = spent_s / len(swept) * (len(points) - len(swept))
+            print(
+                f"{len(swept)}/{len(points)} {found[0].name}, {spent_s:.0f} s spent, "
+                f"{left_s:.0f} s left",
+                file=sys.stderr,
+                flush=True,
+            )
+        blocks = frontier(swept)
+        verdicts = check_targets(targets, blocks)
+        for path in write(blocks, verdicts, parsed.output, page=parsed.page):
+            print(path)
+    if (noted := audio_notes_of(swept)) is not None:
+        print(f"edgecloud: note: {noted}; their journals say which", file=sys.stderr)
     missed = [verdict for verdict in verdicts if not verdict.met]
     for verdict in missed:
         where = ", ".join(str(value) for value in verdict.place.values() if value)

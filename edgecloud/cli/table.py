@@ -23,8 +23,9 @@ def add(commands: Any) -> None:
 def _table(parsed: argparse.Namespace) -> int:
     from edgecloud.report.table import load_results, select_this_run, side_by_side
     from edgecloud.results.environment import run_id
+    from edgecloud.textfiles import json_files
 
-    paths = parsed.results or sorted(parsed.results_dir.glob("*.json"))
+    paths = parsed.results or json_files(parsed.results_dir)
     results = load_results(paths)
     if parsed.this_run:
         results = select_this_run(results, run_id())

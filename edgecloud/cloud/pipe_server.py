@@ -9,12 +9,12 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from edgecloud.cloud.delivery import deliver
+from edgecloud.cloud.engine.boundary import contained
 from edgecloud.cloud.engine.local import SteppedSession, alone
 from edgecloud.cloud.protocol import wire
 from edgecloud.cloud.protocol.session_state import Generate, Served, Verify
 from edgecloud.contracts import CloudChunk, CloudModel, CloudSession, Verdict
 from edgecloud.errors import EdgeCloudError, SessionLost, WireError
-from edgecloud.models.memory import memory_advice
 
 __all__ = ["MessageServer", "answer_all"]
 
@@ -35,9 +35,12 @@ class _Incoming:
         return self._ahead.popleft() if self._ahead else self._connection.recv_bytes()
 
     def waits_for(self, message: bytes) -> bool:
-        """True when the edge still waits for the answer to ``message``. Raises as :meth:`next` does."""
-        while self._connection.poll(0):
-            self._ahead.append(self._connection.recv_bytes())
+        """True when the edge still waits for the answer to ``message``; false where it is gone."""
+        try:
+            while self._connection.poll(0):
+                self._ahead.append(self._connection.recv_bytes())
+        except (EOFError, OSError):
+            return False
         if not self._ahead:
             return True
         _, _, (session, *_) = wire.unpack(message)
@@ -71,30 +74,30 @@ class MessageServer:
         name = values.pop(0) if values else None
         if not isinstance(name, bytes):
             raise WireError(f"{op}: no session")
-        try:
-            if op == "open":
-                self._open(name, values)
-            elif op == "close":
-                if values:
-                    raise WireError("close: nothing was expected after the session")
-                self._close(name)
-            else:
-                with memory_advice("the cloud"):
-                    yield from self._ask(seq, name, op, values, wanted)
-        except EdgeCloudError as error:
-            if op == "open":
-                self._failed[name] = error
-            else:
-                yield wire.pack_error(seq, name, error)
+        if op in ("open", "close"):
+            failed = contained(self._open if op == "open" else self._close, name, values)
+            if failed is not None and op == "open":
+                self._failed[name] = failed
+            elif failed is not None:
+                yield wire.pack_error(seq, name, failed)
+            return
+        answers = self._ask(seq, name, op, values, wanted)
+        while (answer := contained(_next, answers)) is not None:
+            if isinstance(answer, EdgeCloudError):
+                yield wire.pack_error(seq, name, answer)
+                return
+            yield answer
 
     def _open(self, name: bytes, values: list[Any]) -> None:
         if len(self._sessions) >= self._max_sessions:
             raise WireError(f"open: {self._max_sessions} sessions are open already")
         prompt, sampling = wire.unpack_open(values)
-        self._close(name)
+        self._close(name, [])
         self._sessions[name] = Served(name, self._cloud.open(prompt, sampling))
 
-    def _close(self, name: bytes) -> None:
+    def _close(self, name: bytes, values: list[Any]) -> None:
+        if values:
+            raise WireError("close: nothing was expected after the session")
         self._failed.pop(name, None)
         served = self._sessions.pop(name, None)
         if served is not None:
@@ -111,6 +114,11 @@ class MessageServer:
         asked = served.asked(op, values)
         for answer in _answers(served.session, asked, wanted):
             yield served.packed(seq, asked, answer)
+
+
+def _next(answers: Iterator[bytes]) -> bytes | None:
+    """The next one, or None after the last."""
+    return next(answers, None)
 
 
 def _answers(

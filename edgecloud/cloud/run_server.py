@@ -84,9 +84,11 @@ def serve(
     settings: ServiceSettings,
     log_level: str = "info",
     on_ready: Callable[[str], None],
+    check_model: Callable[[], None] = lambda: None,
     vllm: VllmSettings | None = None,
 ) -> None:
-    """Answer until SIGTERM or Ctrl-C. ``on_ready`` is told the address once it is listened on. With
+    """Answer until SIGTERM or Ctrl-C. ``on_ready`` is told the address once it is listened on;
+    ``check_model`` is called before the model at ``path`` is loaded, when all else is in order. With
     ``vllm`` the model at ``path`` runs there, and only its tokenizer is read here.
 
     Raises:
@@ -99,6 +101,11 @@ def serve(
     most, backlog = _fitting(listening.connections)
     connections = Connections(most, head_s=listening.head_s, tls=_tls(listening))
     with _bound(listening) as listener:
+        if vllm is None:
+            from edgecloud.models.checkpoint import Checkpoint
+
+            _within(settings, Checkpoint.open(path).context)
+            check_model()
         app = (
             _on_model(name, path, device, dtype, settings)
             if vllm is None

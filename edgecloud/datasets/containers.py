@@ -7,10 +7,13 @@ Here the containers that declare the length of their audio are held to it.
 WAV, RIFX, RF64, BW64    chunk ``data`` (size 32 bits; 64 bits in chunk ``ds64``)
 W64                      chunk ``data`` (64 bits, its own head of 24 bytes included)
 AIFF, AIFF-C, 8SVX       chunk ``SSND`` or ``BODY``; AIFF's ``COMM`` counts frames besides
-CAF                      chunk ``data`` (64 bits; -1: to the end of the file)
+CAF                      chunk ``data`` (64 bits; -1: to the end of the file), whatever the codec
 AU                       data size in the head
 FLAC                     samples in STREAMINFO: counted by who decodes it; here only its head is looked at
 NIST SPHERE              ``sample_count``, ``channel_count``, ``sample_n_bytes``
+VOC                      blocks of 24 bits
+AVR, WVE, MPC 2000       frames or bytes in the head
+AAC (ADTS), AMR          no length, but frames that say theirs: one that ends early is cut
 =======================  =============================================================================
 
 All ones (a program wrote into a pipe, and could not go back), SoX's 0x7FFFF000 for the same, and 0 with bytes after it (the
@@ -23,8 +26,9 @@ import io
 import os
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -44,6 +48,14 @@ _PLAIN_AIFF: Final = frozenset({
     b"fl32", b"FL32", b"fl64", b"FL64",
 })  # fmt: skip
 _NIST_HEAD_BYTES: Final = 16_384
+_AVR_HEAD: Final = 128
+_ADTS_HEAD: Final = 7
+_MPC_HEAD: Final = 42
+_AMR_FRAMES: Final = {
+    b"#!AMR\n": (13, 14, 16, 18, 20, 21, 27, 32, 6, 0, 0, 0, 0, 0, 1, 1),
+    b"#!AMR-WB\n": (18, 24, 33, 37, 41, 47, 51, 59, 61, 6, 0, 0, 0, 0, 1, 1),
+}
+"""Bytes of a frame by its type, its head included (RFC 4867, 5.3); 0: none that a file of speech has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +168,20 @@ def _layout(file: _Reader) -> Layout | None:
         return _flac(file)
     if head[:8] == b"NIST_1A\n":
         return _nist(file)
+    if head == b"Creative Voice F":
+        return _voc(file)
+    if kind == b"2BIT":
+        return _avr(file)
+    if head == b"ALawSoundFile**\0":
+        return _counted_in_head("WVE", file, begin=32, declared=file.number(18, ">I"))
+    if head[:2] == b"\x01\x04" and file.size > _MPC_HEAD:
+        channels = 2 if file.at(21, 1) == b"\x01" else 1
+        declared = 2 * channels * file.number(30, "<I")
+        return _counted_in_head("MPC 2000", file, begin=_MPC_HEAD, declared=declared)
+    if head[:5] == b"#!AMR":
+        return _amr(file, head)
+    if head[:1] == b"\xff" and head[1:2] and head[1] & 0xF6 == 0xF0:
+        return _adts(file)
     return None
 
 
@@ -372,3 +398,77 @@ def _nist(file: _Reader) -> Layout | None:
         return None
     declared = values[b"sample_count"] * values[b"channel_count"] * values[b"sample_n_bytes"]
     return Layout("NIST", None if _unknown(declared, present) else declared, present)
+
+
+def _voc(file: _Reader) -> Layout | None:
+    place, declared, present = file.number(20, "<H"), 0, 0
+    if file.size < max(26, place):
+        raise file.ends_early("VOC")
+    for _ in range(_MAX_CHUNKS):
+        head = file.at(place, 4)
+        if not head or head[0] == 0:  # an end that some writers leave out
+            break
+        size, begin = int.from_bytes(head[1:4], "little"), place + 4
+        if head[0] in (1, 2, 9):
+            if size in (0, 0xFFFFFF):  # written into a pipe
+                return Layout("VOC", None, present + max(0, file.size - begin))
+            declared += size
+            present += min(size, max(0, file.size - begin))
+        elif begin + size > file.size:
+            raise file.ends_early("VOC")
+        place = begin + size
+    return Layout("VOC", declared, present) if declared else None
+
+
+def _avr(file: _Reader) -> Layout | None:
+    channels = 2 if file.number(12, ">H") == 0xFFFF else 1
+    width = -(-file.number(14, ">H") // 8)
+    declared = file.number(26, ">I") * channels * width
+    return _counted_in_head("AVR", file, begin=_AVR_HEAD, declared=declared)
+
+
+def _counted_in_head(container: str, file: _Reader, *, begin: int, declared: int) -> Layout:
+    if file.size < begin:
+        raise file.ends_early(container)
+    present = file.size - begin
+    return Layout(container, None if _unknown(declared, present) else declared, present)
+
+
+def _adts(file: _Reader) -> Layout | None:
+    """AAC as a stream: each frame's head says how long it is."""
+    return _framed("AAC frame", file, 0, _adts_length)
+
+
+def _adts_length(head: bytes) -> int:
+    begins = head[0] == 0xFF and (len(head) == 1 or head[1] & 0xF6 == 0xF0)
+    if not begins or len(head) < _ADTS_HEAD:
+        return _ADTS_HEAD if begins else 0
+    length = (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
+    return length if length >= _ADTS_HEAD else 0
+
+
+def _amr(file: _Reader, head: bytes) -> Layout | None:
+    """AMR as a file: each frame begins with its type, which says how long it is."""
+    for begins, sizes in _AMR_FRAMES.items():
+        if head.startswith(begins):
+            return _framed("AMR frame", file, len(begins), partial(_amr_length, sizes))
+    return None  # of several channels
+
+
+def _amr_length(sizes: Sequence[int], head: bytes) -> int:
+    # The first and the last two bits of a frame's head are always 0.
+    return 0 if head[0] & 0x83 else sizes[head[0] >> 3 & 15]
+
+
+def _framed(
+    container: str, file: _Reader, begin: int, length: Callable[[bytes], int]
+) -> Layout | None:
+    """Audio in frames, whose ``length`` in bytes their first seven bytes tell (0: it is no frame; then the
+    decoder may say what it is)."""
+    content, place = file.at(begin, file.size), 0
+    while place < len(content):
+        size = length(content[place : place + _ADTS_HEAD])
+        if size <= 0:
+            return None
+        place += size
+    return Layout(container, place, len(content))

@@ -2,37 +2,71 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
-from edgecloud.contracts import Sample
-from edgecloud.datasets.manifest import embedded_manifest, load_manifest
-from edgecloud.datasets.prompts import load_prompts
+from edgecloud.contracts import Language, Sample
+from edgecloud.datasets.manifest import CaptionType, embedded_manifest, load_manifest
+from edgecloud.datasets.prompts import load_prompts, stated_languages
 from edgecloud.errors import ConfigError
 from edgecloud.settings.config import Config
 
-__all__ = ["load_corpus"]
+__all__ = ["in_own_language", "load_corpus"]
+
+
+def in_own_language(config: Config) -> Config:
+    """``config`` in the language that all prompts of its text manifest say they are in, where no
+    language was given; as it is where they say none, or several.
+
+    Raises:
+        ManifestError: the manifest is missing, broken or empty.
+    """
+    if config.dataset_type != "text" or config.dataset_path is None or "language" in config.given:
+        return config
+    stated = stated_languages(config.dataset_path)
+    return replace(config, language=next(iter(stated))) if len(stated) == 1 else config
 
 
 def load_corpus(config: Config) -> tuple[tuple[Sample, ...], Path]:
     """The manifest that ``config`` names, or the embedded corpus in its language, and its path.
 
+    The latest ones are remembered for as long as their files stay as they are: whoever checks a run reads
+    them for all of its suites.
+
     Raises:
         ManifestError: it is missing, broken or empty.
-        ConfigError: its prompts say that they are all in another language than the run's.
+        ConfigError: a language was given, and prompts say that they are in another.
     """
     if config.dataset_path is None:
         path = embedded_manifest(config.language, config.prompt_type)
     else:
         path = Path(config.dataset_path)
-    if config.dataset_type == "text":
-        prompts = load_prompts(path, language=config.language)
-        # A prompt's own language decides how its answer is scored: none would be.
-        languages = {sample.reference_language for sample in prompts}
-        if config.language not in languages:
-            raise ConfigError(
-                f"dataset manifest {path}: its prompts say they are in {languages.pop()}, and the run "
-                f"generates {config.language}; give --language {prompts[0].reference_language}"
-            )
-        return prompts, path
-    corpus = load_manifest(path, language=config.language, caption_type=config.caption_type)
-    return corpus, path
+    kind, language, captions = config.dataset_type, config.language, config.caption_type
+    samples = _samples(path, _version(path), kind, language, captions)
+    others = [sample for sample in samples if sample.reference_language != language]
+    if kind == "text" and others and "language" in config.given:
+        raise ConfigError(
+            f"dataset manifest {path}: {len(others)} of {len(samples)} prompts, "
+            f"{others[0].file_id!r} the first, say they are in {others[0].reference_language}, not "
+            f"in {language}; leave out --language: each prompt's own decides"
+        )
+    return samples, path
+
+
+def _version(path: Path) -> tuple[int, ...] | None:
+    """Times, size and inode of a file, which change with it; ``None``: there is none."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
+
+
+@lru_cache(maxsize=4)
+def _samples(
+    path: Path, version: object, kind: str, language: Language, captions: CaptionType
+) -> tuple[Sample, ...]:
+    if kind == "text":
+        return load_prompts(path, language=language)
+    return load_manifest(path, language=language, caption_type=captions)

@@ -1,4 +1,4 @@
-"""Recordings as phones and browsers make them (m4a, aac, amr, webm, wma), decoded by PyAV's FFmpeg."""
+"""Recordings as phones and browsers make them (m4a, aac, caf, amr, webm, wma), decoded by PyAV's FFmpeg."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecloud.datasets.containers import layout
 from edgecloud.errors import AudioError
 
 __all__ = ["EXTRA", "decode", "demuxer"]
@@ -18,6 +19,8 @@ _SHORTER_S: Final = 0.25
 """The share by which a whole recording may be shorter than its container announces: encoders' padding and
 rounding."""
 _ASF: Final = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+_CAF_PLAIN: Final = frozenset({b"lpcm", b"ulaw", b"alaw", b"alac"})
+"""What libsndfile reads in a CAF."""
 _MP4_BOXES: Final = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"})
 
 
@@ -28,14 +31,17 @@ def demuxer(path: Path) -> str | None:
     network, as playlists do. Raises OSError when the file cannot be read.
     """
     with path.open("rb") as stream:
-        head = stream.read(16)
+        head = stream.read(32)
+    if head[:4] == b"caff":
+        # Its first chunk describes the format.
+        return "caf" if head[8:12] == b"desc" and head[28:32] not in _CAF_PLAIN else None
     if head[4:8] in _MP4_BOXES:
         return "mp4"
     if head[:4] == b"\x1a\x45\xdf\xa3":
         return "matroska"
     if head[:5] == b"#!AMR":
         return "amr"
-    if head == _ASF:
+    if head.startswith(_ASF):
         return "asf"
     if head[:4] in (b"ADIF",) or (head[:1] == b"\xff" and len(head) > 1 and head[1] & 0xF6 == 0xF0):
         return "aac"
@@ -58,6 +64,8 @@ def decode(
             f"recording {path} needs a decoder that is not installed ({container} container, as phones "
             f"and browsers record): {EXTRA}, or convert it to WAV"
         ) from error
+    if container in ("caf", "aac", "amr"):
+        layout(path)
     missing = _missing_bytes(path, container)
     if missing > 0:
         raise AudioError(

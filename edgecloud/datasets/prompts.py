@@ -1,7 +1,7 @@
 """The text manifest: a JSON list of prompts without recordings, for ``--dataset-type text``.
 
 An entry holds ``file_id`` and ``prompt`` (the user's turn, word for word), and may hold ``references``
-(a text or a list of texts), their ``language`` (``chinese`` or ``english``; the run's when it is left
+(a text or a list of texts), its ``language`` (``chinese`` or ``english``; the run's when it is left
 out), ``dataset`` and ``index``. Other keys are ignored.
 """
 
@@ -15,7 +15,7 @@ from edgecloud.contracts import Language, Sample
 from edgecloud.datasets.entries import kind
 from edgecloud.datasets.manifest import read_samples, texts, written_out
 
-__all__ = ["load_prompts"]
+__all__ = ["load_prompts", "stated_languages"]
 
 _LANGUAGES: Final = get_args(Language)
 
@@ -30,6 +30,24 @@ def load_prompts(path: Path | str, *, language: Language) -> tuple[Sample, ...]:
     return read_samples(
         Path(path), _mistyped, lambda entry, position: _sample(entry, position, language)
     )
+
+
+def stated_languages(path: Path | str) -> frozenset[Language]:
+    """The languages that entries of a text manifest say they are in.
+
+    Raises:
+        ManifestError: as for :func:`load_prompts`.
+    """
+    found: set[Language] = set()
+
+    def noted(entry: Mapping[str, Any], position: int) -> Sample:
+        sample = _sample(entry, position, "chinese")
+        if entry.get("language") is not None:
+            found.add(sample.reference_language)
+        return sample
+
+    read_samples(Path(path), _mistyped, noted)
+    return frozenset(found)
 
 
 def _mistyped(entry: Mapping[str, Any]) -> list[str]:

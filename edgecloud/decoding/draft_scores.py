@@ -45,6 +45,15 @@ class DraftScores:
     tops: tuple[int, ...]
     top_probs: tuple[float, ...]
 
+    @classmethod
+    def joined(cls, parts: Sequence[DraftScores]) -> DraftScores:
+        """The scores of a draft that was scored in ``parts``, one after the other."""
+        return cls(
+            seen=tuple(score for part in parts for score in part.seen),
+            tops=(*(top for part in parts for top in part.tops[:-1]), parts[-1].tops[-1]),
+            top_probs=tuple(prob for part in parts for prob in part.top_probs),
+        )
+
     def verdict(self, count: int, token: int | None) -> Verdict:
         """The verdict that keeps the first ``count`` tokens and goes on with ``token``."""
         return Verdict(

@@ -50,9 +50,17 @@ def seeded(sampling: Sampling, seed: int, prompt: Prompt) -> Sampling:
 
 def chance(seed: int, stream: str, text: Sequence[int]) -> int:
     """A number of 64 random bits for the token of ``stream`` that follows the output ``text``."""
+    return _number(_hashed(seed, stream, text))
+
+
+def _hashed(seed: int, stream: str, text: Sequence[int]) -> hashlib.blake2b:
+    """What :func:`chance` is read from; goes on with the next token's four bytes."""
     content = struct.pack(f"<Q{len(text)}I", seed, *text)
-    found = hashlib.blake2b(content, digest_size=8, person=stream.encode())
-    return int.from_bytes(found.digest(), "little")
+    return hashlib.blake2b(content, digest_size=8, person=stream.encode())
+
+
+def _number(hashed: hashlib.blake2b) -> int:
+    return int.from_bytes(hashed.digest(), "little")
 
 
 def warp(logits: Tensor, sampling: Sampling) -> Tensor:
@@ -141,24 +149,27 @@ def accept_sampled(
     Ranks, top probabilities and regret are those of the undistorted distribution, at temperature 1.
     """
     scores = score_drafts([logits], [draft])[0]
-    text = [*committed, *draft]
-    probs: list[Tensor] = []
+    # Of a long draft neither all distributions are kept, nor is its text hashed anew at each token.
+    probs = logits.new_empty(0)
+    hashed = _hashed(sampling.seed, "keep", committed)
 
     def tokens() -> Iterator[TokenScore]:
+        nonlocal probs
         for place, (token, q) in enumerate(zip(draft, draft_probabilities, strict=True)):
-            before = text[: len(committed) + place]
-            probs.append(warp(logits[place], sampling))
+            probs = warp(logits[place], sampling)
             yield replace(
                 scores.seen[place],
-                ratio=float(probs[-1][token]) / q.probability_of(token),
-                drawn=_unit(chance(sampling.seed, "keep", before)),
+                ratio=float(probs[token]) / q.probability_of(token),
+                drawn=_unit(_number(hashed)),
             )
+            hashed.update(struct.pack("<I", token))
 
     count = kept(tokens(), acceptance)
-    before = text[: len(committed) + count]
+    before = [*committed, *draft[:count]]
     token: int | None
     if count < len(draft):
-        token = _pick(residual(probs[count], draft_probabilities[count]), sampling, before)
+        # The last distribution is that of the token that was not kept.
+        token = _pick(residual(probs, draft_probabilities[count]), sampling, before)
     else:
         token = None if draft[-1] in end_ids else pick(logits[-1], sampling, before)
     return scores.verdict(count, token)

@@ -96,17 +96,20 @@ def main(control: Connection, cloud: Connection | None, setup: EdgeSetup) -> Non
 
 
 def _check_cap(setup: EdgeSetup) -> None:
-    """Check the cap. Raises OutOfMemoryError where the weights alone, in their real precision, exceed it."""
+    """Check the cap. Raises OutOfMemoryError where the weights, in their real precision, and what is held
+    besides exceed it."""
     from edgecloud.models.checkpoint import Checkpoint
     from edgecloud.models.edge import edge_need
-    from edgecloud.models.memory import check_cap
+    from edgecloud.models.memory import check_cap, request_tokens, with_room
 
     config = setup.config
     if config.max_memory_gb > 0:
+        checkpoint = Checkpoint.open(setup.path)
         need = edge_need(
-            Checkpoint.open(setup.path),
+            checkpoint,
             device=config.edge_device,
             dtype=config.edge_dtype,
             quantization=config.edge_quantization,
         )
-        check_cap(need, config.max_memory_gb)
+        tokens = request_tokens(config)
+        check_cap(with_room(need, checkpoint, tokens=tokens), config.max_memory_gb)

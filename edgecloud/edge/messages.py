@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from edgecloud.contracts import Origin, StopReason
+from edgecloud.contracts import Language, Origin, StopReason
 from edgecloud.settings.config import Config
 
 if TYPE_CHECKING:
@@ -35,13 +35,15 @@ class EdgeSetup:
 @dataclass(frozen=True, slots=True)
 class Request:
     """One recording to caption, or one ``prompt`` of text alone to answer. ``gate`` replaces the
-    configured one (warm-up asks the cloud always); with ``stream`` every commit is sent as it comes."""
+    configured one (warm-up asks the cloud always); with ``stream`` every commit is sent as it comes.
+    ``language`` is a prompt's own: it says which calibration of the gate is for it."""
 
     audio_path: str | None
     transcription: str | None = None
     gate: str | None = None
     stream: bool = False
     prompt: str | None = None
+    language: Language | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from edgecloud.decoding.recorder import Recorder
 from edgecloud.decoding.sampling import seeded
 from edgecloud.decoding.speculative import speculative
 from edgecloud.edge.messages import Request, Response, Streamed
-from edgecloud.edge.speculation_policy import speculation
+from edgecloud.edge.speculation_policy import policies
 from edgecloud.errors import DataError, EdgeCloudError
 from edgecloud.hardware.clock import ModelledClock, TimedCloud, TimedModel, WallClock
 from edgecloud.hardware.link import link
@@ -58,7 +58,7 @@ class RequestHandler:
         self._processor = processor
         self._edge = edge
         self._cloud = cloud
-        self._policy = speculation(config)
+        self._policies = policies(config)
         self._sampling = Sampling(config.temperature, config.top_p)
         self._stopping = processor.stopping(StopLimits(config.max_new_tokens, config.max_sentences))
         self._modelled = ModelledClock() if config.clock == "modelled" else None
@@ -99,7 +99,7 @@ class RequestHandler:
         recorder = Recorder(self._clock)
         prompt = self._prompt(request, waveform, recorder)
         stream = _Stream(processor, listener)
-        stop = stream.follow(self._decode(prompt, request.gate, recorder))
+        stop = stream.follow(self._decode(prompt, request, recorder))
         text = processor.text(stream.tokens)
         recorder.finish(stop)
         return Response(
@@ -140,7 +140,7 @@ class RequestHandler:
         return prompt
 
     def _decode(
-        self, prompt: Prompt, gate: str | None, recorder: Recorder
+        self, prompt: Prompt, request: Request, recorder: Recorder
     ) -> Generator[Commit, None, StopReason]:
         sampling = seeded(self._sampling, self._config.seed, prompt)
         if self._edge is None and self._cloud is not None:
@@ -161,12 +161,12 @@ class RequestHandler:
             )
         if self._cloud is None or self._edge is None:
             raise EdgeCloudError("an edge process needs a model or a cloud")
-        settings = self._policy
+        settings = self._policies[request.language or self._config.language]
         return speculative(
             prompt,
             edge=self._edge,
             cloud=self._cloud,
-            settings=settings if gate is None else replace(settings, gate=gate),
+            settings=settings if request.gate is None else replace(settings, gate=request.gate),
             stopping=self._stopping,
             recorder=recorder,
             sampling=sampling,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import get_args
 
-from edgecloud.contracts import Acceptance
+from edgecloud.contracts import Acceptance, Language
 from edgecloud.decoding.gates import Calibration, Thresholds
 from edgecloud.decoding.speculation_controller import CloudBudget
 from edgecloud.decoding.speculative import Speculation
@@ -13,7 +15,19 @@ from edgecloud.errors import ConfigError
 from edgecloud.settings.config import Config
 from edgecloud.settings.parts import PARTS
 
-__all__ = ["speculation"]
+__all__ = ["policies", "speculation"]
+
+
+def policies(config: Config) -> dict[Language, Speculation]:
+    """``config``'s policy by the language of a request: the run's, and for prompts of text, each of which
+    may say its own, every language.
+
+    Raises:
+        ConfigError: as for :func:`speculation`.
+    """
+    text = config.dataset_type == "text"
+    languages: tuple[Language, ...] = get_args(Language) if text else (config.language,)
+    return {language: speculation(replace(config, language=language)) for language in languages}
 
 
 def speculation(config: Config) -> Speculation:

@@ -25,6 +25,7 @@ from edgecloud.decoding.speculative import RECENT
 from edgecloud.edge.gate_calibration import ANY, key
 from edgecloud.errors import DataError
 from edgecloud.results.journal import read
+from edgecloud.results.records import language_of
 
 __all__ = ["CALL_RATES", "Examples", "evaluate", "examples", "fit", "no_better", "too_little"]
 
@@ -74,19 +75,27 @@ def examples(paths: Sequence[str | Path]) -> Examples:
         header, records = read(path)
         try:
             settings = header["identity"]["settings"]
-            kind = key(settings["language"], settings["prompt_type"])
+            text = settings.get("dataset_type") == "text"
+            kinds: dict[str, None] = {}
             for record in records:
+                language = language_of(record, text=text, default=settings["language"])
+                kinds[kind := key(language, settings["prompt_type"])] = None
                 trace = Trace.from_json(record.get("trace", ()))
                 rows += [(token, no, record["file_id"], kind) for token, no in _verdicts(trace)]
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"the journal {path} lacks what a fit needs: {error!r}") from error
-        own = [row for row in rows if row[3] == kind]
-        if len({row[1] for row in own}) < 2 or len({row[2] for row in own}) < _FOLDS:
+        short = [kind for kind in kinds if _is_short([row for row in rows if row[3] == kind])]
+        if short or not kinds:
             raise DataError(
-                f"{path}: no tokens that the cloud kept and rejected in at least {_FOLDS} "
+                f"{path}: {''.join(f'{kind}: ' for kind in short)}no tokens that the cloud kept and rejected in at least {_FOLDS} "
                 "recordings; take journals of bench/test_spec.py --gate-type always"
             )
     return _examples(rows)
+
+
+def _is_short(rows: Sequence[tuple[TokenStats, bool, str, str]]) -> bool:
+    """Whether nothing can be learnt from these and judged on other recordings."""
+    return len({row[1] for row in rows}) < 2 or len({row[2] for row in rows}) < _FOLDS
 
 
 def _examples(rows: Sequence[tuple[TokenStats, bool, str, str]]) -> Examples:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
@@ -21,18 +22,20 @@ from edgecloud.errors import WorkerError
 from edgecloud.models.hub import locate
 from edgecloud.models.prompts import prompt_messages, text_messages
 from edgecloud.registry import load_plugins
-from edgecloud.settings.config import Config
+from edgecloud.settings.config import Config, resolve
 from edgecloud.stages import say, stage
 
 if TYPE_CHECKING:
     from edgecloud.experiments.preflight import Arm, Side
 
-__all__ = ["check_models", "known_good", "model_of", "remote_facts"]
+__all__ = ["check_cloud", "check_models", "known_good", "model_of", "remote_facts"]
 
 _CHECKED: set[str] = set()
 """Checks that passed since this process began."""
 _LOCK = threading.Lock()
 _DONE = "done"
+_CHECKED_WITHIN_S = 3600.0
+"""Of a service, whose weights may have to be hashed first."""
 
 
 def check_models(
@@ -60,6 +63,24 @@ def check_models(
                 timeout_s=max(config.start_deadline for _, config in wanted),
             )
         _CHECKED.update(keys)
+
+
+def check_cloud(
+    path: str, *, device: str, dtype: str, caches: int, timeout_s: float = _CHECKED_WITHIN_S
+) -> None:
+    """Check a model that a service is to load, with ``caches`` bytes for its sessions, as
+    :func:`check_models` checks a run's; what it will be asked is not known yet.
+
+    Raises:
+        EdgeCloudError: something is wrong; nothing has been loaded.
+    """
+    if path == str(CLOUD_CHECKPOINT) and device in ("auto", "cpu"):
+        return
+    side = {"role": "cloud", "path": path, "device": device, "dtype": dtype, "caches": caches}
+    # Text is taken by every family.
+    config = replace(resolve(), dataset_type="text")
+    arm = {"config": config, "sides": [side], "remote": None, "conversations": []}
+    _examined([arm], together=False, timeout_s=timeout_s)
 
 
 def model_of(model: str | None, side: str) -> tuple[str, str]:

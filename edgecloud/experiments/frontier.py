@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgecloud.errors import DataError
+from edgecloud.errors import DataError, JournalError
 from edgecloud.experiments.sweep import Point
 from edgecloud.hardware.profiles import profile
+from edgecloud.results.comparable import (
+    CROSSINGS,
+    TIMING,
+    Side,
+    described,
+    mismatches,
+    of_journal,
+)
 from edgecloud.results.frontier import Measures, bound_of, mean, measures, standing
 from edgecloud.results.journal import read
-from edgecloud.results.statistics import mean_difference, mean_ratio
+from edgecloud.results.statistics import Interval, mean_difference, mean_ratio
 
 __all__ = ["frontier", "place_of"]
 
@@ -32,8 +40,13 @@ def place_of(point: Point) -> Place:
 def frontier(swept: Iterable[Swept]) -> list[Json]:
     """One block (JSON) for each place: its edge and cloud alone, and a row for each policy.
 
+    A ratio of what does not compare is null, with the reason, unless the policy declares that it crosses
+    there: then ``crossings`` of its row says what differs, by what it is compared with (``edge``, ``cloud``,
+    ``against``).
+
     Raises:
         DataError: a place lacks edge or cloud, or no sample was completed by all.
+        JournalError: a journal does not say what it ran on.
     """
     places: dict[Place, list[Swept]] = {}
     for found in swept:
@@ -51,20 +64,40 @@ def _block(place: Place, found: Sequence[Swept]) -> Json:
         by_id = {record["file_id"]: record for record in journals[path][1]}
         return measures([by_id[id_] for id_ in ids], [quality[id_] for id_ in ids])
 
+    def run(path: Path) -> Json:
+        try:
+            return of_journal(journals[path][0])
+        except KeyError as error:
+            raise JournalError(
+                f"the journal {path} does not say what it ran on: {error}"
+            ) from error
+
     alone = {p.mode: of(path, quality) for p, path, quality in found if ids and p.mode != "spec"}
+    runs = {p.mode: run(path) for p, path, _ in found if p.mode != "spec"}
     if set(alone) != {"edge", "cloud"}:
         raise DataError(f"{language}, {prompt_type}, {hardware}: nothing to compare with")
     policies = {p.name: (p, path, of(path, q)) for p, path, q in found if p.mode == "spec"}
     costs = profile(hardware).to_json()
     rows = []
     for point, path, own in policies.values():
-        row = _row(point, own, alone["edge"], alone["cloud"], costs)
-        other = policies.get(point.against or "")
+        ran, other = run(path), policies.get(point.against or "")
+        edge = _beside(ran, runs["edge"], ("edge",), point.crosses)
+        cloud = _beside(ran, runs["cloud"], ("cloud",), point.crosses)
+        row = _row(
+            point, own, (alone["edge"], edge), (alone["cloud"], cloud), ran["hardware_profile"]
+        )
+        crossings = {"edge": edge.crossing, "cloud": cloud.crossing}
+        against = None
+        if other is not None:
+            beside = _beside(ran, run(other[1]), ("edge", "cloud"), point.crosses)
+            against = _against(own, other[2], point.against, beside)
+            crossings["against"] = beside.crossing
         rows.append(
             {
                 **row,
                 "journal": path.name,
-                "against": _against(own, other[2], point.against) if other else None,
+                "against": against,
+                "crossings": {name: what for name, what in crossings.items() if what},
             }
         )
     return {
@@ -90,9 +123,51 @@ def _alone(found: Measures) -> Json:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """A run beside one that it is compared with: the declared difference, and why else there are no
+    ratios of times, or no comparison of what was written."""
+
+    crossing: str | None
+    no_times: str | None
+    no_texts: str | None
+
+
+def _beside(own: Json, other: Json, sides: Sequence[Side], crosses: Sequence[str]) -> _Beside:
+    differing = {
+        name: words for side in sides for name, words in mismatches(own, other, side).items()
+    }
+    declared = {name: words for name, words in differing.items() if name in crosses}
+    rest = {name: words for name, words in differing.items() if name not in crosses}
+    return _Beside(
+        described(declared) or None,
+        _reason(rest),
+        _reason({name: words for name, words in rest.items() if name not in TIMING}),
+    )
+
+
+def _reason(differing: Mapping[str, tuple[str, str]]) -> str | None:
+    """Why two do not compare, and how a grid declares that they shall."""
+    if not differing:
+        return None
+    meant = ", ".join(f'"{name}"' for name in differing)
+    may = f"; where that is meant: crosses = [{meant}]" if {*differing} <= {*CROSSINGS} else ""
+    return f"not comparable: {described(differing)}{may}"
+
+
+def _unless(reason: str | None, found: Interval) -> Json:
+    """``found``, or nothing for ``reason``."""
+    return asdict(Interval(None, None, None, found.n, found.level, reason) if reason else found)
+
+
+_Compared = tuple[Measures, _Beside]
+
+
 def _row(
-    point: Point, found: Measures, edge: Measures, cloud: Measures, costs: Mapping[str, Any]
+    point: Point, found: Measures, over: _Compared, under: _Compared, costs: Mapping[str, Any]
 ) -> Json:
+    """A policy ``over`` the edge alone, its quality ``under`` the cloud's; ``costs`` are its own."""
+    (edge, by_edge), (cloud, by_cloud) = over, under
     bound = bound_of(found, costs)
     stands = standing(found, edge, cloud, bound=bound)
     return {
@@ -102,24 +177,26 @@ def _row(
         **_alone(found),
         "calls": mean(found.calls),
         "cloud_token_share": sum(found.cloud_tokens) / sum(found.tokens),
-        "time": asdict(stands.time),
-        "ttft": asdict(stands.ttft),
-        "busy": asdict(stands.busy),
-        "gap_closed": asdict(stands.gap_closed),
-        "cider_over_edge": asdict(mean_difference(found.quality, edge.quality)),
-        "cider_over_cloud": asdict(mean_difference(found.quality, cloud.quality)),
+        "time": _unless(by_edge.no_times, stands.time),
+        "ttft": _unless(by_edge.no_times, stands.ttft),
+        "busy": _unless(by_cloud.no_times, stands.busy),
+        "gap_closed": _unless(by_edge.no_texts or by_cloud.no_texts, stands.gap_closed),
+        "cider_over_edge": _unless(by_edge.no_texts, mean_difference(found.quality, edge.quality)),
+        "cider_over_cloud": _unless(
+            by_cloud.no_texts, mean_difference(found.quality, cloud.quality)
+        ),
         "bound": asdict(bound),
         "above_bound": stands.above_bound,
     }
 
 
-def _against(found: Measures, other: Measures, name: str | None) -> Json:
+def _against(found: Measures, other: Measures, name: str | None, beside: _Beside) -> Json:
     """The effect of one idea: time and busy time as ratios, CIDEr and calls as differences."""
     idle = not any(other.busy_s)
     return {
         "name": name,
-        "time": asdict(mean_ratio(found.total_s, other.total_s)),
-        "busy": None if idle else asdict(mean_ratio(found.busy_s, other.busy_s)),
-        "cider": asdict(mean_difference(found.quality, other.quality)),
-        "calls": asdict(mean_difference(found.calls, other.calls)),
+        "time": _unless(beside.no_times, mean_ratio(found.total_s, other.total_s)),
+        "busy": None if idle else _unless(beside.no_times, mean_ratio(found.busy_s, other.busy_s)),
+        "cider": _unless(beside.no_texts, mean_difference(found.quality, other.quality)),
+        "calls": _unless(beside.no_texts, mean_difference(found.calls, other.calls)),
     }

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import torch
 
-from edgecloud.edge.speculation_policy import speculation
+from edgecloud.edge.speculation_policy import policies
 from edgecloud.errors import ConfigError
 from edgecloud.models.assembly import check_rows
 from edgecloud.models.audio_lm import described_network, pick_device, pick_dtype
@@ -30,6 +30,8 @@ from edgecloud.models.memory import (
     needed_bytes,
     plan,
     precision_name,
+    request_tokens,
+    with_room,
 )
 from edgecloud.models.networks import Network
 from edgecloud.models.pairing import check_pair
@@ -56,6 +58,8 @@ class Side:
     dtype: str
     quantization: str = "none"
     weights: bool = True
+    caches: int | None = None
+    """Bytes of its sessions' caches; None: one request at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +113,7 @@ def _without_weights(arm: Arm) -> list[_Opened]:
     """All that is known of a run's models from everything but their weights."""
     config = arm.config
     if config.gate_type == "calibrated":
-        speculation(config)
+        policies(config)
     opened = [_open(side) for side in arm.sides]
     for found in opened:
         if config.dataset_type != "text" and not found.processor.accepts_audio:
@@ -164,7 +168,17 @@ def _dtype(side: Side, device: str) -> torch.dtype:
 
 
 def _needs(arm: Arm, opened: Sequence[_Opened]) -> list[Need]:
-    found = [_need(one, copies=arm.config.workers) for one in opened if one.side.weights]
+    tokens = request_tokens(arm.config)
+    found = [
+        with_room(
+            _need(one, copies=arm.config.workers),
+            one.checkpoint,
+            tokens=tokens,
+            caches=one.side.caches,
+        )
+        for one in opened
+        if one.side.weights
+    ]
     for need in found:
         if need.side == "edge":
             check_cap(need, arm.config.max_memory_gb)

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ from edgecloud.contracts import Model, Prompt, Sample, StopLimits
 from edgecloud.datasets.audio import load_audio
 from edgecloud.decoding.draft_scores import choose
 from edgecloud.decoding.stopping import Stopping
+from edgecloud.edge.messages import Mode
+from edgecloud.experiments.checking import check_models
 from edgecloud.experiments.run import load_corpus
 from edgecloud.experiments.system import model_of
 from edgecloud.models.edge import load_edge
@@ -97,6 +99,12 @@ def evaluate(config: Config, quantizations: Sequence[str] = QUANTIZATIONS) -> li
     corpus, _ = load_corpus(config)
     samples = corpus[: config.max_samples]
     name, path = model_of(config.edge_model, "edge")
+    # One process holds them, one after the other, and no cap is on it.
+    arms: list[tuple[Mode, Config]] = [
+        ("edge", replace(config, max_memory_gb=0.0, edge_quantization=cast("Any", which)))
+        for which in quantizations
+    ]
+    check_models(arms, samples=samples)
     rows: list[Row] = []
     prompts: list[Prompt] = []
     captions: list[Caption] = []

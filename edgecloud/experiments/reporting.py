@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from edgecloud.contracts import Sample
+from edgecloud.contracts import Language, Sample
 from edgecloud.hardware.gpu import gpu_facts
+from edgecloud.hardware.limits import with_resident
 from edgecloud.quality import Scores, bertscore_settings, corpus_references_of, score
 from edgecloud.quality.defects import defects_of
+from edgecloud.quality.mixed import join
 from edgecloud.results.environment import environment
 from edgecloud.results.floors import check_floors
+from edgecloud.results.records import language_of
 from edgecloud.results.result_file import OutcomeLike, build_result
 
 __all__ = ["METEOR_FROM", "ScorableOutcome", "machine", "result_of", "score_outcome"]
@@ -36,19 +39,40 @@ def machine() -> dict[str, Any]:
 
 
 def score_outcome(outcome: ScorableOutcome) -> Scores:
-    """Scores of the completed samples. A failed one is left out: it is no empty caption."""
-    config = outcome.config
+    """Scores of the completed samples, each in the language that it was generated in. A failed one is
+    left out: it is no empty caption."""
     completed = _completed(outcome)
-    chinese = config.language == "chinese"
+    positions: dict[Language, list[int]] = {}
+    for position, record in enumerate(completed):
+        positions.setdefault(_language(record, outcome), []).append(position)
+    found = {
+        language: _scored(outcome, language, [completed[position] for position in its])
+        for language, its in sorted(positions.items())
+    }
+    if len(found) > 1:
+        return join(found, positions)
+    return next(iter(found.values()), None) or _scored(outcome, outcome.config.language, [])
+
+
+def _language(record: Mapping[str, Any], outcome: ScorableOutcome) -> Language:
+    config = outcome.config
+    return language_of(record, text=config.dataset_type == "text", default=config.language)
+
+
+def _scored(
+    outcome: ScorableOutcome, language: Language, completed: Sequence[Mapping[str, Any]]
+) -> Scores:
+    config = outcome.config
+    chinese = language == "chinese"
     model = config.bertscore_model_zh if chinese else config.bertscore_model_en
     return score(
-        language=config.language,
+        language=language,
         ids=[record["file_id"] for record in completed],
         hypotheses=[record["text"] for record in completed],
         references=[record["references"] for record in completed],
         reference_languages=[record["reference_language"] for record in completed],
-        corpus_references=corpus_references_of(outcome.corpus, config.language),
-        bertscore=bertscore_settings(config.language, model, config.bertscore_layers),
+        corpus_references=corpus_references_of(outcome.corpus, language),
+        bertscore=bertscore_settings(language, model, config.bertscore_layers),
         extended=True,
         meteor_from=METEOR_FROM,
     )
@@ -62,17 +86,21 @@ def result_of(
     floors: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The whole result. ``floors`` holds the content of a floors file; none, and none is asserted."""
-    language = outcome.config.language
     result = build_result(
         outcome,
         score_outcome(outcome),
         environment=environment,
         run_block=run_block,
         defects=[
-            defects_of(record["text"], language=language, stop=record["stop"])
+            defects_of(record["text"], language=_language(record, outcome), stop=record["stop"])
             for record in _completed(outcome)
         ],
     )
+    # What grew only while samples ran; from the records, so that a result made again says it too.
+    peaks = [
+        (record.get("resources") or {}).get("ram_gb_peak") or 0.0 for record in outcome.records
+    ]
+    result["limits"] = with_resident(result["limits"], max(peaks, default=0.0))
     if floors is not None:
         result["quality_floors"] = check_floors(
             floors,

@@ -10,16 +10,19 @@ from queue import SimpleQueue
 from typing import Any
 
 from edgecloud.contracts import Sample
-from edgecloud.datasets.corpus import load_corpus
+from edgecloud.datasets.corpus import in_own_language, load_corpus
 from edgecloud.datasets.manifest import data_hash
 from edgecloud.edge.messages import Failed, Mode, Request, Response
 from edgecloud.errors import ConfigError, OutputError
 from edgecloud.experiments.reporting import machine
 from edgecloud.experiments.resource_owner import ResourceOwner
 from edgecloud.experiments.system import System
-from edgecloud.hardware.probes import Readings, ResourceProbe, null_readings
+from edgecloud.hardware.limits import BYTES_PER_GB, with_resident
+from edgecloud.hardware.probes import Readings, ResourceProbe, null_readings, resident_bytes
+from edgecloud.results.degraded import degraded, warm_up_sentence
+from edgecloud.results.files import held
 from edgecloud.results.journal import Journal
-from edgecloud.results.kept import held, journal_path, keep_unfinished
+from edgecloud.results.kept import journal_path, keep_unfinished
 from edgecloud.results.replay import facts
 from edgecloud.settings.config import Config, check_output_name
 from edgecloud.settings.parts import plugins_in_use
@@ -94,9 +97,9 @@ class Arm(ResourceOwner):
         super().__init__()
         check_output_name(config.output_name)
         self._mode = mode
-        self._config = config
         self._floors = floors
         stage("reading the data")
+        self._config = config = in_own_language(config)
         self._corpus, manifest = load_corpus(config)
         self.samples = self._corpus[: config.max_samples][config.shard_slice]
         if not self.samples:
@@ -156,6 +159,7 @@ class Arm(ResourceOwner):
 
     def outcome(self) -> Outcome:
         """The outcome, once every sample has its record."""
+        self._check_limits()
         return Outcome(
             mode=self._mode,
             config=self._config,
@@ -194,9 +198,13 @@ class Arm(ResourceOwner):
             "plugins": plugins,
             **({"notes": list(self._journal.notes)} if self._journal.notes else {}),
         }
+        self._describe()
+
+    def _describe(self) -> None:
+        """Put into the journal what a result needs besides the samples."""
         self._journal.describe(
             facts(
-                config=config,
+                config=self._config,
                 corpus=self._corpus,
                 samples=self.samples,
                 setup=self._setup,
@@ -204,6 +212,15 @@ class Arm(ResourceOwner):
                 floors=self._floors,
             )
         )
+
+    def _check_limits(self) -> None:
+        """Withdraw the memory cap where an edge has grown over it since it was loaded. In measured time the
+        readings of each sample say so too; in modelled time this is all there is."""
+        resident = max(resident_bytes(system.edge_pid) for system in self._systems)
+        limits = with_resident(self._setup["limits"], resident / BYTES_PER_GB)
+        if limits != self._setup["limits"]:
+            self._setup = {**self._setup, "limits": limits}
+            self._describe()
 
     def _start_systems(self) -> list[System]:
         """One for each worker; they load side by side."""
@@ -248,6 +265,7 @@ def _warm_up(system: System, mode: Mode, config: Config, samples: list[Sample]) 
     if config.clock == "modelled":
         return {"total_time_s": None, "reason": "modelled time has no cold start"}
     times: list[float | None] = []
+    lost: list[dict[str, Any]] = []
     for turn in range(config.warmup):
         stage("warming up", turn / config.warmup)
         answer = system.caption(
@@ -256,7 +274,16 @@ def _warm_up(system: System, mode: Mode, config: Config, samples: list[Sample]) 
             )
         )
         times.append(answer.trace[-1]["end_s"] if isinstance(answer, Response) else None)
-    return {"total_time_s": times, "reason": None}
+        if isinstance(answer, Response) and (why := degraded({"trace": answer.trace})) is not None:
+            lost.append({"request": turn, **why})
+    cold: dict[str, Any] = {
+        "total_time_s": times,
+        "reason": None,
+        **({"degraded": lost} if lost else {}),
+    }
+    if (told := warm_up_sentence(cold)) is not None:
+        say(told)  # now: whoever watches may not want to wait for the samples
+    return cold
 
 
 def request_of(config: Config, sample: Sample, *, gate: str | None = None) -> Request:
@@ -266,6 +293,7 @@ def request_of(config: Config, sample: Sample, *, gate: str | None = None) -> Re
         transcription=sample.transcription if config.input_modality == "audio_text" else None,
         gate=gate,
         prompt=sample.prompt,
+        language=None if sample.prompt is None else sample.reference_language,
     )
 
 

@@ -12,10 +12,10 @@ import json
 import multiprocessing
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from edgecloud.edge.messages import Failed, Mode, Response
 from edgecloud.edge.request_handler import RequestHandler
 from edgecloud.edge.speculation_policy import speculation
 from edgecloud.errors import CheckpointError, ConfigError, DataError, ModelError, WorkerError
+from edgecloud.experiments.checking import check_models
 from edgecloud.experiments.reporting import machine
 from edgecloud.experiments.run import data_of, identity_of, journalled, request_of
 from edgecloud.experiments.system import cache_dir, model_of
@@ -40,14 +41,26 @@ from edgecloud.models.hub import locate
 from edgecloud.models.loading import Loaded, load
 from edgecloud.quality import corpus_references_of, score
 from edgecloud.quality.tokenize import LANGUAGE_TOKENIZERS
-from edgecloud.results.journal import Journal
+from edgecloud.results import audio_notes
+from edgecloud.results.comparable import CROSSINGS
+from edgecloud.results.files import held
+from edgecloud.results.journal import Journal, read
 from edgecloud.results.replay import facts
 from edgecloud.settings.config import Config, resolve
 from edgecloud.settings.options import OPTIONS
 from edgecloud.settings.parts import plugins_in_use
 from edgecloud.textfiles import read_toml
 
-__all__ = ["DEFAULT_GRID", "ROLES", "Point", "check", "grid_content", "read_grid", "sweep"]
+__all__ = [
+    "DEFAULT_GRID",
+    "ROLES",
+    "Point",
+    "audio_notes_of",
+    "check",
+    "grid_content",
+    "read_grid",
+    "sweep",
+]
 
 DEFAULT_GRID = Path(__file__).parent / "frontier.toml"
 _WHERE = ("language", "prompt_type", "hardware_profile", "link")
@@ -79,7 +92,7 @@ _OF_POLICIES = {
     *(option.name for option in OPTIONS if option.group == "how" and option.name not in _ONCE),
 }
 """Options that a policy may set or vary."""
-_POLICY = {"name", "settings", "grid", "where", "role", "against"}
+_POLICY = {"name", "settings", "grid", "where", "role", "against", "crosses"}
 ROLES = ("policy", "baseline", "added", "removed", "chosen")
 
 
@@ -89,7 +102,8 @@ class Point:
 
     ``place`` is what it is compared within (language, prompt type, hardware profile, link); a policy may
     still have another profile of its own. ``role`` is what it is for on the frontier's page, and
-    ``against`` the policy of the same place that it differs from by one idea.
+    ``against`` the policy of the same place that it differs from by one idea. ``crosses`` is what may
+    differ from what it is compared with (of :data:`edgecloud.results.comparable.CROSSINGS`).
     """
 
     mode: Mode
@@ -98,6 +112,7 @@ class Point:
     policy: Mapping[str, Any] = field(default_factory=dict)
     role: str = "policy"
     against: str | None = None
+    crosses: tuple[str, ...] = ()
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -137,8 +152,8 @@ def read_grid(path: str | Path) -> list[Point]:
 
     A policy is a name, settings, and lists of settings whose every combination is a point:
     ``name = "token"``, ``settings = {k = 8}``, ``grid = {continuation = [0, 4]}``. Its own ``where``
-    replaces values of the grid's; ``settings.preset`` names a preset they change; ``role`` and
-    ``against`` are :class:`Point`'s.
+    replaces values of the grid's; ``settings.preset`` names a preset they change; ``role``, ``against``
+    and ``crosses`` are :class:`Point`'s.
 
     Raises:
         ConfigError: no such file, not TOML, or settings that are none.
@@ -160,7 +175,15 @@ def read_grid(path: str | Path) -> list[Point]:
         places = _places(path, {**where, **policy.get("where", {})})
         for place, (name, settings) in itertools.product(places, _policies(policy)):
             alone = [Point("edge", "edge", place), Point("cloud", "cloud", place)]
-            spec = Point("spec", name, place, settings, role, policy.get("against"))
+            spec = Point(
+                "spec",
+                name,
+                place,
+                settings,
+                role,
+                policy.get("against"),
+                tuple(policy.get("crosses", ())),
+            )
             for point in (*alone, spec):
                 points.setdefault((point.name, point.key), point)
     _check_points(path, list(points.values()))
@@ -210,6 +233,9 @@ def _check_policy(path: str | Path, policy: Mapping[str, Any]) -> None:
     for table in ("settings", "grid", "where"):
         if not isinstance(policy.get(table, {}), dict):
             raise ConfigError(f"{said}: {table} is no table, such as {{k = 8}}")
+    crosses = policy.get("crosses", [])
+    if not isinstance(crosses, list) or any(name not in CROSSINGS for name in crosses):
+        raise ConfigError(f"{said}: crosses is no list of some of {', '.join(CROSSINGS)}")
     for key, values in policy.get("grid", {}).items():
         if not isinstance(values, list) or not values:
             raise ConfigError(f"{said}: grid.{key} is no list of values, such as [4, 8]")
@@ -254,14 +280,17 @@ def _check_points(path: str | Path, points: Sequence[Point]) -> None:
             )
 
 
-def check(points: Sequence[Point]) -> list[str]:
-    """Check all that points need besides weights. Returns lines on what varies and what does not.
+def check(points: Sequence[Point], *, workers: int = 1) -> list[str]:
+    """Check all that points need, in ``workers`` processes, before any of their weights is used. Returns lines
+    on what varies and what does not.
 
     Raises:
         EdgeCloudError: data that cannot be read or has no references to score by, models that are not
-            there, a policy that does not go with them.
+            there, do not fit to each other or into memory, a policy that does not go with them.
     """
     checked: set[tuple[Any, ...]] = set()
+    places: list[tuple[Mode, Config]] = []
+    samples: list[Sample] = []
     for point in points:
         config = point.config
         if point.mode == "spec":
@@ -278,12 +307,16 @@ def check(points: Sequence[Point]) -> list[str]:
                 "and a sweep scores by CIDEr, which needs 2; take another language in [where], or "
                 'caption_type = "audio_only"'
             )
+        samples += corpus[: config.max_samples]
+        # One process holds edge and cloud, and no cap is on it.
+        places.append(("spec", replace(config, workers=workers, max_memory_gb=0.0)))
         for side in ("edge", "cloud"):
             model = getattr(config, f"{side}_model")
             if model is not None and not (Path(locate(model).path) / "config.json").is_file():
                 raise CheckpointError(
                     f"{side}_model {model} is no checkpoint folder: it holds no config.json"
                 )
+    check_models(places, samples=samples)
     configs = [point.config for point in points]
     varied = {key: list(dict.fromkeys(getattr(c, key) for c in configs)) for key in _WHERE}
     shown = [f"{key}: {', '.join(map(str, some))}" for key, some in varied.items() if len(some) > 1]
@@ -336,6 +369,25 @@ def sweep(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
+def audio_notes_of(swept: Iterable[tuple[Point, Path, Any]]) -> str | None:
+    """The number of recordings of a sweep that left a note that they cannot be right, each counted once, in a
+    line; ``None``: none did.
+
+    Raises:
+        JournalError: a journal cannot be read.
+    """
+    journals: dict[tuple[Any, ...], Path] = {}
+    for point, path, _ in swept:
+        config = point.config
+        data = (config.dataset_path, config.language, config.prompt_type)
+        journals.setdefault(data, path)
+    found: dict[tuple[Any, str], dict[str, Any]] = {}
+    for (manifest, *_), path in journals.items():
+        for record in read(path)[1]:
+            found[manifest, record["file_id"]] = record
+    return audio_notes.sentence(found.values())
+
+
 def _one_thread() -> None:
     """Limit this process to one core, as many run side by side."""
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -355,7 +407,16 @@ def _loaded_edge(path: str | None, device: str, dtype: str, quantization: str) -
 
 
 def _run(point: Point, path: Path, environment: Mapping[str, Any]) -> dict[str, float]:
-    """Caption what the point's journal does not hold yet; the CIDEr of each sample by ``file_id``."""
+    """Caption what the point's journal does not hold yet; the CIDEr of each sample by ``file_id``.
+
+    Raises:
+        OutputError: another process is at this journal.
+    """
+    with held(path, flag="-o"):
+        return _complete(point, path, environment)
+
+
+def _complete(point: Point, path: Path, environment: Mapping[str, Any]) -> dict[str, float]:
     config = point.config
     corpus, manifest = load_corpus(config)
     samples = corpus[: config.max_samples]
@@ -374,7 +435,10 @@ def _run(point: Point, path: Path, environment: Mapping[str, Any]) -> dict[str, 
         "plugins": plugins_in_use(point.mode, config.to_json()),
     }
     identity = identity_of(config, setup)
-    with Journal.open(path, mode=point.mode, identity=identity, resume=True) as journal:
+    # Outages are the modelled link's, and the same each time: nothing is gained by another try.
+    with Journal.open(
+        path, mode=point.mode, identity=identity, resume=True, keep_degraded=True
+    ) as journal:
         for note in journal.notes:
             print(f"edgecloud: {note}", file=sys.stderr)  # noqa: T201 - a warning
         journal.describe(

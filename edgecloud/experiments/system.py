@@ -19,13 +19,14 @@ from edgecloud.errors import ConfigError, WorkerError
 from edgecloud.experiments.checking import check_models, known_good, model_of, remote_facts
 from edgecloud.experiments.resource_owner import ResourceOwner
 from edgecloud.hardware.cgroups import CgroupCap
-from edgecloud.hardware.limits import LimitsReport
+from edgecloud.hardware.limits import BYTES_PER_GB, LimitsReport
 from edgecloud.hardware.link import link
 from edgecloud.hardware.probes import resident_bytes
 from edgecloud.hardware.profiles import profile
 from edgecloud.hardware.shaping import ShapingProxy
 from edgecloud.models.folder import cache_folder
 from edgecloud.models.pairing import TEMPLATE, check_pair
+from edgecloud.models.quantized.cache import sweep
 from edgecloud.settings.config import Config
 from edgecloud.stages import say, stage
 
@@ -98,6 +99,8 @@ class System(ResourceOwner):
 
     def _start(self) -> None:
         config, mode = self._config, self._mode
+        stage("starting")
+        sweep()
         hardware = profile(config.hardware_profile) if config.clock == "modelled" else None
         between = link(config.link) if config.link is not None else None
         # Only what is loaded here is fetched.
@@ -202,8 +205,16 @@ class System(ResourceOwner):
         except WorkerError as error:
             if worker is not self._edge or self._cap is None or not self._cap.memory_kills:
                 raise
+            cap_gb = self._config.max_memory_gb
+            outer_gb = self._cap.in_force.get("outer_memory_gb")
+            if outer_gb is not None:
+                raise WorkerError(
+                    f"the edge went over the {outer_gb:.3g} GB that the cgroup around it allows, less than "
+                    f"--max-memory-gb {cap_gb:g}, and was ended; give the container or job more, or use a "
+                    "smaller model or precision"
+                ) from error
             raise WorkerError(
-                f"the edge went over its memory cap of {self._config.max_memory_gb:g} GB and was "
+                f"the edge went over its memory cap of {cap_gb:g} GB and was "
                 "ended; raise --max-memory-gb, or use a smaller model or precision"
             ) from error
 
@@ -238,16 +249,15 @@ class System(ResourceOwner):
 
     def _describe(self, edge: dict[str, Any], cloud: dict[str, Any] | None, cap: CgroupCap) -> None:
         config = self._config
-        cap.check(resident_bytes(self.edge_pid))
         limits = LimitsReport.of(
             config.max_cpu_cores,
             config.max_memory_gb,
             child=edge["limits"],
             cgroup=cap.in_force,
             watched=config.clock == "wall",
-        )
+        ).with_resident(resident_bytes(self.edge_pid) / BYTES_PER_GB)
         models = {"edge": edge["model"], "cloud": cloud}
-        self.facts["limits"] = {**limits.to_json(), "summary": limits.summary()}
+        self.facts["limits"] = limits.to_json()
         self.load_s = {
             side: facts.pop("load_s")
             for side, facts in models.items()

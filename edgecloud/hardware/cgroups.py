@@ -59,18 +59,20 @@ class CgroupCap:
         self._name = f"{_PREFIX}{pid}-{uuid.uuid4().hex[:8]}"
         self._groups: list[Path] = []
         self._versions: dict[Controller, str | None] = {"cpu": None, "memory": None}
-        self._memory_version: str | None = None
+        self._outer: dict[str, float] = {}
         self._notes: list[str] = []
 
     @property
     def in_force(self) -> dict[str, Any]:
-        """``cpu`` and ``memory``, each ``"v1"``, ``"v2"`` or ``None``, and ``notes``."""
-        return {**{str(k): v for k, v in self._versions.items()}, "notes": list(self._notes)}
+        """``cpu`` and ``memory``, each ``"v1"``, ``"v2"`` or ``None``, and ``notes``; where the groups around
+        the process allow it less than was asked for, also ``outer_cores`` and ``outer_memory_gb``."""
+        versions = {str(controller): version for controller, version in self._versions.items()}
+        return {**versions, **self._outer, "notes": list(self._notes)}
 
     @property
     def memory_kills(self) -> int:
         """Number of processes that the kernel has ended in the group for want of memory."""
-        version = self._memory_version
+        version = self._versions["memory"]
         if version is None:
             return 0
         name = "memory.oom_control" if version == "v1" else "memory.events"
@@ -90,26 +92,18 @@ class CgroupCap:
         if wanted and sys.platform != "linux":
             self._notes.append(f"No cgroup is in force: {sys.platform} has none.")
             return self
-        if (self._root / "cgroup.controllers").is_file():
+        if self._unified:
             self._attempt(wanted, lambda: self._cap_v2(wanted))
         else:
             for controller in wanted:
                 self._attempt([controller], partial(self._cap_v1, controller))
-        self._memory_version = self._versions["memory"]
+        for controller in wanted:
+            self._look_around(controller)
         return self
 
-    def check(self, resident_bytes: int) -> None:
-        """Withdraw what the process's resident memory shows not to hold: a group counts what was first
-        used in it, not what is shared with others, nor what was there before."""
-        version = self._versions["memory"]
-        if version is None or resident_bytes <= self._memory_bytes:
-            return
-        self._versions["memory"] = None
-        self._notes.append(
-            f"The cgroup ({version}) does not hold the memory cap: "
-            f"{resident_bytes / BYTES_PER_GB:.2f} GB are resident, since pages that are shared with "
-            "other processes, or were read before, are not on its account."
-        )
+    @property
+    def _unified(self) -> bool:
+        return (self._root / "cgroup.controllers").is_file()
 
     def __exit__(
         self,
@@ -131,6 +125,35 @@ class CgroupCap:
                 f"No cgroup caps the {what}: {error.strerror or error} ({error.filename})."
             )
 
+    def _look_around(self, controller: Controller) -> None:
+        """Find the least that the groups around the process's own allow it; a lower limit than the cap
+        is what is in force."""
+        top = self._root if self._unified else self._root / controller
+        try:
+            where = top / self._own("" if self._unified else controller)
+        except OSError:
+            return  # the process is gone
+        limits = {
+            group: limit
+            for group in self._upwards(where, top)
+            if group not in self._groups
+            and (limit := _limit(group, controller, unified=self._unified)) is not None
+        }
+        asked = self._cores if controller == "cpu" else self._memory_bytes
+        if not limits or min(limits.values()) >= asked:
+            return
+        group, least = min(limits.items(), key=lambda found: found[1])
+        if controller == "cpu":
+            self._outer["outer_cores"] = least
+            allowed, cap = f"{least:g} cores", f"{self._cores}"
+        else:
+            self._outer["outer_memory_gb"] = least / BYTES_PER_GB
+            allowed, cap = f"{least / BYTES_PER_GB:.3g} GB", f"{asked / BYTES_PER_GB:g}"
+        self._notes.append(
+            f"The cgroup {group} around the edge allows {allowed}, less than the cap of {cap}: that is in "
+            "force."
+        )
+
     def _own(self, controller: str) -> str:
         """The process's path in the hierarchy of ``controller`` (empty string: the unified one)."""
         for line in (self._proc / str(self._pid) / "cgroup").read_text().splitlines():
@@ -147,7 +170,7 @@ class CgroupCap:
         group = self._make(parent)
         if controller == "cpu":
             _write(group / "cpu.cfs_period_us", _PERIOD_US)
-            _set(group / "cpu.cfs_quota_us", self._cores * _PERIOD_US)
+            _set(group / "cpu.cfs_quota_us", str(self._cores * _PERIOD_US))
         else:
             _set(group / "memory.limit_in_bytes", self._memory_bytes)
             if (group / "memory.memsw.limit_in_bytes").exists():
@@ -160,7 +183,7 @@ class CgroupCap:
         parent, available = self._parent_v2(wanted)
         group = self._make(parent)
         if "cpu" in available:
-            _write(group / "cpu.max", f"{self._cores * _PERIOD_US} {_PERIOD_US}")
+            _set(group / "cpu.max", f"{self._cores * _PERIOD_US} {_PERIOD_US}")
         if "memory" in available:
             _set(group / "memory.max", self._memory_bytes)
             if (group / "memory.swap.max").exists():
@@ -178,7 +201,7 @@ class CgroupCap:
         """
         best: tuple[Path, list[Controller]] | None = None
         failure: OSError = FileNotFoundError(2, "no usable group", str(self._root))
-        for parent in self._upwards(self._root / self._own("")):
+        for parent in self._upwards(self._root / self._own(""), self._root):
             control = parent / "cgroup.subtree_control"
             available: list[Controller] = []
             for controller in wanted:
@@ -194,12 +217,14 @@ class CgroupCap:
             raise failure
         return best
 
-    def _upwards(self, path: Path) -> Iterator[Path]:
-        if path.is_dir():
-            while path != self._root and self._root in path.parents:
+    def _upwards(self, path: Path, top: Path) -> Iterator[Path]:
+        """The groups from ``path`` to ``top``; ``top`` alone where the path is none here, as in a container
+        that is told the host's."""
+        if path.is_dir() and ".." not in path.parts:
+            while path != top and top in path.parents:
                 yield path
                 path = path.parent
-        yield self._root
+        yield top
 
     def _enter(self, group: Path) -> None:
         """Put the process into the group; where the kernel says otherwise afterwards, that is no cap."""
@@ -242,16 +267,39 @@ def _sweep(parent: Path) -> None:
             group.rmdir()
 
 
-def _set(path: Path, value: int) -> None:
+def _set(path: Path, value: int | str) -> None:
     """Write a limit and read it back: some systems take any and keep none.
 
     Raises:
-        OSError: what is kept is not what was written, to a page.
+        OSError: what is kept is not what was written; a number of bytes, to a page.
     """
     _write(path, value)
     kept = path.read_text().strip()
-    if not kept.lstrip("-").isdigit() or abs(int(kept) - value) >= mmap.PAGESIZE:
+    if isinstance(value, int) and kept.isdecimal():
+        held = abs(int(kept) - value) < mmap.PAGESIZE
+    else:
+        held = kept.split() == str(value).split()
+    if not held:
         raise OSError(errno.ENOTSUP, f"it keeps {kept} instead of {value}", str(path))
+
+
+def _limit(group: Path, controller: Controller, *, unified: bool) -> float | None:
+    """Cores or bytes that a group allows what is in it; ``None``: it has no limit."""
+    try:
+        if controller == "memory":
+            name = "memory.max" if unified else "memory.limit_in_bytes"
+            words = [(group / name).read_text().strip()]
+        elif unified:
+            words = (group / "cpu.max").read_text().split()
+        else:
+            names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+            words = [(group / name).read_text().strip() for name in names]
+    except OSError:
+        return None  # the root of a hierarchy has no limits, nor files for them
+    if not words or not all(word.isdecimal() for word in words):
+        return None  # "max", or -1
+    limit, *period = map(int, words)
+    return limit / period[0] if period else float(limit)
 
 
 def _write(path: Path, value: object) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psutil
@@ -23,6 +23,7 @@ __all__ = [
     "LimitsReport",
     "apply_in_child",
     "apply_torch_threads",
+    "with_resident",
 ]
 
 BYTES_PER_GB = 10**9
@@ -46,8 +47,10 @@ class LimitsReport:
 
     ``affinity`` the cores the process may run on, ``threads`` of the numeric libraries,
     ``cpu_cgroup`` and ``memory_cgroup`` ``"v1"``, ``"v2"`` or ``None``; ``memory_watched``: peak
-    memory is read and a sample over the cap is marked, but nothing stops it. ``notes`` say in plain
-    sentences what is not in force, and why.
+    memory is read and a sample over the cap is marked, but nothing stops it. ``outer_cores`` and
+    ``outer_memory_gb`` are what the cgroups around the edge's leave it (a container's, a batch job's), where
+    that is less than was asked for: then they are in force. ``notes`` say in plain sentences what is not
+    in force, and why.
     """
 
     cpu_cores: int
@@ -57,6 +60,8 @@ class LimitsReport:
     cpu_cgroup: str | None = None
     memory_cgroup: str | None = None
     memory_watched: bool = False
+    outer_cores: float | None = None
+    outer_memory_gb: float | None = None
     notes: tuple[str, ...] = ()
 
     @classmethod
@@ -72,14 +77,10 @@ class LimitsReport:
         """Put together what :func:`apply_in_child` returned in the edge process and what
         :attr:`edgecloud.hardware.cgroups.CgroupCap.in_force` says; ``watched`` by a probe."""
         child, cgroup = child or {}, cgroup or {}
-        memory = f"cgroup-{cgroup['memory']}" if cgroup.get("memory") else None
         notes = [*child.get("notes", ()), *cgroup.get("notes", ())]
-        if max_memory_gb > 0 and memory is None:
-            notes.append(
-                "Memory is watched, not enforced: a sample over the cap is marked."
-                if watched
-                else "The memory cap is not in force."
-            )
+        enforced = cgroup.get("memory") or cgroup.get("outer_memory_gb")
+        if max_memory_gb > 0 and not enforced:
+            notes.append(_not_enforced(watched=watched))
         affinity = child.get("affinity")
         return cls(
             cpu_cores=max_cpu_cores,
@@ -89,12 +90,29 @@ class LimitsReport:
             cpu_cgroup=cgroup.get("cpu"),
             memory_cgroup=cgroup.get("memory"),
             memory_watched=watched and max_memory_gb > 0,
+            outer_cores=cgroup.get("outer_cores"),
+            outer_memory_gb=cgroup.get("outer_memory_gb"),
             notes=tuple(notes),
         )
+
+    def with_resident(self, resident_gb: float) -> LimitsReport:
+        """The report once ``resident_gb`` were resident, without a memory cap that this shows not to hold: a
+        cgroup counts the pages that were first used in it, not those that are shared with others, nor those
+        that were there before."""
+        if self.memory_cgroup is None or resident_gb <= self.memory_gb:
+            return self
+        note = (
+            f"The cgroup ({self.memory_cgroup}) does not hold the memory cap: {resident_gb:.2f} GB were "
+            "resident, since pages that are shared with other processes, or were read before, are not on "
+            "its account."
+        )
+        told = _not_enforced(watched=self.memory_watched)
+        return replace(self, memory_cgroup=None, notes=(*self.notes, note, told))
 
     def to_json(self) -> dict[str, Any]:
         """The report as in a result, ``requested`` beside ``in_force``."""
         memory = f"cgroup-{self.memory_cgroup}" if self.memory_cgroup else None
+        outer_cores, outer_gb = self.outer_cores, self.outer_memory_gb
         return {
             "requested": {"cpu_cores": self.cpu_cores, "memory_gb": self.memory_gb},
             "in_force": {
@@ -102,10 +120,16 @@ class LimitsReport:
                     "affinity": None if self.affinity is None else list(self.affinity),
                     "threads": self.threads,
                     "cgroup": self.cpu_cgroup,
+                    **({} if outer_cores is None else {"outer_cores": outer_cores}),
                 },
-                "memory": {"enforced_by": memory, "watched": self.memory_watched},
+                "memory": {
+                    "enforced_by": memory,
+                    "watched": self.memory_watched,
+                    **({} if outer_gb is None else {"outer_gb": outer_gb}),
+                },
             },
             "notes": list(self.notes),
+            "summary": self.summary(),
         }
 
     @classmethod
@@ -120,6 +144,8 @@ class LimitsReport:
             cpu_cgroup=cpu["cgroup"],
             memory_cgroup=memory["enforced_by"] and memory["enforced_by"].removeprefix("cgroup-"),
             memory_watched=memory["watched"],
+            outer_cores=cpu.get("outer_cores"),
+            outer_memory_gb=memory.get("outer_gb"),
             notes=tuple(data["notes"]),
         )
 
@@ -135,21 +161,43 @@ class LimitsReport:
             *(["threads"] if self.threads is not None else []),
             *([f"cgroup {self.cpu_cgroup}"] if self.cpu_cgroup else []),
         ]
-        count = self.cpu_cores
-        if self.affinity is not None and len(self.affinity) < count:
-            count = len(self.affinity)
+        count: float = self.cpu_cores
+        if self.affinity is not None:
+            count = min(count, len(self.affinity))
+        if self.outer_cores is not None and self.outer_cores < count:
+            count = self.outer_cores
+            means.append("outer cgroup")
+        if count < self.cpu_cores:
             means.append(f"{self.cpu_cores} were asked for")
-        cores = f"{count} core{'s' if count > 1 else ''}"
+        cores = f"{count:g} core{'' if count == 1 else 's'}"
         return f"{cores} ({', '.join(means) or 'not in force'})"
 
     def _memory_summary(self) -> str:
         if self.memory_gb == 0:
             return "memory uncapped"
+        if self.outer_memory_gb is not None:
+            return f"{self.outer_memory_gb:.3g} GB (outer cgroup, {self.memory_gb:g} GB were asked for)"
         if self.memory_cgroup:
             means = f"cgroup {self.memory_cgroup}"
         else:
             means = "watched" if self.memory_watched else "not in force"
         return f"{self.memory_gb:g} GB ({means})"
+
+
+def with_resident(limits: Mapping[str, Any], resident_gb: float) -> dict[str, Any]:
+    """The block ``limits`` of a result, once the edge had ``resident_gb`` resident: a cap that did not hold
+    is not claimed. Unchanged where it held."""
+    if "in_force" not in limits:
+        return dict(limits)
+    report = LimitsReport.from_json(limits)
+    found = report.with_resident(resident_gb)
+    return dict(limits) if found is report else found.to_json()
+
+
+def _not_enforced(*, watched: bool) -> str:
+    if watched:
+        return "Memory is watched, not enforced: a sample over the cap is marked."
+    return "The memory cap is not in force."
 
 
 def apply_in_child(

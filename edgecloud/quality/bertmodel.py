@@ -129,7 +129,10 @@ def _layers(config: Mapping[str, object], asked: int | None, name: str) -> tuple
 
 
 def _sha256(folder: Path) -> str | None:
-    files = next((some for kind in _WEIGHTS if (some := sorted(folder.glob(kind)))), [])
+    found = (sorted(folder.glob(kind)) for kind in _WEIGHTS)
+    # Names that begin with ._ are macOS's notes on the files themselves.
+    named = ([path for path in some if not path.name.startswith("._")] for some in found)
+    files = next((some for some in named if some), [])
     digest = hashlib.sha256()
     for file in files:
         with file.open("rb") as handle:

@@ -16,6 +16,7 @@ from edgecloud.regression.model import Benchmark
 from edgecloud.regression.reading import read
 from edgecloud.results.environment import commit_of
 from edgecloud.results.files import put
+from edgecloud.textfiles import json_files
 
 __all__ = ["HISTORY", "Accepted", "accept"]
 
@@ -32,23 +33,35 @@ class Accepted:
     history: Mapping[str, Any]
 
 
-def accept(paths: Sequence[Path], folder: Path, *, reason: str, prune: bool = False) -> Accepted:
+def accept(
+    paths: Sequence[Path],
+    folder: Path,
+    *,
+    reason: str,
+    prune: bool = False,
+    allow_degraded: bool = False,
+) -> Accepted:
     """Make the benchmarks in ``paths`` (files or folders) the baselines in ``folder``.
 
-    ``prune`` removes the baselines of other benchmarks, as after one was renamed or dropped.
+    ``prune`` removes the baselines of other benchmarks, as after one was renamed or dropped. With
+    ``allow_degraded`` samples may have lost the cloud: where that is what is measured, as over a link with
+    outages.
 
     What is recorded as ``commit`` and ``dirty`` is what the results were measured at, by their own
     account; ``baselines_commit`` and ``baselines_dirty`` are of the checkout that ``folder`` lies in,
     before the acceptance. What cannot be told is null, and ``reasons`` says why.
 
     Raises:
-        DataError: nothing to accept, a broken file, a failed run, no reason, or two of one name.
+        DataError: nothing to accept, a broken file, a failed or degraded run, no reason, or two of one
+            name.
         OutputError: ``folder`` cannot be written.
     """
     if not reason.strip():
         raise DataError("an accepted baseline needs a reason: --reason 'why it changed'")
     benchmarks = [benchmark for path in paths for benchmark in read(path)]
     files = _file_names(benchmarks)
+    if not allow_degraded:
+        _refuse_degraded(benchmarks)
     said = {
         "reason": reason.strip(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -140,8 +153,20 @@ def _file_names(benchmarks: Sequence[Benchmark]) -> dict[str, Benchmark]:
     return files
 
 
+def _refuse_degraded(benchmarks: Sequence[Benchmark]) -> None:
+    for benchmark in benchmarks:
+        lost = benchmark.degraded
+        if lost:
+            shown = ", ".join(lost[:3]) + (f" and {len(lost) - 3} more" if len(lost) > 3 else "")
+            raise DataError(
+                f"{benchmark.source}: in {benchmark.name} {len(lost)} of {len(benchmark.samples)} samples "
+                f"lost the cloud ({shown}), so it measured the edge alone there; run them again with "
+                "--resume, or accept them as they are with --allow-degraded"
+            )
+
+
 def _others(folder: Path, files: Mapping[str, Any]) -> list[Path]:
-    return [path for path in sorted(folder.glob("*.json")) if path.name not in files]
+    return [path for path in json_files(folder) if path.name not in files]
 
 
 def _lines(content: Mapping[str, Any]) -> str:

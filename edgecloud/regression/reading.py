@@ -10,6 +10,7 @@ from edgecloud.regression.fields import read_json
 from edgecloud.regression.model import Benchmark
 from edgecloud.regression.plugin_rows import from_plugin_file
 from edgecloud.regression.result_rows import from_result
+from edgecloud.textfiles import json_files
 
 __all__ = ["read"]
 
@@ -22,7 +23,7 @@ def read(path: Path) -> list[Benchmark]:
     """
     if not path.is_dir():
         return _read_file(path)
-    files = sorted(path.glob("*.json"))
+    files = json_files(path)
     if not files:
         raise DataError(f"{path} holds no *.json; name a file, or a folder of results or baselines")
     return [benchmark for file in files for benchmark in _read_file(file)]

@@ -9,7 +9,7 @@ from typing import Any
 from edgecloud.errors import DataError
 from edgecloud.report.shape import check_shape
 from edgecloud.results.result_file import SCHEMA
-from edgecloud.textfiles import parse_json, read_text
+from edgecloud.textfiles import json_files, parse_json, read_text
 
 __all__ = ["load_results", "result_files", "select_this_run"]
 
@@ -43,7 +43,7 @@ def result_files(paths: Iterable[str | Path]) -> list[Path]:
     files: list[Path] = []
     for path in map(Path, paths):
         try:
-            files += sorted(path.glob("*.json")) if path.is_dir() else [path]
+            files += json_files(path) if path.is_dir() else [path]
         except (OSError, ValueError):  # no right to look, or no path at all: reading it says so
             files.append(path)
     return files

@@ -8,6 +8,7 @@ from typing import Any
 
 from edgecloud.report.comparison import Group, Result
 from edgecloud.report.texts import Texts
+from edgecloud.results.audio_notes import KINDS, count_notes
 from edgecloud.results.weights import former_alike
 
 __all__ = ["ESSENTIAL", "environment", "group_name", "notices"]
@@ -147,6 +148,17 @@ def _within(result: Result, texts: Texts) -> Iterator[tuple[str, dict[str, Any]]
     if defects:
         listed = ", ".join(f"{name} {n}" for name, n in defects.items())
         yield "warn_defects", {"list": listed}
+    rows = result["detailed_results"]
+    if noted := count_notes(rows):
+        kinds = ", ".join(f"{texts.label(KINDS.get(kind, kind))} {n}" for kind, n in noted.items())
+        yield (
+            "warn_recordings",
+            {
+                "n": sum(bool(row.get("audio_notes")) for row in rows),
+                "all": len(rows),
+                "list": kinds,
+            },
+        )
     over = metrics["latency_metrics"].get("memory_over_cap_total")
     if over:
         yield "warn_memory", {"n": over}

@@ -111,6 +111,7 @@ def _check_row(row: Fields) -> None:
     row.text("file_id")
     done = row.text("status") == "ok"
     row.optional("error")
+    row.optional("audio_notes")
     for name in _METRICS:
         if name not in row.content:
             raise DataError(f"{row.where}: {name} is missing")

@@ -13,13 +13,15 @@ from typing import Any, Final, Literal
 
 from edgecloud.results.weights import former_alike
 
-__all__ = ["CROSSINGS", "Side", "described", "mismatches"]
+__all__ = ["CROSSINGS", "TIMING", "Side", "described", "mismatches", "of_journal"]
 
 Side = Literal["edge", "cloud"]
 Json = Mapping[str, Any]
 
 CROSSINGS: Final = ("link", "model", "precision", "device", "limits", "profile")
 """Traits that a grid may declare to differ: data, prompt, clock and decoding settings are always shared."""
+TIMING: Final = ("clock", "machine", "link", "limits", "profile")
+"""Traits that decide times and no text: where only these differ, qualities and counts still compare."""
 
 _PROMPT = ("language", "prompt_type", "input_modality", "dataset_type")
 _DECODING = ("max_new_tokens", "max_sentences", "temperature", "top_p")
@@ -29,7 +31,8 @@ _ALONE_COSTS = ("prefill_s", "prefill_per_token_s", "step_s")
 
 
 def mismatches(run: Json, reference: Json, side: Side) -> dict[str, tuple[str, str]]:
-    """The traits that keep ``run`` from being compared with ``reference``, a run of ``side`` alone.
+    """The traits that keep ``run`` from being compared with ``reference``, a run of ``side`` alone; or, of
+    two speculative runs, those that differ between them on ``side``.
 
     Both are results, or have a result's keys ``experiment_config`` (``mode`` inside), ``data``,
     ``models``, ``limits``, ``hardware_profile``, ``environment`` and ``setup``. Returns the values of both, in
@@ -37,8 +40,9 @@ def mismatches(run: Json, reference: Json, side: Side) -> dict[str, tuple[str, s
     have (a cloud alone has no edge model), is no difference.
     """
     found: dict[str, tuple[str, str]] = {}
-    other = _traits(reference, side)
-    for name, own in _traits(run, side).items():
+    alone = reference["experiment_config"]["mode"] != "spec"
+    other = _traits(reference, side, alone=alone)
+    for name, own in _traits(run, side, alone=alone).items():
         its = other[name]
         if own is None or its is None or own.key == its.key:
             continue
@@ -47,6 +51,21 @@ def mismatches(run: Json, reference: Json, side: Side) -> dict[str, tuple[str, s
         one = own.words != its.words
         found[name] = (own.words, its.words) if one else (_worded(own.key), _worded(its.key))
     return found
+
+
+def of_journal(header: Json) -> dict[str, Any]:
+    """What :func:`mismatches` reads of a run, from the first line of its journal.
+
+    Raises:
+        KeyError: the journal does not say what it ran on.
+    """
+    facts = header["facts"]
+    return {
+        **facts["setup"],
+        "setup": facts["setup"],
+        "experiment_config": {"mode": header["mode"], **facts["config"]},
+        "environment": facts["environment"],
+    }
 
 
 def described(found: Mapping[str, tuple[str, str]]) -> str:
@@ -88,7 +107,7 @@ def _trait(key: Any, words: Any = None) -> _Trait | None:
     return None if key is None else _Trait(key, _worded(key if words is None else words))
 
 
-def _traits(run: Json, side: Side) -> dict[str, _Trait | None]:
+def _traits(run: Json, side: Side, *, alone: bool) -> dict[str, _Trait | None]:
     config, data = run["experiment_config"], run["data"]
     modelled = config["clock"] == "modelled"
     own = {
@@ -98,7 +117,7 @@ def _traits(run: Json, side: Side) -> dict[str, _Trait | None]:
         "clock": _trait(config["clock"]),
         "machine": None if modelled else _trait(_machine(run, side)),
         "link": _link(run, side),
-        "profile": _costs(run, side) if modelled else None,
+        "profile": _costs(run, side, alone=alone) if modelled else None,
     }
     if config["mode"] not in (side, "spec"):
         return own | dict.fromkeys(("model", "precision", "device", "limits"))
@@ -159,13 +178,15 @@ def _limits(run: Json) -> _Trait:
     return _Trait((asked, in_force), _worded(in_force or asked))
 
 
-def _costs(run: Json, side: Side) -> _Trait:
-    """The costs of a run alone under its hardware profile, called by the profile's name."""
+def _costs(run: Json, side: Side, *, alone: bool) -> _Trait:
+    """The costs under its hardware profile, of a run ``alone`` those that it incurs, called by the
+    profile's name."""
     name = run["experiment_config"].get("hardware_profile")
     costs = (run.get("hardware_profile") or {}).get(side)
     if not isinstance(costs, Mapping):
         return _Trait(name, _worded(name))
-    return _Trait(_flat({key: costs.get(key) or 0.0 for key in _ALONE_COSTS}), _worded(name))
+    kept = {key: costs.get(key) or 0.0 for key in _ALONE_COSTS} if alone else costs
+    return _Trait(_flat(kept), _worded(name))
 
 
 def _flat(value: Any) -> str:

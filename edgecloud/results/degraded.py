@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["degraded", "sentence"]
+__all__ = ["degraded", "sentence", "warm_up_sentence"]
 
 Json = Mapping[str, Any]
 _MOST_REASONS = 3
@@ -46,4 +46,16 @@ def sentence(entries: Sequence[Json]) -> str | None:
     return (
         f"{len(lost)} of {len(entries)} samples lost the cloud and went on with the edge alone: "
         f"{', '.join(told[:_MOST_REASONS])}{more}"
+    )
+
+
+def warm_up_sentence(cold: Json) -> str | None:
+    """One line with the number of discarded first requests that lost the cloud, and the reason; ``cold`` is
+    what a run's set-up says of them. ``None``: none did."""
+    lost = cold.get("degraded")
+    if not lost:
+        return None
+    return (
+        f"{len(lost)} of {len(cold['total_time_s'])} warm-up requests lost the cloud and went on with the "
+        f"edge alone: {lost[0]['error']} ({lost[0]['reason']})"
     )

@@ -7,7 +7,30 @@ from typing import Any
 
 from edgecloud.quality.metric import value_of_key
 
-__all__ = ["check_floors"]
+__all__ = ["check_floors", "unusable_floors"]
+
+
+def unusable_floors(floors: Any) -> str | None:
+    """The reason why nobody can judge by the content of a floors file; ``None``: it is sound.
+
+    >>> unusable_floors({"settings": {}, "settings_spec": {}})
+    'floors is not a table'
+    """
+    if not isinstance(floors, Mapping):
+        return "it is not a table"
+    for name in ("settings", "settings_spec", "floors"):
+        if not isinstance(floors.get(name), Mapping):
+            return f"{name} is not a table"
+    for language, arms in floors["floors"].items():
+        if not isinstance(arms, Mapping):
+            return f"floors.{language} is not a table"
+        for arm, wanted in arms.items():
+            if not isinstance(wanted, Mapping):
+                return f"floors.{language}.{arm} is not a table"
+            for name, least in wanted.items():
+                if isinstance(least, bool) or not isinstance(least, int | float):
+                    return f"floors.{language}.{arm}.{name} is not a number"
+    return None
 
 
 def check_floors(
@@ -46,9 +69,9 @@ def check_floors(
 def _other_settings(floors: Mapping[str, Any], mode: str, config: Mapping[str, Any]) -> list[str]:
     wanted = {**floors["settings"], **(floors["settings_spec"] if mode == "spec" else {})}
     return [
-        f"{name} is {config[name]!r}"
+        f"{name} is {config.get(name)!r}"
         for name, value in wanted.items()
-        if config[name] != (None if value == "" else value)
+        if config.get(name) != (None if value == "" else value)
     ]
 
 

@@ -161,7 +161,7 @@ def seeded(rows: Sequence[Mapping[str, Any]], busy: float) -> Rival | None:
     points = sorted(
         (row["busy"]["estimate"], row["gap_closed"]["estimate"], row["time"]["estimate"])
         for row in rows
-        if row["gap_closed"]["estimate"] is not None
+        if all(row[name]["estimate"] is not None for name in ("busy", "gap_closed", "time"))
     )
     for (low, gap0, time0), (high, gap1, time1) in pairwise(points):
         if low <= busy <= high:

@@ -103,7 +103,7 @@ class Journal:
             first, _, rows = self.path.read_bytes().partition(b"\n")
             header = json.loads(first)
             # From now on the weights are known by their content, however they were before.
-            header |= {"identity": self._identity, "facts": _plain(facts)}
+            header |= {"identity": self._identity, "facts": dict(facts)}
             self._handle.close()
             put(self.path, _line(header) + rows)
             self._handle = self.path.open("ab")

@@ -4,18 +4,22 @@ name."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from edgecloud.errors import JournalError, OutputError
+from edgecloud.errors import JournalError
 from edgecloud.results.journal import read
 from edgecloud.settings.config import Config
 
-__all__ = ["MOST_KEPT", "Standing", "held", "journal_path", "keep_unfinished", "standing", "told"]
+__all__ = [
+    "MOST_KEPT",
+    "Standing",
+    "journal_path",
+    "keep_unfinished",
+    "result_path",
+    "standing",
+    "told",
+]
 
 MOST_KEPT = 5
 """Of each name so many unfinished journals stay; the oldest go first."""
@@ -26,33 +30,16 @@ Standing = tuple[int, int | None]
 
 def journal_path(mode: str, config: Config) -> Path:
     """Path of an experiment's journal."""
-    return Path(config.output_dir) / "journals" / f"{config.output_name or f'{mode}_results'}.jsonl"
+    return Path(config.output_dir) / "journals" / f"{_name(mode, config)}.jsonl"
 
 
-@contextmanager
-def held(journal: Path) -> Iterator[None]:
-    """The journal's name is this process's meanwhile; a process that is killed lets go of it.
+def result_path(mode: str, config: Config) -> Path:
+    """Path of an experiment's result."""
+    return Path(config.output_dir) / "results" / f"{_name(mode, config)}.json"
 
-    Raises:
-        OutputError: another process has it, or the folder cannot be written.
-    """
-    try:
-        journal.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(journal.with_name(f".{journal.stem}.lock"))
-        lock.acquire(blocking=False)
-    except Timeout:
-        raise OutputError(
-            f"another run is writing {journal}; wait until it has ended, or give this one another "
-            "--output-name or --output-dir"
-        ) from None
-    except OSError as error:
-        raise OutputError(
-            f"cannot write beside {journal}: {error.strerror or error}; choose another --output-dir"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
+
+def _name(mode: str, config: Config) -> str:
+    return config.output_name or f"{mode}_results"
 
 
 def standing(journal: Path) -> Standing | None:
@@ -69,9 +56,9 @@ def standing(journal: Path) -> Standing | None:
 
 
 def told(journal: Path) -> str | None:
-    """Last words on a run that did not end; ``None``: it has all its samples, or no journal."""
+    """Last words on a run that wrote no result; ``None``: there is no journal to go on with."""
     found = standing(journal)
-    if found is None or (found[1] is not None and found[0] >= found[1]):
+    if found is None:
         return None
     done, total = found
     many = f"{done} samples" if total is None else f"{done} of {total} samples"

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, get_args
+
+from edgecloud.contracts import Language
+from edgecloud.results.floors import unusable_floors
 
 __all__ = ["unusable", "unusable_facts"]
 
@@ -82,12 +85,20 @@ _FACTS: Final[Mapping[str, tuple[Check, str]]] = {
     "floors": (_or_null(_is_object), "an object"),
     "samples": (_list_of(_is_text), "a list of texts"),
     "corpus": (_list_of(_is_object), "a list of objects"),
+    "others": (_or_null(_list_of(_list_of(_is_text))), "a list of lists of texts"),
 }
 _CORPUS: Final[Mapping[str, Check]] = {
     "file_id": _is_text,
     "references": _list_of(_is_text),
     "language": _is_text,
 }
+
+
+def language_of(record: Mapping[str, Any], *, text: bool, default: Language) -> Language:
+    """The language that a sample was generated in: the run's, and of a prompt of ``text`` its own."""
+    own = record.get("reference_language") if text else None
+    languages: tuple[Language, ...] = get_args(Language)
+    return next((language for language in languages if language == own), default)
 
 
 def unusable_facts(facts: Any) -> str | None:
@@ -97,6 +108,8 @@ def unusable_facts(facts: Any) -> str | None:
     for name, (check, expected) in _FACTS.items():
         if not check(facts.get(name)):
             return f"facts.{name} is not {expected}"
+    if facts["floors"] is not None and (wrong := unusable_floors(facts["floors"])) is not None:
+        return f"facts.floors: {wrong}"
     for place, row in enumerate(facts["corpus"]):
         for name, sound in _CORPUS.items():
             if not sound(row.get(name)):

@@ -50,7 +50,11 @@ def facts(
     floors: Json | None,
 ) -> dict[str, Any]:
     """The ``facts`` of a journal: settings, what it ran on, the ids of this run's samples, and the
-    references of the whole manifest, from which CIDEr has its document frequencies."""
+    references of the whole manifest, from which CIDEr has its document frequencies.
+
+    ``corpus`` are the samples that the run, or all shards of it, may ask for; ``others`` the language and the
+    references of each of the manifest's other samples, without an id."""
+    asked = len(corpus) if config.max_samples is None else config.max_samples
     return {
         "config": config.to_json(),
         "setup": dict(setup),
@@ -63,7 +67,11 @@ def facts(
                 "references": list(sample.references),
                 "language": sample.reference_language,
             }
-            for sample in corpus
+            for sample in corpus[:asked]
+        ],
+        "others": [
+            [sample.reference_language, *sample.references] if sample.references else []
+            for sample in corpus[asked:]
         ],
     }
 
@@ -85,6 +93,11 @@ def replay(header: Json, records: Sequence[dict[str, Any]], *, path: str | Path)
         )
     try:
         corpus = tuple(_sample(index, row) for index, row in enumerate(found["corpus"]))
+        # An older journal has all of its manifest in ``corpus``.
+        others = tuple(
+            _other(index, row, language=found["config"]["language"])
+            for index, row in enumerate(found.get("others") or (), start=len(corpus))
+        )
         wanted = set(found["samples"])
         by_id = {record["file_id"]: record for record in records}
         samples = tuple(sample for sample in corpus if sample.file_id in wanted)
@@ -98,7 +111,7 @@ def replay(header: Json, records: Sequence[dict[str, Any]], *, path: str | Path)
             mode=str(header["mode"]),
             config=resolve(found["config"]),
             samples=samples,
-            corpus=corpus,
+            corpus=(*corpus, *others),
             records=tuple(by_id[s.file_id] for s in samples if s.file_id in by_id),
             setup=dict(found["setup"]),
             environment=dict(found["environment"]),
@@ -107,6 +120,12 @@ def replay(header: Json, records: Sequence[dict[str, Any]], *, path: str | Path)
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise JournalError(f"the journal {path} is damaged in its first line: {error!r}") from error
+
+
+def _other(index: int, row: Sequence[str], *, language: str) -> Sample:
+    """A sample that no record is of; its id is none that a manifest gives."""
+    spoken, *references = row or (language,)
+    return _sample(index, {"file_id": f"\0{index}", "references": references, "language": spoken})
 
 
 def _sample(index: int, row: Json) -> Sample:

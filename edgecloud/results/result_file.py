@@ -27,6 +27,7 @@ from edgecloud.results.aggregate import (
 from edgecloud.results.audio_notes import count_notes
 from edgecloud.results.degraded import degraded
 from edgecloud.results.files import put
+from edgecloud.results.records import language_of
 from edgecloud.results.statistics import drift
 from edgecloud.settings.config import Config
 from edgecloud.settings.options import OPTIONS
@@ -112,7 +113,11 @@ def build_result(
     """
     completed = [record for record in outcome.records if record["status"] == "ok"]
     measured = [measure(record, k=outcome.config.k) for record in completed]
-    plain = [_plain_scores(row, outcome.config.language) for row in scores.per_sample]
+    languages = [_language(record, outcome.config) for record in completed]
+    plain = [
+        _plain_scores(row, language)
+        for row, language in zip(scores.per_sample, languages, strict=True)
+    ]
     setup = dict(outcome.setup)
     settings = outcome.config.to_json()
     ways = {option.name for option in OPTIONS if option.group == "run"}
@@ -124,7 +129,7 @@ def build_result(
     return {
         "schema": SCHEMA,
         "experiment_config": {"mode": outcome.mode, **settings},
-        "metrics": _metrics(outcome, scores, measured, defects),
+        "metrics": _metrics(outcome, scores, measured, defects, sorted({*languages})),
         "detailed_results": _details(
             outcome.records, measured, plain, scores.sample_notes, defects
         ),
@@ -167,9 +172,13 @@ def _metrics(
     scores: ScoresLike,
     measured: Sequence[Measured],
     defects: Sequence[Mapping[str, bool]] | None,
+    languages: Sequence[Language],
 ) -> Json:
     language = outcome.config.language
-    corpus = _plain_scores(scores.corpus, language)
+    several = _several(languages)
+    corpus = {**dict.fromkeys(several), **scores.corpus}
+    if not several:
+        corpus = _plain_scores(scores.corpus, language)
     latency, latency_notes = latency_metrics(measured)
     speculation, speculation_notes = speculation_metrics(measured)
     cost, cost_notes = cost_metrics(measured)
@@ -182,7 +191,7 @@ def _metrics(
     }
     unknown = _other_languages(language)
     quality.update({name: None for name in unknown if name not in quality})
-    notes = _quality_notes(quality, scores.notes, language)
+    notes = _quality_notes(quality, {**scores.notes, **several}, language)
     for name, why in unknown.items():
         if quality[name] is None:
             notes.setdefault(name, why)
@@ -217,6 +226,24 @@ def _defect_counts(defects: Sequence[Mapping[str, bool]] | None) -> Json | None:
     names = dict.fromkeys(name for flags in defects for name in flags)
     counts = {name: sum(flags[name] for flags in defects) for name in names}
     return {**counts, "any": sum(any(flags.values()) for flags in defects)}
+
+
+def _language(record: Mapping[str, Any], config: Config) -> Language:
+    return language_of(record, text=config.dataset_type == "text", default=config.language)
+
+
+def _several(languages: Sequence[Language]) -> dict[str, str]:
+    """Of captions in several languages: why there is no one value, by the plain names of scores."""
+    if len(languages) < 2:
+        return {}
+    own: dict[str, list[str]] = {}
+    for language in languages:
+        for name, long in plain_names(language).items():
+            own.setdefault(name, []).append(long)
+    return {
+        name: f"the captions are in {' and '.join(languages)}: see {', '.join(long)}"
+        for name, long in own.items()
+    }
 
 
 def _plain_scores(
@@ -276,7 +303,7 @@ def _details(
     """One entry a sample; a failed one has its error, and nulls where the others have numbers."""
     flags = [None] * len(measured) if defects is None else defects
     rows = iter(zip(measured, scores, score_notes, flags, strict=True))
-    names = list(scores[0]) if scores else []
+    names = list(dict.fromkeys(name for row in scores for name in row))
     entries: list[Json] = []
     for record in records:
         entry = _head(record)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -114,6 +114,8 @@ class Config:
     shard: str | None
     workers: int
     resume: bool
+    given: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
+    """The settings that a flag, a preset or a file gave: no setting itself, and part of no result."""
 
     @property
     def shard_slice(self) -> slice:
@@ -125,7 +127,9 @@ class Config:
 
     def to_json(self) -> dict[str, Any]:
         """All settings as they stand in a result, flat."""
-        return asdict(self)
+        found = asdict(self)
+        del found["given"]
+        return found
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide a sample's result, for journals and comparisons."""
@@ -267,7 +271,7 @@ def resolve(
         problems.append(str(error))
     if problems:
         raise ConfigError("\n  ".join(["settings are wrong:", *problems]))
-    return Config(**{field.name: values[field.name] for field in fields(Config)})
+    return Config(**{name: values[name] for name in known}, given=frozenset(given))
 
 
 def _caps(hardware_profile: str, given: set[str]) -> dict[str, Any]:

@@ -6,12 +6,16 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import edgecloud.experiments
-from edgecloud.errors import CheckpointError
+from bench import recorder
+from edgecloud.errors import CheckpointError, OutputError
 from edgecloud.results import environment
+from edgecloud.results.files import held
+from edgecloud.results.result_file import write_result
 from tests.results.synthetic import FakeOutcome, degrade
 
 
@@ -35,7 +39,18 @@ def run(mode: str, config: Any, *, on_progress: Any = None, **_: Any) -> FakeOut
     return outcome
 
 
+def _written(path: Path, result: dict[str, Any]) -> Path:
+    """Notes in the result whether its name was still this process's when it was written."""
+    try:
+        with held(path):
+            result["run"]["held"] = False
+    except OutputError:
+        result["run"]["held"] = True
+    return write_result(path, result)
+
+
 def pytest_configure() -> None:
+    setattr(recorder, "write_result", _written)  # noqa: B010  a name that the module does not export
     module = ModuleType("edgecloud.experiments.experiment")
     module.run = run  # type: ignore[attr-defined]
     sys.modules["edgecloud.experiments.experiment"] = module

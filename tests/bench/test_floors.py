@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench import floors
+from bench import floors, preflight
 from edgecloud.settings.config import resolve
 
 FILE: dict[str, Any] = {
@@ -49,6 +51,32 @@ def test_other_circumstances_are_not_asserted_and_say_why(
     found = judged(**changes)
     assert found["status"] == "not asserted"
     assert why in found["why"]
+
+
+@pytest.mark.parametrize(
+    "text, says",
+    [
+        ("[settings]\n[floors]", "settings_spec is not a table"),
+        ("floors = 3\n[settings]\n[settings_spec]", "floors is not a table"),
+        ("[settings]\n[settings_spec]\n[floors]\nchinese = 1", "floors.chinese is not a table"),
+        (
+            "[settings]\n[settings_spec]\n[floors.chinese.edge]\navg_cider = 'high'",
+            "floors.chinese.edge.avg_cider is not a number",
+        ),
+        ("[settings]\nbeam = 3\n[settings_spec]\n[floors]", "beam is no setting"),
+        ("[settings", "not TOML"),
+    ],
+)
+def test_a_floors_file_that_cannot_be_judged_by_is_refused_before_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, says: str
+) -> None:
+    path = tmp_path / "floors.toml"
+    path.write_text(text, encoding="utf-8")
+    monkeypatch.setattr(floors.load, "__defaults__", (path,))
+    monkeypatch.setattr(preflight, "load_corpus", None)
+    config = resolve({"output_dir": str(tmp_path)})
+    with ExitStack() as holding, pytest.raises(pytest.UsageError, match=says):
+        preflight.check_run({"edge": config}, holding=holding)
 
 
 def test_the_settings_of_speculation_bind_speculation_alone() -> None:

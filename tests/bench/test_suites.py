@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from edgecloud.results.files import held
+
 ROOT = Path(__file__).parents[2]
 Call = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -98,7 +100,23 @@ def test_each_value_of_a_row_is_its_samples_own(call: Call, tmp_path: Path) -> N
 
 def test_when_and_where_a_run_began_is_noted_before_it_runs(call: Call, tmp_path: Path) -> None:
     call(suites=("bench/test_edge.py",), EDGECLOUD_RUN_ID="mine")
-    assert _result(tmp_path / "out" / "results" / "edge_results.json")["run"]["run_id"] == "mine"
+    run = _result(tmp_path / "out" / "results" / "edge_results.json")["run"]
+    assert run["run_id"] == "mine"
+    assert run["held"], "the result's name is the run's until it is written"
+    assert not list((tmp_path / "out").rglob("*.lock"))
+
+
+@pytest.mark.parametrize("what", ["results/mine-spec.json", "journals/mine-spec.jsonl"])
+def test_a_second_run_of_a_name_is_refused_before_anything_is_opened(
+    call: Call, tmp_path: Path, what: str
+) -> None:
+    with held(tmp_path / "out" / what):
+        done = call("--output-name", "mine", "--edge-model", "/none")
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert f"another run is writing {tmp_path / 'out' / what}" in done.stderr
+    assert "--output-name" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert not list((tmp_path / "out").rglob("*.json*"))
 
 
 def test_two_benchmark_files_compare(call: Call, tmp_path: Path) -> None:
@@ -257,6 +275,46 @@ def test_a_run_that_is_named_to_compare_with_must_be_there() -> None:
     config._benchmarksession = SimpleNamespace(compare="0009", compared_mapping={}, storage="s")
     with pytest.raises(pytest.UsageError, match="--benchmark-compare 0009: no such run in s"):
         settle_comparison(config)
+
+
+ROW = {
+    "fullname": "bench/test_edge.py::test_edge[x]",
+    "stats": dict.fromkeys(
+        ("min", "max", "mean", "stddev", "median", "iqr", "rounds", "iterations"), 1
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "content, says",
+    [
+        ("{", "is not JSON"),
+        ("[]", "has no list of benchmarks"),
+        ({"benchmarks": [{**ROW, "fullname": None}]}, r"benchmarks\[0\] has no fullname"),
+        ({"benchmarks": [ROW, {"fullname": "x"}]}, r"benchmarks\[1\] has no stats"),
+        (
+            {"benchmarks": [{**ROW, "stats": {**ROW["stats"], "iqr": "wide"}}]},  # type: ignore[dict-item]
+            r"benchmarks\[0\].stats.iqr is not a number",
+        ),
+        ({"benchmarks": [ROW]}, None),
+    ],
+)
+def test_a_file_to_compare_with_is_read_before_a_run(
+    tmp_path: Path, content: Any, says: str | None
+) -> None:
+    from bench.plugin_options import check_compared
+
+    folder = tmp_path / "machine"
+    folder.mkdir()
+    path = folder / "0001_x.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    for compare in (str(path), "machine/0001"):
+        options: Any = Options(benchmark_compare=compare, benchmark_storage=f"file://{tmp_path}")
+        if says is None:
+            check_compared(options)
+            continue
+        with pytest.raises(pytest.UsageError, match=f"--benchmark-compare: .*{says}"):
+            check_compared(options)
 
 
 @pytest.mark.parametrize(

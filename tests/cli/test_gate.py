@@ -143,6 +143,25 @@ def test_accepting_a_change_makes_the_gate_pass(
     assert main(["baseline", "accept", new, "--reason", " ", "--to", "b"]) == 2
 
 
+def test_results_that_lost_the_cloud_are_no_baseline_unless_that_is_asked_for(
+    sides: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Path(sides[0])
+    content = json.loads(path.read_text("utf-8"))
+    for entry in content["detailed_results"][1:3]:
+        entry["degraded"] = {"at_s": 0.1, "error": "CloudTimeout", "reason": "no answer in 2 s"}
+    path.write_text(json.dumps(content), "utf-8")
+    command = ["baseline", "accept", str(path), "--reason", "first", "--to", "b"]
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    names = ", ".join(entry["file_id"] for entry in content["detailed_results"][1:3])
+    assert f"2 of {len(content['detailed_results'])} samples lost the cloud ({names})" in said
+    assert "--resume" in said
+    assert "--allow-degraded" in said
+    assert not Path("b").exists()
+    assert main([*command, "--allow-degraded"]) == 0
+
+
 def test_a_reason_is_required(sides: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["baseline", "accept", sides[0]])

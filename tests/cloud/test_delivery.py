@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pytest
 
 from edgecloud.cloud.delivery import deliver, unread_bytes
 from edgecloud.cloud.engine.local import LocalCloud
 from edgecloud.cloud.loopback import Loopback
 from edgecloud.cloud.pipe_server import MessageServer
+from edgecloud.cloud.protocol import wire
 from edgecloud.cloud.protocol.remote import RemoteCloud
 from edgecloud.contracts import Prompt, StopLimits
 from edgecloud.decoding.stopping import Stopping
@@ -65,3 +70,49 @@ def test_a_reader_that_takes_nothing_is_not_waited_for_long() -> None:
     assert unread_bytes(ours) > 0
     assert [theirs.recv_bytes() for _ in range(20)] == [b"x"] * 20
     assert unread_bytes(ours) == 0
+
+
+def test_over_http_each_token_is_sent_before_the_next_but_one_is_made() -> None:
+    """The engine's thread computes without a pause and without leaving the interpreter, so that only its
+    own waiting lets the thread run that sends."""
+    pytest.importorskip("starlette", reason="the extra serve is not installed")
+    from edgecloud.cloud.http.app import ServiceSettings, service
+
+    sent: list[bytes] = []
+    made: list[int] = []
+
+    def script(sequence: Sequence[int]) -> list[float]:
+        made.append(len(sent))
+        until_s = time.perf_counter() + 2e-4
+        while time.perf_counter() < until_s:
+            pass
+        return [float(token == 3) for token in range(16)]
+
+    async def receive() -> dict[str, Any]:
+        if asked:
+            return {"type": "http.request", "body": asked.pop(), "more_body": False}
+        await asyncio.Event().wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Mapping[str, Any]) -> None:
+        if message["type"] == "http.response.body" and message["body"]:
+            sent.append(message["body"])
+
+    async def talk() -> None:
+        stopping = Stopping(StopLimits(), end_ids=frozenset({2}))
+        cloud = LocalCloud(ScriptedModel(script, vocab_size=16), stopping)
+        app = service(cloud, {"name": "scripted"}, ServiceSettings())
+        path = "/v1/messages"
+        scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode()}
+        scope |= {"headers": [], "query_string": b"", "http_version": "1.1", "scheme": "http"}
+        async with app.router.lifespan_context(app):
+            await asyncio.wait_for(app(scope, receive, send), 60)
+
+    name = b"a session's name"
+    generate = wire.pack(1, "generate", name, 0, [], 40, None)
+    opening = wire.pack(0, "open", name, *wire.pack_open(Prompt((5, 6))))
+    asked = [wire.pack_frames([opening, generate])]
+    asyncio.run(talk())
+    assert len(sent) == 40
+    steps = made[-40:]
+    assert all(seen >= number - 2 for number, seen in enumerate(steps)), steps

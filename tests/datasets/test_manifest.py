@@ -202,7 +202,7 @@ def test_hashing_a_recording_that_went_away_says_which(tmp_path: Path) -> None:
 
 
 def test_the_embedded_manifests_are_of_the_package() -> None:
-    assert embedded_manifest("chinese").parts[-3:] == ("datasets", "embedded", "chinese.json")
+    assert embedded_manifest("chinese").parts[-3:] == ("embedded", "corpus", "chinese.json")
     assert embedded_manifest("english", "detailed").name == "english-detailed.json"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from edgecloud.datasets.audio import load_audio
+from edgecloud.datasets.phone import demuxer
 from edgecloud.errors import AudioError
 
 av = pytest.importorskip("av")
@@ -58,7 +60,7 @@ def test_phones_recordings_become_16_khz_mono(
         load_audio(path, max_audio_s=1)
 
 
-@pytest.mark.parametrize("name, form, codec", [form for form in FORMS if form[1] != "adts"])
+@pytest.mark.parametrize("name, form, codec", FORMS)
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.8])
 def test_phones_recordings_cut_short_are_refused(
     tmp_path: Path, name: str, form: str, codec: str, share: float
@@ -69,6 +71,45 @@ def test_phones_recordings_cut_short_are_refused(
     with pytest.raises(AudioError, match=r"cut off|lasts \d+ ms") as caught:
         load_audio(path, max_audio_s=30)
     assert "\n" not in str(caught.value)
+
+
+def test_a_caf_of_aac_is_held_to_the_bytes_it_announces(tmp_path: Path) -> None:
+    def chunk(name: bytes, content: bytes, size: int | None = None) -> bytes:
+        return name + (len(content) if size is None else size).to_bytes(8, "big") + content
+
+    described = struct.pack(">d4s5I", 44_100, b"aac ", 0, 0, 1024, 1, 0)
+    path = tmp_path / "memo.caf"
+    content = b"caff\0\1\0\0" + chunk(b"desc", described)
+    path.write_bytes(content + chunk(b"data", bytes(5004), 9004))
+    with pytest.raises(AudioError, match="its CAF header announces 9000 bytes of audio, 5000"):
+        load_audio(path, max_audio_s=30)
+    assert demuxer(path) == "caf"
+    path.write_bytes(content.replace(b"aac ", b"lpcm") + chunk(b"data", bytes(5004)))
+    assert demuxer(path) is None
+
+
+def amr(*, wide: bool = False, frames: int = 100) -> bytes:
+    """Two seconds of noise in frames of the highest rate, which say their length in their first byte."""
+    rng = np.random.default_rng(0)
+    kind, size, begins = (8, 60, b"#!AMR-WB\n") if wide else (7, 31, b"#!AMR\n")
+    return begins + b"".join(bytes([kind << 3 | 4]) + rng.bytes(size) for _ in range(frames))
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_amr_cut_in_a_frame_is_refused_and_between_two_is_not_known(
+    tmp_path: Path, wide: bool
+) -> None:
+    path = tmp_path / "a.amr"
+    whole, half = amr(wide=wide), amr(wide=wide, frames=50)
+    for content, seconds in ((whole, 2), (half, 1)):
+        path.write_bytes(content)
+        assert len(load_audio(path, max_audio_s=30)) == pytest.approx(
+            seconds * RATE, abs=RATE // 20
+        )
+    for end in (len(whole) - 1, len(half) + 1, len(half) - 5):
+        path.write_bytes(whole[:end])
+        with pytest.raises(AudioError, match="cut off: its AMR frame header announces"):
+            load_audio(path, max_audio_s=30)
 
 
 @pytest.mark.parametrize("name, form, codec", FORMS)

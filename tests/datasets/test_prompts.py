@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from edgecloud.datasets.corpus import load_corpus
+from edgecloud.datasets.corpus import in_own_language, load_corpus
 from edgecloud.datasets.manifest import data_hash
 from edgecloud.datasets.prompts import load_prompts
 from edgecloud.errors import ConfigError, ManifestError
@@ -98,8 +98,31 @@ def test_a_run_in_another_language_than_the_manifests_own_is_refused_with_the_fl
     entry = {"file_id": "a", "prompt": "x", "references": ["y"], "language": "english"}
     path = write(tmp_path, [entry])
     flags = {"dataset_type": "text", "dataset_path": str(path)}
-    with pytest.raises(ConfigError, match="give --language english"):
+    with pytest.raises(ConfigError, match=r"1 of 1 prompts, 'a' the first.*leave out --language"):
         load_corpus(resolve({**flags, "language": "chinese"}))
     assert len(load_corpus(resolve({**flags, "language": "english"}))[0]) == 1
-    mixed = write(tmp_path, [entry, {"file_id": "b", "prompt": "z"}])
-    assert len(load_corpus(resolve({**flags, "dataset_path": str(mixed)}))[0]) == 2
+    mixed = write(tmp_path, [entry, {"file_id": "b", "prompt": "z", "language": "chinese"}])
+    for language in ("chinese", "english"):
+        with pytest.raises(ConfigError, match="1 of 2 prompts"):
+            load_corpus(resolve({**flags, "dataset_path": str(mixed), "language": language}))
+
+
+def test_what_no_flag_gave_is_the_manifests_own(tmp_path: Path) -> None:
+    entry = {"file_id": "a", "prompt": "x", "language": "english"}
+    flags = {"dataset_type": "text"}
+    path = write(tmp_path, [entry, {"file_id": "b", "prompt": "z"}])
+    config = in_own_language(resolve({**flags, "dataset_path": str(path)}))
+    samples, _ = load_corpus(config)
+    assert (config.language, config.to_json().get("given")) == ("english", None)
+    assert [sample.reference_language for sample in samples] == ["english", "english"]
+    path = write(tmp_path, [entry, {**entry, "file_id": "b", "language": "chinese"}])
+    config = in_own_language(resolve({**flags, "dataset_path": str(path)}))
+    samples, _ = load_corpus(config)
+    assert config.language == resolve().language
+    assert [sample.reference_language for sample in samples] == ["english", "chinese"]
+    file = tmp_path / "settings.yaml"
+    file.write_text("language: chinese\n", encoding="utf-8")
+    given = resolve({**flags, "dataset_path": str(path)}, file=file)
+    assert in_own_language(given) is given
+    with pytest.raises(ConfigError, match="leave out --language"):
+        load_corpus(given)

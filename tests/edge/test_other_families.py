@@ -17,7 +17,9 @@ from edgecloud.cloud.engine.local import LocalCloud
 from edgecloud.cloud.loopback import Loopback
 from edgecloud.cloud.pipe_server import MessageServer
 from edgecloud.cloud.protocol.remote import RemoteCloud
+from edgecloud.decoding.gates import TERMS, Calibration
 from edgecloud.edge import edge_process
+from edgecloud.edge.gate_calibration import to_json
 from edgecloud.edge.messages import EdgeSetup, Mode, Request, Response
 from edgecloud.edge.request_handler import RequestHandler
 from edgecloud.errors import ConfigError, DataError
@@ -79,6 +81,26 @@ def test_a_prompt_has_no_audio_and_no_features_and_is_otherwise_complete(text_pa
         assert "features" not in {row["kind"] for row in one.trace}
         assert one.trace[-1]["kind"] == "finish"
         assert json.dumps(one.trace) == json.dumps(again.trace)
+
+
+def test_the_calibration_of_a_prompt_is_that_of_its_own_language(
+    text_pair: Ask, tmp_path: Path
+) -> None:
+    weights = (0.0,) * len(TERMS)
+    fitted = {"chinese/default": 50.0, "english/default": -50.0, "any": 0.0}
+    models = {name: Calibration(intercept, weights) for name, intercept in fitted.items()}
+    path = tmp_path / "calibration.json"
+    path.write_text(json.dumps(to_json(models)), encoding="utf-8")
+    settings = {
+        "dataset_type": "text",
+        "dataset_path": "prompts.json",
+        "gate_type": "calibrated",
+        "calibration": str(path),
+    }
+    for language, asked in (("chinese", True), ("english", False), (None, False)):
+        request = Request(None, prompt="the voice.", language=language)  # type: ignore[arg-type]
+        answer = text_pair("spec", request, **settings)
+        assert any(row["kind"] == "verify" for row in answer.trace) is asked, language
 
 
 def test_speculation_over_audio_of_qwen2_audio_is_exact(

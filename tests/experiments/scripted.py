@@ -6,10 +6,11 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from edgecloud.contracts import Sample
 from edgecloud.edge.messages import Failed, Mode, Request, Response
 from edgecloud.errors import WorkerError
 from edgecloud.settings.config import Config, resolve
@@ -54,7 +55,9 @@ class ScriptedSystem:
     delay_s = 0.0
     dies_at: str | None = None
 
-    def __init__(self, mode: Mode, config: Config, *, first_core: int = 0) -> None:
+    def __init__(
+        self, mode: Mode, config: Config, *, first_core: int = 0, samples: Sequence[Sample] = ()
+    ) -> None:
         self._mode = mode
         self.first_core = first_core
         self.facts: dict[str, Any] = {

@@ -3,13 +3,14 @@ machine is simulated: noise, rare outliers, and half as slow again from some req
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from edgecloud.contracts import Sample
 from edgecloud.edge.messages import Mode, Request, Response
 from edgecloud.experiments import experiment
 from edgecloud.experiments import run as arm
@@ -44,7 +45,9 @@ class Machine:
 
 
 class TimedSystem(ScriptedSystem):
-    def __init__(self, mode: Mode, config: Config, *, first_core: int = 0) -> None:
+    def __init__(
+        self, mode: Mode, config: Config, *, first_core: int = 0, samples: Sequence[Sample] = ()
+    ) -> None:
         super().__init__(mode, config, first_core=first_core)
         self._name = config.output_name or ""
 

@@ -16,11 +16,13 @@ from edgecloud.errors import ConfigError, JournalError, OutputError, WorkerError
 from edgecloud.experiments import experiment
 from edgecloud.experiments import run as arm
 from edgecloud.experiments.reporting import machine, result_of
+from edgecloud.hardware.limits import LimitsReport
+from edgecloud.results.files import held
 from edgecloud.results.journal import read
-from edgecloud.results.kept import held
 from edgecloud.settings.config import Config, resolve
 from edgecloud.stages import listening
 from tests.experiments.scripted import ScriptedSystem, config, manifest
+from tests.results.synthetic import degrade
 from tests.told import Told
 
 ROOT = Path(__file__).parents[2]
@@ -96,6 +98,12 @@ def test_a_result_is_made_again_from_its_journal_alone(
     assert again["run"]["rescored_from"] == {"journal": journal.name}
     assert own["metrics"]["num_failed"] == 1
     assert own["quality_floors"]["status"] == "not asserted"
+    held = read(journal)[0]["facts"]
+    # Of samples that it may not ask for, the journal holds references alone.
+    assert [row["file_id"] for row in held["corpus"]] == held["samples"]
+    assert len(held["samples"]) == 9
+    assert len(held["others"]) == N - 9
+    assert all(map(all, held["others"]))
 
 
 def test_floors_are_judged_from_the_journal_too(tmp_path: Path) -> None:
@@ -268,3 +276,79 @@ def test_a_second_run_of_the_same_name_is_refused_before_anything_starts(
         pytest.raises(OutputError, match="another run is writing"),
     ):
         run(settings)
+
+
+@pytest.mark.parametrize("command", ["rescore", "merge"])
+def test_a_result_that_another_process_will_write_is_left_to_it(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    _, journal = run(config(data, tmp_path, max_samples=3))
+    output = tmp_path / "results" / "spec_results.json"
+    with held(output):
+        assert main([command, str(journal), "-o", str(output)]) == 2
+    assert f"another run is writing {output}" in capsys.readouterr().err
+    assert not output.exists()
+    assert main([command, str(journal), "-o", str(output)]) == 0
+
+
+def test_a_warm_up_that_lost_the_cloud_is_told_and_kept(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer, asked = ScriptedSystem.caption, 0
+
+    def caption(self: ScriptedSystem, request: Any, on_commit: Any = None) -> Any:
+        nonlocal asked
+        found, asked = answer(self, request, on_commit), asked + 1
+        if asked == 1:
+            found.trace.insert(-1, degrade({"trace": found.trace}))
+        return found
+
+    monkeypatch.setattr(ScriptedSystem, "caption", caption)
+    said = Told()
+    with listening(said):
+        outcome = experiment.run("spec", config(data, tmp_path, clock="wall", max_samples=2))
+    (line,) = [line for line in said.said if "warm-up" in line]
+    assert line.startswith("1 of 2 warm-up requests lost the cloud and went on with the edge alone")
+    assert "CloudUnavailable (no cloud answers)" in line
+    result = result_of(outcome, environment={}, run_block={})
+    assert result["metrics"]["num_degraded"] == 0
+    (lost,) = result["run"]["cold"]["degraded"]
+    assert (lost["request"], lost["error"]) == (0, "CloudUnavailable")
+
+
+LIMITS = LimitsReport.of(2, 0.4, cgroup={"cpu": "v1", "memory": "v1"}, watched=True).to_json()
+
+
+def test_memory_that_grows_over_the_cap_while_samples_run_is_in_the_limits(
+    tmp_path: Path, data: Path
+) -> None:
+    settings = config(data, tmp_path, clock="wall", max_samples=3)
+    outcome = experiment.run("edge", settings)
+    outcome.setup["limits"] = LIMITS
+    for record, peak_gb in zip(outcome.records, (0.3, 0.39, 0.4), strict=True):
+        record["resources"]["ram_gb_peak"] = peak_gb
+    assert result_of(outcome, environment={}, run_block={})["limits"] == LIMITS
+    outcome.records[1]["resources"]["ram_gb_peak"] = 0.557
+    found = result_of(outcome, environment={}, run_block={})["limits"]
+    assert found["in_force"]["memory"] == {"enforced_by": None, "watched": True}
+    assert found["summary"].endswith("0.4 GB (watched)")
+    assert any("0.56 GB were resident" in note for note in found["notes"])
+
+
+def test_in_modelled_time_the_limits_are_looked_at_again_when_all_samples_have_run(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ScriptedSystem, "__enter__", _limited)
+    settings = config(data, tmp_path, max_samples=2)
+    for resident_gb, enforced_by in ((0.4, "cgroup-v1"), (0.5, None)):
+        monkeypatch.setattr(arm, "resident_bytes", lambda _, gb=resident_gb: int(gb * 1e9))
+        outcome = experiment.run("edge", settings)
+        assert outcome.setup["limits"]["in_force"]["memory"]["enforced_by"] == enforced_by
+        # A result made again from the journal says the same.
+        header, _ = read(experiment.journal_path("edge", settings))
+        assert header["facts"]["setup"]["limits"] == outcome.setup["limits"]
+
+
+def _limited(system: ScriptedSystem) -> ScriptedSystem:
+    system.facts["limits"] = LIMITS
+    return system

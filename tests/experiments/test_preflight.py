@@ -207,8 +207,14 @@ def test_a_template_that_fails_on_the_requests_is_one_line(
         run(side(folder))
 
 
+@pytest.fixture
+def weights_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is planned for but weights, which are small here beside all else."""
+    monkeypatch.setattr(preflight, "with_room", lambda need, *_, **__: need)
+
+
 def test_a_pair_that_does_not_fit_memory_together_is_refused_before_it_is_hashed(
-    omni_folder: Path, monkeypatch: pytest.MonkeyPatch
+    omni_folder: Path, monkeypatch: pytest.MonkeyPatch, weights_alone: None
 ) -> None:
     monkeypatch.setattr(memory, "free_bytes", lambda _: 300_000)
     monkeypatch.setattr(Checkpoint, "fingerprint", None)
@@ -217,7 +223,7 @@ def test_a_pair_that_does_not_fit_memory_together_is_refused_before_it_is_hashed
 
 
 def test_arms_together_share_the_room_and_arms_in_turn_do_not(
-    omni_folder: Path, monkeypatch: pytest.MonkeyPatch
+    omni_folder: Path, monkeypatch: pytest.MonkeyPatch, weights_alone: None
 ) -> None:
     monkeypatch.setattr(memory, "free_bytes", lambda _: 400_000)
     arms = [Arm(resolve(), (side(omni_folder),), None, [REQUEST]) for _ in range(2)]
@@ -229,6 +235,25 @@ def test_arms_together_share_the_room_and_arms_in_turn_do_not(
 def test_a_cap_below_the_weights_is_refused(omni_folder: Path) -> None:
     with pytest.raises(OutOfMemoryError, match=r"more than its cap of 0\.0001 GB"):
         run(side(omni_folder), max_memory_gb=0.0001)
+
+
+def test_a_cap_just_above_the_weights_is_refused_and_one_with_room_is_not(
+    omni_folder: Path,
+) -> None:
+    said = r"0\.00026 GB and 0\.\d GB for caches and libraries as float32, more than its cap of 0\.01 GB"
+    with pytest.raises(OutOfMemoryError, match=said):
+        run(side(omni_folder), max_memory_gb=0.01)
+    (line,) = run(side(omni_folder), max_memory_gb=1.1 * memory.RUNTIME_BYTES / 1e9)
+    assert line.endswith(" GB for caches and libraries")
+
+
+def test_the_plan_holds_the_caches_of_a_services_sessions(
+    omni_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "free_bytes", lambda _: 4 << 30)
+    run(side(omni_folder, "cloud", caches=1 << 30))
+    with pytest.raises(OutOfMemoryError, match="a smaller --max-memory-gb"):
+        run(side(omni_folder, "cloud", caches=4 << 30))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,21 @@ import pytest
 
 from edgecloud.cli.main import main
 from edgecloud.datasets.manifest import embedded_manifest
-from edgecloud.errors import ConfigError, EdgeCloudError
+from edgecloud.errors import ConfigError, EdgeCloudError, OutputError
 from edgecloud.experiments.frontier import frontier
-from edgecloud.experiments.sweep import DEFAULT_GRID, Point, check, read_grid, sweep
+from edgecloud.experiments.sweep import (
+    DEFAULT_GRID,
+    Point,
+    _run,
+    audio_notes_of,
+    check,
+    read_grid,
+    sweep,
+)
 from edgecloud.experiments.system import model_of
 from edgecloud.experiments.targets import MEASURES, Target, check_targets, read_targets
-from edgecloud.results.journal import read
+from edgecloud.results.files import held
+from edgecloud.results.journal import Journal, read
 
 GRID = """
 [where]
@@ -101,6 +111,8 @@ POLICY = '[[policy]]\nname = "a"\n'
         (POLICY + 'settings = {clock = "wall"}', "modelled time"),
         (POLICY + 'where = {dataset_path = "x"}', "where.dataset_path cannot vary"),
         (POLICY + 'against = "b"', "against 'b', which is none of a"),
+        (POLICY + 'crosses = ["clock"]', "crosses is no list of some of link, model"),
+        (POLICY + 'crosses = "link"', "crosses is no list"),
         (POLICY + POLICY + "settings = {k = 9}", "two policies are called 'a'"),
     ],
 )
@@ -194,11 +206,45 @@ def test_a_sweep_gives_what_runs_give_and_goes_on_where_it_was_stopped(tmp_path:
     assert block["samples"] == 2
     rows = {row["name"]: row for row in block["rows"]}
     assert rows["original"]["against"]["name"] == "token continuation=0"
+    _check_crossing(swept, rows["original"])
     assert rows["original"]["total_s"] > rows["token continuation=4"]["total_s"]
     assert all(row["above_bound"] >= -1e-9 for row in rows.values() if row["name"] != "original")
     assert rows["token continuation=4"]["bound"]["busy_s"] <= (
         rows["token continuation=4"]["busy_s"] + 1e-9
     )
+
+
+def _check_crossing(swept: list[Any], undeclared: dict[str, Any]) -> None:
+    """The policy of another hardware profile: what its cloud costs differ in has no ratio, unless the
+    grid declares that it shall have one; what is the same is compared in either case."""
+    reason = "not comparable: different hardware profiles (paper-original / paper)"
+    for found in (undeclared["busy"], undeclared["against"]["time"], undeclared["against"]["busy"]):
+        assert found["estimate"] is None
+        assert found["reason"] == f'{reason}; where that is meant: crosses = ["profile"]'
+    assert undeclared["crossings"] == {}
+    crossing = [(replace(point, crosses=("profile",)), *rest) for point, *rest in swept]
+    (block,) = frontier(crossing)
+    declared = next(row for row in block["rows"] if row["name"] == "original")
+    assert declared["busy"]["estimate"] > 0 < declared["against"]["time"]["estimate"]
+    words = "different hardware profiles (paper-original / paper)"
+    assert declared["crossings"] == {"cloud": words, "against": words}
+    # The edge alone neither ingests nor verifies: its costs are the same in both profiles.
+    for name in ("time", "gap_closed", "cider_over_edge"):
+        assert declared[name] == undeclared[name]
+        assert declared[name]["reason"] is None or name == "gap_closed"
+
+
+def test_a_sweep_into_a_folder_of_another_that_runs_is_refused_before_it_begins(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["sweep", str(grid(tmp_path)), "-o", str(tmp_path / "out")]
+    with held(tmp_path / "out" / "frontier.json"):
+        assert main(command) == 2
+    assert "another run is writing" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "journals").exists()
+    journal = tmp_path / "run.jsonl"
+    with held(journal), pytest.raises(OutputError, match="another run is writing"):
+        _run(Point("edge", "edge"), journal, {})
 
 
 def _records(path: Path) -> list[dict[str, Any]]:
@@ -209,6 +255,17 @@ def _records_of(content: bytes, tmp_path: Path) -> list[dict[str, Any]]:
     path = tmp_path / "before.jsonl"
     path.write_bytes(content)
     return _records(path)
+
+
+def test_recordings_that_cannot_be_right_are_counted_once_a_sweep(tmp_path: Path) -> None:
+    swept = []
+    for mode in ("edge", "cloud"):
+        path = tmp_path / f"{mode}.jsonl"
+        with Journal.open(path, mode=mode, identity={}) as journal:
+            for name, notes in (("a", {"silent": "…"}), ("b", {})):
+                journal.append({"file_id": name, "status": "ok", "audio_notes": notes})
+        swept.append((Point(mode, mode, {"language": "english"}), path, None))
+    assert audio_notes_of(swept) == "1 of 2 recordings cannot be right: 1 silent once mixed down"
 
 
 def block(**changes: Any) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from edgecloud.experiments.system import (
 )
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.processor import Processor
+from edgecloud.models.quantized.cache import root
 from edgecloud.settings.config import resolve
 
 
@@ -88,3 +89,17 @@ def test_an_unknown_profile_is_found_before_any_process_starts() -> None:
 def test_a_system_must_be_entered_before_it_is_used() -> None:
     with pytest.raises(WorkerError, match="enter the system first"):
         _ = System("edge", resolve()).edge_pid
+
+
+def test_what_a_killed_conversion_left_goes_at_the_start_of_a_run_without_a_quantised_edge(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    part = root() / "0a1b-int8" / "model.safetensors.999999999.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"half")
+    caps = {"max_cpu_cores": 2, "max_memory_gb": 16.0}
+    config = resolve({"clock": "modelled", "hardware_profile": "abacus", **caps})
+    with pytest.raises(ConfigError, match="abacus"):
+        System("edge", config).__enter__()
+    assert not part.parent.exists()

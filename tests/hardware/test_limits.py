@@ -284,13 +284,15 @@ def test_a_cap_that_resident_memory_exceeds_is_not_claimed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with capped(tmp_path, v1(tmp_path, monkeypatch)) as cap:
-        cap.check(399_000_000)
-        assert cap.in_force["memory"] == "v1"
-        cap.check(557_000_000)
         report = LimitsReport.of(2, 0.4, cgroup=cap.in_force, watched=True)
+    assert "0.4 GB (cgroup v1)" in report.summary()
+    assert report.with_resident(0.399) is report
+    report = report.with_resident(0.557)
+    assert report.with_resident(0.9) is report  # it is said once
     assert report.to_json()["in_force"]["memory"] == {"enforced_by": None, "watched": True}
     assert "0.4 GB (watched)" in report.summary()
-    assert any("0.56 GB are resident" in note for note in report.notes)
+    assert any("0.56 GB were resident" in note for note in report.notes)
+    assert any("watched, not enforced" in note for note in report.notes)
 
 
 @pytest.mark.parametrize("keeps", ["-1", "max", "9223372036854771712", "100000"])
@@ -301,6 +303,91 @@ def test_a_limit_that_is_not_kept_is_not_claimed(
         found = cap.in_force
     assert (found["cpu"], found["memory"]) == (None, None)
     assert len([note for note in found["notes"] if f"it keeps {keeps} instead of" in note]) == 2
+
+
+@pytest.mark.parametrize("keeps", ["max 100000", "100000 100000", "200000 50000", ""])
+def test_a_quota_that_the_unified_hierarchy_does_not_keep_is_not_claimed(
+    unified: Path, monkeypatch: pytest.MonkeyPatch, keeps: str
+) -> None:
+    def write(path: Path, value: object) -> None:
+        path.write_text(keeps if path.name == "cpu.max" else str(value))
+
+    monkeypatch.setattr(cgroups, "_write", write)
+    root = unified / "cgroup"
+    cap = CgroupCap(7, max_cpu_cores=2, max_memory_gb=0.0, root=root, proc=unified / "proc")
+    found = cap.__enter__().in_force
+    assert found["cpu"] is None
+    assert [note for note in found["notes"] if f"it keeps {keeps} instead of 200000 100000" in note]
+
+
+def outer_limits(group: Path, version: str, *, cores: float, memory_gb: float) -> None:
+    """What a container's runtime writes into the group around everything in it."""
+    memory, quota_us = str(int(memory_gb * 1e9)), int(cores * 100_000)
+    if version == "v2":
+        (group / "cpu.max").write_text(f"{quota_us} 100000\n")
+        (group / "memory.max").write_text(f"{memory}\n")
+        return
+    (group / "cpu" / "cpu.cfs_quota_us").write_text(f"{quota_us}\n")
+    (group / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
+    (group / "memory" / "memory.limit_in_bytes").write_text(f"{memory}\n")
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize("permitted", [True, False])
+def test_what_an_outer_group_allows_is_what_is_in_force_where_it_is_less(
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    version: str,
+    permitted: bool,
+) -> None:
+    if version == "v2":
+        request.getfixturevalue("unified")
+        root = tmp_path / "cgroup"
+        monkeypatch.setattr(cgroups, "_write", lambda path, value: path.write_text(str(value)))
+    else:
+        root = v1(tmp_path, monkeypatch)
+    outer_limits(root, version, cores=1.5, memory_gb=8)
+    if not permitted:
+
+        def refused(path: Path, value: object) -> None:
+            raise PermissionError(13, "Permission denied", str(path))
+
+        monkeypatch.setattr(cgroups, "_write", refused)
+    cap = CgroupCap(7, max_cpu_cores=2, max_memory_gb=16.0, root=root, proc=tmp_path / "proc")
+    in_force = cap.__enter__().in_force
+    assert (in_force["cpu"], in_force["memory"]) == (
+        (version, version) if permitted else (None,) * 2
+    )
+    child = {"affinity": [0, 1], "threads": 2}
+    report = LimitsReport.of(2, 16.0, child=child, cgroup=in_force, watched=True)
+    own = f", cgroup {version}" if permitted else ""
+    assert report.summary() == (
+        f"1.5 cores (affinity, threads{own}, outer cgroup, 2 were asked for), "
+        "8 GB (outer cgroup, 16 GB were asked for)"
+    )
+    found = report.to_json()
+    assert found["in_force"]["cpu"]["outer_cores"] == 1.5
+    assert found["in_force"]["memory"]["outer_gb"] == 8.0
+    assert any("allows 1.5 cores, less than the cap of 2" in note for note in found["notes"])
+    assert any("allows 8 GB, less than the cap of 16" in note for note in found["notes"])
+    assert not any("not in force" in note or "not enforced" in note for note in found["notes"])
+    assert LimitsReport.from_json(json.loads(json.dumps(found))) == report
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_an_outer_group_that_allows_as_much_is_not_spoken_of(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, version: str
+) -> None:
+    if version == "v2":
+        request.getfixturevalue("unified")
+        root = tmp_path / "cgroup"
+        monkeypatch.setattr(cgroups, "_write", lambda path, value: path.write_text(str(value)))
+    else:
+        root = v1(tmp_path, monkeypatch)
+    outer_limits(root, version, cores=2, memory_gb=16)
+    cap = CgroupCap(7, max_cpu_cores=2, max_memory_gb=16.0, root=root, proc=tmp_path / "proc")
+    assert cap.__enter__().in_force == {"cpu": version, "memory": version, "notes": []}
 
 
 def test_groups_of_harnesses_that_were_killed_go_at_the_next_start(

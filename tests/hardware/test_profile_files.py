@@ -93,7 +93,7 @@ def test_a_cloud_alone_has_the_edge_of_paper(path: Path) -> None:
 
 Change = Callable[[dict[str, Any]], Any]
 WRONG: dict[str, Change] = {
-    "unknown key 'colour'": lambda c: c.update(color="red"),
+    "unknown key 'color'": lambda c: c.update(color="red"),
     "name: text": lambda c: c.update(name=""),
     "source: text": lambda c: c.pop("source"),
     r"default_edge: 'int2' is none of the edges float32, int8": lambda c: c.update(

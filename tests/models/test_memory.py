@@ -22,7 +22,14 @@ from edgecloud.models.audio_lm import AudioLM
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.edge import edge_need
 from edgecloud.models.folder import INDEX
-from edgecloud.models.memory import Need, check_cap, needed_bytes, plan
+from edgecloud.models.memory import (
+    Need,
+    cache_bytes,
+    check_cap,
+    needed_bytes,
+    plan,
+    request_tokens,
+)
 from edgecloud.models.networks import TextNetwork
 from edgecloud.models.quantized.convert import convert, quantized_bytes
 from edgecloud.settings.config import resolve
@@ -108,6 +115,21 @@ def test_what_a_quantised_edge_takes_is_known_before_it_is_converted(
         header = 16_384
         assert written - header < quantized_bytes(checkpoint, bits) <= written
         assert quantized_bytes(Checkpoint.open(tmp_path / str(bits)), bits) == written
+
+
+def test_the_cache_of_a_request_is_known_from_the_configuration(
+    omni_folder: Path, audio_folder: Path, text_folder: Path
+) -> None:
+    for folder in (omni_folder, audio_folder, text_folder):
+        checkpoint = Checkpoint.open(folder)
+        model = AudioLM.load(checkpoint, vocab_size=100, device="cpu", dtype="float32")
+        found = cache_bytes(checkpoint, tokens=10, width=4)
+        assert found == 10 * model._decoder.token_bytes, folder
+
+
+def test_longer_recordings_than_a_family_takes_ask_for_no_more_room() -> None:
+    tokens = [request_tokens(resolve({"max_audio_s": seconds})) for seconds in (30, 300, 1e9)]
+    assert tokens == [750 + 640, 7500 + 640, 7500 + 640]
 
 
 def need(side: str, precision: str, gb: float, device: str = "cpu", copies: int = 1) -> Need:

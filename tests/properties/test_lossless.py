@@ -86,11 +86,11 @@ def remembered(function: Callable[..., Any]) -> Callable[..., Any]:
 @pytest.fixture(autouse=True)
 def quicker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drafting, "choose", remembered(drafting.choose))
-    monkeypatch.setattr(sampling, "quantised", remembered(sampling.quantized))
+    monkeypatch.setattr(sampling, "quantized", remembered(sampling.quantized))
     sight = remembered(lambda logits, draft: score_drafts([logits], [draft])[0])
     monkeypatch.setattr(
         sampling,
-        "look",
+        "score_drafts",
         lambda logits, drafts: [sight(*one) for one in zip(logits, drafts, strict=True)],
     )
     table = remembered(
@@ -170,7 +170,8 @@ def everything_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sampling, "chance", lambda seed, _, text: chance(seed, "one", text))
+    hashed = sampling._hashed
+    monkeypatch.setattr(sampling, "_hashed", lambda seed, _, text: hashed(seed, "one", text))
 
 
 @pytest.mark.parametrize("mistake", [without_residual, everything_kept, one_stream])

@@ -399,7 +399,10 @@ def test_pruning_removes_the_baselines_of_what_is_gone(tmp_path: Path) -> None:
     first = write(tmp_path / "a.json", result(modelled_outcome(3)))
     second = write(tmp_path / "b.json", result(FakeOutcome("edge", 3)))
     accept([first], folder, reason="one")
+    (folder / "._notes.json").write_bytes(b"\0\5\x16\7 what macOS notes on a file")
     done = accept([second], folder, reason="the other", prune=True)
+    assert [benchmark.name for benchmark in read(folder)] == ["edge[english-default]"]
+    (folder / "._notes.json").unlink()
     assert [path.name for path in done.removed] == ["spec-english-default-rank.json"]
     assert [path.name for path in folder.glob("*.json")] == ["edge-english-default.json"]
 

@@ -15,7 +15,7 @@ import pytest
 from edgecloud.report.html.page import to_html
 from edgecloud.report.sources import load_sources
 from tests.report.chromium import BROWSERS, Chromium, find
-from tests.report.pages import change, write_manifest, write_runs, write_tokenizer
+from tests.report.pages import change, two_clocks, write_manifest, write_runs, write_tokenizer
 
 EXECUTABLE = find()
 pytestmark = [
@@ -146,6 +146,16 @@ def test_sorting_puts_the_slowest_first(page: Chromium) -> None:
         key=lambda sample: max((its or {}).get("t") or 0 for its in sample["a"]),
     )
     assert first == slowest["id"]
+
+
+def test_the_longest_total_time_is_that_of_one_clock(browser: Chromium, tmp_path: Path) -> None:
+    path = tmp_path / "clocks.html"
+    path.write_text(to_html(load_sources(two_clocks(tmp_path))), encoding="utf-8")
+    browser.open(path)
+    for clock, slowest in (("wall", "s003"), ("modelled: paper", "s005")):
+        choose(browser, sort=f"time:{clock}")
+        first = browser.run("document.querySelector('#cards .sample h4').textContent")
+        assert first == slowest
 
 
 def test_a_recording_plays(page: Chromium) -> None:

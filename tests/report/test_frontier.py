@@ -43,6 +43,7 @@ def row(name: str, role: str, *, time: float, busy: float, gap: float | None) ->
         "ttft": interval(0.9),
         "gap_closed": interval(gap),
         "above_bound": 0.05,
+        "crossings": {},
         "against": {
             "name": "other",
             "time": interval(0.9),
@@ -139,3 +140,28 @@ def test_the_bound_falls_from_one_token_of_the_cloud_to_all_of_them() -> None:
     )
     assert line[-1] == (pytest.approx((0.39 + 25 * 0.041) / 1.4), pytest.approx(7.3 / 18))
     assert line == sorted(line)
+
+
+def test_crossings_and_ratios_that_there_are_not_are_said_under_the_table(tmp_path: Path) -> None:
+    crossing = row("crossing", "added", time=0.9, busy=0.4, gap=0.97)
+    crossing["crossings"] = {"cloud": "different links (lte / lan)", "against": "different links"}
+    refused = row("refused", "policy", time=0.9, busy=0.4, gap=0.97)
+    refused["busy"] = {**interval(None), "reason": "not comparable: different links (lte / lan)"}
+    page = tmp_path / "page.md"
+    marks = [
+        f"<!-- begin {name}-chinese-default-paper -->\n<!-- end -->"
+        for name in ("added", "policies")
+    ]
+    page.write_text("\n".join(marks), encoding="utf-8")
+    block = {**BLOCK, "rows": [*BLOCK["rows"], crossing, refused]}
+    write([block], [], tmp_path / "out", page=page)
+    lines = page.read_text(encoding="utf-8").splitlines()
+    beside = "crossing: a crossing, as declared, beside"
+    assert f"- {beside} the cloud alone: different links (lte / lan)." in lines
+    assert f"- {beside} other: different links." in lines
+    reason = "no ratio over the cloud alone: not comparable: different links (lte / lan)"
+    assert f"- refused: {reason}." in lines
+    tables = (tmp_path / "out" / "frontier.csv").read_text(encoding="utf-8").splitlines()
+    by_name = {one["policy"]: one for one in csv.DictReader(tables)}
+    assert (by_name["refused"]["busy"], by_name["refused"]["notes"]) == ("", reason)
+    assert by_name["weak"]["notes"] == ""

@@ -17,7 +17,7 @@ from edgecloud.errors import DataError
 from edgecloud.report.html.page import to_html
 from edgecloud.report.html.theme import DARK, LIGHT, ORIGINS, contrast
 from edgecloud.report.sources import load_sources
-from tests.report.pages import change, write_manifest, write_runs, write_tokenizer
+from tests.report.pages import change, two_clocks, write_manifest, write_runs, write_tokenizer
 
 
 class Page(HTMLParser):
@@ -199,7 +199,7 @@ def test_without_journals_there_are_no_timelines_and_the_page_says_why(
 
 def test_a_journal_of_another_run_is_not_taken(tmp_path: Path) -> None:
     results = write_runs(tmp_path)
-    change(results / "edge-rank-english.json", tokens=[1, 2, 3])
+    change(results / "edge-rank-english.json", tokens=[1, 2, 3], origins=["edge"] * 3)
     sources = {source.path.stem: source for source in load_sources([results])}
     assert sources["edge-rank-english"].foreign
     assert not sources["edge-rank-english"].records
@@ -283,3 +283,17 @@ def test_one_arm_alone_makes_a_page_without_comparisons(runs: Path) -> None:
 def test_the_same_results_make_the_same_page(runs: Path) -> None:
     sources = load_sources([runs / "results" / "edge-rank-english.json"])
     assert to_html(sources) == to_html(sources)
+
+
+def test_times_of_two_clocks_are_sorted_each_by_its_own(runs: Path, tmp_path: Path) -> None:
+    def orders(page: Page) -> list[str | None]:
+        values = [attrs.get("value") for tag, attrs in page.elements if tag == "option"]
+        return [value for value in values if value and value.startswith("time")]
+
+    one = Page(to_html(load_sources([runs / "results"])))
+    assert orders(one) == ["time"]
+    text = to_html(load_sources(two_clocks(tmp_path)))
+    assert orders(Page(text)) == ["time:wall", "time:modelled: paper"]
+    assert "Longest total time, clock: wall" in text
+    clocks = [arm["clock"] for arm in Page(text).json("data")[0]["arms"]]
+    assert set(clocks) == {"wall", "modelled: paper"}

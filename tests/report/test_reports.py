@@ -195,6 +195,7 @@ def test_warnings_name_what_weakens_a_conclusion() -> None:
     edge["metrics"]["defects"] = {"any": 2, "repetition_loop": 2, "chat_leakage": 0}
     edge["metrics"]["latency_metrics"]["memory_over_cap_total"] = 3
     edge["detailed_results"][3]["degraded"] = True
+    edge["detailed_results"][4]["audio_notes"] = {"silent": "…", "clipped": "…"}
     edge["models"]["edge"]["sha256"] = "1"
     cloud["models"]["edge"] = {"name": "other", "sha256": "2"}
     text = "\n".join(notices(groups([edge, cloud])[0], EN))
@@ -202,6 +203,7 @@ def test_warnings_name_what_weakens_a_conclusion() -> None:
         "only 7 samples",
         "1 of 8 samples failed",
         "1 samples were degraded",
+        "1 of 8 recordings cannot be right: clipped 1, silent once mixed down 1.",
         "uncommitted changes",
         "different commits",
         "different machines",

@@ -97,7 +97,9 @@ def test_one_sample_gives_no_interval_and_says_so() -> None:
 
 def test_results_are_read_from_files_and_folders(tmp_path: Path) -> None:
     (tmp_path / "one.json").write_text(json.dumps(result("edge")), encoding="utf-8")
+    (tmp_path / "._one.json").write_bytes(b"\0\5\x16\7 what macOS notes on one.json")
     assert len(load_results([tmp_path, tmp_path / "one.json"])) == 2
+    assert main(["table", "--results-dir", str(tmp_path)]) == 0
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from edgecloud.errors import ConfigError, OutputError
+from edgecloud.results.files import held
 from edgecloud.results.journal import Journal
-from edgecloud.results.kept import MOST_KEPT, held, keep_unfinished, standing, told
+from edgecloud.results.kept import MOST_KEPT, keep_unfinished, standing, told
 from edgecloud.settings.config import check_output_name
 
 FACTS: dict[str, Any] = {
@@ -72,17 +73,19 @@ def test_a_journal_that_cannot_be_read_is_put_aside_too(tmp_path: Path) -> None:
     assert "a journal that cannot be read" in (keep_unfinished(path) or "")
 
 
-def test_the_last_line_of_a_run_says_how_far_it_came_unless_it_ended(tmp_path: Path) -> None:
+def test_the_last_line_of_a_run_without_a_result_says_how_far_it_came(tmp_path: Path) -> None:
     path = journal(tmp_path / "run.jsonl", 20, 120)
     assert told(path) == f"20 of 120 samples in {path}; go on with --resume"
-    assert told(journal(tmp_path / "whole.jsonl", 3, 3)) is None
+    # Stopped while it was scored: nothing but that is left to do.
+    whole = journal(tmp_path / "whole.jsonl", 3, 3)
+    assert told(whole) == f"3 of 3 samples in {whole}; go on with --resume"
     assert told(tmp_path / "none.jsonl") is None
 
 
 HOLD = """
 import sys
 from pathlib import Path
-from edgecloud.results.kept import held
+from edgecloud.results.files import held
 with held(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.readline()
@@ -108,6 +111,7 @@ def test_a_name_is_one_runs_until_it_ends_or_is_killed(tmp_path: Path) -> None:
     other.communicate(timeout=20)
     with held(path):
         pass
+    assert list(path.parent.iterdir()) == []  # no lock is left lying about
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,8 @@ def parser() -> argparse.ArgumentParser:
 def test_table_configuration_and_defaults_name_the_same_settings_in_the_same_order() -> None:
     names = [option.name for option in OPTIONS]
     assert len(set(names)) == len(names)
-    assert [field.name for field in fields(Config)] == names
+    # Besides, a configuration knows which of them were given.
+    assert [field.name for field in fields(Config)] == [*names, "given"]
     assert list(DEFAULTS) == names
 
 

@@ -21,6 +21,7 @@ from edgecloud.experiments.reporting import result_of
 from edgecloud.experiments.run import Arm, journal_path
 from edgecloud.hardware.cgroups import CGROUP_ROOT, CgroupCap
 from edgecloud.hardware.probes import ResourceProbe
+from edgecloud.models.memory import RUNTIME_BYTES
 from edgecloud.results.journal import read
 from edgecloud.settings.config import Config, resolve
 
@@ -159,9 +160,11 @@ def test_without_a_cgroup_an_edge_over_its_memory_cap_is_marked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(system, "CgroupCap", partial(CgroupCap, root=tmp_path / "none"))
-    config = settings(tmp_path, max_memory_gb=0.05, max_samples=1)
+    cap_gb = RUNTIME_BYTES / 1e9 + 0.05
+    config = settings(tmp_path, max_memory_gb=cap_gb, max_samples=1, max_audio_s=300.0)
     with Arm("edge", config) as arm:
-        record = arm.step(arm.samples[0])
+        big = replace(arm.samples[0], audio_path=silence(tmp_path / "big.wav", 240))
+        record = arm.step(big)
         result = result_of(arm.outcome(), environment={}, run_block={})
     assert record["resources"]["memory_over_cap"] is True
     assert result["metrics"]["latency_metrics"]["memory_over_cap_total"] == 1

@@ -231,6 +231,26 @@ def test_all_three_suites_write_one_benchmark_file_that_compares(tmp_path: Path)
     assert "test_spec[chinese-default-rank]" in compared.stdout
 
 
+def test_a_whole_run_goes_on_with_a_lost_gpu_and_its_result_says_so(tmp_path: Path) -> None:
+    shared = os.environ.get("EDGECLOUD_TEST_DATA", "")
+    fake = Path(shared, "cases", "fake_pynvml_gpu_lost.py")
+    if not shared or not fake.is_file():
+        pytest.skip("EDGECLOUD_TEST_DATA has no cases/fake_pynvml_gpu_lost.py")
+    first = tmp_path / "first"
+    first.mkdir()
+    (first / "pynvml.py").write_bytes(fake.read_bytes())
+    path = os.pathsep.join([str(first), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = run(
+        *("pytest", "bench/test_edge.py", "-p", "no:cacheprovider", f"--output-dir={tmp_path}"),
+        "--max-samples=1",
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    environment = result(tmp_path, "edge_results")["environment"]
+    assert environment["devices"]["gpus"] == ["NVIDIA A100", None]
+    assert environment["reasons"]["devices.gpus.1"] == "NVML of device 1: GPU is lost"
+
+
 def test_interleaved_suites_give_the_texts_they_give_alone(tmp_path: Path) -> None:
     options = ("--max-samples=3", "--clock=modelled", "--output-name=arms")
     for folder, extra in (("alone", []), ("turns", ["--interleave"])):

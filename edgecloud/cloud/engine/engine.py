@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -57,8 +56,11 @@ class Runner(Protocol):
         """True when a request now would be answered; finding out may take a moment."""
         ...
 
-    def submit(self, steps: Steps, deliver: Callable[[Outcome], None]) -> Callable[[], None]:
-        """Run ``steps``; ``deliver`` is called with each outcome, on a thread of the runner's.
+    def submit(
+        self, steps: Steps, deliver: Callable[[Outcome], None], *, client: str = ""
+    ) -> Callable[[], None]:
+        """Run ``steps`` for ``client``; ``deliver`` is called with each outcome, on a thread of the
+        runner's.
 
         Returns what to call, from any thread, when nobody waits for them any longer: the request ends
         after at most one more turn, with :data:`UNWANTED`.
@@ -76,6 +78,10 @@ class Runner(Protocol):
 UNWANTED = "nobody waited for the answer any longer"
 """The text of the CloudTimeout in which a request ends that nobody waits for."""
 
+_PREFILLS_AHEAD = 2
+"""Prefills given to the second thread at once: it need not wait for the next one, and whoever comes now
+waits for few."""
+
 ExtendMany = Callable[[Sequence[Model], Sequence[Sequence[int]]], list[Tensor]]
 
 
@@ -91,7 +97,8 @@ class _Request:
 
     steps: Steps
     deliver: Callable[[Outcome], None]
-    wants: Forward | DraftScoring | None = None
+    client: str = ""
+    wants: Forward | DraftScoring | Pause | None = None
     busy_s: float = 0.0
     prefilled: Future[tuple[Tensor | None, float]] | None = None
     unwanted: bool = False
@@ -110,14 +117,15 @@ class _Request:
 
     @property
     def in_turns(self) -> bool:
-        """True when it waits for a part of something long: then it holds nobody's place."""
+        """True when it waits for a part of something long."""
         return isinstance(self.wants, Forward) and self.wants.in_turns
 
 
 class Engine:
     """Runs requests until closed.
 
-    ``max_batch`` bounds how many share a forward; ``window_s`` is how long a lone request waits for
+    ``max_batch`` bounds how many share a forward; where more wait for one they take turns, so that nobody
+    waits for another's end. ``window_s`` is how long a lone request waits for
     company (0: not at all). ``on_batch`` is told the size of each batch, on the engine's thread.
     ``prefill_beside``: whether one session's prefill may run while others are extended, on another thread.
     """
@@ -138,14 +146,20 @@ class Engine:
         self._threads = torch.get_num_threads()
         self._arrived: SimpleQueue[_Request | None] = SimpleQueue()
         """New requests; None only wakes the engine."""
-        self._backlog: deque[_Request] = deque()
         self._active: list[_Request] = []
+        self._taking = threading.Lock()
+        """Held while a request is taken or refused: none comes in behind the last one to be answered."""
+        self._taken = self._finished = 0
+        self._prefills = 0
+        self._prefilled_for: dict[str, int] = {}
+        """Which prefill, or part of one, was the last that began for each client."""
         self._some_unwanted = False
         self._beside = (
             ThreadPoolExecutor(1, thread_name_prefix="edgecloud-prefill")
             if prefill_beside
             else None
         )
+        self._prefills_at_once = _PREFILLS_AHEAD if prefill_beside else 1
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="edgecloud-engine", daemon=True)
         self._thread.start()
@@ -163,24 +177,29 @@ class Engine:
     @property
     def waiting(self) -> int:
         """Requests that have come in and are not finished."""
-        return self._arrived.qsize() + len(self._backlog) + len(self._active)
+        return self._taken - self._finished
 
     def ready(self) -> bool:
         """True when a request submitted now would be answered; here the same as ``alive``."""
         return self.alive
 
-    def submit(self, steps: Steps, deliver: Callable[[Outcome], None]) -> Callable[[], None]:
-        """Run ``steps``; ``deliver`` is called on the engine's thread with each outcome.
+    def submit(
+        self, steps: Steps, deliver: Callable[[Outcome], None], *, client: str = ""
+    ) -> Callable[[], None]:
+        """Run ``steps``; ``deliver`` is called on the engine's thread with each outcome. The prompts of
+        different ``client``s are prefilled in turns.
 
         Returns what to call when nobody waits for them any longer.
 
         Raises:
             CloudUnavailable: the engine is closed.
         """
-        if not self.alive:
-            raise CloudUnavailable("the verifier is shutting down")
-        request = _Request(steps, deliver)
-        self._arrived.put(request)
+        request = _Request(steps, deliver, client)
+        with self._taking:
+            if not self.alive:
+                raise CloudUnavailable("the verifier is shutting down")
+            self._taken += 1
+            self._arrived.put(request)
 
         def cancel() -> None:
             request.unwanted = True
@@ -202,67 +221,95 @@ class Engine:
                 self._turn()
         finally:
             # Also when a fault of ours ends the thread: nobody may be left waiting.
-            self._closing = True
+            with self._taking:
+                self._closing = True
             if self._beside is not None:
                 self._beside.shutdown(cancel_futures=True)
-            self._sort_arrived()
-            for request in (*self._active, *self._backlog):
+            for request in (*self._active, *self._new()):
                 self._end(request, CloudUnavailable("the verifier is shutting down"))
 
     def _admit(self) -> None:
         """Take in new requests; wait for one only when there is nothing else to do."""
+        new: list[_Request] = []
         if self._idle:
-            self._sort(self._arrived.get())
+            first = self._arrived.get()
+            new = [] if first is None else [first]
             if self._window_s and not self._active and self._arrived.empty():
                 time.sleep(self._window_s)
-        self._sort_arrived()
+        new += self._new()
+        self._active += new
         for request in list(self._active):
             self._take_up(request)
         if self._some_unwanted:
             self._drop_unwanted()
-        while self._backlog and self._has_room:
-            self._active.append(self._backlog.popleft())
-            self._resume(self._active[-1], None)
-
-    @property
-    def _has_room(self) -> bool:
-        return sum(not request.in_turns for request in self._active) < self._max_batch
+        for request in new:
+            if request in self._active:
+                self._resume(request, None)
 
     @property
     def _idle(self) -> bool:
         """True when there is nothing to do but to wait for requests, and for prefills on the second
         thread."""
-        if self._backlog and self._has_room:
-            return False
-        return all(request.prefilled is not None for request in self._active)
+        none_begins = self._begun >= self._prefills_at_once
+        return all(
+            request.prefilled is not None or (request.unprefilled and none_begins)
+            for request in self._active
+        )
 
-    def _sort(self, request: _Request | None) -> None:
-        if request is not None:
-            self._backlog.append(request)
+    @property
+    def _begun(self) -> int:
+        """How many prefills are on the second thread."""
+        return sum(request.prefilled is not None for request in self._active)
 
-    def _sort_arrived(self) -> None:
+    def _new(self) -> list[_Request]:
+        """The requests that have come in."""
+        new: list[_Request] = []
         while True:
             try:
-                self._sort(self._arrived.get_nowait())
+                request = self._arrived.get_nowait()
             except Empty:
-                return
+                return new
+            if request is not None:
+                new.append(request)
 
     def _turn(self) -> None:
-        """One prefill, or all on the second thread, and one forward for all who wait for an extension,
-        after which all drafts that wait for it are scored together."""
-        waiting = [request for request in self._active if request.unprefilled]
-        for request in waiting if self._beside else waiting[:1]:
+        """One prefill, or a few on the second thread, and one forward for as many as may share it, after
+        which all drafts that wait for it are scored together."""
+        pausing = [request for request in self._active if isinstance(request.wants, Pause)]
+        for _ in range(self._prefills_at_once - self._begun):
+            request = self._next_prefill()
+            if request is None:
+                break
             self._prefill(request)
             if request.in_turns and request in self._active:
                 # The next part is computed after everybody else's.
-                self._active.remove(request)
-                self._active.append(request)
+                self._to_the_end([request])
         extending = [request for request in self._active if request.extension]
+        if len(extending) > self._max_batch:
+            extending = extending[: self._max_batch]
+            self._to_the_end(extending)
         if extending:
-            self._extend(extending[: self._max_batch])
+            self._extend(extending)
         scoring = [request for request in self._active if isinstance(request.wants, DraftScoring)]
         if scoring:
             self._score(scoring)
+        for request in pausing:
+            self._resume(request, None)
+
+    def _next_prefill(self) -> _Request | None:
+        """The first to wait for a prefill, of the client that has waited for one for longest."""
+        waiting = [request for request in self._active if request.unprefilled]
+        if not waiting:
+            return None
+        found = min(waiting, key=lambda request: self._prefilled_for.get(request.client, 0))
+        self._prefills += 1
+        self._prefilled_for[found.client] = self._prefills
+        return found
+
+    def _to_the_end(self, requests: list[_Request]) -> None:
+        """Let all others go before these."""
+        others = [request for request in self._active if request not in requests]
+        self._active = [*others, *requests]
 
     def _prefill(self, request: _Request) -> None:
         """Run a request's prefill here and now, or on the second thread."""
@@ -281,7 +328,7 @@ class Engine:
     def _drop_unwanted(self) -> None:
         """End the requests that nobody waits for; one with a prefill on the second thread, after that."""
         self._some_unwanted = False
-        for request in [*self._active, *self._backlog]:
+        for request in list(self._active):
             if request.unwanted and (request.prefilled is None or request.prefilled.cancel()):
                 self._end(request, CloudTimeout(UNWANTED))
 
@@ -382,20 +429,18 @@ class Engine:
                 verdict: Verdict | None = end.value
                 return verdict and timed(verdict, request.busy_s)
             request.busy_s += time.perf_counter() - began
-            if isinstance(step, Forward | DraftScoring):
+            if isinstance(step, Forward | DraftScoring | Pause):
                 request.wants = step
                 return None
             given = None
-            if isinstance(step, Pause):
-                continue
             request.deliver(timed(step, request.busy_s))
             request.busy_s = 0.0
 
     def _end(self, request: _Request, outcome: Outcome | None) -> None:
         request.wants = request.prefilled = None
-        for held in (self._active, self._backlog):
-            if request in held:
-                held.remove(request)
+        if request in self._active:
+            self._active.remove(request)
+        self._finished += 1
         contained(request.steps.close)
         if outcome is None:
             return
@@ -405,7 +450,7 @@ class Engine:
             contained(request.deliver, failed, log=False)
 
 
-def _run(wants: Forward | DraftScoring | None, length: int | None) -> Given:
+def _run(wants: Forward | DraftScoring | Pause | None, length: int | None) -> Given:
     if wants is None:
         raise ValueError("a request without a next step was to be run")
     if isinstance(wants, Forward) and length is not None and wants.model.length > length:

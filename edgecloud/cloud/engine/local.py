@@ -168,6 +168,9 @@ class SteppedSession(CloudSession):
     def generating(self, committed: Sequence[int], limits: StopLimits) -> Steps:
         """:meth:`generate`, step by step."""
 
+    def abandon(self) -> None:
+        """End what is waited for elsewhere, now that nobody waits for its answer; from any thread."""
+
     def start(self, count: int) -> Pending[CloudChunk]:
         """Prefill the prompt and generate up to ``count`` tokens, as one chunk."""
         return Pending(lambda: CloudChunk.merged(self.generate((), StopLimits(count))))
@@ -322,10 +325,9 @@ class LocalSession(SteppedSession):
         rows = (self._first if self._next is None else self._next)[None]
         if new:
             self._next = None  # should the forward fail
-            following = yield from self._append(new, max(0, unseen - 1))
-            rows = following if unseen else torch.cat((rows, following))
+            rows = yield from self._append(rows[:0] if unseen else rows, new, max(0, unseen - 1))
         self._known = [*committed, *draft]
-        self._next = rows[-1]
+        self._next = _alone_in_memory(rows[-1])
         return rows, CloudCost(prefill_tokens=prefilled, ingested_tokens=unseen)
 
     def _prefill(self) -> Generator[Step, Given, Tensor]:
@@ -343,15 +345,24 @@ class LocalSession(SteppedSession):
         self._parts = None
         return _logits(logits)
 
-    def _append(self, tokens: Sequence[int], unneeded: int) -> Generator[Step, Given, Tensor]:
-        """The logits after each of ``tokens``, appended to the cache, but for the first ``unneeded``."""
-        found, long = [], len(tokens) > self._chunk
+    def _append(
+        self, before: Tensor, tokens: Sequence[int], unneeded: int
+    ) -> Generator[Step, Given, Tensor]:
+        """The logits ``before (b, V)``, and those after each of ``tokens``, which are appended to the cache,
+        but for the first ``unneeded``."""
+        if len(tokens) <= self._chunk:
+            logits = _logits((yield Forward(self._model, tokens=tuple(tokens))))[unneeded:]
+            return torch.cat((before, logits)) if len(before) else logits
+        # Set aside once, for memory is counted so.
+        found = before.new_empty((len(before) + len(tokens) - unneeded, before.shape[1]))
+        found[: len(before)] = before
         for begin in range(0, len(tokens), self._chunk):
             part = tuple(tokens[begin : begin + self._chunk])
-            logits = _logits((yield Forward(self._model, tokens=part, long=long)))
-            if unneeded < begin + len(part):
-                found.append(logits[max(0, unneeded - begin) :])
-        return found[0] if len(found) == 1 else torch.cat(found)
+            logits = _logits((yield Forward(self._model, tokens=part, long=True)))
+            rows = logits[max(0, unneeded - begin) :]
+            at = len(before) + max(0, begin - unneeded)
+            found[at : at + len(rows)] = rows
+        return found
 
     def _verified(
         self,
@@ -361,21 +372,42 @@ class LocalSession(SteppedSession):
         acceptance: Acceptance,
         draft_probabilities: Sequence[Distribution],
     ) -> Generator[Step, Given, Verdict]:
+        """The verdict on ``draft``. A long one is scored in parts, between which others have their turns."""
         end_ids = self._stopping.end_ids
+        parts = [slice(begin, begin + self._chunk) for begin in range(0, len(draft), self._chunk)]
         if self._sampling.greedy:
-            scores = yield DraftScoring(logits, tuple(draft))
-            if not isinstance(scores, DraftScores):
-                raise ValueError("a draft scoring is answered with draft scores")
-            return accept_draft(draft, scores, acceptance, end_ids=end_ids)
-        return accept_sampled(
-            logits,
-            draft,
-            draft_probabilities,
-            acceptance,
-            self._sampling,
-            committed=committed,
-            end_ids=end_ids,
-        )
+            scores = []
+            for part in parts:
+                found = yield DraftScoring(logits[part.start : part.stop + 1], tuple(draft[part]))
+                if not isinstance(found, DraftScores):
+                    raise ValueError("a draft scoring is answered with draft scores")
+                scores.append(found)
+            return accept_draft(draft, DraftScores.joined(scores), acceptance, end_ids=end_ids)
+        verdict = Verdict(0, None, (), ())
+        for part in parts:
+            if part.start:
+                yield Pause()
+            rows = logits[part.start : part.stop + 1]
+            if verdict.kept < part.start:
+                ranked = score_drafts([rows], [draft[part]])[0].verdict(0, verdict.token)
+            else:
+                ranked = accept_sampled(
+                    rows,
+                    draft[part],
+                    draft_probabilities[part],
+                    acceptance,
+                    self._sampling,
+                    committed=[*committed, *draft[: part.start]],
+                    end_ids=end_ids,
+                )
+            verdict = Verdict(
+                kept=verdict.kept + ranked.kept,
+                token=ranked.token,
+                ranks=verdict.ranks + ranked.ranks,
+                top_probs=verdict.top_probs + ranked.top_probs,
+                regret=verdict.regret + ranked.regret,
+            )
+        return verdict
 
     def _check_drawn(
         self,
@@ -407,7 +439,7 @@ class LocalSession(SteppedSession):
         where they are at hand."""
         self._model.rollback(self._prompt.length + count)
         del self._known[count:]
-        self._next = following
+        self._next = None if following is None else _alone_in_memory(following)
 
 
 def alone(
@@ -453,6 +485,11 @@ Answer = TypeVar("Answer", CloudChunk, Verdict)
 def timed(answer: Answer, busy_s: float) -> Answer:
     """The answer with the seconds the cloud was busy for it."""
     return replace(answer, cost=replace(answer.cost, busy_s=busy_s))
+
+
+def _alone_in_memory(row: Tensor) -> Tensor:
+    """``row (V,)``, without the logits beside it: a session keeps it for as long as it is open."""
+    return row.clone() if row.untyped_storage().nbytes() > 2 * row.nbytes else row
 
 
 def _logits(answer: Given) -> Tensor:

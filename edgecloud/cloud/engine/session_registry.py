@@ -29,6 +29,7 @@ from edgecloud.errors import (
     CloudTimeout,
     CloudUnavailable,
     EdgeCloudError,
+    OutOfMemoryError,
     SessionLost,
     WireError,
 )
@@ -115,8 +116,10 @@ class Answers:
 
     @property
     def worth_another_try(self) -> bool:
-        """True when it ended because the model was away: asked again, it may be there."""
-        return self.done and isinstance(self.error, CloudUnavailable | CloudTimeout)
+        """True when it ended for want of the model, or of memory: asked again, they may be there."""
+        return self.done and isinstance(
+            self.error, CloudUnavailable | CloudTimeout | OutOfMemoryError
+        )
 
     async def stream(self) -> AsyncIterator[bytes]:
         """Every answer from the first on, as they come.
@@ -151,6 +154,9 @@ class Answers:
                 self.messages.append(message)
             self.error = error
             self.done = done
+            if done:
+                # It holds the whole request, which nobody needs any longer.
+                self.cancel = lambda: None
             self.more.notify_all()
 
 
@@ -294,8 +300,9 @@ class Registry:
             if seq > last.seq or last.worth_another_try:
                 if caller.gone:
                     raise CloudTimeout(UNWANTED)
-                # It may have been closed meanwhile.
-                self._get(client, name)
+                if self._get(client, name) is not session:
+                    # It was closed meanwhile, and another one has its name.
+                    raise SessionLost("the session was closed before the request's turn came")
                 session.last = self._started(session, seq, op, values)
             caller.wait_for(session.last)
             return session.last
@@ -362,7 +369,13 @@ class Registry:
             if first and isinstance(outcome, CloudChunk) and not outcome.last:
                 wait(sent, timeout=_GIVE_WAY_S)
 
-        answers.cancel = self._engine.submit(steps, deliver)
+        cancel = self._engine.submit(steps, deliver, client=session.client)
+
+        def unwanted() -> None:
+            cancel()
+            session.served.session.abandon()
+
+        answers.cancel = unwanted
         return answers
 
     def _promise(self, session: Session, asked: Verify | Generate) -> None:
@@ -386,17 +399,21 @@ class Registry:
     async def _took(
         self, session: Session, answers: Answers, asked: Verify | Generate, outcome: Outcome
     ) -> None:
+        if answers.done:
+            return
         session.used_s = self._now()
+        message: bytes | EdgeCloudError
         if isinstance(outcome, EdgeCloudError):
-            await answers.add(None, outcome, done=True)
+            message, last = outcome, True
         else:
             message = contained(self._packed, session, answers.seq, asked, outcome)
-            if isinstance(message, EdgeCloudError):
-                await answers.add(None, message, done=True)
-            else:
-                last = isinstance(outcome, Verdict) or outcome.last
-                await answers.add(message, None, done=last)
-        if answers.done:
+            last = isinstance(outcome, Verdict) or outcome.last
+        if isinstance(message, EdgeCloudError):
+            last = True
+            await answers.add(None, message, done=True)
+        else:
+            await answers.add(message, None, done=last)
+        if last:
             self._ended(session)
 
     def _packed(
@@ -465,13 +482,14 @@ class Registry:
             if other != client and refused.when_s > recently
         }
         places = {other for other in waiting if counts[other] < own}
-        places |= {other for other in self._clients if not counts[other]} - {client}
+        absent = {other for other in self._clients if not counts[other]} - {client} - places
         kept_bytes = sum(
             wanted
             for other, wanted in waiting.items()
             if self.memory_bytes_of(other) + wanted < own_bytes
         )
-        return len(places), kept_bytes
+        # Where there are as many clients as places, those that never come keep at most half of them empty.
+        return len(places) + min(len(absent), max(1, self._bounds.sessions // 2)), kept_bytes
 
     def _borrowed(
         self, client: str, lacking: _Lacking, sessions: int, more_bytes: int

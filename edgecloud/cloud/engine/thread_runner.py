@@ -48,7 +48,9 @@ class Threads:
         """True when requests are accepted and the model elsewhere says that it is healthy."""
         return self.alive and self._healthy()
 
-    def submit(self, steps: Steps, deliver: Callable[[Outcome], None]) -> Callable[[], None]:
+    def submit(
+        self, steps: Steps, deliver: Callable[[Outcome], None], *, client: str = ""
+    ) -> Callable[[], None]:
         """Start the request on a thread of its own; ``deliver`` gets each outcome, on that thread. Returns a
         function that cancels it.
 

@@ -6,6 +6,7 @@ One event loop keeps the sessions, one thread owns the model (:mod:`edgecloud.cl
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -20,7 +21,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from edgecloud.cloud.engine.engine import Engine, ExtendMany, Runner, extend_each
+from edgecloud.cloud.engine.engine import UNWANTED, Engine, ExtendMany, Runner, extend_each
 from edgecloud.cloud.engine.session_registry import (
     Answers,
     Bounds,
@@ -47,6 +48,9 @@ __all__ = ["MEDIA_TYPE", "ServiceSettings", "service"]
 
 MEDIA_TYPE = "application/vnd.edgecloud.messages"
 _MAX_MESSAGES = 16
+_MANY_FEATURES = 1 << 19
+_HUNG_UP = 499
+"""The status of a request whose client did not wait for its answer, in metrics and log alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +192,7 @@ class _Service:
         try:
             body = await self._body(request)
             size, began = len(body), time.monotonic()
-            messages, rest = wire.unpack_frames(body)
+            messages, rest = wire.unpack_frames(body, most=_MAX_MESSAGES)
             if rest or not 1 <= len(messages) <= _MAX_MESSAGES:
                 raise WireError(f"1 to {_MAX_MESSAGES} whole messages were expected")
             answers: Answers | None = None
@@ -255,7 +259,13 @@ class _Service:
             self._registry.close(name, client=client)
             return None
         if op == "open":
-            self._registry.open(name, *wire.unpack_open(values), client=client)
+            # Meanwhile others are answered: a long recording takes tens of milliseconds to inflate.
+            opening = (
+                await asyncio.to_thread(wire.unpack_open, values)
+                if _is_long(values)
+                else wire.unpack_open(values)
+            )
+            self._registry.open(name, *opening, client=client)
             return None
         return await self._registry.ask(name, seq, op, values, client=client, caller=caller)
 
@@ -273,6 +283,7 @@ class _Service:
             return Response(status_code=204)
         stream = answers.stream()
         first = await anext(stream)
+        ending: dict[str, Any] = {"status": _HUNG_UP}
 
         async def body() -> AsyncIterator[bytes]:
             yield wire.pack_frames([first])
@@ -281,16 +292,20 @@ class _Service:
                     async for message in stream:
                         yield wire.pack_frames([message])
             except (EdgeCloudError, TimeoutError) as error:
-                caller.leave()
                 # The status has been said: the client sees an answer that ends too soon.
-                self._told(op, client, 500, began, size, error=type(error).__name__)
+                ending.update(status=500, error=type(error).__name__)
                 return
-            self._told(op, client, 200, began, size)
+            ending["status"] = 200
+
+        def ended() -> None:
+            """Whatever ended it, its client's going away included."""
+            caller.leave()
+            self._told(op, client, began=began, size=size, **ending)
 
         if answers.done and len(answers.messages) == 1:
             return Response(wire.pack_frames([first]), media_type=MEDIA_TYPE)
         caller.streams = True
-        return _Streamed(body(), caller)
+        return _Streamed(body(), ended)
 
     def _told(
         self, op: str, client: str, status: int, began: float, size: int, **facts: Any
@@ -301,17 +316,28 @@ class _Service:
 
 
 class _Streamed(StreamingResponse):
-    """Answers as they come; their caller leaves when they have been sent, or cannot be."""
+    """Answers as they come; ``ended`` is called when they have been sent, or cannot be."""
 
-    def __init__(self, body: AsyncIterator[bytes], caller: Caller) -> None:
+    def __init__(self, body: AsyncIterator[bytes], ended: Callable[[], None]) -> None:
         super().__init__(body, media_type=MEDIA_TYPE)
-        self._caller = caller
+        self._ended = ended
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._caller.leave()
+            self._ended()
+
+
+def _is_long(opening: list[Any]) -> bool:
+    """True when an ``open`` says that it has more features than are inflated in a few milliseconds."""
+    shape = opening[1] if len(opening) > 1 else None
+    return (
+        isinstance(shape, list)
+        and len(shape) == 2
+        and all(type(size) is int for size in shape)
+        and math.prod(shape) > _MANY_FEATURES
+    )
 
 
 async def _watch(request: Request, caller: Caller) -> None:
@@ -329,6 +355,8 @@ def _failure(error: EdgeCloudError) -> Response:
         status = 400
     elif isinstance(error, ContextLengthError):
         status = 413
+    elif isinstance(error, CloudTimeout) and str(error) == UNWANTED:
+        status = _HUNG_UP
     elif isinstance(error, CloudUnavailable | CloudTimeout | OutOfMemoryError):
         status = 503
         retry_s = error.retry_after_s if isinstance(error, Overloaded) else 1

@@ -3,8 +3,9 @@
 uvicorn bounds neither how long a client may take for the head of a request, or for a TLS handshake, nor how
 many connections may be open. Its protocol class can be replaced, and this one adds that: a client has
 ``head_s`` from the connection's first moment, or from the first byte of a later request, to the end of
-the head. When a connection more than ``most`` is made, the one that has been silent for longest makes
-room; where none is silent the new one is answered with 503.
+the head. When a connection more than ``most`` is made, the one that has waited for its client for longest
+makes room, whether for a request, for the rest of a body, or until an answer is read; where all wait for
+the model the new one is answered with 503.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from functools import partial
 from typing import Any
 
 import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 __all__ = ["Connections", "GuardedProtocol"]
 
@@ -40,7 +41,7 @@ class Connections:
     tls: ssl.SSLContext | None = None
     open: set[GuardedProtocol] = field(default_factory=set)
     silent: dict[GuardedProtocol, None] = field(default_factory=dict)
-    """Those without a request: longest silent first."""
+    """Those that wait for their client: longest first."""
 
     def protocol(self) -> Callable[..., GuardedProtocol]:
         """The protocol that uvicorn makes for each connection (its setting ``http``)."""
@@ -75,6 +76,8 @@ class GuardedProtocol(H11Protocol):
         self._plain: asyncio.Transport | None = None
         """The connection itself, until its TLS handshake is done."""
         self._securing: asyncio.Task[None] | None = None
+        self._uploading: RequestResponseCycle | None = None
+        """The request whose body is waited for, or was last."""
         self._early = b""
         """Bytes that came with the end of the handshake."""
 
@@ -146,15 +149,20 @@ class GuardedProtocol(H11Protocol):
     def pause_writing(self) -> None:
         """Called when the client reads too slowly: it gets ``write_s`` to go on."""
         super().pause_writing()
-        if self._unread is None:
-            self._unread = self.loop.call_later(self._shared.write_s, self.give_up)
+        self._wait_until_read()
 
     def resume_writing(self) -> None:
         """Called when the client reads again: ends that deadline."""
         super().resume_writing()
-        if self._unread is not None:
+        if self._unread is not None and not self.transport.is_closing():
             self._unread.cancel()
             self._unread = None
+            self._settle()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """End an idle connection; one that reads nothing any more is aborted in the end."""
+        super().timeout_keep_alive_handler()
+        self._settle()
 
     def shutdown(self) -> None:
         """End the connection as the service stops; one in its handshake is aborted."""
@@ -169,8 +177,13 @@ class GuardedProtocol(H11Protocol):
         (self.transport if self._plain is None else self._plain).abort()
 
     def _settle(self) -> None:
-        """Decide what is waited for now: the model, a request's head, or any request at all."""
-        if self.transport.is_closing():
+        """Decide what is waited for now: the model, the client to read its answer, a request's head or
+        body, or any request at all."""
+        if self not in self._shared.open:
+            return
+        if self.transport.is_closing() or self._unread is not None:
+            # The connection ends, or goes on, once the answer is read, which may be never.
+            self._wait_until_read()
             return
         answered = self.cycle is not None and self.cycle.response_complete
         if self.conn.their_state is h11.IDLE:
@@ -183,8 +196,19 @@ class GuardedProtocol(H11Protocol):
         elif answered:
             # The rest of a body that was refused: nobody reads it.
             self._wait_for_head()
-        else:
+        elif self.conn.their_state is not h11.SEND_BODY:
             self._stop_waiting()
+        elif self._uploading is not self.cycle:
+            # The service bounds the time to the body's end.
+            self._uploading = self.cycle
+            self._stop_waiting()
+            self._shared.silent[self] = None
+
+    def _wait_until_read(self) -> None:
+        if self._unread is None:
+            self._stop_waiting()
+            self._shared.silent[self] = None
+            self._unread = self.loop.call_later(self._shared.write_s, self.give_up)
 
     def _wait_for_head(self) -> None:
         if self._late is None:
@@ -200,8 +224,8 @@ class GuardedProtocol(H11Protocol):
 
     def _too_late(self) -> None:
         if self.cycle is not None and self.cycle.response_complete:
-            self._ended()
             self.transport.close()  # what was answered is still on its way
+            self._settle()
         else:
             self.give_up()
 

@@ -67,25 +67,32 @@ class Served(Generic[Session]):
                     "drawn from were expected"
                 )
             shared, new, draft, acceptance, continuation, draft_probabilities = values
-            self._check_known(op, shared, new)
-            if not _tokens(draft) or not draft:
+            if not isinstance(draft, list) or not draft:
                 raise WireError("verify: a draft is a list of tokens, one at least")
             if not wire.counted(continuation) or continuation > _LONGEST_CONTINUATION:
                 raise WireError(f"verify: a continuation is of 0 to {_LONGEST_CONTINUATION} tokens")
+            self._check_known(op, shared, new, len(draft) + continuation)
+            if not _tokens(draft):
+                raise WireError("verify: a draft is a list of tokens, one at least")
+            if isinstance(draft_probabilities, list) and len(draft_probabilities) > len(draft):
+                raise WireError(
+                    "verify: every drafted token needs what it was drawn from, and there are more "
+                    "distributions than tokens"
+                )
             rule, distributions = (
                 wire.acceptance_of(acceptance),
                 wire.draft_probabilities_of(draft_probabilities),
             )
-            committed = self._committed(op, shared, new, len(draft) + continuation)
-            return Verify(committed, len(new), draft, rule, continuation, distributions)
+            return Verify(
+                self._committed(shared, new), len(new), draft, rule, continuation, distributions
+            )
         if op == "generate":
             if len(values) != 4:
                 raise WireError("generate: shared, new and two limits were expected")
             shared, new, max_new_tokens, max_sentences = values
-            self._check_known(op, shared, new)
             limits = wire.limits_of(max_new_tokens, max_sentences)
-            more = max(0, max_new_tokens - shared - len(new))
-            return Generate(self._committed(op, shared, new, more), len(new), limits)
+            self._check_known(op, shared, new, most=max_new_tokens)
+            return Generate(self._committed(shared, new), len(new), limits)
         raise WireError(f"unknown request {op!r}")
 
     def packed(self, seq: int, asked: Verify | Generate, answer: Verdict | CloudChunk) -> bytes:
@@ -102,13 +109,20 @@ class Served(Generic[Session]):
         """The message that says why there is no answer."""
         return wire.pack_error(seq, self.name, error)
 
-    def _check_known(self, op: str, shared: Any, new: Any) -> None:
-        if not wire.counted(shared) or shared > len(self._output) or not _tokens(new):
-            raise WireError(f"{op}: the committed tokens do not follow what is known")
+    def _check_known(self, op: str, shared: Any, new: Any, more: int = 0, *, most: int = 0) -> None:
+        """Raises WireError where the output may not go on so, ContextLengthError where ``more`` tokens after
+        it, or up to ``most`` in all, do not fit the context. Lengths come first: what is too long is not
+        looked through."""
+        unknown = WireError(f"{op}: the committed tokens do not follow what is known")
+        if not wire.counted(shared) or shared > len(self._output) or not isinstance(new, list):
+            raise unknown
+        output = shared + len(new)
+        check_context(op, self._context, self._prompt_tokens, output, max(more, most - output))
+        if not _tokens(new):
+            raise unknown
 
-    def _committed(self, op: str, shared: int, new: list[int], more: int) -> list[int]:
-        """The output from here on, where ``more`` tokens after it fit the context, too."""
-        check_context(op, self._context, self._prompt_tokens, shared + len(new), more)
+    def _committed(self, shared: int, new: list[int]) -> list[int]:
+        """The output from here on."""
         self._output = [*self._output[:shared], *new]
         return list(self._output)
 

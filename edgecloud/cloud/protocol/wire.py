@@ -83,6 +83,7 @@ def unpack(message: bytes) -> tuple[int, str, list[Any]]:
         WireError: not a message, or of another version.
     """
     try:
+        _check_whole(message)
         content = msgpack.unpackb(message, raw=False, strict_map_key=True)
     except (ValueError, msgpack.UnpackException) as error:
         raise WireError(f"not a message of this protocol: {error}") from error
@@ -94,6 +95,14 @@ def unpack(message: bytes) -> tuple[int, str, list[Any]]:
     if type(seq) is not int or not isinstance(what, str):
         raise WireError("not a message of this protocol")
     return seq, what, values
+
+
+def _check_whole(message: bytes) -> None:
+    """Raises as msgpack does where ``message`` holds less than it says. Nothing is set aside for what it
+    says until then: lists within lists may each say that they are as long as the whole message."""
+    reader = msgpack.Unpacker(max_buffer_size=max(1, len(message)))
+    reader.feed(message)
+    reader.skip()
 
 
 def pack_cost(cost: CloudCost) -> list[Any]:
@@ -213,11 +222,12 @@ def pack_frames(messages: Sequence[bytes]) -> bytes:
     return b"".join(len(message).to_bytes(4, "little") + message for message in messages)
 
 
-def unpack_frames(body: bytes) -> tuple[list[bytes], bytes]:
-    """The whole messages at the start of ``body``, and what is left of one that is not whole yet."""
-    messages = []
+def unpack_frames(body: bytes, most: int | None = None) -> tuple[list[bytes], bytes]:
+    """The whole messages at the start of ``body``, up to ``most`` of them, and what is left: as a rule of
+    one that is not whole yet."""
+    messages: list[bytes] = []
     begin = 0
-    while len(body) - begin >= 4:
+    while len(body) - begin >= 4 and len(messages) != most:
         end = begin + 4 + int.from_bytes(body[begin : begin + 4], "little")
         if end > len(body):
             break

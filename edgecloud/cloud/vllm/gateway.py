@@ -210,6 +210,12 @@ class VllmSession(SteppedSession):
                 raise ModelError("vLLM ended the text early; raise its --max-model-len")
         return None
 
+    def abandon(self) -> None:
+        """End what the server is asked for this session; from any thread."""
+        replica = self._replica
+        if replica is not None:
+            replica.abandon(self._requests.session)
+
     def close(self) -> None:
         """Forget the text and release the server; vLLM drops its own cache when it likes."""
         self._known = []

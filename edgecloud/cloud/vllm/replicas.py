@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 
+from edgecloud.cloud.engine.engine import UNWANTED
 from edgecloud.cloud.http.client import Breaker
 from edgecloud.cloud.protocol.bearer_tokens import authorization
 from edgecloud.errors import CloudError, CloudTimeout, CloudUnavailable, ModelError
@@ -50,6 +52,26 @@ class VllmSettings:
     recordings: bool = False
 
 
+@dataclass(slots=True, eq=False)
+class _Exchange:
+    """A request under way, and its answer once the head of that is there."""
+
+    response: httpx.Response | None = None
+    abandoned: bool = False
+
+    def abandon(self) -> None:
+        """End it, from any thread: whoever reads the answer finds that it has ended."""
+        self.abandoned = True
+        if self.response is None:
+            return
+        stream = self.response.extensions.get("network_stream")
+        connection = stream.get_extra_info("socket") if stream is not None else None
+        if isinstance(connection, socket.socket):
+            with suppress(OSError):  # it has ended by itself
+                # Below TLS: its own state is the reader's.
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+
 class Replica:
     """One vLLM server, or one data-parallel rank of it. Used from many threads."""
 
@@ -74,6 +96,8 @@ class Replica:
         )
         self._lock = threading.Lock()
         self._under_way = 0
+        self._exchanges: dict[str, list[_Exchange]] = {}
+        """Those of each session, by its name."""
         self._closed = False
         self.breaker = Breaker(failures=2, rest_s=_REST_S)
         self.sessions = 0
@@ -135,6 +159,13 @@ class Replica:
                 yield event
         raise CloudUnavailable("vLLM's answer ended too soon")
 
+    def abandon(self, session: str) -> None:
+        """End what is asked for ``session``, from any thread: vLLM stops its work on it."""
+        with self._lock:
+            exchanges = list(self._exchanges.get(session, ()))
+        for exchange in exchanges:
+            exchange.abandon()
+
     def healthy(self, timeout_s: float) -> bool:
         """True when the server says that it can work."""
         try:
@@ -166,7 +197,7 @@ class Replica:
     ) -> Iterator[httpx.Response]:
         """An answer with status 200 whose body can be read. What goes wrong until it is read counts."""
         self.breaker.check()
-        self._begin()
+        exchange = self._begin(session)
         timeout_s = max(0.001, deadline_s - time.monotonic())
         headers = {"X-Session-Id": session} if session else {}
         try:
@@ -176,30 +207,41 @@ class Replica:
                 if response.status_code != 200:
                     response.read()
                     raise _refused(response)
+                exchange.response = response
+                if exchange.abandoned:
+                    raise CloudTimeout(UNWANTED)
                 yield response
         except httpx.TimeoutException as error:
             # Its own mistake or too much work: either way other servers are worth a try first.
             self._failed("vLLM did not answer in time")
             raise CloudTimeout(self.failure) from error
         except (httpx.HTTPError, httpx.StreamError) as error:
+            if exchange.abandoned:
+                raise CloudTimeout(UNWANTED) from error
             self._failed("vLLM cannot be reached", str(error) or type(error).__name__)
             raise CloudUnavailable(self.failure) from error
         except CloudUnavailable as error:
             self._failed(str(error))
             raise
         finally:
-            self._end()
+            self._end(session, exchange)
         self.breaker.worked()
 
-    def _begin(self) -> None:
+    def _begin(self, session: str) -> _Exchange:
+        exchange = _Exchange()
         with self._lock:
             if self._closed:
                 raise CloudUnavailable("the gateway is shutting down")
             self._under_way += 1
+            self._exchanges.setdefault(session, []).append(exchange)
+        return exchange
 
-    def _end(self) -> None:
+    def _end(self, session: str, exchange: _Exchange) -> None:
         with self._lock:
             self._under_way -= 1
+            self._exchanges[session].remove(exchange)
+            if not self._exchanges[session]:
+                del self._exchanges[session]
             last = self._closed and not self._under_way
         if last:
             self._client.close()

@@ -38,7 +38,10 @@ _PLAIN = {
 
 
 class Requests(Protocol):
-    """Questions about one prompt. Each session has its own, and asks one at a time."""
+    """Questions about one prompt. Each session has its own, and asks one at a time; ``session`` is the name
+    under which it does."""
+
+    session: str
 
     @property
     def size_bytes(self) -> int:
@@ -73,7 +76,7 @@ class Written:
         self._ids = prompt.token_ids
         self._logprobs = logprobs
         self._salt = secrets.token_urlsafe(32)
-        self._session = secrets.token_hex(16)
+        self.session = secrets.token_hex(16)
 
     @property
     def size_bytes(self) -> int:
@@ -95,7 +98,7 @@ class Written:
             "cache_salt": self._salt,
             **_PLAIN,
         }
-        found = replica.post(self._PATH, body, session=self._session, deadline_s=deadline_s)
+        found = replica.post(self._PATH, body, session=self.session, deadline_s=deadline_s)
         with _understood():
             choices = {choice["index"]: choice for choice in found["choices"]}
             tops = [choices[index]["logprobs"]["top_logprobs"][0] for index in range(len(texts))]
@@ -115,7 +118,7 @@ class Written:
             **_PLAIN,
             **limits,
         }
-        for event in replica.stream(self._PATH, body, session=self._session, deadline_s=deadline_s):
+        for event in replica.stream(self._PATH, body, session=self.session, deadline_s=deadline_s):
             yield from _streamed(event)
 
 
@@ -142,7 +145,7 @@ class Heard:
         self._logprobs = logprobs
         self._together = together
         self._salt = secrets.token_urlsafe(32)
-        self._session = secrets.token_hex(16)
+        self.session = secrets.token_hex(16)
         self._name = secrets.token_hex(16)
         self._sent = False
 
@@ -177,9 +180,7 @@ class Heard:
 
         def stream() -> Iterator[dict[str, Any]]:
             body = self._body(text, limits)
-            yield from replica.stream(
-                self._PATH, body, session=self._session, deadline_s=deadline_s
-            )
+            yield from replica.stream(self._PATH, body, session=self.session, deadline_s=deadline_s)
 
         events = stream()
         try:
@@ -202,7 +203,7 @@ class Heard:
     ) -> Row:
         def ask() -> dict[str, Any]:
             body = self._body(text, sampling)
-            return replica.post(self._PATH, body, session=self._session, deadline_s=deadline_s)
+            return replica.post(self._PATH, body, session=self.session, deadline_s=deadline_s)
 
         try:
             found = ask()

@@ -16,7 +16,7 @@ import psutil
 from edgecloud.errors import OutputError
 from edgecloud.models.folder import QUANTIZED_KEY, cache_folder
 
-__all__ = ["WEIGHTS", "Kept", "kept", "prune", "root", "sweep", "use"]
+__all__ = ["WEIGHTS", "Kept", "kept", "prune", "root", "sweep", "sweep_folder", "use"]
 
 WEIGHTS = "model.safetensors"
 _DAY_S = 86_400
@@ -101,14 +101,20 @@ def prune(
 
 
 def sweep() -> None:
-    """Remove what conversions left half written when they were killed. What cannot be removed stays."""
+    """Remove what conversions into the cache left half written when they were killed. What cannot be
+    removed stays."""
     for folder in root().glob("*"):
-        left = [part for part in _parts(folder) if not _being_written(part)]
-        for part in left:
-            with suppress(OSError):
-                part.unlink()
-        if left and not (folder / WEIGHTS).exists() and not _parts(folder):
+        if sweep_folder(folder) and not (folder / WEIGHTS).exists() and not _parts(folder):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep_folder(folder: Path) -> bool:
+    """Remove what killed conversions into ``folder`` left half written; returns true if there was any."""
+    left = [part for part in _parts(folder) if not _being_written(part)]
+    for part in left:
+        with suppress(OSError):
+            part.unlink()
+    return bool(left)
 
 
 def _parts(folder: Path) -> list[Path]:

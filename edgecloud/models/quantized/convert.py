@@ -23,7 +23,7 @@ from torch import Tensor
 from edgecloud.errors import CheckpointError, OutputError
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.folder import QUANTIZED_KEY, read_json
-from edgecloud.models.quantized.cache import WEIGHTS, root, sweep, use
+from edgecloud.models.quantized.cache import WEIGHTS, root, sweep_folder, use
 from edgecloud.models.quantized.file import Spec, TensorWriter
 from edgecloud.models.quantized.shapes import (
     AudioShape,
@@ -59,7 +59,6 @@ def cached(checkpoint: Checkpoint, bits: int) -> Path:
         CheckpointError: weights are missing, broken or of other shapes.
         OutputError: the cache cannot be written.
     """
-    sweep()
     folder = cache_entry(checkpoint, bits)
     if not (folder / WEIGHTS).is_file():
         say(f"converting {checkpoint.path} to int{bits}, once, into {folder}")
@@ -93,6 +92,7 @@ def convert(checkpoint: Checkpoint, folder: Path, *, bits: int) -> None:
     about = {"schema": _SCHEMA, "bits": bits, "source_sha256": checkpoint.fingerprint()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        sweep_folder(folder)
         _copy_settings(checkpoint, folder, about)
         specs = specs_of(listed, bits, _table_kind(checkpoint))
         path = folder / WEIGHTS

@@ -10,7 +10,7 @@ from typing import Any
 
 from edgecloud.errors import OutputError
 from edgecloud.experiments.targets import Verdict
-from edgecloud.report.frontier.page import place_name, sections, updated
+from edgecloud.report.frontier.page import notes, place_name, sections, updated
 from edgecloud.report.frontier.plots import draw
 from edgecloud.results.files import put
 from edgecloud.results.result_file import write_result
@@ -63,18 +63,17 @@ def _csv(blocks: Sequence[Json]) -> str:
     writer = csv.writer(buffer, lineterminator="\n")
     places = ("language", "prompt_type", "hardware_profile", "link")
     ends = [f"{name}{end}" for name in _RATIOS for end in ("", "_low", "_high")]
-    writer.writerow([*places, "policy", "role", *_COLUMNS, *ends, "above_bound"])
+    writer.writerow([*places, "policy", "role", *_COLUMNS, *ends, "above_bound", "notes"])
     for block in blocks:
         place = [block[name] for name in places]
         for alone in ("edge", "cloud"):
             values = [block[alone].get(name) for name in _COLUMNS]
-            writer.writerow([*place, alone, "alone", *values, *[None] * len(ends), None])
+            writer.writerow([*place, alone, "alone", *values, *[None] * len(ends), None, None])
         for row in block["rows"]:
             values = [row[name] for name in _COLUMNS]
             intervals = [value for name in _RATIOS for value in _ends(row[name])]
-            writer.writerow(
-                [*place, row["name"], row["role"], *values, *intervals, row["above_bound"]]
-            )
+            last = [row["above_bound"], "; ".join(notes(row))]
+            writer.writerow([*place, row["name"], row["role"], *values, *intervals, *last])
     return buffer.getvalue()
 
 

@@ -14,7 +14,7 @@ from edgecloud.experiments.targets import Verdict
 from edgecloud.results.frontier import router, seeded
 from edgecloud.textfiles import read_text
 
-__all__ = ["place_name", "sections", "updated"]
+__all__ = ["notes", "place_name", "sections", "updated"]
 
 Json = dict[str, Any]
 _NEAR_CLOUD = 0.95
@@ -36,7 +36,7 @@ def sections(blocks: Sequence[Json], verdicts: Sequence[Verdict]) -> dict[str, s
         found[f"policies-{name}"] = _policies(block)
         for role in ("added", "removed"):
             if rows := [row for row in block["rows"] if row["role"] == role]:
-                found[f"{role}-{name}"] = _steps(rows)
+                found[f"{role}-{name}"] = _noted(_steps(rows), rows, _BESIDE)
         if any(row["role"] == "baseline" for row in block["rows"]):
             found[f"baselines-{name}"] = _baselines(block)
     return found
@@ -59,7 +59,7 @@ def updated(page: Path, tables: Mapping[str, str]) -> str:
 
 
 def _policies(block: Json) -> str:
-    """Edge and cloud alone, then every policy, the fastest last."""
+    """Edge and cloud alone, then every policy, the fastest last; under them what crosses."""
     edge, cloud = block["edge"], block["cloud"]
     headers = ["policy", "time s", "/ edge", "cloud busy s", "/ cloud", "calls", "cloud tokens"]
     headers += ["CIDEr", "gap closed", "first token / edge", "above bound"]
@@ -72,7 +72,34 @@ def _policies(block: Json) -> str:
     rows[1] += [_n(cloud["ttft_s"] / edge["ttft_s"]), ""]
     shown = [row for row in block["rows"] if row["role"] in ("policy", "chosen")]
     rows += [_policy(row) for row in sorted(shown, key=lambda row: -row["total_s"])]
-    return _table(headers, rows)
+    return _noted(_table(headers, rows), shown, ("edge", "cloud"))
+
+
+_BESIDE = ("edge", "cloud", "against")
+
+
+def notes(row: Json, beside: Sequence[str] = _BESIDE) -> list[str]:
+    """Of what a row is compared with: what differs as the grid declares, and why there is no ratio."""
+    found = []
+    for name in beside:
+        step = row["against"] or {}
+        other = f"the {name} alone" if name != "against" else str(step.get("name"))
+        ratio = {"edge": row["time"], "cloud": row["busy"]}.get(name, step.get("time") or {})
+        if what := row["crossings"].get(name):
+            found.append(f"a crossing, as declared, beside {other}: {what}")
+        if ratio.get("estimate") is None and (why := ratio.get("reason")):
+            found.append(f"no ratio over {other}: {why}")
+    return found
+
+
+def _noted(table: str, rows: Sequence[Json], beside: Sequence[str]) -> str:
+    """The table, and under it its rows' notes, each once."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        for note in notes(row, beside):
+            found.setdefault(note, []).append(row["name"])
+    lines = [f"- {'; '.join(names)}: {note}." for note, names in found.items()]
+    return "\n".join([table, "", *lines]) if lines else table
 
 
 def _policy(row: Json) -> list[str]:
@@ -115,18 +142,18 @@ def _baselines(block: Json) -> str:
     seeds = [row for row in block["rows"] if row["role"] == "baseline"]
     rows = []
     for row in block["rows"]:
-        gap, busy = row["gap_closed"]["estimate"], row["busy"]["estimate"]
-        if row["role"] == "baseline" or gap is None or gap < _NEAR_CLOUD:
+        gap, busy, time = (row[name]["estimate"] for name in ("gap_closed", "busy", "time"))
+        if row["role"] == "baseline" or None in (gap, busy, time) or gap < _NEAR_CLOUD:
             continue
         by_router, by_seeds = router(block, busy), seeded(seeds, busy)
         rivals = [found for found in (by_router, by_seeds) if found is not None]
-        lost = any(r.gap_closed >= gap and r.time <= row["time"]["estimate"] for r in rivals)
+        lost = any(r.gap_closed >= gap and r.time <= time for r in rivals)
         rows.append(
             [
                 row["name"],
                 _n(busy),
                 _n(gap),
-                _n(row["time"]["estimate"]),
+                _n(time),
                 _n(by_router.gap_closed),
                 _n(by_router.time),
                 _n(by_seeds.gap_closed) if by_seeds else "–",

@@ -70,7 +70,7 @@ def _quality(axes: Axes, block: Mapping[str, Any]) -> None:
     )
     for row in sorted(block["rows"], key=lambda row: list(_LABELS).index(row["role"])):
         gap = row["gap_closed"]
-        if gap["estimate"] is None:
+        if gap["estimate"] is None or not _placed(row):
             continue
         ink = LIGHT[_INK[row["role"]]]
         at = (row["time"]["estimate"], gap["estimate"])
@@ -78,6 +78,11 @@ def _quality(axes: Axes, block: Mapping[str, Any]) -> None:
         axes.scatter(*at, s=_size(row["busy"]["estimate"]), color=ink, alpha=0.7, linewidths=0)
     axes.set_xlabel("total time, edge alone = 1")
     axes.set_ylabel("quality gap closed (CIDEr); mark: cloud busy time")
+
+
+def _placed(row: Mapping[str, Any]) -> bool:
+    """Whether it has both ratios."""
+    return row["time"]["estimate"] is not None and row["busy"]["estimate"] is not None
 
 
 def _size(busy: float) -> float:
@@ -103,7 +108,7 @@ def _time(axes: Axes, block: Mapping[str, Any]) -> None:
     axes.scatter([0], [1], s=18, color=LIGHT["edge"], marker="s", label="edge alone")
     axes.scatter([1], [cloud_time], s=18, color=LIGHT["cloud"], marker="s", label="cloud alone")
     for role, label in _LABELS.items():
-        rows = [row for row in block["rows"] if row["role"] == role]
+        rows = [row for row in block["rows"] if row["role"] == role and _placed(row)]
         near = [row for row in rows if (row["gap_closed"]["estimate"] or 0) >= 0.95]
         far = [row for row in rows if row not in near]
         ink = LIGHT[_INK[role]]

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from edgecloud import __version__
 from edgecloud.embedded.pair import EDGE_CHECKPOINT
-from edgecloud.report.comparison import Group, Result, groups
+from edgecloud.report.comparison import Group, Result, clock_name, groups
 from edgecloud.report.html import plots, tables, timeline
 from edgecloud.report.html.audio import Recordings, recordings
 from edgecloud.report.html.explorer import LETTERS, group_data, script_json
@@ -124,6 +124,7 @@ def to_html(
         groups=views,
         notices=list(dict.fromkeys(said)),
         origins=list(LETTERS.items()),
+        sorts=_sorts(data, texts),
         light=LIGHT,
         dark=DARK,
         texts_json=Markup(script_json(_script_texts(texts))),
@@ -161,6 +162,7 @@ def _group(
                 "name": texts.arm(arm),
                 "role": role_of_arm(arm, group.specs),
                 "mode": result["experiment_config"]["mode"],
+                "clock": clock_name(result),
             }
             for arm, result in group.arms.items()
         ],
@@ -186,6 +188,18 @@ def _group(
     if whole:
         said.append(texts("warn_tokens", group=name))
     return view, data, said
+
+
+def _sorts(data: Sequence[Mapping[str, Any]], texts: Texts) -> list[tuple[str, str]]:
+    """The orders of the explorer, each with its words; total times are compared within one clock."""
+    clocks = list(dict.fromkeys(arm["clock"] for group in data for arm in group["arms"]))
+    found = [(name, texts(f"sort_{name}")) for name in ("order", "gain", "loss", "time")]
+    if len(clocks) < 2:
+        return found
+    _, words = found.pop()
+    return found + [
+        (f"time:{clock}", words + texts("of_clock", clock=texts.clock(clock))) for clock in clocks
+    ]
 
 
 def _key(finding: Finding, group: Group, texts: Texts) -> _Key:

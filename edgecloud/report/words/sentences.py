@@ -205,6 +205,10 @@ SENTENCES: Final[dict[str, tuple[str, str]]] = {
         "have no TPOT.",
         "{group}，{arm}：有 {n} 个样本的词元晚于生成时刻成批送达，因此没有 TPOT。",
     ),
+    "warn_recordings": (
+        "{group}, {arm}: {n} of {all} recordings cannot be right: {list}.",
+        "{group}，{arm}：{all} 段录音中有 {n} 段明显有问题：{list}。",
+    ),
     "warn_defects": (
         "{group}, {arm}: defects in captions: {list}.",
         "{group}，{arm}：描述中的缺陷：{list}。",

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from queue import Empty, SimpleQueue
 from typing import ClassVar
 
 import httpx
 import pytest
 import torch
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from edgecloud.cloud.engine.engine import Engine, Outcome
 from edgecloud.cloud.engine.local import LocalCloud, LocalSession
 from edgecloud.cloud.pipe_server import MessageServer, answer_all
 from edgecloud.cloud.protocol import wire
 from edgecloud.cloud.protocol.remote import PipeChannel, RemoteCloud
-from edgecloud.contracts import CloudChunk, Prompt, StopLimits, Verdict
-from edgecloud.contracts.sampling import GREEDY, Sampling
-from edgecloud.errors import CloudTimeout, OutOfMemoryError
+from edgecloud.contracts import Acceptance, CloudChunk, Prompt, StopLimits, Verdict
+from edgecloud.contracts.sampling import GREEDY, Distribution, Sampling
+from edgecloud.decoding.draft_scores import score_drafts
+from edgecloud.errors import CloudError, CloudTimeout, OutOfMemoryError
 from edgecloud.models.scripted import ScriptedModel, hashed
 from tests.cloud.engine.test_engine import (
     EXACT,
@@ -35,6 +37,7 @@ from tests.cloud.engine.test_engine import (
 
 pytest.importorskip("uvicorn", reason="the extra serve is not installed")
 from edgecloud.cloud.http.app import ServiceSettings
+from tests.cloud.engine.test_boundary import poisoned
 from tests.cloud.http.test_service import NAME, opened, verify
 from tests.cloud.running import running
 from tests.cloud.vllm.fake_vllm import Asked
@@ -44,6 +47,7 @@ from tests.cloud.vllm.test_vllm_gateway import fake, gateway, to
 CHUNK = 4
 LONG = tuple(1 + n % 8 for n in range(10 * CHUNK))
 SAMPLED = Sampling(2.0, 0.9, 5)
+REJECTION = Acceptance("rejection")
 
 
 class Turns(ScriptedModel):
@@ -114,12 +118,16 @@ def test_a_text_in_parts_gives_what_it_gives_whole(
     prompt = Prompt(LONG[:length])
     committed = [2 + n % 7 for n in range(new)]
     in_parts, whole = turning().open(prompt, sampling), cloud().open(prompt, sampling)
+    draft = [3 + n % 5 for n in range(drafted)]
+    rule, sources = EXACT, [Distribution(tuple(range(VOCAB)), (1,) * VOCAB)] * drafted
     if sampling.greedy:
-        draft = [3 + n % 5 for n in range(drafted)]
-        for known in (committed, [*committed, 5, 6], committed[:1]):
-            one, other = (s.verify(known, draft, EXACT, 2) for s in (in_parts, whole))
-            assert without_times(one) == without_times(other)
-            assert one.continuation == other.continuation
+        sources = []
+    else:
+        rule = REJECTION
+    for known in (committed, [*committed, 5, 6], committed[:1]):
+        one, other = (s.verify(known, draft, rule, 2, sources) for s in (in_parts, whole))
+        assert without_times(one) == without_times(other)
+        assert one.continuation == other.continuation
     limits = StopLimits(12)
     chunks = [list(session.generate(committed, limits)) for session in (in_parts, whole)]
     assert list(map(without_times, chunks[0])) == list(map(without_times, chunks[1]))
@@ -348,6 +356,8 @@ def test_whoever_hangs_up_costs_at_most_one_more_turn(sampling: Sampling) -> Non
         Endless.gate.release(1000)
         eventually(lambda: engine.waiting == 0)
         assert Endless.turns <= 5 + 1
+        told = 'edgecloud_requests_total{op="generate",status="499"} 1.0'
+        eventually(lambda: told in httpx.get(f"{url}/metrics", trust_env=False).text)
         # Asked again under the same number it begins anew.
         again = httpx.post(
             f"{url}/v1/messages",
@@ -372,6 +382,8 @@ def test_whoever_hangs_up_before_the_first_answer_costs_at_most_one_more_turn() 
         Endless.gate.release(1000)
         eventually(lambda: engine.waiting == 0)
         assert Endless.turns <= 1
+        told = 'edgecloud_requests_total{op="verify",status="499"} 1.0'
+        eventually(lambda: told in httpx.get(f"{url}/metrics", trust_env=False).text)
         found = httpx.post(
             f"{url}/v1/messages",
             content=wire.pack_frames([verify(2, [5])]),
@@ -513,3 +525,163 @@ def test_a_session_that_was_closed_forgets_the_parts_of_its_prompt() -> None:
     steps.close()
     session.close()
     assert without_times(session.verify([], [7], EXACT)) == verdict_of(LONG, [], [7])
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, SAMPLED])
+def test_a_long_draft_is_looked_at_in_parts_too(
+    sampling: Sampling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def watched(logits: Sequence[torch.Tensor], drafts: Sequence[Sequence[int]]) -> object:
+        sizes.extend(map(len, drafts))
+        return score_drafts(logits, drafts)
+
+    for place in ("cloud.engine.engine", "cloud.engine.local", "decoding.sampling"):
+        monkeypatch.setattr(f"edgecloud.{place}.score_drafts", watched)
+    many = turning()
+    engine = Engine()
+    known = many.open(Prompt((7,)))
+    outcomes(engine, known.verifying([], [7], EXACT))
+    session = many.open(Prompt((1, 2)), sampling)
+    draft = [1 + n % 8 for n in range(5 * CHUNK + 1)]
+    sources = [] if sampling.greedy else [Distribution((*range(9),), (1,) * 9)] * len(draft)
+    rule = EXACT if sampling.greedy else REJECTION
+    sizes.clear()
+    (found,) = outcomes(engine, session.verifying([], draft, rule, 0, sources))
+    assert isinstance(found, Verdict)
+    assert len(found.ranks) == len(draft)
+    assert sizes == [CHUNK] * 5 + [1]
+    # Nor is more kept of its logits than the session needs.
+    assert session._next is not None
+    assert session._next.untyped_storage().nbytes() <= 2 * session._next.nbytes
+    engine.close()
+
+
+def test_where_more_wait_than_share_a_forward_they_take_turns() -> None:
+    many = endless()
+    engine = Engine(max_batch=2)
+    told: SimpleQueue[Outcome] = SimpleQueue()
+    cancels = [
+        engine.submit(many.open(Prompt((5,))).generating([], StopLimits(4000)), lambda _: None)
+        for _ in range(5)
+    ]
+    engine.submit(many.open(Prompt((5,))).verifying([], [7], EXACT), told.put)
+    Endless.gate.release(30)
+    assert isinstance(told.get(timeout=WAIT_S), Verdict)
+    for cancel in cancels:
+        cancel()
+    Endless.gate.release(1000)
+    eventually(lambda: engine.waiting == 0)
+    engine.close()
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_the_long_prompts_of_one_client_take_turns_with_those_of_another(beside: bool) -> None:
+    many = turning()
+    engine = Engine(prefill_beside=beside)
+    Turns.gate = threading.Semaphore(0)
+    told: SimpleQueue[Outcome] = SimpleQueue()
+    for _ in range(8):
+        steps = many.open(Prompt(LONG)).verifying([], [7], EXACT)
+        engine.submit(steps, lambda _: None, client="lab")
+    other = many.open(Prompt((2, *LONG[1:]))).verifying([], [7], EXACT)
+    engine.submit(other, told.put, client="phones")
+    eventually(lambda: engine._arrived.empty() and engine.waiting == 9)
+    Turns.gate.release(1000)
+    assert isinstance(told.get(timeout=WAIT_S), Verdict)
+    parts = len(LONG) // CHUNK
+    its = [place for place, first in enumerate(Turns.log) if first == 2]
+    assert Turns.log[: its[parts]].count(1) <= parts + 4
+    engine.close()
+
+
+def test_a_call_that_wakes_the_engine_is_no_request() -> None:
+    many = endless()
+    engine = Engine()
+    told: SimpleQueue[Outcome] = SimpleQueue()
+    cancel = engine.submit(many.open(Prompt((5,))).verifying([], [7], EXACT), told.put)
+    for _ in range(3):
+        cancel()
+    assert engine.waiting == 1
+    Endless.gate.release(1000)
+    assert isinstance(told.get(timeout=WAIT_S), CloudTimeout)
+    assert engine.waiting == 0
+    engine.close()
+
+
+def test_a_request_whose_session_was_closed_while_it_waited_is_not_put_to_its_namesake() -> None:
+    engine = Engine()
+    with running(endless(), runner=engine) as url, httpx.Client(trust_env=False) as client:
+
+        def ask(*messages: bytes) -> httpx.Response:
+            body = wire.pack_frames(messages)
+            return httpx.post(f"{url}/v1/messages", content=body, trust_env=False, timeout=WAIT_S)
+
+        first = wire.pack_frames([opened(prompt=Prompt((5,))), GENERATE])
+        found: SimpleQueue[httpx.Response] = SimpleQueue()
+        Endless.gate.release(3)
+        with client.stream("POST", f"{url}/v1/messages", content=first):
+            eventually(lambda: Endless.turns == 3)
+            asked = wire.pack(2, "generate", NAME, 0, [], 9, None)
+            threading.Thread(target=lambda: found.put(ask(asked)), daemon=True).start()
+            time.sleep(0.3)
+            assert ask(wire.pack(3, "close", NAME), opened(prompt=Prompt((6,)))).is_success
+        time.sleep(0.3)
+        Endless.gate.release(1000)
+        lost = found.get(timeout=WAIT_S)
+        assert (lost.status_code, lost.json()["error"]) == (404, "SessionLost")
+        assert len(wire.unpack_frames(ask(asked).content)[0]) == 9
+
+
+def test_over_the_pipe_what_nobody_foresaw_ends_its_request_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    channel, serving = piped(poisoned(RuntimeError("The expanded size of the tensor must match")))
+    remote = RemoteCloud(channel, deadline_s=WAIT_S)
+    for prompt, draft in ((Prompt((10,)), [7]), (Prompt((5, 6)), [7, 11])):
+        with pytest.raises(CloudError, match="its log has the traceback"):
+            remote.open(prompt).verify([], draft, EXACT)
+    assert sum(record.exc_info is not None for record in caplog.records) == 2
+    found = remote.open(Prompt((5, 6))).verify([], [7, 8], EXACT)
+    expected = cloud().open(Prompt((5, 6))).verify([], [7, 8], EXACT)
+    assert found.output([7, 8]) == expected.output([7, 8])
+    channel.close()
+    serving.join(WAIT_S)
+    assert not serving.is_alive()
+
+
+def test_through_the_gateway_a_generation_that_stalls_is_ended_when_nobody_waits() -> None:
+    ended = threading.Event()
+
+    async def stalled() -> AsyncIterator[str]:
+        try:
+            yield 'data: {"choices": [{"index": 0, "token_ids": [2]}]}\n\n'
+            await asyncio.sleep(WAIT_S)
+        finally:
+            ended.set()
+
+    def busy(asked: Asked, number: int) -> Response | None:
+        return StreamingResponse(stalled(), media_type="text/event-stream")
+
+    server = fake(fault=busy)
+    with server.running() as url, gateway(to(url)) as here:
+        body = wire.pack_frames([opened(prompt=VLLM_PROMPT), GENERATE])
+        with (
+            httpx.Client(trust_env=False) as client,
+            client.stream("POST", f"{here}/v1/messages", content=body, timeout=5) as response,
+        ):
+            assert next(response.iter_raw())
+        assert ended.wait(5)
+        page = ""
+        until_s = time.monotonic() + 5
+        while "edgecloud_queue 0.0" not in page:
+            assert time.monotonic() < until_s
+            page = httpx.get(f"{here}/metrics", trust_env=False).text
+        # It is no fault of vLLM's.
+        server.fault = None
+        asked = wire.pack(2, "generate", NAME, 0, [], 7, None)
+        found = httpx.post(
+            f"{here}/v1/messages", content=wire.pack_frames([asked]), trust_env=False
+        )
+        assert found.status_code == 200

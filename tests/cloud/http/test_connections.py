@@ -8,21 +8,25 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from threading import Event
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from torch import Tensor
 
 pytest.importorskip("uvicorn", reason="the extra serve is not installed")
+from edgecloud.cloud.engine.local import LocalCloud
 from edgecloud.cloud.http.app import ServiceSettings, service
 from edgecloud.cloud.http.connections import Connections
 from edgecloud.cloud.http.telemetry import Limited
 from edgecloud.cloud.protocol import wire
-from tests.cloud.http.test_service import cloud, opened, verify
+from edgecloud.models.scripted import ScriptedModel, follows
+from tests.cloud.http.test_service import STOPPING, TEXT, VOCAB, cloud, opened, verify
 from tests.cloud.running import listening
 
 WAIT_S = 60
@@ -34,7 +38,9 @@ GET = b"GET /healthz HTTP/1.1\r\nHost: here\r\n"
 @contextmanager
 def bounded(most: int = 32, **more: Any) -> Iterator[tuple[str, tuple[str, int]]]:
     """A service that takes ``most`` connections: its URL, and the address of its socket."""
-    app = service(cloud(), {"name": "scripted"}, more.pop("settings", ServiceSettings()))
+    app = service(
+        more.pop("model", cloud()), {"name": "scripted"}, more.pop("settings", ServiceSettings())
+    )
     connections = Connections(most, head_s=HEAD_S, **more)
     with listening(app, connections=connections) as url:
         yield url, ("127.0.0.1", urlsplit(url).port or 0)
@@ -119,16 +125,67 @@ def test_beside_four_hundred_silent_connections_the_service_answers_and_verifies
             rest(connection)
 
 
+class Waiting(ScriptedModel):
+    """Answers when the test says so."""
+
+    gate = Event()
+
+    def extend(self, tokens: Sequence[int]) -> Tensor:
+        assert self.gate.wait(WAIT_S)
+        return super().extend(tokens)
+
+    def new_sequence(self) -> ScriptedModel:
+        return Waiting(self._script, vocab_size=VOCAB)
+
+
 def test_where_all_connections_are_busy_one_more_is_told_to_come_back() -> None:
-    body = b"POST /v1/messages HTTP/1.1\r\nHost: here\r\nContent-Length: 9\r\n\r\nx"
-    settings = ServiceSettings(read_s=5)
-    with bounded(3, settings=settings) as (url, address), ExitStack() as stack:
-        for _ in range(3):
-            stack.enter_context(head(address, body))
+    Waiting.gate.clear()
+    script = follows(TEXT, prompt_length=3, vocab_size=VOCAB)
+    model = LocalCloud(Waiting(script, vocab_size=VOCAB), STOPPING)
+    with bounded(3, model=model) as (url, address), ExitStack() as stack:
+        busy = []
+        for number in range(3):
+            name = f"session {number}".ljust(16).encode()
+            body = wire.pack_frames([opened(name), verify(1, [2], name=name)])
+            asked = b"POST /v1/messages HTTP/1.1\r\nHost: here\r\nContent-Length: %d\r\n\r\n"
+            busy.append(stack.enter_context(head(address, asked % len(body) + body)))
         time.sleep(HEAD_S)
         refused = httpx.get(f"{url}/healthz", timeout=WAIT_S)
         assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
         assert refused.json()["error"] == "Overloaded"
+        Waiting.gate.set()
+        assert all(connection.recv(12) == b"HTTP/1.1 200" for connection in busy)
+
+
+def test_bodies_that_do_not_come_keep_nobody_out() -> None:
+    body = b"POST /v1/messages HTTP/1.1\r\nHost: here\r\nContent-Length: 9000\r\n\r\nx"
+    with bounded(3) as (url, address), ExitStack() as stack:
+        slow = [stack.enter_context(head(address, body)) for _ in range(3)]
+        for connection in slow * 2:
+            with suppress(ConnectionError):
+                connection.sendall(b"x")
+        for _ in range(2):
+            assert httpx.get(f"{url}/healthz", timeout=WAIT_S).status_code == 200
+        assert rest(slow[0]) == b""
+
+
+def test_a_connection_that_ends_does_so_though_its_answer_is_not_read() -> None:
+    app = service(cloud(), {"name": "scripted", "text": "a" * 10_000_000}, ServiceSettings())
+    connections = Connections(3, head_s=HEAD_S, write_s=HEAD_S)
+    with listening(app, connections=connections) as url, socket.socket() as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.connect(("127.0.0.1", urlsplit(url).port or 0))
+        until_s = time.monotonic() + WAIT_S
+        while not connections.open:
+            assert time.monotonic() < until_s
+            time.sleep(0.01)
+        (held,) = connections.open
+        # So that what is left unread is never too much.
+        held.transport.set_write_buffer_limits(1 << 30)
+        deaf.sendall(b"GET /v1/model HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")
+        while connections.open:
+            assert time.monotonic() < until_s
+            time.sleep(0.01)
 
 
 def test_an_answer_that_nobody_reads_holds_its_connection_no_longer() -> None:

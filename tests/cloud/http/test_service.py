@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import math
 import os
@@ -26,6 +27,7 @@ from edgecloud.cloud.engine.local import LocalCloud
 from edgecloud.cloud.http.client import HttpChannel, model_metadata
 from edgecloud.cloud.protocol import wire
 from edgecloud.cloud.protocol.bearer_tokens import authorization, read_token_file
+from edgecloud.cloud.protocol.session_state import Verify
 from edgecloud.contracts import Acceptance, Prompt, StopLimits
 from edgecloud.decoding.stopping import Stopping
 from edgecloud.errors import ConfigError
@@ -770,5 +772,101 @@ def test_acceptance_travels_with_the_request() -> None:
             asked = wire.pack(1, "verify", NAME, 0, [], [9, 9], wire.pack_acceptance(rule), 0, [])
             ((_, _, found),) = answers(await post(to, opened(), asked))
             assert found[1] == 2
+
+    run(test())
+
+
+def test_what_is_too_long_is_refused_before_it_is_looked_through(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def looked(*_: object) -> None:
+        raise AssertionError("it was looked through")
+
+    monkeypatch.setattr("edgecloud.cloud.protocol.session_state._tokens", looked)
+    monkeypatch.setattr(wire, "draft_probabilities_of", looked)
+    rule = ["rejection", 20, 0.3, math.inf]
+
+    async def test() -> None:
+        async with client(ServiceSettings(bounds=Bounds(context=40))) as to:
+            for asked in (
+                ("verify", 0, [], [2] * 41, rule, 0, []),
+                ("verify", 0, [2] * 40, [2], rule, 0, []),
+                ("generate", 0, [2] * 41, 0, None),
+            ):
+                refused = await post(to, opened(), wire.pack(1, asked[0], NAME, *asked[1:]))
+                assert refused.json()["error"] == "ContextLengthError"
+
+    run(test())
+
+
+def test_more_distributions_than_drafted_tokens_are_refused_before_they_are_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def read(_: object) -> None:
+        raise AssertionError("they were read")
+
+    monkeypatch.setattr(wire, "draft_probabilities_of", read)
+    rule = ["rejection", 20, 0.3, math.inf]
+
+    async def test() -> None:
+        async with client() as to:
+            asked = wire.pack(1, "verify", NAME, 0, [], [2], rule, 0, [bytes(6)] * 100_000)
+            refused = await post(to, opened(), asked)
+            assert refused.status_code == 400
+            assert "more distributions than tokens" in refused.json()["text"]
+
+    run(test())
+
+
+def test_what_failed_for_want_of_memory_may_come_again_under_its_number() -> None:
+    class Once(ScriptedModel):
+        failed = False
+
+        def extend(self, tokens: Sequence[int]) -> Tensor:
+            if not Once.failed:
+                Once.failed = True
+                raise MemoryError
+            return super().extend(tokens)
+
+        def new_sequence(self) -> ScriptedModel:
+            return Once(self._script, vocab_size=VOCAB)
+
+    script = follows(TEXT, prompt_length=PROMPT.length, vocab_size=VOCAB)
+
+    async def test() -> None:
+        model = LocalCloud(Once(script, vocab_size=VOCAB), STOPPING)
+        async with client(model=model) as to:
+            full = await post(to, opened(), verify(1, [2, 9]))
+            assert (full.status_code, full.json()["error"]) == (503, "OutOfMemoryError")
+            ((_, _, found),) = answers(await post(to, verify(1, [2, 9])))
+            assert found[1:3] == [1, 3]
+
+    run(test())
+
+
+def test_clients_that_never_come_leave_half_of_the_places_to_the_others() -> None:
+    async def test() -> None:
+        async with clients(Bounds(sessions=3), 3) as those:
+            assert [await those.opened("1f", n) for n in range(3)] == [200, 200, 503]
+            assert [await those.opened("2g", n) for n in range(2)] == [200, 503]
+            assert await those.opened("3h", 0) == 200
+
+    run(test())
+
+
+def test_of_an_answered_request_no_more_is_kept_than_its_answer() -> None:
+    gc.collect()
+    earlier = {id(one) for one in gc.get_objects() if type(one) is Verify}
+
+    async def test() -> None:
+        async with client() as to:
+            answers(await post(to, opened(), verify(1, [2, 3])))
+            for _ in range(10):
+                gc.collect()
+                found = {id(one) for one in gc.get_objects() if type(one) is Verify}
+                if not found - earlier:
+                    return
+                await asyncio.sleep(0.02)
+            raise AssertionError("the request is still there")
 
     run(test())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+import tracemalloc
 import zlib
 from typing import Any
 
@@ -402,3 +403,21 @@ def test_a_distribution_that_is_none_is_refused(bad: Any) -> None:
     wire.draft_probabilities_of([entry((1, 5), (2, 6))])
     with pytest.raises(WireError):
         wire.draft_probabilities_of([entry((1, 5)), bad])
+
+
+def test_lists_that_say_to_be_longer_than_the_message_take_no_memory() -> None:
+    # Each of 500 says that it holds a million values; there are as many, for the innermost of them.
+    message = b"\x94\x02\x01\xa6verify" + b"\xdd\x00\x0f\xff\xff" * 500 + bytes(1 << 20)
+    tracemalloc.start()
+    try:
+        with pytest.raises(WireError, match="not a message"):
+            wire.unpack(message)
+        assert tracemalloc.get_traced_memory()[1] < 20 * len(message)
+    finally:
+        tracemalloc.stop()
+
+
+def test_of_many_messages_no_more_than_asked_for_are_taken() -> None:
+    body = wire.pack_frames([b"one", b"two", b"three"])
+    assert wire.unpack_frames(body, most=2) == ([b"one", b"two"], wire.pack_frames([b"three"]))
+    assert wire.unpack_frames(body, most=3) == ([b"one", b"two", b"three"], b"")

@@ -166,3 +166,24 @@ def test_what_a_killed_conversion_left_goes_at_the_next_start(
     assert not left.exists()
     assert [path.name for path in whole.iterdir()] == ["model.safetensors"]
     assert len(list(made.iterdir())) == 1
+
+
+@pytest.mark.parametrize("options", [["--list"], ["--prune"]])
+def test_any_start_of_quantize_clears_what_a_killed_conversion_left(options: list[str]) -> None:
+    part = root() / "whole" / "model.safetensors.999999999.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"half")
+    (part.parent / "model.safetensors").write_bytes(b"all")
+    assert main(["quantize", *options]) == 0
+    assert not part.exists()
+
+
+def test_a_conversion_into_a_folder_of_its_own_clears_what_one_before_left(
+    folder: Path, tmp_path: Path
+) -> None:
+    part = tmp_path / "mine" / "model.safetensors.999999999.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"half")
+    assert main(["quantize", str(folder), "-o", str(part.parent)]) == 0
+    assert not part.exists()
+    assert (part.parent / "model.safetensors").is_file()

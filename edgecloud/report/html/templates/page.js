@@ -91,6 +91,11 @@
       const ok = sample.a.filter((its) => its && its.s !== "failed");
       const score = (index) => (index >= 0 && sample.a[index] ? sample.a[index].q ?? null : null);
       const between = (a, b) => (a === null || b === null ? -Infinity : a - b);
+      const times = {}; // the longest by each clock
+      group.arms.forEach(({ clock }, index) => {
+        const its = sample.a[index];
+        if (its && its.s !== "failed") times[`time:${clock}`] = Math.max(times[`time:${clock}`] || 0, its.t || 0);
+      });
       all.push({
         sample,
         group,
@@ -103,7 +108,8 @@
         wrong: ok.some((its) => its.m === 0),
         gain: between(score(lead), score(edge)),
         loss: between(score(cloud), score(lead)),
-        time: Math.max(0, ...ok.map((its) => its.t || 0)),
+        time: Math.max(0, ...Object.values(times)),
+        ...times,
       });
     }
   });
@@ -127,7 +133,8 @@
           return its > 0 && its >= least;
         })),
     );
-    if (sort !== "order") shown.sort((a, b) => b[sort] - a[sort]);
+    const rank = (one) => one[sort] ?? -Infinity;
+    if (sort !== "order") shown.sort((a, b) => rank(b) - rank(a) || 0);
     count.textContent = shown.length ? fill(T.shown, { shown: shown.length, all: all.length }) : T.none_found;
     cards.replaceChildren();
     drawn = 0;
