@@ -19,5 +19,6 @@ MODULES = (
     "profile",
     "quantize",
     "plugins",
+    "settings",
 )
 """In the order of ``edgecloud --help``."""

@@ -1,28 +1,18 @@
-"""One validated configuration: flag > preset > file > the hardware profile's caps > ``default.yaml``.
-
-A :class:`Config` is printed into every result. Its :meth:`Config.identity` is what makes two runs
-the same run: everything but the settings of group ``run`` and the number of samples.
-"""
+"""One validated configuration: flag > preset > file > the hardware profile's caps > the declared default."""
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
 import yaml
 
-from edgecloud.contracts import Language, PromptType
-from edgecloud.decoding.speculation_controller import CloudBudget
 from edgecloud.errors import ConfigError
 from edgecloud.hardware.profiles import profile
-from edgecloud.registry import Registry, broken_plugins, load_plugins
-from edgecloud.settings.options import OPTIONS, Option
+from edgecloud.registry import load_plugins
 from edgecloud.settings.presets import PRESETS
+from edgecloud.settings.subjects import OPTIONS, Config
 from edgecloud.textfiles import read_text
 
 __all__ = ["Config", "check_output_name", "load_file", "resolve"]
@@ -42,102 +32,6 @@ _YAML_FAILURES = (
     TypeError,
     ValueError,
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
-    """Every setting of a run; what each means is in :data:`edgecloud.settings.options.OPTIONS`."""
-
-    dataset_type: str
-    dataset_path: str | None
-    caption_type: Literal["original", "audio_only"]
-    language: Language
-    prompt_type: PromptType
-    input_modality: Literal["audio_only", "audio_text"]
-    max_samples: int | None
-    max_audio_s: float
-    gate_type: str
-    entropy_threshold: float
-    margin_threshold: float
-    logprob_threshold: float
-    calibrated_threshold: float
-    calibration: str | None
-    gate_scope: Literal["block", "token"]
-    k: int
-    adaptive_k: bool
-    verify_scope: Literal["block", "since-last-call"]
-    final_check: bool
-    acceptance: str
-    rank_threshold: int
-    probability_ratio: float
-    regret_budget: float | None
-    temperature: float
-    top_p: float
-    continuation: int
-    cloud_seed_tokens: int
-    parallel_prefill: bool
-    draft_ahead: bool
-    hand_off: bool
-    expected_tokens: int
-    cloud_budget: str | None
-    max_new_tokens: int
-    max_sentences: int | None
-    seed: int
-    edge_model: str | None
-    cloud_model: str | None
-    edge_device: str
-    cloud_device: str
-    edge_dtype: str
-    edge_quantization: Literal["none", "bf16", "int8", "int4"]
-    cloud_dtype: str
-    max_cpu_cores: int
-    max_memory_gb: float
-    clock: Literal["wall", "modelled"]
-    hardware_profile: str
-    link: str | None
-    bertscore_model_zh: str | None
-    bertscore_model_en: str | None
-    bertscore_layers: int | None
-    cloud_url: str
-    verify_weights: bool
-    upload_audio: bool
-    output_name: str | None
-    output_dir: str
-    warmup: int
-    deadline: float
-    start_deadline: float
-    probe_period: float
-    max_failures: int
-    max_degraded: int
-    keep_degraded: bool
-    interleave: bool
-    shard: str | None
-    workers: int
-    resume: bool
-    given: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
-    """The settings that a flag, a preset or a file gave: no setting itself, and part of no result."""
-
-    @property
-    def shard_slice(self) -> slice:
-        """The samples of the run that this shard takes: every ``n``-th, from the ``i``-th on."""
-        if self.shard is None:
-            return slice(None)
-        part, count = _shard(self.shard)
-        return slice(part - 1, None, count)
-
-    def to_json(self) -> dict[str, Any]:
-        """All settings as they stand in a result, flat."""
-        found = asdict(self)
-        del found["given"]
-        return found
-
-    def identity(self) -> dict[str, Any]:
-        """The settings that decide a sample's result, for journals and comparisons."""
-        return {
-            option.name: getattr(self, option.name)
-            for option in OPTIONS
-            if option.group != "run" and option.name != "max_samples"
-        }
 
 
 def check_output_name(name: str | None) -> None:
@@ -161,11 +55,6 @@ def check_output_name(name: str | None) -> None:
         raise ConfigError(
             f"--output-name {name[:80]!r} {why}; give a plain name, such as nightly-1"
         )
-
-
-def _default_layer() -> dict[str, Any]:
-    text = resources.files("edgecloud").joinpath("default.yaml").read_text(encoding="utf-8")
-    return cast("dict[str, Any]", yaml.safe_load(text))
 
 
 def load_file(path: str | Path) -> dict[str, Any]:
@@ -232,7 +121,7 @@ def resolve(
     if preset is not None and preset not in PRESETS:
         raise ConfigError(f"unknown preset {preset!r}; choose one of {', '.join(PRESETS)}")
     load_plugins()
-    values = _default_layer()
+    values: dict[str, Any] = {option.name: option.default for option in OPTIONS}
     problems: list[str] = []
     layers: list[tuple[str, Mapping[str, Any]]] = [
         (str(file), load_file(file) if file is not None else {}),
@@ -248,16 +137,10 @@ def resolve(
                 problems.append(f"{source}: unknown setting {key!r}")
                 continue
             try:
-                values[name] = _convert(known[name], value)
+                values[name] = known[name].convert(value)
                 given.add(name)
             except ValueError as error:
                 problems.append(f"{source}: {name}: {error}")
-    for name, checked in (("shard", _shard), ("cloud_budget", CloudBudget.parse)):
-        try:
-            if values[name] is not None:
-                checked(values[name])
-        except ValueError as error:
-            problems.append(f"{name}: {error}")
     if values["temperature"] > 0 and values["acceptance"] != "rejection":
         problems.append(
             f"acceptance: {values['acceptance']} is for temperature 0; with --temperature "
@@ -271,7 +154,7 @@ def resolve(
         problems.append(str(error))
     if problems:
         raise ConfigError("\n  ".join(["settings are wrong:", *problems]))
-    return Config(**{name: values[name] for name in known}, given=frozenset(given))
+    return Config.from_flat(values, given=frozenset(given))
 
 
 def _caps(hardware_profile: str, given: set[str]) -> dict[str, Any]:
@@ -290,64 +173,3 @@ def _caps(hardware_profile: str, given: set[str]) -> dict[str, Any]:
     return {
         key: value for key, value in (found or {}).items() if value is not None and key not in given
     }
-
-
-def _shard(text: str) -> tuple[int, int]:
-    """``(i, n)`` of ``i/n``, counted from 1. Raises ValueError for anything else."""
-    found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
-    if not found or not 1 <= int(found[1]) <= int(found[2]):
-        raise ValueError(f"{text!r} is not i/n with i from 1 to n, such as 1/4")
-    return int(found[1]), int(found[2])
-
-
-def _elsewhere(option: Option) -> str:
-    """Where a part may be that is not registered here: with a plug-in that is broken, or is none here."""
-    if not isinstance(option.choices, Registry):
-        return ""
-    broken = broken_plugins(option.choices.group)
-    if broken:
-        return "; " + "; ".join(map(str, broken))
-    return f"; for a {option.choices.kind} of your own give --plugin MODULE, or install its package"
-
-
-def _convert(option: Option, value: Any) -> Any:
-    """``value`` as the option's type, in its range. Text is read as the type; booleans are no numbers.
-
-    Raises:
-        ValueError: says what was expected.
-    """
-    if value is None or (option.nullable and value == "null"):
-        if option.nullable:
-            return None
-        raise ValueError("needs a value")
-    if option.kind is str:
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise ValueError(f"{value!r} is not text")
-        result: Any = str(value)
-        if option.choices and result not in option.choices:
-            raise ValueError(
-                f"{result!r} is not one of {', '.join(option.choices)}{_elsewhere(option)}"
-            )
-        if not result:
-            raise ValueError("must not be empty")
-        return result
-    if option.kind is bool:
-        if not isinstance(value, bool):
-            raise ValueError(f"{value!r} is not true or false")
-        return value
-    if isinstance(value, bool):
-        raise ValueError(f"{value!r} is not a number")
-    try:
-        result = option.kind(value)
-    except (OverflowError, TypeError, ValueError):
-        expected = "whole number" if option.kind is int else "number"
-        raise ValueError(f"{value!r} is not a {expected}") from None
-    if option.kind is int and isinstance(value, float) and value != result:
-        raise ValueError(f"{value!r} is not a whole number")
-    if option.kind is float and not math.isfinite(result):
-        raise ValueError(f"{value!r} is not a finite number")
-    if option.minimum is not None and result < option.minimum:
-        raise ValueError(f"{result} is below {option.minimum:g}")
-    if option.maximum is not None and result > option.maximum:
-        raise ValueError(f"{result} is above {option.maximum:g}")
-    return result

@@ -1,26 +1,24 @@
-"""One table of settings; the configuration, the defaults and the flags are made from it."""
+"""Options are declared once; flags, files and checks are made from the declarations."""
 
 from __future__ import annotations
 
 import argparse
-import typing
-from dataclasses import fields
-from importlib import resources
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
 
 import pytest
-import yaml
 
 from edgecloud import contracts
 from edgecloud.decoding.acceptance import RULES
 from edgecloud.decoding.gates import GATES
-from edgecloud.settings.config import Config, resolve
-from edgecloud.settings.options import OPTIONS, Option, add_options
+from edgecloud.settings.config import load_file, resolve
+from edgecloud.settings.declaration import Group, Option, options_of, setting
+from edgecloud.settings.options import OPTIONS, add_options
+from edgecloud.settings.pages import as_yaml
 from edgecloud.settings.presets import PRESETS
 
-TYPES = typing.get_type_hints(Config)
-TEXT = resources.files("edgecloud").joinpath("default.yaml").read_text(encoding="utf-8")
-DEFAULTS: dict[str, Any] = yaml.safe_load(TEXT)
+DEFAULTS = {option.name: option.default for option in OPTIONS}
 
 
 def by_name(option: Option) -> str:
@@ -33,24 +31,18 @@ def parser() -> argparse.ArgumentParser:
     return found
 
 
-def test_table_configuration_and_defaults_name_the_same_settings_in_the_same_order() -> None:
+def test_names_are_told_apart() -> None:
     names = [option.name for option in OPTIONS]
     assert len(set(names)) == len(names)
-    # Besides, a configuration knows which of them were given.
-    assert [field.name for field in fields(Config)] == [*names, "given"]
-    assert list(DEFAULTS) == names
 
 
-@pytest.mark.parametrize("option", OPTIONS, ids=by_name)
-def test_the_configuration_types_a_setting_as_the_table_does(option: Option) -> None:
-    hint = TYPES[option.name]
-    parts = set(typing.get_args(hint)) if type(None) in typing.get_args(hint) else {hint}
-    assert (type(None) in parts) is option.nullable
-    (kind,) = parts - {type(None)}
-    if typing.get_origin(kind) is typing.Literal:
-        assert set(typing.get_args(kind)) == set(option.choices)
-        kind = str
-    assert kind is option.kind
+def test_the_printed_file_holds_every_default_and_is_read_back(tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text(as_yaml(), encoding="utf-8")
+    assert list(load_file(file).items()) == list(DEFAULTS.items())
+    assert resolve(file=file) == resolve()
+    headings = [line for line in as_yaml().splitlines() if line.startswith("# ")]
+    assert len(headings) == len(get_args(Group))
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=by_name)
@@ -81,7 +73,8 @@ def test_what_is_not_given_is_none_so_that_a_flag_can_be_told_from_a_default() -
 
 def test_every_setting_says_what_it_means_and_belongs_to_a_group() -> None:
     assert all(option.help for option in OPTIONS)
-    assert {option.group for option in OPTIONS} == {"what", "how", "where", "run"}
+    groups = [option.group for option in OPTIONS]
+    assert groups == sorted(groups, key=get_args(Group).index)
 
 
 def test_flags_of_the_run_guide_are_there() -> None:
@@ -145,14 +138,44 @@ def test_choices_follow_the_registered_gates_and_rules_and_the_vocabulary() -> N
     table = {option.name: set(option.choices) for option in OPTIONS}
     assert table["gate_type"] == set(GATES)
     assert table["acceptance"] == set(RULES)
-    assert table["language"] == set(typing.get_args(contracts.Language))
-    assert table["prompt_type"] == set(typing.get_args(contracts.PromptType))
+    assert table["language"] == set(get_args(contracts.Language))
+    assert table["prompt_type"] == set(get_args(contracts.PromptType))
 
 
-def test_groups_come_in_order_each_under_its_heading() -> None:
-    groups = [option.group for option in OPTIONS]
-    assert groups == sorted(groups, key=["what", "how", "where", "run"].index)
-    assert sum(line.startswith("# ") for line in TEXT.splitlines()) >= 4
+@dataclass(frozen=True)
+class Declared:
+    """A subject that declares one option of each kind."""
+
+    text: Literal["a", "b"] = setting("a", "one of two", name="long_name")
+    number: float | None = setting(None, "none or more", minimum=0.0, used_by=("exact",))
+    part: str = setting("exact", "a part", choices=RULES)
+
+
+def test_a_declaration_says_all_that_there_is_to_know() -> None:
+    text, number, part = options_of("own", Declared, group="how", modes=("spec",))
+    assert (text.name, text.kind, text.choices, text.nullable) == (
+        "long_name",
+        str,
+        ("a", "b"),
+        False,
+    )
+    assert (number.kind, number.minimum, number.nullable, number.default) == (
+        float,
+        0.0,
+        True,
+        None,
+    )
+    assert (number.used_by, number.chosen_by, number.modes) == (("exact",), "part", ("spec",))
+    assert part.convert("exact") == "exact"
+    assert text.value_in({}) == "a"
+    assert text.value_in({"long_name": "b"}) == "b"
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=by_name)
+def test_parts_that_use_a_setting_are_registered(option: Option) -> None:
+    if option.used_by:
+        (registry,) = (other.choices for other in OPTIONS if other.name == option.chosen_by)
+        assert set(option.used_by) <= set(registry)
 
 
 def test_the_frontier_preset_hands_no_whole_caption_off() -> None:

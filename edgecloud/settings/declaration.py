@@ -1,0 +1,183 @@
+"""How an option is declared: a field of a frozen dataclass, made by :func:`setting`. Standard library only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, fields
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from edgecloud.registry import Registry, broken_plugins
+
+__all__ = ["MODES", "Group", "Option", "options_of", "setting"]
+
+Group = Literal["what", "how", "where", "run"]
+"""``what`` is decoded, ``how`` it is decoded, ``where`` it runs (these three make up a run's identity), or
+``run``: how this run is carried out, which changes no result."""
+
+MODES = ("edge", "cloud", "spec")
+"""The experiments: what a setting is used by unless its declaration says less."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One setting, read from its declaration. ``kind`` is the type of its value.
+
+    ``choices`` may be a registry: it is read whenever a value is checked, so that what plug-ins bring is a
+    choice, too. ``modes`` and ``used_by`` say where the setting counts; ``used_by`` names parts of the
+    registry that the setting ``chosen_by`` chooses from, and is empty where all of them use the setting.
+    """
+
+    name: str
+    kind: type[bool] | type[int] | type[float] | type[str]
+    nullable: bool
+    default: Any
+    help: str
+    chinese: str
+    subject: str
+    group: Group
+    modes: tuple[str, ...]
+    choices: Collection[str]
+    minimum: float | None
+    maximum: float | None
+    check: Callable[[str], object] | None
+    used_by: tuple[str, ...]
+    chosen_by: str | None
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """``--two-words`` and ``--two_words``; one flag where they are the same."""
+        dashed = "--" + self.name.replace("_", "-")
+        return tuple(dict.fromkeys((dashed, "--" + self.name)))
+
+    def value_in(self, settings: Mapping[str, Any]) -> Any:
+        """The option's value in ``settings`` by name: one that is missing is the default, as in the files of
+        versions that did not have the option yet."""
+        return settings.get(self.name, self.default)
+
+    def convert(self, value: Any) -> Any:
+        """``value`` as the option's type, in its range. Text is read as the type; booleans are no numbers.
+
+        Raises:
+            ValueError: says what was expected.
+        """
+        if value is None or (self.nullable and value == "null"):
+            if self.nullable:
+                return None
+            raise ValueError("needs a value")
+        if self.kind is bool:
+            if not isinstance(value, bool):
+                raise ValueError(f"{value!r} is not true or false")
+            return value
+        return self._text(value) if self.kind is str else self._number(value)
+
+    def _text(self, value: Any) -> str:
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise ValueError(f"{value!r} is not text")
+        text = str(value)
+        if self.choices and text not in self.choices:
+            raise ValueError(f"{text!r} is not one of {', '.join(self.choices)}{self._elsewhere()}")
+        if not text:
+            raise ValueError("must not be empty")
+        if self.check is not None:
+            self.check(text)
+        return text
+
+    def _number(self, value: Any) -> Any:
+        if isinstance(value, bool):
+            raise ValueError(f"{value!r} is not a number")
+        try:
+            result: Any = self.kind(value)
+        except (OverflowError, TypeError, ValueError):
+            expected = "whole number" if self.kind is int else "number"
+            raise ValueError(f"{value!r} is not a {expected}") from None
+        if self.kind is int and isinstance(value, float) and value != result:
+            raise ValueError(f"{value!r} is not a whole number")
+        if self.kind is float and not math.isfinite(result):
+            raise ValueError(f"{value!r} is not a finite number")
+        if self.minimum is not None and result < self.minimum:
+            raise ValueError(f"{result} is below {self.minimum:g}")
+        if self.maximum is not None and result > self.maximum:
+            raise ValueError(f"{result} is above {self.maximum:g}")
+        return result
+
+    def _elsewhere(self) -> str:
+        """Where a part may be that is not registered here: with a plug-in that is broken, or is none here."""
+        if not isinstance(self.choices, Registry):
+            return ""
+        broken = broken_plugins(self.choices.group)
+        if broken:
+            return "; " + "; ".join(map(str, broken))
+        return (
+            f"; for a {self.choices.kind} of your own give --plugin MODULE, or install its package"
+        )
+
+
+def setting(
+    default: Any,
+    help: str,  # noqa: A002 - as argparse and pytest call it
+    *,
+    name: str | None = None,
+    choices: Collection[str] = (),
+    minimum: float | None = None,
+    maximum: float | None = None,
+    check: Callable[[str], object] | None = None,
+    used_by: tuple[str, ...] = (),
+    chinese: str = "",
+) -> Any:
+    """Declare an option: a field of its subject's dataclass. Its type, whether it may be null, and the choices
+    of a ``Literal`` are read from the annotation.
+
+    ``help`` and ``chinese`` say what it means in a line; ``name`` is its name in flags, files and results
+    where the field's is shorter; ``choices`` a registry; ``check`` raises ValueError for text of a wrong form;
+    ``used_by`` names those of the registered parts, chosen by another option of the subject, that use it.
+    """
+    declared = {
+        "help": help,
+        "chinese": chinese,
+        "choices": choices,
+        "minimum": minimum,
+        "maximum": maximum,
+        "check": check,
+        "used_by": used_by,
+    }
+    return field(default=default, metadata={"name": name, "declared": declared})
+
+
+def options_of(
+    subject: str, declared: type[Any], *, group: Group, modes: tuple[str, ...] = MODES
+) -> tuple[Option, ...]:
+    """The options that a subject's dataclass declares, in order. ``modes`` are those that use them."""
+    hints = get_type_hints(declared)
+    found = [
+        (each.metadata["name"] or each.name, each, each.metadata["declared"])
+        for each in fields(declared)
+    ]
+    chosen_by = next(
+        (name for name, _, about in found if isinstance(about["choices"], Registry)), None
+    )
+    return tuple(
+        Option(
+            **{**about, **_typed(hints[each.name], about)},
+            name=name,
+            default=each.default,
+            subject=subject,
+            group=group,
+            modes=modes,
+            chosen_by=chosen_by,
+        )
+        for name, each, about in found
+    )
+
+
+def _typed(hint: Any, about: Mapping[str, Any]) -> dict[str, Any]:
+    """Type, nullability and choices of an annotation: ``int``, ``str | None``, ``Literal[...]``."""
+    parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    (kind,) = (part for part in parts if part is not type(None))
+    literal = get_args(kind) if get_origin(kind) is Literal else ()
+    return {
+        "kind": str if literal else kind,
+        "nullable": type(None) in parts,
+        "choices": literal or about["choices"],
+    }

@@ -1,0 +1,73 @@
+"""The declared options as people read them: a file of settings, and the tables of the pages."""
+
+from __future__ import annotations
+
+import re
+from itertools import groupby
+from typing import Literal
+
+import yaml
+
+from edgecloud.errors import ConfigError
+from edgecloud.settings.declaration import Option
+from edgecloud.settings.subjects import OPTIONS
+
+__all__ = ["as_yaml", "with_tables"]
+
+_HEADINGS = {
+    "what": "What is decoded",
+    "how": "How it is decoded",
+    "where": "Where it runs",
+    "run": "How this run is carried out; changes no result",
+}
+_COLUMNS = {
+    "en": ("option", "values", "default", "meaning"),
+    "zh": ("选项", "取值", "默认", "含义"),
+}
+_TABLE = re.compile(r"(<!-- options (en|zh): ([\w ]+) -->\n).*?(<!-- /options -->)", re.DOTALL)
+
+
+def as_yaml() -> str:
+    """Every setting with its default and its meaning, as a file that ``--config`` reads."""
+    blocks = []
+    for group, options in groupby(OPTIONS, lambda option: option.group):
+        blocks.append("\n".join([f"# {_HEADINGS[group]}", *map(_line, options)]))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _line(option: Option) -> str:
+    value = yaml.safe_dump({option.name: option.default}).strip()
+    choices = f" ({' | '.join(option.choices)})" if option.choices else ""
+    return f"{value:30} # {option.help}{choices}"
+
+
+def with_tables(page: str) -> str:
+    """``page`` with its tables of options as they are declared. One stands between
+    ``<!-- options en: NAME NAME … -->`` (or ``zh``, in Chinese) and ``<!-- /options -->``.
+
+    Raises:
+        ConfigError: a table names an option that is not declared.
+    """
+    known = {option.name: option for option in OPTIONS}
+
+    def written(found: re.Match[str]) -> str:
+        unknown = [name for name in found[3].split() if name not in known]
+        if unknown:
+            raise ConfigError(f"a table of options names {', '.join(unknown)}, which is no setting")
+        language: Literal["en", "zh"] = "en" if found[2] == "en" else "zh"
+        head = _COLUMNS[language]
+        rows = [_cells(known[name], language) for name in found[3].split()]
+        lines = [f"| {' | '.join(cells)} |" for cells in (head, *rows)]
+        return "\n".join([f"{found[1]}{lines[0]}", "|---" * len(head) + "|", *lines[1:], found[4]])
+
+    return _TABLE.sub(written, page)
+
+
+def _cells(option: Option, language: Literal["en", "zh"]) -> tuple[str, str, str, str]:
+    values = (", " if language == "en" else "、").join(f"`{choice}`" for choice in option.choices)
+    if option.minimum is not None:
+        most = "" if option.maximum is None else f"{option.maximum:g}"
+        values = f"{option.minimum:g}…{most}"
+    default = "" if option.default is None else f"`{option.default}`"
+    meaning = option.help if language == "en" else option.chinese or option.help
+    return f"`{option.flags[0]}`", values, default, meaning

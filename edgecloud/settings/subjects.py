@@ -1,0 +1,451 @@
+"""Every option, declared once, by subject: its type, range, choices, default, meaning, and what uses it.
+
+Flags, YAML files, presets, results, journals, the regression check and the tables of the pages are all made
+from these declarations, in this order.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from edgecloud.contracts import Language, PromptType
+from edgecloud.decoding.acceptance import RULES
+from edgecloud.decoding.gates import GATES
+from edgecloud.decoding.speculation_controller import CloudBudget
+from edgecloud.settings.declaration import Option, options_of, setting
+
+__all__ = [
+    "OPTIONS",
+    "Acceptance",
+    "BertScore",
+    "Caps",
+    "Cloud",
+    "Config",
+    "Data",
+    "Draft",
+    "Gate",
+    "Generation",
+    "Hardware",
+    "Models",
+    "Output",
+    "Run",
+    "Sampling",
+    "Service",
+    "shard_of",
+]
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+def shard_of(text: str) -> tuple[int, int]:
+    """``(i, n)`` of ``i/n``, counted from 1. Raises ValueError for anything else."""
+    found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise ValueError(f"{text!r} is not i/n with i from 1 to n, such as 1/4")
+    return int(found[1]), int(found[2])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """The samples, and what is asked about them."""
+
+    dataset_type: Literal["unified", "text"] = setting(
+        "unified", "unified: recordings; text: prompts of text alone"
+    )
+    dataset_path: str | None = setting(
+        None,
+        "manifest file; null: the embedded corpus in the language to generate",
+        chinese="清单文件；不给则为内置语料",
+    )
+    caption_type: Literal["original", "audio_only"] = setting(
+        "original",
+        "reference: the entry's caption, or (audio_only) the language's own",
+        chinese="参考描述：条目自带的，或该语言的",
+    )
+    language: Language = setting("chinese", "language to generate", chinese="生成的语言")
+    prompt_type: PromptType = setting(
+        "default",
+        "concise: a phrase; default: a sentence; detailed: two or three",
+        chinese="一个短语、一句话、两到三句话",
+    )
+    input_modality: Literal["audio_only", "audio_text"] = setting(
+        "audio_only",
+        "audio alone, or audio and its transcription, whose words then go to the cloud",
+        chinese="是否附带转写文本（其文字会发往云端）",
+    )
+    max_samples: int | None = setting(None, "most samples, from the first on; null: all", minimum=1)
+    max_audio_s: float = setting(
+        30.0, "longest recording in seconds; a longer one is refused", minimum=0.1
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """When the cloud is asked."""
+
+    gate_type: str = setting(
+        "entropy", "when to ask the cloud", choices=GATES, chinese="何时询问云端"
+    )
+    entropy_threshold: float = setting(
+        1.5,
+        "entropy gate, nats: higher means fewer cloud calls",
+        minimum=0.0,
+        used_by=("entropy",),
+        chinese="nat；越高，云端调用越少",
+    )
+    margin_threshold: float = setting(
+        0.1,
+        "margin gate: ask when the top two probabilities are closer",
+        minimum=0.0,
+        maximum=1.0,
+        used_by=("margin",),
+    )
+    logprob_threshold: float = setting(
+        -2.0,
+        "logprob gate, nats: ask when a token is less likely",
+        maximum=0.0,
+        used_by=("logprob",),
+    )
+    calibrated_threshold: float = setting(
+        0.3,
+        "calibrated gate: ask when the cloud is likelier than this to reject a token",
+        minimum=0.0,
+        maximum=1.0,
+        used_by=("calibrated",),
+    )
+    calibration: str | None = setting(
+        None,
+        "calibrated gate: a file of `edgecloud calibrate`; null: the embedded pair's own",
+        used_by=("calibrated",),
+    )
+    gate_scope: Literal["block", "token"] = setting(
+        "block",
+        "ask the gate about the whole block, or at each token, drafting on while it is sure",
+        chinese="按整块判断，或在第一个没把握的词元处停止起草",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """The edge's drafts, and what of them is verified."""
+
+    k: int = setting(3, "draft tokens per round", minimum=1, maximum=64, chinese="每轮起草的词元数")
+    adaptive_k: bool = setting(
+        False, "draft as many tokens, up to k, as pay by the caption's own acceptance and times"
+    )
+    verify_scope: Literal["block", "since-last-call"] = setting(
+        "block",
+        "verify the block, or all that was accepted locally since the last call",
+        chinese="一次验证覆盖的范围",
+    )
+    final_check: bool = setting(False, "verify what is unverified at the end of the caption, too")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Acceptance:
+    """The draft tokens that the cloud keeps."""
+
+    acceptance: str = setting(
+        "rank",
+        "which drafted tokens the cloud keeps",
+        choices=RULES,
+        chinese="云端保留哪些草稿词元",
+    )
+    rank_threshold: int = setting(
+        20,
+        "rank, bounded: keep what is among the cloud's top N",
+        minimum=1,
+        used_by=("rank", "bounded"),
+        chinese="`rank`、`bounded`：保留云端前 N 名之内的词元",
+    )
+    probability_ratio: float = setting(
+        0.3,
+        "bounded acceptance: at least this share of the cloud's top probability",
+        minimum=0.001,
+        maximum=1.0,
+        used_by=("bounded",),
+    )
+    regret_budget: float | None = setting(
+        None,
+        "bounded acceptance: most log probability given away in a caption, nats; null: any",
+        minimum=0.0,
+        used_by=("bounded",),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """Drawing at random."""
+
+    temperature: float = setting(
+        0.0,
+        "draw tokens at random, with --acceptance rejection; 0: take the likeliest",
+        minimum=0.0,
+        maximum=100.0,
+    )
+    top_p: float = setting(
+        1.0,
+        "at a temperature: draw from the likeliest tokens that together have this probability",
+        minimum=0.001,
+        maximum=1.0,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cloud:
+    """The cloud's work beyond verification, and what the edge does meanwhile."""
+
+    continuation: int = setting(
+        0,
+        "tokens the cloud goes on for after each verification",
+        minimum=0,
+        maximum=4096,
+        chinese="云端验证之后继续写多少词元",
+    )
+    cloud_seed_tokens: int = setting(
+        0,
+        "first tokens of the caption that the cloud writes while the edge prefills",
+        minimum=0,
+        maximum=4096,
+        chinese="端侧预填充时由云端先写多少词元",
+    )
+    parallel_prefill: bool = setting(False, "let the cloud prefill while the edge does")
+    draft_ahead: bool = setting(False, "let the edge draft on while it waits for a verdict")
+    hand_off: bool = setting(
+        False, "let the cloud finish the caption when that is faster and within --cloud-budget"
+    )
+    expected_tokens: int = setting(32, "length of a caption --hand-off reckons with", minimum=1)
+    cloud_budget: str | None = setting(
+        None,
+        "most that a caption may take of the cloud: busy seconds (0.8s) or its own tokens (12t)",
+        check=CloudBudget.parse,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generation:
+    """The end of a caption, and its randomness."""
+
+    max_new_tokens: int = setting(128, "most tokens in a caption", minimum=1, maximum=4096)
+    max_sentences: int | None = setting(
+        None, "most sentences in a caption; null: no limit", minimum=1
+    )
+    seed: int = setting(0, "seed of everything drawn at random", minimum=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Models:
+    """The checkpoints, their devices and their precisions."""
+
+    edge_model: str | None = setting(
+        None,
+        "edge checkpoint: a folder or a hub's ORG/NAME@REVISION; null: the embedded miniature",
+        chinese="端侧检查点：文件夹或 hub 的 ORG/NAME@REVISION；不给则为内置模型",
+    )
+    cloud_model: str | None = setting(
+        None,
+        "cloud checkpoint: a folder or a hub's ORG/NAME@REVISION; null: the embedded miniature",
+        chinese="云端检查点，同上",
+    )
+    edge_device: str = setting("cpu", "cpu, cuda or cuda:N", chinese="端侧在哪里运行")
+    cloud_device: str = setting(
+        "auto",
+        "auto (CUDA where there is one), cpu, cuda, cuda:N or auto-map (all CUDA devices)",
+        chinese="云端在哪里运行",
+    )
+    edge_dtype: Dtype = setting("auto", "precision of the edge; auto is float32")
+    edge_quantization: Literal["none", "bf16", "int8", "int4"] = setting(
+        "none", "int8, int4: own kernels or OpenVINO", chinese="端侧的精度"
+    )
+    cloud_dtype: Dtype = setting(
+        "auto", "precision of the cloud; auto is float16 on CUDA, float32 on a CPU"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caps:
+    """Limits of the edge process alone."""
+
+    max_cpu_cores: int = setting(
+        2, "cap of the edge process; 0 is uncapped", minimum=0, chinese="端侧进程的上限；0 为不限"
+    )
+    max_memory_gb: float = setting(
+        16.0, "cap of the edge process; 0 is uncapped", minimum=0.0, chinese="同上"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hardware:
+    """The clock, and the hardware that it reckons with."""
+
+    clock: Literal["wall", "modelled"] = setting(
+        "wall",
+        "measured time, or time computed from a hardware profile",
+        chinese="实测时间，或由 `--hardware-profile` 计算的时间",
+    )
+    hardware_profile: str = setting(
+        "paper",
+        "caps, and constants of modelled time: a name of `edgecloud profile list`, or a file",
+        chinese="建模时钟的耗时，以及设备的上限：`edgecloud profile list` 中的名称，或文件",
+    )
+    link: str | None = setting(
+        None,
+        "the link to the cloud: lan, wifi, lte, 3g, satellite, or a trace file; null: the profile's own "
+        "(modelled time) or the real one",
+        chinese="端云之间的链路：lan、wifi、lte、3g、satellite 或轨迹文件",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BertScore:
+    """BERTScore's models."""
+
+    bertscore_model_zh: str | None = setting(
+        None, "BERTScore's model for Chinese: a folder, or a hub id when online; null: no BERTScore"
+    )
+    bertscore_model_en: str | None = setting(
+        None,
+        "BERTScore's model for English: a folder, or a hub id when online; null: that of the extra "
+        "bertscore-minilm, where it is installed",
+    )
+    bertscore_layers: int | None = setting(None, "layer of the BERTScore model to read", minimum=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """The cloud as a service."""
+
+    cloud_url: str = setting(
+        "local",
+        "where `edgecloud serve` answers (its token in EDGECLOUD_TOKEN); local: on this machine, without HTTP",
+        chinese="`edgecloud serve` 提供的云端（http://…）；local 为本机",
+    )
+    verify_weights: bool = setting(False, "compare weights with their published sha256 first")
+    upload_audio: bool = setting(False, "let recordings leave this machine, for a cloud on vLLM")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """The files that a run writes."""
+
+    output_name: str | None = setting(
+        None, "prefix of the result file; null: edge_results, cloud_results, spec_results"
+    )
+    output_dir: str = setting("reports", "folder of results and journals")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """How a run goes on, and when it counts as failed."""
+
+    warmup: int = setting(2, "discarded requests per model first", minimum=2)
+    deadline: float = setting(
+        300.0, "most seconds to wait for the edge or the cloud in one caption", minimum=0.1
+    )
+    start_deadline: float = setting(600.0, "most seconds to wait for a model to load", minimum=1.0)
+    probe_period: float = setting(
+        0.05, "seconds between readings of CPU, memory and GPU", minimum=0.005
+    )
+    max_failures: int = setting(
+        0,
+        "failed samples allowed before the run exits non-zero",
+        minimum=0,
+        chinese="允许失败的样本数，超过则以非零状态退出",
+    )
+    max_degraded: int = setting(
+        0,
+        "samples allowed that lost the cloud and went on without it before the run exits non-zero",
+        minimum=0,
+        chinese="允许失去云端后仅由端侧完成的样本数；`--resume` 会重跑这些样本，除非给出 `--keep-degraded`",
+    )
+    keep_degraded: bool = setting(
+        False,
+        "with --resume: keep samples that lost the cloud instead of running them again",
+    )
+    interleave: bool = setting(False, "run the suites together, taking turns sample by sample")
+    shard: str | None = setting(
+        None,
+        "run the i-th of n equal parts of the samples alone, as i/n; see `edgecloud merge`",
+        check=shard_of,
+        chinese="样本 n 份中的第 i 份（i/n）；`edgecloud merge` 把它们合并",
+    )
+    workers: int = setting(
+        1,
+        "samples at a time, each by processes of its own; modelled time only",
+        minimum=1,
+        maximum=256,
+        chinese="同时处理的样本数，仅限建模时间",
+    )
+    resume: bool = setting(False, "go on with this run's journal instead of starting over")
+
+
+SPEC = ("spec",)
+OPTIONS: tuple[Option, ...] = (
+    *options_of("data", Data, group="what"),
+    *options_of("gate", Gate, group="how", modes=SPEC),
+    *options_of("draft", Draft, group="how", modes=SPEC),
+    *options_of("acceptance", Acceptance, group="how", modes=SPEC),
+    *options_of("sampling", Sampling, group="how"),
+    *options_of("cloud", Cloud, group="how", modes=SPEC),
+    *options_of("generation", Generation, group="how"),
+    *options_of("models", Models, group="where"),
+    *options_of("caps", Caps, group="where"),
+    *options_of("hardware", Hardware, group="where"),
+    *options_of("bertscore", BertScore, group="where"),
+    *options_of("service", Service, group="run"),
+    *options_of("output", Output, group="run"),
+    *options_of("run", Run, group="run"),
+)
+"""Every option, in the order of files and results."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(
+    Run,
+    Output,
+    Service,
+    BertScore,
+    Hardware,
+    Caps,
+    Models,
+    Generation,
+    Cloud,
+    Sampling,
+    Acceptance,
+    Draft,
+    Gate,
+    Data,
+):
+    """Every setting of a run. It is printed into every result, flat."""
+
+    given: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
+    """The settings that a flag, a preset or a file gave: no setting itself, and part of no result."""
+
+    @classmethod
+    def from_flat(cls, values: Mapping[str, Any], *, given: frozenset[str] = frozenset()) -> Config:
+        """The configuration of checked ``values`` by name; a missing one is its default."""
+        return cls(**{option.name: option.value_in(values) for option in OPTIONS}, given=given)
+
+    @property
+    def shard_slice(self) -> slice:
+        """The samples of the run that this shard takes: every ``n``-th, from the ``i``-th on."""
+        if self.shard is None:
+            return slice(None)
+        part, count = shard_of(self.shard)
+        return slice(part - 1, None, count)
+
+    def to_json(self) -> dict[str, Any]:
+        """All settings as they stand in a result, flat."""
+        return {option.name: getattr(self, option.name) for option in OPTIONS}
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that decide a sample's result, for journals and comparisons: everything but those of
+        group ``run`` and the number of samples. It is what makes two runs the same run."""
+        return {
+            option.name: getattr(self, option.name)
+            for option in OPTIONS
+            if option.group != "run" and option.name != "max_samples"
+        }
