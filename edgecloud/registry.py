@@ -65,8 +65,8 @@ class Part(Generic[T]):
 
     ``source`` is the function or class that was written for it, mostly the object itself; ``origin`` is
     ``built in``, ``PACKAGE VERSION``, ``--plugin MODULE``, or ``module MODULE`` where a
-    program of one's own registered it; ``options`` names the settings that it looks at and others of its
-    kind may not; ``sha256`` is that of the file it comes from, and of all Python files of the package
+    program of one's own registered it; ``options`` names settings of other parts that it looks at,
+    too; ``sha256`` is that of the file it comes from, and of all Python files of the package
     around it; ``None`` for what is built in, which the version of this package tells.
     """
 

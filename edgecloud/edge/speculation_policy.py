@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import get_args
 
 from edgecloud.contracts import Acceptance, Language
@@ -53,16 +53,15 @@ def speculation(config: Config) -> Speculation:
         fitted = calibration(
             config.calibration, language=config.language, prompt_type=config.prompt_type
         )
+    thresholds = {
+        each.name: getattr(config, f"{each.name}_threshold")
+        for each in fields(Thresholds)
+        if each.name != "calibration"
+    }
     return Speculation(
         k=config.k,
         gate=config.gate_type,
-        thresholds=Thresholds(
-            entropy=config.entropy_threshold,
-            margin=config.margin_threshold,
-            logprob=config.logprob_threshold,
-            calibrated=config.calibrated_threshold,
-            calibration=fitted,
-        ),
+        thresholds=Thresholds(**thresholds, calibration=fitted),
         acceptance=Acceptance(
             rule=config.acceptance,
             rank_threshold=config.rank_threshold,

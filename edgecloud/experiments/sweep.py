@@ -65,23 +65,10 @@ __all__ = [
 DEFAULT_GRID = Path(__file__).parent / "frontier.toml"
 _WHERE = ("language", "prompt_type", "hardware_profile", "link")
 """Options that a grid varies around every one of its policies: a block of the tables each."""
-_ONCE = (
-    "dataset_path",
-    "dataset_type",
-    "caption_type",
-    "input_modality",
-    "max_samples",
-    "max_audio_s",
-    "max_new_tokens",
-    "max_sentences",
-    "seed",
-    "edge_model",
-    "cloud_model",
-    "edge_device",
-    "cloud_device",
-    "edge_dtype",
-    "edge_quantization",
-    "cloud_dtype",
+_ONCE = tuple(
+    option.name
+    for option in OPTIONS
+    if option.subject in ("data", "generation", "models") and option.name not in _WHERE
 )
 """Options with one value in a whole grid: edge and cloud alone have it too, and all rows compare.
 ``dataset_path`` may hold ``{language}`` and ``{prompt_type}``."""

@@ -33,23 +33,6 @@ COSTS = ("cloud_busy_time",)
 
 _ELSEWHERE = ("edge_device", "cloud_device", "hardware_profile")
 """Settings whose effect is compared as hardware: the device in use, the constants of the profile."""
-_SPEC_ONLY = (
-    "gate_type",
-    "gate_scope",
-    "k",
-    "adaptive_k",
-    "verify_scope",
-    "final_check",
-    "acceptance",
-    "continuation",
-    "cloud_seed_tokens",
-    "parallel_prefill",
-    "draft_ahead",
-    "hand_off",
-    "expected_tokens",
-    "cloud_budget",
-)
-"""Settings of the speculative experiment alone, and of every gate and acceptance rule."""
 _KERNEL_PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "edgecloud", "python")
 
 
@@ -110,13 +93,13 @@ def experiment_name(config: Mapping[str, Any], where: str) -> str:
 
 def experiment_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that must be equal. Folders count by what is in them, which is compared elsewhere;
-    settings that the experiment does not use do not count."""
+    settings that the experiment does not use do not count. A setting that an older file does not know had the
+    value that is the default now."""
     unused = {"dataset_path", "edge_model", "cloud_model", *_ELSEWHERE}
     unused |= {option.name for option in OPTIONS if option.group == "run"}
-    if config.get("mode") != "spec":
-        unused |= {*_SPEC_ONLY}
-    unused |= unused_settings(config.get("mode"), config)
-    found = {key: value for key, value in config.items() if key not in unused}
+    unused |= unused_settings(config["mode"], config)
+    known = {option.name: option.default for option in OPTIONS}
+    found = {key: value for key, value in {**known, **config}.items() if key not in unused}
     for key in ("bertscore_model_zh", "bertscore_model_en"):
         if isinstance(found.get(key), str):
             found[key] = Path(found[key]).name

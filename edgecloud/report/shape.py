@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final
 
-from edgecloud.contracts import Language, PromptType
 from edgecloud.errors import DataError
 from edgecloud.quality.metric import values
 from edgecloud.regression.fields import Fields, unique
 from edgecloud.report.comparison import blocks
+from edgecloud.settings.declaration import MODES
 from edgecloud.settings.options import OPTIONS
 
 __all__ = ["check_shape"]
@@ -18,10 +18,12 @@ __all__ = ["check_shape"]
 _LARGEST: Final = 1e12
 """No count, time or score of a run is larger; charts could not hold it."""
 _CHOICES: Final = {
-    "mode": ("edge", "cloud", "spec"),
-    "language": get_args(Language),
-    "prompt_type": get_args(PromptType),
-    "clock": ("wall", "modelled"),
+    "mode": MODES,
+    **{
+        option.name: option.choices
+        for option in OPTIONS
+        if option.name in ("language", "prompt_type", "clock")
+    },
 }
 _COUNTS: Final = ("num_samples", "num_completed", "num_failed")
 _METRICS: Final = ("latency_metrics", "speculative_decoding_metrics", "cost_metrics")

@@ -1,17 +1,18 @@
-"""Which registered parts a configuration uses, and which settings those look at."""
+"""Which registered parts a configuration uses, and which settings count beside them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from edgecloud.decoding.acceptance import RULES
-from edgecloud.decoding.gates import GATES
 from edgecloud.registry import BUILT_IN, Registry
+from edgecloud.settings.subjects import OPTIONS
 
-__all__ = ["PARTS", "plugins_in_use", "unused_settings"]
+__all__ = ["PARTS", "plugins_in_use", "settings_of", "unused_settings"]
 
-PARTS: dict[str, Registry[Any]] = {"gate_type": GATES, "acceptance": RULES}
+PARTS: dict[str, Registry[Any]] = {
+    option.name: option.choices for option in OPTIONS if isinstance(option.choices, Registry)
+}
 """Settings that choose a registered part by its name. Speculation alone uses them."""
 
 
@@ -23,15 +24,22 @@ def plugins_in_use(mode: str, settings: Mapping[str, Any]) -> list[dict[str, str
     return [part.to_json() for part in chosen if part.origin != BUILT_IN]
 
 
-def unused_settings(mode: str | None, settings: Mapping[str, Any]) -> set[str]:
-    """The settings that gates and acceptance rules look at, and those of ``settings`` (JSON) do not. A part
-    that is registered no more, or nowhere but elsewhere, looks at none of the others'."""
-    unused: set[str] = set()
-    used: set[str] = set()
-    for name, registry in PARTS.items():
-        for part in registry.parts():
-            if mode == "spec" and part.name == settings.get(name):
-                used |= {*part.options}
-            elif part.origin == BUILT_IN:  # a plug-in brings no settings, and may look at any
-                unused |= {*part.options}
-    return unused - used
+def settings_of(choice: str, name: str) -> set[str]:
+    """The settings that the part called ``name`` looks at, ``choice`` being the setting that chooses it: those
+    that are declared for it, and those of other parts that it names itself
+    (:attr:`edgecloud.registry.Part.options`), which is not known of one that is registered nowhere here."""
+    registry = PARTS[choice]
+    declared = {o.name for o in OPTIONS if o.chosen_by == choice and name in o.used_by}
+    return declared | ({*registry.part(name).options} if name in registry else set())
+
+
+def unused_settings(mode: str, settings: Mapping[str, Any]) -> set[str]:
+    """The settings that do not count in an experiment with ``settings`` (JSON): those of other modes, and those
+    of other parts than the chosen ones."""
+    chosen = {option.name: option.value_in(settings) for option in OPTIONS if option.name in PARTS}
+    looked_at = set().union(*(settings_of(choice, name) for choice, name in chosen.items()))
+    return {
+        option.name
+        for option in OPTIONS
+        if mode not in option.modes or (option.used_by and option.name not in looked_at)
+    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from hypothesis import strategies as st
@@ -34,10 +34,11 @@ blocks = st.lists(stats, min_size=1, max_size=6)
 """What a gate may be asked about."""
 
 _OTHERS: dict[str, dict[str, Any]] = {
-    "entropy_threshold": {"entropy": st.floats(0, 12)},
-    "margin_threshold": {"margin": st.floats(0, 1)},
-    "logprob_threshold": {"logprob": st.floats(-30, 0)},
-    "calibrated_threshold": {"calibrated": st.floats(0, 1)},
+    **{
+        f"{each.name}_threshold": {each.name: st.floats(-30, 12)}
+        for each in fields(Thresholds)
+        if each.name != "calibration"
+    },
     "calibration": {"calibration": st.builds(Calibration, intercept=st.floats(-20, 20))},
 }
 """Each setting that thresholds hold, as :class:`Thresholds` has it, and what it may be."""

@@ -14,7 +14,7 @@ from edgecloud.cloud.protocol import wire
 from edgecloud.contracts import Acceptance
 from edgecloud.decoding.acceptance import RULES, Rule, TokenScore, kept
 from edgecloud.decoding.speculative import Speculation
-from edgecloud.settings.options import OPTIONS
+from edgecloud.settings.parts import settings_of
 from edgecloud.testing import RULE_LAWS, Law, check_acceptance_rule
 from edgecloud.testing.acceptance import acceptances, tokens
 from tests.properties.loop import Case, run_cloud, run_speculative
@@ -25,7 +25,7 @@ NAMES = sorted(RULES)
 @pytest.mark.parametrize("law", RULE_LAWS, ids=lambda law: law.name)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_rule_obeys(name: str, law: Law[Rule]) -> None:
-    law.check(RULES[name], RULES.part(name).options)
+    law.check(RULES[name], sorted(settings_of("acceptance", name)))
 
 
 def moody() -> Rule:
@@ -86,10 +86,3 @@ def test_a_draft_that_is_the_clouds_own_text_is_never_corrected(name: str) -> No
 def test_the_rule_and_its_settings_travel_to_the_cloud(name: str) -> None:
     acceptance = Acceptance(name, rank_threshold=7, probability_ratio=0.25, regret_nats=1.5)
     assert wire.acceptance_of(wire.pack_acceptance(acceptance)) == acceptance
-
-
-def test_every_rule_is_a_choice_of_the_option_and_looks_at_settings() -> None:
-    (option,) = (option for option in OPTIONS if option.name == "acceptance")
-    assert sorted(option.choices) == NAMES
-    looked_at = {name for part in RULES.parts() for name in part.options}
-    assert looked_at <= {option.name for option in OPTIONS}

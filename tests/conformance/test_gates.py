@@ -9,7 +9,7 @@ import pytest
 from edgecloud.contracts import TokenStats
 from edgecloud.decoding.gates import GATES, Gate, Thresholds
 from edgecloud.decoding.speculative import Speculation
-from edgecloud.settings.options import OPTIONS
+from edgecloud.settings.parts import settings_of
 from edgecloud.testing import GATE_LAWS, Law, check_gate
 from edgecloud.testing.gates import THRESHOLDS
 from tests.properties.loop import Case, run_speculative
@@ -25,7 +25,7 @@ def mean(block: Sequence[TokenStats], thresholds: Thresholds) -> bool:
 @pytest.mark.parametrize("law", GATE_LAWS, ids=lambda law: law.name)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_gate_obeys(name: str, law: Law[Gate]) -> None:
-    law.check(GATES[name], GATES.part(name).options)
+    law.check(GATES[name], sorted(settings_of("gate_type", name)))
 
 
 def remembers() -> Gate:
@@ -120,10 +120,3 @@ def test_a_gate_is_asked_about_whole_blocks_or_about_each_token_alone(
     assert asked
     # The last block may be cut short by the end of the text.
     assert sum(map(sizes, asked)) >= len(asked) - 1
-
-
-def test_every_gate_is_a_choice_of_the_option_and_looks_at_settings() -> None:
-    (option,) = (option for option in OPTIONS if option.name == "gate_type")
-    assert sorted(option.choices) == NAMES
-    looked_at = {name for part in GATES.parts() for name in part.options}
-    assert looked_at <= {option.name for option in OPTIONS}

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgecloud.decoding.acceptance import RULES
 from edgecloud.decoding.gates import GATES
 from edgecloud.regression import result_rows as results
 from edgecloud.regression.baselines import accept
@@ -16,7 +15,6 @@ from edgecloud.regression.reading import read
 from edgecloud.regression.tolerances import Policy
 from edgecloud.regression.verdict import judge
 from edgecloud.regression.wording import text
-from edgecloud.settings.options import OPTIONS
 from tests.regression.gate_cases import (
     changed,
     gate,
@@ -427,23 +425,25 @@ def test_a_setting_that_the_experiment_does_not_use_does_not_count(
     assert reasons(gate(tmp_path, uses_it, other)) == [("settings", "different")]
 
 
-def test_settings_that_may_not_count_are_settings() -> None:
-    names = {option.name for option in OPTIONS}
-    of_parts = {name for parts in (GATES, RULES) for part in parts.parts() for name in part.options}
-    assert {*results._SPEC_ONLY, *of_parts} <= names
-    assert {"entropy_threshold", "calibration", "regret_budget"} <= of_parts
+def test_a_setting_that_a_file_does_not_know_has_its_default(tmp_path: Path) -> None:
+    new = result(FakeOutcome("spec", 30))
+    old = changed(new, lambda found: found["experiment_config"].pop("top_p"))
+    assert gate(tmp_path, old, new).passed
+    other = changed(new, set_("experiment_config", "top_p", value=0.9))
+    assert reasons(gate(tmp_path, old, other)) == [("settings", "different")]
 
 
 def test_the_settings_of_other_parts_do_not_count_beside_those_of_a_plugin() -> None:
-    spec = {"mode": "spec", "acceptance": "mine", "entropy_threshold": 1.5, "rank_threshold": 20}
+    spec = {"mode": "spec", "acceptance": "mine"}
+    own = {"entropy_threshold", "margin_threshold", "rank_threshold", "k"}
 
     def counted(**settings: Any) -> set[str]:
-        return {*results.experiment_settings({**spec, **settings})} & {*spec} - {*settings}
+        return {*results.experiment_settings({**spec, **settings})} & own
 
     # As a result names it whose plug-in is not here.
-    assert counted(gate_type="gone") == {"mode", "acceptance"}
+    assert counted(gate_type="gone") == {"k"}
     with GATES.replaced("mine", lambda *_: True, options=("entropy_threshold",)):
-        assert counted(gate_type="mine") == {"mode", "acceptance", "entropy_threshold"}
+        assert counted(gate_type="mine") == {"k", "entropy_threshold"}
 
 
 def test_failed_samples_and_missed_floors_fail(tmp_path: Path) -> None:

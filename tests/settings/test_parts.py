@@ -15,7 +15,9 @@ from edgecloud.errors import ConfigError, WireError
 from edgecloud.experiments.run import identity_of
 from edgecloud.experiments.system import _check_rule
 from edgecloud.settings.config import resolve
-from edgecloud.settings.parts import plugins_in_use, unused_settings
+from edgecloud.settings.declaration import MODES
+from edgecloud.settings.options import OPTIONS
+from edgecloud.settings.parts import PARTS, plugins_in_use, settings_of, unused_settings
 
 
 def mine(*_: Any) -> bool:
@@ -43,6 +45,24 @@ def test_a_setting_that_a_plugin_looks_at_still_counts_for_the_others() -> None:
         unused = unused_settings("spec", {"gate_type": "mine", "acceptance": "exact"})
     assert "entropy_threshold" not in unused
     assert {"margin_threshold", "rank_threshold"} <= unused
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_setting_counts_in_the_modes_and_beside_the_parts_of_its_declaration(mode: str) -> None:
+    unused = unused_settings(mode, {"gate_type": "margin", "acceptance": "exact"})
+    for option in OPTIONS:
+        used_by = {"gate_type": "margin", "acceptance": "exact"}.get(option.chosen_by or "")
+        counts = mode in option.modes and (not option.used_by or used_by in option.used_by)
+        assert (option.name not in unused) is counts, option.name
+    assert unused_settings("spec", {}) == unused_settings("spec", resolve().to_json())
+
+
+def test_parts_look_at_settings_that_there_are() -> None:
+    names = {option.name for option in OPTIONS}
+    for choice, parts in PARTS.items():
+        for name in parts:
+            assert settings_of(choice, name) <= names
+    assert settings_of("acceptance", "bounded") > settings_of("acceptance", "rank") > set()
 
 
 def test_choices_are_read_when_a_value_is_checked() -> None:

@@ -10,7 +10,7 @@ from edgecloud.decoding.acceptance.contract import TokenScore, rule
 __all__ = ["bounded"]
 
 
-@rule("bounded", options=("rank_threshold", "probability_ratio", "regret_budget"))
+@rule("bounded")
 def bounded(token: TokenScore, acceptance: Acceptance) -> bool:
     """Keep a token of low enough rank that is nearly as likely as the cloud's first choice, as long as
     the caption's budget of regret lasts.

@@ -39,8 +39,8 @@ RULES: Registry[Rule] = Registry("acceptance rule", group="acceptance")
 
 
 def rule(name: str, *, options: Sequence[str] = ()) -> Callable[[Rule], Rule]:
-    """Register an acceptance rule under ``name``; ``options`` names the settings that it looks at: under
-    another rule they do not count.
+    """Register an acceptance rule under ``name``; ``options`` names settings of other rules that it looks
+    at: they count beside it, too. Its own are declared in :mod:`edgecloud.settings.subjects`.
 
     Raises:
         PluginError: the name is taken or cannot be one.

@@ -8,7 +8,7 @@ from edgecloud.decoding.acceptance.contract import TokenScore, rule
 __all__ = ["rank"]
 
 
-@rule("rank", options=("rank_threshold",))
+@rule("rank")
 def rank(token: TokenScore, acceptance: Acceptance) -> bool:
     """Keep a token that is among the cloud's top ``rank_threshold``, the run guide's rule.
 

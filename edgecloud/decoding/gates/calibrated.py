@@ -10,7 +10,7 @@ from edgecloud.decoding.gates.contract import Thresholds, gate
 __all__ = ["calibrated"]
 
 
-@gate("calibrated", options=("calibrated_threshold", "calibration"))
+@gate("calibrated")
 def calibrated(block: Sequence[TokenStats], thresholds: Thresholds) -> bool:
     """Ask when the calibrated model finds it *likelier* than the threshold that the cloud would reject
     some token.

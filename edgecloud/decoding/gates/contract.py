@@ -48,8 +48,8 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """The threshold of each gate that has one: nats, probability, nats, probability; and the model of
-    the calibrated one."""
+    """The threshold of each gate that has one, the setting ``NAME_threshold``: nats, probability, nats,
+    probability; and the model of the calibrated one."""
 
     entropy: float = 1.5
     margin: float = 0.1
@@ -66,8 +66,8 @@ GATES: Registry[Gate] = Registry("gate", group="gates")
 
 
 def gate(name: str, *, options: Sequence[str] = ()) -> Callable[[Gate], Gate]:
-    """Register a gate under ``name``; ``options`` names the settings that it looks at, such as its threshold:
-    under another gate they do not count.
+    """Register a gate under ``name``; ``options`` names settings of other gates that it looks at: they
+    count beside it, too. Its own are declared in :mod:`edgecloud.settings.subjects`.
 
     Raises:
         PluginError: the name is taken or cannot be one.

@@ -10,7 +10,7 @@ from edgecloud.decoding.gates.contract import Thresholds, gate
 __all__ = ["entropy"]
 
 
-@gate("entropy", options=("entropy_threshold",))
+@gate("entropy")
 def entropy(block: Sequence[TokenStats], thresholds: Thresholds) -> bool:
     """Ask when the block's largest entropy is *above* the threshold.
 

@@ -10,7 +10,7 @@ from edgecloud.decoding.gates.contract import Thresholds, gate
 __all__ = ["logprob"]
 
 
-@gate("logprob", options=("logprob_threshold",))
+@gate("logprob")
 def logprob(block: Sequence[TokenStats], thresholds: Thresholds) -> bool:
     """Ask when some drafted token is *less* likely than the threshold.
 

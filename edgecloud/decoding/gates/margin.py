@@ -10,7 +10,7 @@ from edgecloud.decoding.gates.contract import Thresholds, gate
 __all__ = ["margin"]
 
 
-@gate("margin", options=("margin_threshold",))
+@gate("margin")
 def margin(block: Sequence[TokenStats], thresholds: Thresholds) -> bool:
     """Ask when somewhere the two likeliest tokens are *closer* than the threshold.
 
