@@ -14,8 +14,9 @@ from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5O
 from bench.assisted import Ours, Way
 from edgecloud.contracts import Model, Prompt
 from edgecloud.decoding.stopping import Stopping
-from edgecloud.models.audio_lm import AudioLM, Thinker
+from edgecloud.models.audio_lm import AudioLM
 from edgecloud.models.decoder import Decoder
+from edgecloud.models.thinker import Thinker
 
 __all__ = ["LAYERS", "Outside", "outside", "shape_3b"]
 

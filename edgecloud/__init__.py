@@ -15,8 +15,10 @@ from edgecloud.contracts import Acceptance, Commit, Event, Prompt, Sample, Trace
 from edgecloud.errors import EdgeCloudError
 
 if TYPE_CHECKING:
+    from edgecloud.datasets.converters import converter
     from edgecloud.decoding.acceptance import Rule
     from edgecloud.decoding.gates import Gate
+    from edgecloud.models.families import family
     from edgecloud.quality.metric import metric
 
 __version__ = "0.1.0"
@@ -32,11 +34,17 @@ __all__ = [
     "Verdict",
     "__version__",
     "acceptance_rule",
+    "converter",
+    "family",
     "gate",
     "metric",
 ]
 
-_LAZY = {"metric": "edgecloud.quality.metric"}
+_LAZY = {
+    "converter": "edgecloud.datasets.converters",
+    "family": "edgecloud.models.families",
+    "metric": "edgecloud.quality.metric",
+}
 """Decorators by which other packages register their parts; importing this package loads none of them."""
 
 

@@ -21,9 +21,9 @@ from functools import partial
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, ParamSpec, TypeVar, cast
 
-from edgecloud.errors import PluginError
+from edgecloud.errors import EdgeCloudError, PluginError
 
 __all__ = [
     "BUILT_IN",
@@ -33,6 +33,7 @@ __all__ = [
     "Part",
     "Registry",
     "broken_plugins",
+    "guarded",
     "import_all",
     "load_plugins",
     "registry_of",
@@ -48,15 +49,17 @@ HOMES = {
     "gates": "edgecloud.decoding.gates:GATES",
     "acceptance": "edgecloud.decoding.acceptance:RULES",
     "metrics": "edgecloud.quality:METRICS",
+    "families": "edgecloud.models.families:FAMILIES",
+    "datasets": "edgecloud.datasets.converters:CONVERTERS",
 }
 """The registry of each entry-point group ``edgecloud.GROUP``. It is imported when it is asked for."""
 
-_GROUPS = ("gates", "acceptance", "metrics", "families", "datasets")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")
 """Names stand in flags, in the ids of benchmark rows and in messages to a cloud."""
 _LONGEST_ERROR = 200
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ class Part(Generic[T]):
     options: tuple[str, ...] = ()
     sha256: str | None = None
     package_version: str | None = None
-    source: object | None = None
+    source: Any = None
 
     @property
     def version(self) -> str | None:
@@ -174,6 +177,14 @@ class Registry(Mapping[str, T]):
         """Everything registered, in order."""
         return tuple(self._parts.values())
 
+    def elsewhere(self) -> str:
+        """Where a part may be that is not registered, as the end of a message: in a plug-in that is broken, or
+        in one that is not known here."""
+        broken = broken_plugins(self.group)
+        if broken:
+            return "; " + "; ".join(map(str, broken))
+        return f"; for a {self.kind} of your own give --plugin MODULE, or install its package"
+
     @contextmanager
     def replaced(self, name: str, item: T, *, options: Sequence[str] = ()) -> Iterator[None]:
         """For tests: another object under ``name``, new or not, for a while."""
@@ -244,7 +255,7 @@ def load_plugins(modules: Sequence[str] = ()) -> None:
     named = [*_named(os.environ.get(PLUGINS_VARIABLE, "")), *_named(",".join(modules))]
     if "" not in _LOADED:
         _LOADED.add("")
-        for group in _GROUPS:
+        for group in HOMES:
             for entry in sorted(
                 metadata.entry_points(group=f"edgecloud.{group}"), key=lambda found: found.name
             ):
@@ -262,6 +273,25 @@ def load_plugins(modules: Sequence[str] = ()) -> None:
 def broken_plugins(group: str | None = None) -> tuple[Broken, ...]:
     """What is installed and could not be loaded: of one group, or of all."""
     return tuple(found for found in _BROKEN if group in (None, found.group))
+
+
+def guarded(part: Part[Any], function: Callable[P, T]) -> Callable[P, T]:
+    """A function of ``part`` that raises a PluginError in place of whatever nobody foresaw, where the part is
+    of another package. What is built in stays as it is, so that its faults keep their traceback."""
+    if part.origin == BUILT_IN:
+        return function
+
+    def guard(*given: P.args, **named: P.kwargs) -> T:
+        found, error = _tried(lambda: function(*given, **named))
+        if error is None:
+            return cast("T", found)
+        if isinstance(error, EdgeCloudError):
+            raise error
+        raise PluginError(
+            f"{part.kind} {part.name!r} of {part.origin} failed: {_told(error)}"
+        ) from error
+
+    return guard
 
 
 def _named(text: str) -> list[str]:
@@ -299,16 +329,29 @@ def _load(origin: str, version: str | None, load: Callable[[], object]) -> str |
     loading = _Load(origin, version, [])
     _LOADING.append(loading)
     try:
-        load()
-    # Whatever a plug-in raises is that plug-in's failure, and the others go on.
-    except (Exception, SystemExit) as error:  # noqa: BLE001
-        for parts, name in loading.added:
-            parts.pop(name, None)
-        words = " ".join(str(error).split())[:_LONGEST_ERROR]
-        return words if isinstance(error, PluginError) else f"{type(error).__name__}: {words}"
+        _, error = _tried(load)
     finally:
         _LOADING.pop()
-    return None
+    if error is None:
+        return None
+    for parts, name in loading.added:
+        parts.pop(name, None)
+    return _told(error)
+
+
+def _tried(work: Callable[[], T]) -> tuple[T | None, Exception | SystemExit | None]:
+    """The result of other people's code, or what it raised: whatever that is, it is that plug-in's failure,
+    and the others go on."""
+    try:
+        return work(), None
+    except (Exception, SystemExit) as error:  # noqa: BLE001
+        return None, error
+
+
+def _told(error: BaseException) -> str:
+    """An error in one line."""
+    words = " ".join(str(error).split())[:_LONGEST_ERROR]
+    return words if isinstance(error, PluginError) else f"{type(error).__name__}: {words}"
 
 
 def _part(name: str, item: T, *, kind: str, source: object, options: tuple[str, ...]) -> Part[T]:

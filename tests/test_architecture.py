@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "profiling": GROUND | {"hardware", "models", "results"},
 }
 # Its decorators, when one is called: importing the package loads none of them.
-MAY_IMPORT["__init__"] = GROUND | {"decoding", "quality"}
+MAY_IMPORT["__init__"] = GROUND | {"datasets", "decoding", "models", "quality"}
 BELOW = {*MAY_IMPORT}
 MAY_IMPORT["testing"] = GROUND | {"decoding", "quality"}
 MAY_IMPORT["experiments"] = BELOW - {"regression", "profiling"}

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from edgecloud.datasets.converters import CONVERTERS
 from edgecloud.errors import ConfigError
+from edgecloud.registry import guarded
 
 __all__ = ["add"]
 
@@ -18,10 +20,11 @@ def add(commands: Any) -> None:
     data = commands.add_parser("data", help="datasets").add_subparsers(
         required=True, metavar="DATASET"
     )
-    secap = data.add_parser("secap", help="convert SECap's own layout to a unified manifest")
-    secap.add_argument("src", type=Path, metavar="SRC", help="folder with text.txt and wav/")
-    secap.add_argument("dest", type=Path, metavar="DEST", help="folder to write")
-    secap.set_defaults(command=_secap)
+    for part in CONVERTERS.parts():
+        convert = data.add_parser(part.name, help=part.summary, description=part.summary)
+        convert.add_argument("src", type=Path, metavar="SRC", help="what was downloaded")
+        convert.add_argument("dest", type=Path, metavar="DEST", help="folder to write")
+        convert.set_defaults(command=_convert, converter=part.name)
     synthetic = data.add_parser(
         "synthetic",
         help="speak a split of the embedded corpus's kind again (extra: build), with manifests",
@@ -36,8 +39,7 @@ def add(commands: Any) -> None:
     synthetic.set_defaults(command=_synthetic)
 
 
-def _secap(parsed: argparse.Namespace) -> int:
-    from edgecloud.datasets.secap import convert
+def _convert(parsed: argparse.Namespace) -> int:
     from edgecloud.results.audio_notes import sentence
 
     def progress(done: int, total: int) -> None:
@@ -51,7 +53,8 @@ def _secap(parsed: argparse.Namespace) -> int:
         for note in notes.values():
             print(f"edgecloud: {file_id}: note: {note}", file=sys.stderr)
 
-    count = convert(parsed.src, parsed.dest, progress=progress, noted=noted)
+    part = CONVERTERS.part(parsed.converter)
+    count = guarded(part, part.object)(parsed.src, parsed.dest, progress=progress, noted=noted)
     if sys.stderr.isatty():
         print(file=sys.stderr)
     if (said := sentence([*found, *({} for _ in range(count - len(found)))])) is not None:

@@ -19,10 +19,11 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit status: 0, 1 when a part failed, 2 when nothing could run."""
-    parsed = _parser().parse_args(arguments)
-    command: Callable[[argparse.Namespace], int] = parsed.command
     try:
-        load_plugins(parsed.plugin)
+        # Before the parser is made: what plug-ins bring are choices of it.
+        load_plugins(_plugins(arguments))
+        parsed = _parser().parse_args(arguments)
+        command: Callable[[argparse.Namespace], int] = parsed.command
         for broken in broken_plugins() if not parsed.lists_plugins else ():
             print(f"edgecloud: warning: {broken}", file=sys.stderr)
         return command(parsed)
@@ -36,6 +37,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output is gone (`edgecloud table | head`); nothing is left to say.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _plugins(arguments: Sequence[str] | None) -> list[str]:
+    """The modules given as ``--plugin``, wherever that stands."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    add_plugin_option(parser.add_argument)
+    try:
+        found: list[str] = parser.parse_known_args(arguments)[0].plugin
+    except argparse.ArgumentError:
+        return []  # the parser of the command says it
+    return found
 
 
 def _parser() -> argparse.ArgumentParser:

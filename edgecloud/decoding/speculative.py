@@ -27,6 +27,7 @@ from edgecloud.decoding.recorder import Recorder, by
 from edgecloud.decoding.speculation_controller import CloudBudget, SpeculationController
 from edgecloud.decoding.stopping import Stopping
 from edgecloud.decoding.verifier_client import VerifierClient
+from edgecloud.registry import guarded
 
 __all__ = ["RECENT", "Speculation", "speculative"]
 
@@ -88,7 +89,7 @@ def speculative(
     verified with the gate ``always``, or since the last call with a final check, as long as the cloud
     answers and the budget lasts; any other token is drawn by the edge, from its own distribution.
     """
-    escalate = GATES[settings.gate]
+    escalate = guarded(GATES.part(settings.gate), GATES[settings.gate])
     blockwise = settings.gate_scope == "block"
     since_last_call = settings.verify_scope == "since-last-call"
     drafter = Drafter(edge, prompt, end_ids=stopping.end_ids, sampling=sampling)

@@ -39,7 +39,6 @@ def main(control: Connection, cloud: Connection | None, setup: EdgeSetup) -> Non
     from edgecloud.edge.request_handler import RequestHandler
     from edgecloud.models.checkpoint import Checkpoint
     from edgecloud.models.edge import load_edge
-    from edgecloud.models.processor import Processor
 
     # What a plug-in imports is capped, too.
     load_plugins()
@@ -47,7 +46,7 @@ def main(control: Connection, cloud: Connection | None, setup: EdgeSetup) -> Non
     began = time.perf_counter()
     loaded: LoadedEdge | None = None
     if setup.mode == "cloud":
-        processor = Processor(Checkpoint.open(setup.path))
+        processor = Checkpoint.open(setup.path).processor()
         facts: dict[str, Any] | None = None
     else:
         _check_cap(setup)

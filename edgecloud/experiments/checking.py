@@ -19,8 +19,9 @@ from edgecloud.edge.messages import Mode
 from edgecloud.edge.worker import At, Said, Worker
 from edgecloud.embedded.pair import CLOUD_CHECKPOINT, EDGE_CHECKPOINT
 from edgecloud.errors import WorkerError
+from edgecloud.models.families import Family
+from edgecloud.models.folder import family_at
 from edgecloud.models.hub import locate
-from edgecloud.models.prompts import prompt_messages, text_messages
 from edgecloud.registry import load_plugins
 from edgecloud.settings.config import Config, resolve
 from edgecloud.stages import say, stage
@@ -157,19 +158,22 @@ def _settings(mode: Mode, config: Config, samples: Sequence[Sample]) -> dict[str
         "config": config,
         "sides": sides,
         "remote": None if near or mode == "edge" else remote_facts(config),
-        "conversations": _conversations(config, samples),
+        "conversations": _conversations(config, samples, family_at(sides[0]["path"])),
     }
 
 
-def _conversations(config: Config, samples: Sequence[Sample]) -> list[list[dict[str, Any]]]:
-    """The requests of a run, each once; without samples a request of their kind."""
+def _conversations(
+    config: Config, samples: Sequence[Sample], family: Family | None
+) -> list[list[dict[str, Any]]]:
+    """The requests of a run, each once, as ``family`` words them; without samples a request of their kind."""
+    family = family or Family("unknown")  # the check says so
     if config.dataset_type == "text":
         texts = dict.fromkeys(sample.prompt for sample in samples if sample.prompt is not None)
-        return [text_messages(text) for text in texts or ("?",)]
+        return [family.text_messages(text) for text in texts or ("?",)]
     words: dict[str | None, None] = {None: None}
     if config.input_modality == "audio_text":
         words = dict.fromkeys(sample.transcription for sample in samples) or words
-    return [prompt_messages(config.language, config.prompt_type, text) for text in words]
+    return [family.messages(config.language, config.prompt_type, text) for text in words]
 
 
 def _examined(arms: list[dict[str, Any]], *, together: bool, timeout_s: float) -> None:

@@ -150,7 +150,7 @@ def _open(side: Side) -> _Opened:
     elif side.weights:
         check_not_quantized(checkpoint)
     device = pick_device(side.device) if side.weights else "cpu"
-    processor = Processor(checkpoint)
+    processor = checkpoint.processor()
     network = None
     if side.weights and bits is None:
         network = described_network(checkpoint, _dtype(side, device))

@@ -19,6 +19,8 @@ from edgecloud.experiments.resource_owner import ResourceOwner
 from edgecloud.experiments.system import System
 from edgecloud.hardware.limits import BYTES_PER_GB, with_resident
 from edgecloud.hardware.probes import Readings, ResourceProbe, null_readings, resident_bytes
+from edgecloud.models.families import FAMILIES
+from edgecloud.registry import BUILT_IN
 from edgecloud.results.degraded import degraded, warm_up_sentence
 from edgecloud.results.files import held
 from edgecloud.results.journal import Journal
@@ -80,6 +82,19 @@ def identity_of(config: Config, setup: Mapping[str, Any]) -> dict[str, Any]:
         "hardware_profile": setup["hardware_profile"],
         **({"plugins": setup["plugins"]} if setup.get("plugins") else {}),
     }
+
+
+def plugins_of(
+    mode: Mode, config: Config, models: Mapping[str, Any]
+) -> list[dict[str, str | None]]:
+    """What a run uses of other packages, the families of its ``models`` (facts by side) included."""
+    names = dict.fromkeys(
+        found["family"] for found in models.values() if found and "family" in found
+    )
+    # A cloud elsewhere may be of a family that is not known here.
+    parts = [FAMILIES.part(name) for name in names if name in FAMILIES]
+    families = [part.to_json() for part in parts if part.origin != BUILT_IN]
+    return [*plugins_in_use(mode, config.to_json()), *families]
 
 
 class Arm(ResourceOwner):
@@ -175,7 +190,7 @@ class Arm(ResourceOwner):
         self._stack.enter_context(held(path))
         self._systems = self._start_systems()
         system = self._systems[0]
-        plugins = plugins_in_use(mode, config.to_json())
+        plugins = plugins_of(mode, config, system.facts["models"])
         identity = identity_of(config, {**system.facts, "data": self._data, "plugins": plugins})
         if not config.resume:
             _keep_unfinished(path)

@@ -32,7 +32,7 @@ from edgecloud.edge.speculation_policy import speculation
 from edgecloud.errors import CheckpointError, ConfigError, DataError, ModelError, WorkerError
 from edgecloud.experiments.checking import check_models
 from edgecloud.experiments.reporting import machine
-from edgecloud.experiments.run import data_of, identity_of, journalled, request_of
+from edgecloud.experiments.run import data_of, identity_of, journalled, plugins_of, request_of
 from edgecloud.experiments.system import cache_dir, model_of
 from edgecloud.hardware.probes import null_readings
 from edgecloud.hardware.profiles import profile
@@ -48,7 +48,6 @@ from edgecloud.results.journal import Journal, read
 from edgecloud.results.replay import facts
 from edgecloud.settings.config import Config, resolve
 from edgecloud.settings.options import OPTIONS
-from edgecloud.settings.parts import plugins_in_use
 from edgecloud.textfiles import read_toml
 
 __all__ = [
@@ -411,7 +410,7 @@ def _complete(point: Point, path: Path, environment: Mapping[str, Any]) -> dict[
         config.edge_model, config.edge_device, config.edge_dtype, config.edge_quantization
     )
     cloud = _cloud(config.cloud_model, config.cloud_device, config.cloud_dtype)
-    setup = {
+    setup: dict[str, Any] = {
         "models": {
             "edge": None if point.mode == "cloud" else edge.facts,
             "cloud": None if point.mode == "edge" else cloud.facts,
@@ -419,8 +418,8 @@ def _complete(point: Point, path: Path, environment: Mapping[str, Any]) -> dict[
         "data": data_of(config, corpus, manifest),
         "limits": {"summary": "none: one process, modelled time"},
         "hardware_profile": profile(config.hardware_profile).to_json(),
-        "plugins": plugins_in_use(point.mode, config.to_json()),
     }
+    setup["plugins"] = plugins_of(point.mode, config, setup["models"])
     identity = identity_of(config, setup)
     # Outages are the modelled link's, and the same each time: nothing is gained by another try.
     with Journal.open(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -19,11 +18,8 @@ from edgecloud.models.placing import Placement, placed
 
 __all__ = ["assemble", "check_rows", "on_meta"]
 
-Maker = Callable[[dict[str, Any]], Network]
-"""Builds a network from the content of a config.json."""
 
-
-def on_meta(checkpoint: Checkpoint, make: Maker, dtype: torch.dtype) -> Network:
+def on_meta(checkpoint: Checkpoint, dtype: torch.dtype) -> Network:
     """The network that config.json describes: names, shapes and precision, but no memory.
 
     Raises:
@@ -31,7 +27,7 @@ def on_meta(checkpoint: Checkpoint, make: Maker, dtype: torch.dtype) -> Network:
     """
     try:
         with _default_dtype(dtype), torch.device("meta"):
-            return make(checkpoint.config)
+            return checkpoint.network()
     except (
         ArithmeticError,
         AttributeError,
@@ -48,7 +44,7 @@ def on_meta(checkpoint: Checkpoint, make: Maker, dtype: torch.dtype) -> Network:
 
 
 def assemble(
-    checkpoint: Checkpoint, make: Maker, *, vocab_size: int, device: str, dtype: torch.dtype
+    checkpoint: Checkpoint, *, vocab_size: int, device: str, dtype: torch.dtype
 ) -> tuple[Network, Placement]:
     """The network of ``checkpoint`` with its weights, ready to compute, and where its parts lie.
 
@@ -59,7 +55,7 @@ def assemble(
         ModelError: the tokenizer has more entries than the output layer.
         OutOfMemoryError: the weights do not fit.
     """
-    network = on_meta(checkpoint, make, dtype)
+    network = on_meta(checkpoint, dtype)
     check_rows(checkpoint, vocab_size, network.lm_head.out_features)
     checkpoint.check(network)
     place = placed(network, device, dtype)

@@ -1,28 +1,13 @@
-"""A checkpoint's network as a :class:`edgecloud.contracts.Model`; and the Qwen2.5-Omni thinker.
-
-Built from the families' own submodules (audio tower, text model, output layer), without the wrapper
-that routes images and video and keeps state between requests; :mod:`edgecloud.models.decoder` runs
-the text model's layers.
-"""
+"""A checkpoint's network as a :class:`edgecloud.contracts.Model`; :mod:`edgecloud.models.decoder` runs
+the text model's layers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
-from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import (
-    Qwen2_5OmniTextConfig,
-    Qwen2_5OmniThinkerConfig,
-)
-from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import (
-    Qwen2_5OmniAudioEncoder,
-    Qwen2_5OmniThinkerTextModel,
-)
 
 from edgecloud.contracts import Prompt
 from edgecloud.errors import ModelError
@@ -31,86 +16,18 @@ from edgecloud.models.cached import CachedModel, most_set_aside
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.checks import check_prompt, check_started, check_vocabulary
 from edgecloud.models.decoder import Decoder, KVCache
-from edgecloud.models.features import audio_token_count
 from edgecloud.models.memory import memory_advice
-from edgecloud.models.networks import AudioNetwork, Network, TextNetwork, place_audio
+from edgecloud.models.networks import Network
 from edgecloud.models.placing import AUTO_MAP
 from edgecloud.models.stages import decoder_of
 
 __all__ = [
     "AudioLM",
-    "Thinker",
     "described_network",
     "extend_many",
     "pick_device",
     "pick_dtype",
 ]
-
-
-class Thinker(Network):
-    """Audio tower, text model and output layer of a Qwen2.5-Omni; weights only, no state."""
-
-    def __init__(self, config: Qwen2_5OmniThinkerConfig) -> None:
-        super().__init__()
-        text = _text_config(config)
-        # A precision named in the configuration would win over the one asked for.
-        dtype = torch.get_default_dtype()
-        self.audio_tower = Qwen2_5OmniAudioEncoder._from_config(config.audio_config, dtype=dtype)  # type: ignore[no-untyped-call]
-        self.model = Qwen2_5OmniThinkerTextModel._from_config(text, dtype=dtype)  # type: ignore[no-untyped-call]
-        self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
-        self.tied = bool(text.tie_word_embeddings and config.tie_word_embeddings)
-        self.tie()
-        self.audio_token_id = config.audio_token_id
-
-    def embed(self, prompt: Prompt) -> Tensor:
-        """Embeddings of the prompt, ``(1, n, hidden)``, audio in its placeholders.
-
-        Raises:
-            ModelError: features that the audio encoder does not take.
-        """
-        ids, embedded = self._embed_ids(prompt)
-        if prompt.features is not None:
-            for audio in self.encode_audio(prompt, prompt.features.shape[1]):  # one, of all
-                place_audio(embedded, ids[0] == self.audio_token_id, audio)
-        return embedded
-
-    def encode_audio(self, prompt: Prompt, most: int) -> Iterator[Tensor]:
-        """Run the audio encoder over windows of at most ``most`` audio tokens at once; yields ``(n,
-        hidden)``.
-
-        Raises:
-            ModelError: features that the audio encoder does not take, or another number of placeholders.
-        """
-        features, tower = prompt.features, self.audio_tower
-        if features is None or features.shape[0] != tower.num_mel_bins:
-            raise ModelError(
-                f"the features have {0 if features is None else features.shape[0]} bands, "
-                f"the audio tower takes {tower.num_mel_bins}"
-            )
-        self.check_places(prompt, audio_token_count(features.shape[1]))
-        # Windows of 2 n_window frames do not attend to each other, and two of them end in a whole token.
-        window = tower.n_window
-        step = 4 * window * max(1, most // window)
-        parts = [features[:, begin : begin + step] for begin in range(0, features.shape[1], step)]
-        return (self._encoded(part) for part in parts if audio_token_count(part.shape[1]) > 0)
-
-    def _encoded(self, features: NDArray[np.float16]) -> Tensor:
-        weight = self.model.embed_tokens.weight
-        frames = torch.tensor([features.shape[1]], device=weight.device)
-        after_cnn, _ = self.audio_tower._get_feat_extract_output_lengths(frames)
-        mel = torch.from_numpy(features).to(weight.device, weight.dtype)
-        found: Tensor = self.audio_tower(
-            mel, feature_lens=frames, aftercnn_lens=after_cnn
-        ).last_hidden_state
-        return found
-
-
-_MAKERS: dict[str, Callable[[dict[str, Any]], Network]] = {
-    "qwen2_5_omni": lambda config: Thinker(Qwen2_5OmniThinkerConfig(**config["thinker_config"])),
-    "qwen2_audio": AudioNetwork,
-    "qwen2": TextNetwork,
-}
-"""The network of each family, from the content of its config.json."""
 
 
 def described_network(checkpoint: Checkpoint, dtype: torch.dtype) -> Network:
@@ -119,7 +36,7 @@ def described_network(checkpoint: Checkpoint, dtype: torch.dtype) -> Network:
     Raises:
         CheckpointError: it describes none.
     """
-    return on_meta(checkpoint, _MAKERS[checkpoint.family.model_type], dtype)
+    return on_meta(checkpoint, dtype)
 
 
 class AudioLM(CachedModel[KVCache]):
@@ -147,7 +64,6 @@ class AudioLM(CachedModel[KVCache]):
         with memory_advice(device):
             network, place = assemble(
                 checkpoint,
-                _MAKERS[checkpoint.family.model_type],
                 vocab_size=vocab_size,
                 device=device,
                 dtype=pick_dtype(dtype, device),
@@ -248,12 +164,6 @@ def extend_many(models: Sequence[AudioLM], tokens: Sequence[Sequence[int]]) -> l
         )
         logits = first._logits(hidden)
         return [logits] if len(models) == 1 else list(torch.split(logits, counts))
-
-
-def _text_config(config: Qwen2_5OmniThinkerConfig) -> Qwen2_5OmniTextConfig:
-    if not isinstance(config.text_config, Qwen2_5OmniTextConfig):
-        raise ModelError("the configuration has no text_config")
-    return config.text_config
 
 
 def pick_device(name: str) -> str:

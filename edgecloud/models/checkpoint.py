@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from edgecloud.errors import CheckpointError
-from edgecloud.models.families import Family
+from edgecloud.models.families import FAMILIES, Family
 from edgecloud.models.folder import QUANTIZED_KEY, family_of, needed_shards, read_json
 from edgecloud.models.identity import (
     file_sha256,
@@ -27,7 +27,12 @@ from edgecloud.models.identity import (
     said_while_hashing,
     weights_sha256,
 )
+from edgecloud.registry import guarded
 from edgecloud.stages import stage
+
+if TYPE_CHECKING:
+    from edgecloud.models.networks import Network
+    from edgecloud.models.processor import Processor
 
 __all__ = ["Checkpoint", "Stored"]
 
@@ -58,6 +63,23 @@ class Checkpoint:
         """The quantization that ``edgecloud quantize`` wrote to config.json; None: none."""
         found = self.config.get(QUANTIZED_KEY)
         return found if isinstance(found, dict) else None
+
+    def processor(self) -> Processor:
+        """What surrounds the weights, as the family has it.
+
+        Raises:
+            CheckpointError: tokenizer, template or feature settings are missing or broken.
+            PluginError: the family is of another package, and fails.
+        """
+        return guarded(FAMILIES.part(self.family.model_type), self.family.processor)(self)
+
+    def network(self) -> Network:
+        """The network that config.json describes, as the family makes it; it has no weights yet.
+
+        Raises:
+            PluginError: the family is of another package, and fails.
+        """
+        return guarded(FAMILIES.part(self.family.model_type), self.family.network)(self.config)
 
     @classmethod
     def open(cls, path: str | Path) -> Checkpoint:

@@ -59,7 +59,7 @@ def load_edge(
     checkpoint = Checkpoint.open(path)
     if verify:
         verify_weights(checkpoint)
-    processor = Processor(checkpoint)
+    processor = checkpoint.processor()
     model = load_quantized(checkpoint, bits=bits, vocab_size=processor.vocab_size)
     facts = {
         "name": name,

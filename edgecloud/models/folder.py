@@ -16,6 +16,7 @@ __all__ = [
     "SMALL_FILES",
     "WEIGHTS",
     "cache_folder",
+    "family_at",
     "family_of",
     "needed_shards",
     "read_json",
@@ -52,9 +53,17 @@ def family_of(folder: Path, config: dict[str, Any]) -> Family:
     if family is None:
         raise CheckpointError(
             f"model {folder}: config.json says model_type {config.get('model_type')!r}; "
-            f"supported: {', '.join(map(repr, FAMILIES))}"
+            f"supported: {', '.join(map(repr, FAMILIES))}{FAMILIES.elsewhere()}"
         )
     return family
+
+
+def family_at(folder: str | Path) -> Family | None:
+    """The family of the checkpoint in ``folder``; None where that cannot be told: opening it says why."""
+    try:
+        return FAMILIES.get(str(read_json(Path(folder) / "config.json").get("model_type")))
+    except CheckpointError:
+        return None
 
 
 def needed_shards(folder: Path, family: Family) -> list[str]:

@@ -44,7 +44,7 @@ def load(name: str, path: str, *, device: str, dtype: str, verify: bool = False)
     check_not_quantized(checkpoint)
     if verify:
         verify_weights(checkpoint)
-    processor = Processor(checkpoint)
+    processor = checkpoint.processor()
     model = AudioLM.load(
         checkpoint,
         vocab_size=processor.vocab_size,
@@ -83,7 +83,7 @@ def look_at(name: str, path: str) -> tuple[Processor, dict[str, Any]]:
         CheckpointError: the folder or its content is not usable.
     """
     checkpoint = Checkpoint.open(path)
-    processor = Processor(checkpoint)
+    processor = checkpoint.processor()
     facts = {
         "name": name,
         "family": checkpoint.family.model_type,

@@ -14,21 +14,19 @@ from typing import Any
 import numpy as np
 from jinja2 import TemplateError
 from numpy.typing import NDArray
-from transformers import Qwen2Tokenizer
 
 from edgecloud.contracts import Language, Prompt, PromptType, StopLimits
 from edgecloud.decoding.stopping import Stopping
 from edgecloud.errors import CheckpointError, ModelError
 from edgecloud.models.checkpoint import Checkpoint
+from edgecloud.models.families import FAMILIES
 from edgecloud.models.features import LogMel, audio_token_count
-from edgecloud.models.prompts import prompt_messages, text_messages
+from edgecloud.registry import guarded
 from edgecloud.textfiles import parse_json
 
 __all__ = ["Processor"]
 
 _FEATURES = "preprocessor_config.json"
-_AUDIO_TOKEN = "<|AUDIO|>"
-_END_TOKENS = ("<|im_end|>", "<|endoftext|>")
 _SENTENCE_ENDS = ("。", "！", "？", ".", "!", "?")
 
 
@@ -38,6 +36,9 @@ class Processor:
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._path: Path = checkpoint.path
         self._family = checkpoint.family
+        part = FAMILIES.part(checkpoint.family.model_type)
+        self._messages = guarded(part, checkpoint.family.messages)
+        self._text_messages = guarded(part, checkpoint.family.text_messages)
         self._tower = checkpoint.family.tower_settings(checkpoint.config)
         self._log_mel: LogMel | None = None
         # Without its files the tokenizer's class makes an empty vocabulary and says nothing.
@@ -45,11 +46,7 @@ class Processor:
             if not (checkpoint.path / name).is_file():
                 raise CheckpointError(f"model {checkpoint.path}: {name} is missing; fetch it again")
         try:
-            # Not AutoTokenizer: it builds the whole family's configuration, talker included, to
-            # find this class.
-            self._tokenizer = Qwen2Tokenizer.from_pretrained(
-                str(checkpoint.path), local_files_only=True
-            )
+            self._tokenizer = self._family.tokenizer(checkpoint.path)
             if self.accepts_audio:
                 self._log_mel = LogMel(checkpoint.path, pads=self._family.pads_audio)
         except (KeyError, OSError, ValueError) as error:
@@ -61,7 +58,7 @@ class Processor:
             self._tokenizer.chat_template = _chat_template(checkpoint.path)
         self.vocab_size = len(self._tokenizer)
         """Entries of the tokenizer, special tokens included: the vocabulary that models share."""
-        self._audio_id = self._token_id(_AUDIO_TOKEN) if self.accepts_audio else -1
+        self._audio_id = self._token_id(self._family.audio_token) if self.accepts_audio else -1
 
     @property
     def accepts_audio(self) -> bool:
@@ -143,7 +140,7 @@ class Processor:
     ) -> Prompt:
         """The request for one recording, its audio placeholder repeated once per audio embedding."""
         frames = self._feature_extractor.frames(features)
-        ids = self._ids(prompt_messages(language, prompt_type, transcription))
+        ids = self._ids(self._messages(language, prompt_type, transcription))
         if ids.count(self._audio_id) != 1:
             raise ModelError(
                 f"model {self._path}: its chat template gives {ids.count(self._audio_id)} audio "
@@ -155,7 +152,7 @@ class Processor:
 
     def text_prompt(self, text: str) -> Prompt:
         """The request that ``text`` is, as one turn of the user; the system prompt is the template's."""
-        return Prompt(tuple(self._ids(text_messages(text))))
+        return Prompt(tuple(self._ids(self._text_messages(text))))
 
     def text(self, tokens: list[int] | tuple[int, ...]) -> str:
         """The caption that ``tokens`` spell, without special tokens."""
@@ -165,7 +162,7 @@ class Processor:
         """The ends of an output in this vocabulary."""
         return Stopping(
             limits=limits,
-            end_ids=frozenset(self._token_id(token) for token in _END_TOKENS),
+            end_ids=frozenset(self._token_id(token) for token in self._family.end_tokens),
             sentence_ids=self._sentence_ids() if limits.max_sentences is not None else frozenset(),
         )
 

@@ -18,7 +18,7 @@ from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import (
 )
 
 from edgecloud.errors import ConfigError
-from edgecloud.models.audio_lm import Thinker
+from edgecloud.models.thinker import Thinker
 
 __all__ = ["SHAPES", "Shape", "family_thinker", "random_thinker", "shape", "thinker_config"]
 

@@ -15,12 +15,13 @@ from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5O
 
 from edgecloud.contracts import Model, Prompt
 from edgecloud.errors import ModelError
-from edgecloud.models.audio_lm import AudioLM, Thinker, pick_dtype
+from edgecloud.models.audio_lm import AudioLM, pick_dtype
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.decoder import Decoder
 from edgecloud.models.features import MEL_BINS, audio_token_count
 from edgecloud.models.loading import load
 from edgecloud.models.shapes import Shape, family_thinker, random_thinker, thinker_config
+from edgecloud.models.thinker import Thinker
 
 if TYPE_CHECKING:
     from edgecloud.models.quantized.engine import Kernels

@@ -267,7 +267,7 @@ class Metric:
             return undefined(self.names, len(hypotheses), f"metric {self.name} failed: {problem}")
         return _plain(found)
 
-    def _problem(self, found: MetricResult, count: int) -> str | None:
+    def _problem(self, found: object, count: int) -> str | None:
         """What keeps a result on ``count`` samples from being this metric's; ``None``: nothing."""
         if not isinstance(found, MetricResult):
             return f"it gave {type(found).__name__}, not MetricResult"
@@ -280,9 +280,10 @@ class Metric:
             return f"a sample has other values than {', '.join(sorted(each))}"
         for row in (found.corpus, *found.per_sample):
             for name, value in row.items():
-                if value is None:
+                number: Any = value  # a metric of other people may give anything
+                if number is None:
                     continue
-                if isinstance(value, bool) or not isinstance(value, Real) or not isfinite(value):
+                if isinstance(number, bool) or not (isinstance(number, Real) and isfinite(number)):
                     return f"{name} is {value!r}, not a finite number or None"
         return None
 

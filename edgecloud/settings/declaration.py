@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from edgecloud.registry import Registry, broken_plugins
+from edgecloud.registry import Registry
 
 __all__ = ["MODES", "Group", "Option", "options_of", "setting"]
 
@@ -106,12 +106,7 @@ class Option:
         """Where a part may be that is not registered here: with a plug-in that is broken, or is none here."""
         if not isinstance(self.choices, Registry):
             return ""
-        broken = broken_plugins(self.choices.group)
-        if broken:
-            return "; " + "; ".join(map(str, broken))
-        return (
-            f"; for a {self.choices.kind} of your own give --plugin MODULE, or install its package"
-        )
+        return self.choices.elsewhere()
 
 
 def setting(

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from edgecloud.datasets import secap
 from edgecloud.datasets.audio import SAMPLE_RATE_HZ, load_audio
+from edgecloud.datasets.converters import secap
 from edgecloud.datasets.manifest import load_manifest
 from edgecloud.errors import ManifestError, OutputError
 from tests.datasets import test_secap as secap_layout

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from edgecloud.datasets.converters.secap import convert
 from edgecloud.datasets.manifest import load_manifest
-from edgecloud.datasets.secap import convert
 from edgecloud.errors import ManifestError, OutputError
 
 CAPTIONS: dict[str, Any] = {

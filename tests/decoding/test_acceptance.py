@@ -47,7 +47,7 @@ def test_exact_ignores_the_rank_threshold() -> None:
 
 
 def test_an_unknown_rule_is_named_with_those_that_exist() -> None:
-    with pytest.raises(WireError, match=r"'fuzzy'; known: rank, exact"):
+    with pytest.raises(WireError, match=f"'fuzzy'; known: {', '.join(RULES)};"):
         kept(of_ranks(0), Acceptance("fuzzy"))
 
 

@@ -125,7 +125,10 @@ def _lose_a_shard(folder: Path) -> None:
         (_remove("config.json"), "config.json"),
         (_write("config.json", "{"), "config.json is not JSON"),
         (_write("config.json", "[]"), "not a JSON object"),
-        (_config(model_type="llama"), "'llama'; supported: 'qwen2_5_omni'"),
+        (
+            _config(model_type="llama"),
+            "'llama'; supported: 'qwen2', 'qwen2_5_omni', 'qwen2_audio'; for a model family of your own",
+        ),
         (_config(thinker_config=None), "no thinker_config"),
         (_config(thinker_config={"audio_config": {}}), "no thinker_config.text_config"),
         (_config(thinker_config={"text_config": {}}), "no thinker_config.audio_config"),

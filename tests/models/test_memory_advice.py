@@ -15,8 +15,8 @@ from edgecloud.edge import edge_process
 from edgecloud.edge.messages import EdgeSetup, Failed, Request
 from edgecloud.embedded.pair import EDGE_CHECKPOINT
 from edgecloud.errors import OutOfMemoryError
-from edgecloud.models.audio_lm import Thinker
 from edgecloud.models.memory import memory_advice
+from edgecloud.models.thinker import Thinker
 from edgecloud.settings.config import resolve
 
 

@@ -12,7 +12,7 @@ from edgecloud.contracts import Prompt
 from edgecloud.errors import ModelError
 from edgecloud.models import audio_lm, stages
 from edgecloud.models.assembly import on_meta
-from edgecloud.models.audio_lm import _MAKERS, AudioLM, extend_many
+from edgecloud.models.audio_lm import AudioLM, extend_many
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.networks import Network
 from edgecloud.models.placing import AUTO_MAP, Placement, placed
@@ -21,7 +21,7 @@ from edgecloud.models.stages import StagedCache, StagedDecoder, decoder_of
 
 def network(folder: Path) -> Network:
     checkpoint = Checkpoint.open(folder)
-    return on_meta(checkpoint, _MAKERS[checkpoint.family.model_type], torch.float32)
+    return on_meta(checkpoint, torch.float32)
 
 
 def size(network: Network, *begins: str) -> int:

@@ -26,7 +26,6 @@ from transformers import (
 )
 
 from edgecloud.models.assembly import on_meta
-from edgecloud.models.audio_lm import _MAKERS
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.families import FAMILIES
 from edgecloud.models.folder import INDEX, read_json
@@ -122,7 +121,7 @@ def our_shapes(name: str) -> dict[str, tuple[int, ...]]:
 def built(config: dict[str, Any]) -> Network:
     family = FAMILIES[config["model_type"]]
     checkpoint = Checkpoint(Path("m"), config, (), family)
-    return on_meta(checkpoint, _MAKERS[family.model_type], torch.bfloat16)
+    return on_meta(checkpoint, torch.bfloat16)
 
 
 def shapes(module: torch.nn.Module) -> dict[str, tuple[int, ...]]:
@@ -233,5 +232,5 @@ def test_what_the_shards_lack_is_found_from_their_headers(
     checkpoint = Checkpoint.open(copied)
     says = "1 tensors missing" if harm == "lost" else r"has shape \(3, 3\)"
     with pytest.raises(Exception, match=says) as info:
-        checkpoint.check(on_meta(checkpoint, _MAKERS["qwen2"], torch.float32))
+        checkpoint.check(on_meta(checkpoint, torch.float32))
     assert name in str(info.value)

@@ -143,7 +143,7 @@ def test_commands_find_what_is_installed_and_say_in_a_line_what_is_broken(
     assert f"edgecloud: warning: {wreck}\n" in done.stderr
     (tmp_path / "grid.toml").write_text(GRID)
     ran(installed, ("edgecloud", "sweep", tmp_path / "grid.toml", "-o", tmp_path / "frontier"))
-    (place,) = json.loads((tmp_path / "frontier" / "frontier.json").read_text())
+    (place,) = json.loads((tmp_path / "frontier" / "frontier.json").read_text())["places"]
     assert [row["name"] for row in place["rows"]] == ["theirs"]
     listed = ran(installed, ("edgecloud", "plugins"), status=1).stdout.splitlines()
     assert re.fullmatch(r"gate +surprise +strangers 4\.2 +Ask when .*average\.", listed[6])

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from edgecloud.contracts import Acceptance
 from edgecloud.errors import WireError
-from edgecloud.registry import Registry
+from edgecloud.registry import Registry, guarded
 
 __all__ = ["RULES", "Rule", "TokenScore", "kept", "rule"]
 
@@ -63,7 +63,7 @@ def kept(draft: Iterable[TokenScore], acceptance: Acceptance) -> int:
         WireError: no rule has the name ``acceptance.rule``.
     """
     try:
-        keep = RULES[acceptance.rule]
+        keep = guarded(RULES.part(acceptance.rule), RULES[acceptance.rule])
     except KeyError:
         raise WireError(
             f"unknown acceptance rule {acceptance.rule!r:.60}; known: {', '.join(RULES)}; a plug-in's rule "

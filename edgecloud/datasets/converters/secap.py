@@ -10,13 +10,11 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import soundfile
-
-from edgecloud.datasets.audio import SAMPLE_RATE_HZ, read_recording
+from edgecloud.datasets.converters.contract import Noted, Progress, converter
 from edgecloud.errors import AudioError, ManifestError, OutputError
 from edgecloud.textfiles import list_in_text, parse_json
 
@@ -26,12 +24,8 @@ MAX_AUDIO_S: Final = 600.0
 _SEPARATOR: Final = re.compile(r"[\t \u3000]+")
 _UNSAFE: Final = re.compile(r"[\x00-\x1f/\\:*?\"<>|]")
 
-Progress = Callable[[int, int], None]
-"""Called with the number of recordings done and of all."""
-Noted = Callable[[str, Mapping[str, str]], None]
-"""Called with a recording's id and its notes (:func:`edgecloud.datasets.sanity.notes_on`)."""
 
-
+@converter("secap")
 def convert(
     src: Path | str,
     dest: Path | str,
@@ -39,9 +33,10 @@ def convert(
     progress: Progress | None = None,
     noted: Noted | None = None,
 ) -> int:
-    """Write ``dest/manifest.json`` and ``dest/audio/ID.flac`` (16 kHz mono, 16 bits) from SECap's
-    folder ``src``, or from the repository around it. Returns the number of utterances.
-    ``noted`` is called with each recording that cannot be right.
+    """Convert SECap: SRC is its folder with text.txt and wav/, or the repository around it.
+
+    Writes ``dest/manifest.json`` and ``dest/audio/ID.flac`` (16 kHz mono, 16 bits). Returns the number
+    of utterances. ``noted`` is called with each recording that cannot be right.
 
     Captions and transcriptions are taken verbatim, but for white space at their ends. The manifest
     is written last and in one piece: while there is one, its recordings are there.
@@ -50,6 +45,8 @@ def convert(
         ManifestError: a file is missing, or entries are broken; lists every problem.
         OutputError: ``dest`` cannot be written.
     """
+    import soundfile  # slow, and not needed to list converters
+
     source, target = _dataset_folder(Path(src)), Path(dest)
     problems: list[str] = []
     captions = _read_captions(source / "fid2captions.json", problems)
@@ -186,6 +183,10 @@ def _mismatches(
 def _convert_audio(
     wav: Path, audio: Path, file_id: str, problems: list[str], noted: Noted | None
 ) -> None:
+    import soundfile
+
+    from edgecloud.datasets.audio import SAMPLE_RATE_HZ, read_recording
+
     try:
         recording = read_recording(wav, max_audio_s=MAX_AUDIO_S)
     except AudioError as error:

@@ -1,0 +1,136 @@
+"""What a model family is, and where families are registered.
+
+A family is a class in one file: facts about its checkpoints, its network, and what it does differently
+around it. Importing one imports no torch: what it builds is imported where it is built.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
+
+from edgecloud.errors import PluginError
+from edgecloud.models.prompts import Language, PromptType, prompt_messages, text_messages
+from edgecloud.registry import Part, Registry
+
+if TYPE_CHECKING:
+    from edgecloud.models.checkpoint import Checkpoint
+    from edgecloud.models.networks import Network
+    from edgecloud.models.processor import Processor
+
+__all__ = ["FAMILIES", "Family", "family"]
+
+Messages = list[dict[str, Any]]
+
+
+class Family:
+    """Checkpoints of one ``model_type``. Subclasses say what they are; a family that differs little from
+    another is a subclass of that."""
+
+    title: ClassVar[str] = "model"
+    """Name of its network in messages."""
+    parts: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """Beginnings of the published tensor names, and those of the network's parameters that they become. A
+    tensor under none of them (a vision tower, a talker, a vocoder) is never read."""
+    needed: ClassVar[Sequence[tuple[str, ...]]] = ()
+    """The entries, as paths, that config.json must have: left out, the family's own sizes would be taken,
+    gigabytes of the wrong shape."""
+    accepts_audio: ClassVar[bool] = True
+    """True when it takes recordings; otherwise it takes text alone."""
+    pads_audio: ClassVar[bool] = False
+    """True when recordings are padded to the whole window of its feature extractor (30 s)."""
+    tower: ClassVar[Mapping[str, int]] = MappingProxyType({})
+    """Settings of the audio tower that both sides must share, with the family's defaults."""
+    audio_token: ClassVar[str] = "<|AUDIO|>"
+    """The placeholder that a prompt repeats, once for each embedding of the audio."""
+    end_tokens: ClassVar[Sequence[str]] = ("<|im_end|>", "<|endoftext|>")
+    """The tokens that end an answer."""
+
+    def __init__(self, model_type: str) -> None:
+        self.model_type = model_type
+
+    @abstractmethod
+    def network(self, config: Mapping[str, Any]) -> Network:
+        """The network that the content of a config.json describes. It is called where new tensors have no
+        memory; what is wrong with ``config`` may be any error of the libraries that read it."""
+        raise NotImplementedError
+
+    def processor(self, checkpoint: Checkpoint) -> Processor:
+        """What surrounds the network: waveform and words in, prompt; tokens out, text.
+
+        Raises:
+            CheckpointError: tokenizer, template or feature settings are missing or broken.
+        """
+        from edgecloud.models.processor import Processor
+
+        return Processor(checkpoint)
+
+    def tokenizer(self, folder: Path) -> Any:
+        """The tokenizer of a checkpoint's folder, one of transformers. By default Qwen2's: AutoTokenizer
+        would build the whole family's configuration, talker included, to find its class."""
+        from transformers import Qwen2Tokenizer
+
+        return Qwen2Tokenizer.from_pretrained(str(folder), local_files_only=True)
+
+    def messages(
+        self, language: Language, prompt_type: PromptType, transcription: str | None = None
+    ) -> Messages:
+        """The request for one recording, as chat messages for its template."""
+        return prompt_messages(language, prompt_type, transcription)
+
+    def text_messages(self, text: str) -> Messages:
+        """A request of text alone, as chat messages."""
+        return text_messages(text)
+
+    def tower_settings(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """``tower`` as a config.json has them."""
+        audio = config.get("thinker_config", config).get("audio_config", {})
+        return {name: audio.get(name, default) for name, default in self.tower.items()}
+
+    def parameter(self, stored: str) -> str | None:
+        """The network's name of a stored tensor; None when the network has no such part."""
+        for begins, part in self.parts.items():
+            if stored.startswith(begins):
+                return part + stored[len(begins) :]
+        return None
+
+
+class _Families(Registry[Family]):
+    """Takes subclasses of :class:`Family` alone: an entry point may name anything."""
+
+    def add(
+        self,
+        name: str,
+        item: Family | type[Family],
+        *,
+        options: Sequence[str] = (),
+        source: object | None = None,
+    ) -> Part[Family]:
+        if not (isinstance(item, type) and issubclass(item, Family)):
+            raise PluginError(
+                f"model family {name!r} is no subclass of edgecloud.models.families.Family"
+            )
+        return super().add(name, item(name), options=options, source=item)
+
+
+FAMILIES: Final[Registry[Family]] = _Families("model family", group="families")
+"""Every family by the ``model_type`` of its checkpoints' config.json."""
+
+Kind = TypeVar("Kind", bound=type[Family])
+
+
+def family(model_type: str) -> Callable[[Kind], Kind]:
+    """Register a subclass of :class:`Family` for checkpoints of ``model_type``.
+
+    Raises:
+        PluginError: the name is taken or cannot be one, or the class is no subclass.
+    """
+
+    def register(kind: Kind) -> Kind:
+        FAMILIES.add(model_type, kind)  # type: ignore[arg-type]
+        return kind
+
+    return register
