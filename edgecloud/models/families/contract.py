@@ -6,7 +6,6 @@ around it. Importing one imports no torch: what it builds is imported where it i
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -52,11 +51,16 @@ class Family:
     def __init__(self, model_type: str) -> None:
         self.model_type = model_type
 
-    @abstractmethod
     def network(self, config: Mapping[str, Any]) -> Network:
         """The network that the content of a config.json describes. It is called where new tensors have no
-        memory; what is wrong with ``config`` may be any error of the libraries that read it."""
-        raise NotImplementedError
+        memory; what is wrong with ``config`` may be any error of the libraries that read it.
+
+        Raises:
+            PluginError: the family has none.
+        """
+        raise PluginError(
+            f"model family {self.model_type!r} has no network: override Family.network"
+        )
 
     def processor(self, checkpoint: Checkpoint) -> Processor:
         """What surrounds the network: waveform and words in, prompt; tokens out, text.
