@@ -7,7 +7,6 @@ import sys
 import threading
 import warnings
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,9 +77,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "arm" not in metafunc.fixturenames:
         return
     config = metafunc.config.stash[CONFIG]
-    name = f"{config.language}-{config.prompt_type}"
+    name = f"{config.data.language}-{config.data.prompt_type}"
     if _SUITES.get(Path(metafunc.module.__file__).name) == "spec":
-        name += f"-{config.acceptance}"
+        name += f"-{config.acceptance.rule}"
     metafunc.parametrize("arm", [name], ids=[name])
 
 
@@ -115,16 +114,16 @@ def _is_suite(item: pytest.Item) -> bool:
 def _named(config: pytest.Config) -> dict[Any, Config]:
     """The settings of each experiment that will run, with the name of its result."""
     settings, modes = config.stash[CONFIG], config.stash[MODES]
-    return {m: replace(settings, output_name=_output_name(settings, m, modes)) for m in modes}
+    return {m: settings.changed(output_name=_output_name(settings, m, modes)) for m in modes}
 
 
 def _output_name(config: Config, mode: str, modes: tuple[str, ...]) -> str:
     """``NAME``; ``NAME-edge`` when several suites run; ``edge_results`` when no name is given. A shard
     has a name of its own, ``NAME-1of4``, so that several can write into one folder."""
     name = f"{mode}_results"
-    if config.output_name is not None:
-        name = f"{config.output_name}-{mode}" if len(modes) > 1 else config.output_name
-    return name if config.shard is None else f"{name}-{config.shard.replace('/', 'of')}"
+    if config.output.name is not None:
+        name = f"{config.output.name}-{mode}" if len(modes) > 1 else config.output.name
+    return name if config.run.shard is None else f"{name}-{config.run.shard.replace('/', 'of')}"
 
 
 @pytest.fixture
@@ -137,7 +136,7 @@ def recorder(request: pytest.FixtureRequest, benchmark: Any, arm: str) -> Record
     reporter = pytest_config.pluginmanager.getplugin("terminalreporter")
     named = _named(pytest_config)
     config = named[mode]
-    label = " + ".join(named) if config.interleave else mode
+    label = " + ".join(named) if config.run.interleave else mode
     return Recorder(
         config=config,
         pytest_config=pytest_config,

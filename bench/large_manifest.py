@@ -18,7 +18,6 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 from edgecloud.edge.messages import Mode
@@ -75,7 +74,7 @@ def read(manifest: Path) -> int:
     config = resolve({"dataset_path": str(manifest), "max_samples": 1, "output_dir": str(output)})
     start_mb, began = peak_mb(), time.perf_counter()
     with ExitStack() as holding:
-        named = {mode: replace(config, output_name=mode) for mode in _MODES}
+        named = {mode: config.changed(output_name=mode) for mode in _MODES}
         check_run(named, holding=holding)
     for mode in _MODES:
         corpus, path = load_corpus(config)

@@ -34,7 +34,7 @@ def settings(config: pytest.Config) -> Config:
     flags = {name: None if value is False else value for name, value in flags.items()}
     try:
         found = resolve(flags, preset=config.getoption("preset"), file=config.getoption("config"))
-        check_output_name(found.output_name)
+        check_output_name(found.output.name)
         return in_own_language(found)
     except EdgeCloudError as error:
         raise pytest.UsageError(str(error)) from None
@@ -63,17 +63,17 @@ def check_run(named: Mapping[Mode, Config], *, holding: ExitStack) -> None:
         floors.load()
         corpus, _ = load_corpus(config)
         for folder in ("results", "journals"):
-            _check_writable(Path(config.output_dir) / folder, "--output-dir")
+            _check_writable(Path(config.output.folder) / folder, "--output-dir")
         for mode, own in named.items():
             holding.enter_context(held(result_path(mode, own)))
             with held(journal_path(mode, own)):
                 pass  # nobody writes it who has no result of this name
         for side in dict.fromkeys(side for mode in named for side in _SIDES[mode]):
-            _check_model(side, getattr(config, f"{side}_model"))
+            _check_model(side, getattr(config.models, side))
         check_models(
             list(named.items()),
-            samples=corpus[: config.max_samples][config.shard_slice],
-            together=config.interleave,
+            samples=corpus[: config.data.max_samples][config.run.shard_slice],
+            together=config.run.interleave,
         )
     except EdgeCloudError as error:
         raise pytest.UsageError(str(error)) from None

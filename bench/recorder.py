@@ -80,10 +80,10 @@ class Recorder:
         """Run the experiment; a failure of the run as a whole fails the test with its one line."""
         from edgecloud.experiments import experiment
 
-        if self.config.resume:
+        if self.config.run.resume:
             self._begin()
         with OneLine(self.benchmark, self.begun):
-            if not self.config.interleave:
+            if not self.config.run.interleave:
                 with listening(self.progress):
                     return experiment.run(
                         mode, self.config, on_progress=self._watched, floors=floors.load()
@@ -102,7 +102,7 @@ class Recorder:
         self.progress(done, total, record)
 
     def _begin(self) -> None:
-        arms = self.arms if self.config.interleave else [(self.mode, self.config)]
+        arms = self.arms if self.config.run.interleave else [(self.mode, self.config)]
         self.begun.extend(journal_path(mode, config) for mode, config in arms)
 
     def record(self, outcome: Outcome) -> None:
@@ -133,11 +133,11 @@ class Recorder:
         if over:
             self.warned.append(
                 f"{path.stem}: {over} samples over the memory cap of "
-                f"{self.config.max_memory_gb:g} GB, which is watched, not enforced, here"
+                f"{self.config.caps.memory_gb:g} GB, which is watched, not enforced, here"
             )
         problems = _problems(result, self.config)
         lost = sentence(result["detailed_results"])
-        if lost and result["metrics"]["num_degraded"] <= self.config.max_degraded:
+        if lost and result["metrics"]["num_degraded"] <= self.config.run.max_degraded:
             self.warned.append(f"{path.stem}: {lost}")
         if (unscored := _no_reference(result)) is not None:
             self.unscored.append(f"{path.stem}: {unscored}")
@@ -157,17 +157,17 @@ class Recorder:
 def _problems(result: dict[str, Any], config: Config) -> list[str]:
     problems = []
     failed = [entry for entry in result["detailed_results"] if entry["status"] != "ok"]
-    if len(failed) > config.max_failures:
+    if len(failed) > config.run.max_failures:
         shown = ", ".join(f"{e['file_id']} ({e['error']['message']})" for e in failed[:3])
         more = f" and {len(failed) - 3} more" if len(failed) > 3 else ""
         problems.append(
             f"{len(failed)} of {len(result['detailed_results'])} samples failed, "
-            f"--max-failures allows {config.max_failures}: {shown}{more}"
+            f"--max-failures allows {config.run.max_failures}: {shown}{more}"
         )
     lost = sentence(result["detailed_results"])
-    if lost and result["metrics"]["num_degraded"] > config.max_degraded:
+    if lost and result["metrics"]["num_degraded"] > config.run.max_degraded:
         problems.append(
-            f"{lost}; --max-degraded allows {config.max_degraded}. --resume runs them again"
+            f"{lost}; --max-degraded allows {config.run.max_degraded}. --resume runs them again"
         )
     problems += [f"quality: {missed}" for missed in result["quality_floors"].get("missed", [])]
     return problems

@@ -59,13 +59,13 @@ class Measured:
 def measured(pytestconfig: pytest.Config) -> Iterator[Measured]:
     """The whole run, of which each test below reports a part."""
     config = pytestconfig.stash[CONFIG]
-    edge, edge_path = _loaded("edge", config.edge_model)
-    cloud, cloud_path = _loaded("cloud", config.cloud_model)
-    stopping = edge.processor.stopping(StopLimits(config.max_new_tokens))
-    samples = list(load_corpus(config)[0][: config.max_samples])
+    edge, edge_path = _loaded("edge", config.models.edge)
+    cloud, cloud_path = _loaded("cloud", config.models.cloud)
+    stopping = edge.processor.stopping(StopLimits(config.generation.max_new_tokens))
+    samples = list(load_corpus(config)[0][: config.data.max_samples])
     prompts = [_prompt(edge, sample, config) for sample in samples]
     ours = Ours(edge.model, cloud.model, stopping)
-    family = Family(edge_path, cloud_path, max_new_tokens=config.max_new_tokens)
+    family = Family(edge_path, cloud_path, max_new_tokens=config.generation.max_new_tokens)
     ways = {
         "generate-edge": family.edge,
         "edge": ours.edge,
@@ -73,7 +73,7 @@ def measured(pytestconfig: pytest.Config) -> Iterator[Measured]:
         "cloud": ours.cloud,
         "assisted-default": family.assisted(),
         **{f"assisted-{count}": family.assisted(count) for count in COUNTS},
-        "speculative": ours.speculative(config.k),
+        "speculative": ours.speculative(config.draft.k),
     }
     times, outputs = interleaved(ways, prompts)
     ties, different = _parted(family, samples, prompts, outputs)
@@ -87,7 +87,7 @@ def measured(pytestconfig: pytest.Config) -> Iterator[Measured]:
             (theirs, name): median_log_ratio(times[theirs], times[name])
             for theirs, name in _compared(times)
         },
-        outside=outside(edge.model, cloud.model, stopping, prompts, k=config.k),
+        outside=outside(edge.model, cloud.model, stopping, prompts, k=config.draft.k),
     )
     yield found
     pytestconfig.stash[TABLES].append(_tables(found, config))
@@ -127,7 +127,7 @@ def test_outside_at_the_3b_shape(pytestconfig: pytest.Config, benchmark: Any) ->
     model = shape_3b()
     prompts = [Prompt(tuple(range(1000 * turn, 1000 * turn + 128))) for turn in (1, 2)]
     stopping = Stopping(StopLimits(16), end_ids=frozenset({0}))
-    found = outside(model, model.new_sequence(), stopping, prompts, k=config.k)
+    found = outside(model, model.new_sequence(), stopping, prompts, k=config.draft.k)
     title = (
         f"Outside the forwards at the 3B shape, {LAYERS} of its 36 layers (an upper bound of the "
         f"share), float32, {torch.get_num_threads()} threads"
@@ -142,11 +142,11 @@ def _loaded(side: str, folder: str | None) -> tuple[Loaded, str]:
 
 
 def _prompt(edge: Loaded, sample: Sample, config: Config) -> Prompt:
-    waveform = load_audio(sample.audio_path, max_audio_s=config.max_audio_s)
+    waveform = load_audio(sample.audio_path, max_audio_s=config.data.max_audio_s)
     return edge.processor.prompt(
         edge.processor.features(waveform),
-        language=config.language,
-        prompt_type=config.prompt_type,
+        language=config.data.language,
+        prompt_type=config.data.prompt_type,
     )
 
 
@@ -196,9 +196,9 @@ def _factors(ratio: Interval) -> dict[str, float | None]:
 def _tables(found: Measured, config: Config) -> str:
     count = len(found.samples)
     title = (
-        f"One process, {torch.get_num_threads()} threads, float32, {config.language} "
-        f"{config.prompt_type} prompts, {count} samples in turn; features excluded, audio tower and "
-        f"prefill included; k = {config.k}, gate always, exact acceptance"
+        f"One process, {torch.get_num_threads()} threads, float32, {config.data.language} "
+        f"{config.data.prompt_type} prompts, {count} samples in turn; features excluded, audio tower and "
+        f"prefill included; k = {config.draft.k}, gate always, exact acceptance"
     )
     ways = [
         [

@@ -57,7 +57,7 @@ def found(request: pytest.FixtureRequest) -> Found:
     capture: Any = request.config.pluginmanager.getplugin("capturemanager")
     began, swept = time.monotonic(), []
     for point, path, quality in sweep(
-        NEEDED, Path(config.output_dir) / "frontier", workers=config.workers
+        NEEDED, Path(config.output.folder) / "frontier", workers=config.run.workers
     ):
         swept.append((point, path, quality))
         left_s = (time.monotonic() - began) / len(swept) * (len(NEEDED) - len(swept))
@@ -95,7 +95,7 @@ def test_frontier(point: Point, found: Found, benchmark: Any, request: Any) -> N
         others={"ttft": (ids, [row["ttft"] for row in times])},
         extra_info={
             "mode": "spec",
-            "language": point.config.language,
+            "language": point.config.data.language,
             "outcome": "failed: " + "; ".join(missed) if missed else "passed",
             "sample_ids": ids,
             "settings": point.settings,

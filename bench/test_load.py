@@ -189,7 +189,7 @@ def test_others_wait_for_a_chunk_of_a_long_prompt_at_most(
         "load_average": psutil.getloadavg(),
     }
     config = request.config.stash[CONFIG]
-    path = Path(config.output_dir) / "load" / f"{config.output_name or 'load'}-long-open.json"
+    path = Path(config.output.folder) / "load" / f"{config.output.name or 'load'}-long-open.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     request.config.stash[WRITTEN].append(path)
@@ -251,7 +251,7 @@ def test_sixteen_edges_at_once(recorded: list[Caption], request: pytest.FixtureR
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     config = request.config.stash[CONFIG]
-    path = Path(config.output_dir) / "load" / f"{config.output_name or 'load'}.json"
+    path = Path(config.output.folder) / "load" / f"{config.output.name or 'load'}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     request.config.stash[WRITTEN].append(path)

@@ -31,12 +31,12 @@ def run(pytestconfig: pytest.Config) -> Iterator[Run]:
     from edgecloud.hardware.limits import apply_torch_threads
 
     config: Config = pytestconfig.stash[CONFIG]
-    apply_torch_threads(config.max_cpu_cores)
+    apply_torch_threads(config.caps.cpu_cores)
     found = Run()
     yield found
     if found.done:
         pytestconfig.stash[TABLES].append(found.table())
-        pytestconfig.stash[WRITTEN] += found.save(Path(config.output_dir) / "shapes")
+        pytestconfig.stash[WRITTEN] += found.save(Path(config.output.folder) / "shapes")
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def gpu(pytestconfig: pytest.Config) -> Iterator[Gpu]:
         pytest.skip("there is no CUDA device")
     found = Gpu.timed(os.environ.get("EDGECLOUD_SHAPES_GPU", "7b"), device="cuda")
     yield found
-    folder = Path(pytestconfig.stash[CONFIG].output_dir) / "shapes"
+    folder = Path(pytestconfig.stash[CONFIG].output.folder) / "shapes"
     pytestconfig.stash[WRITTEN].append(found.save(folder))
 
 

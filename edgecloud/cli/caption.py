@@ -50,7 +50,7 @@ def _config(parsed: argparse.Namespace) -> Config:
 
 def _caption(parsed: argparse.Namespace) -> int:
     config = _config(parsed)
-    if config.input_modality == "audio_text":
+    if config.data.input_modality == "audio_text":
         raise ConfigError("caption takes recordings without transcriptions; use audio_only")
     paint = _painter(sys.stdout)
 
@@ -96,7 +96,7 @@ def _caption(parsed: argparse.Namespace) -> int:
     if len(heard) > 1 and (noted := sentence(heard)) is not None:
         print(f"edgecloud: note: {noted}", file=sys.stderr)
     # Whoever captions has read the line above; a script asks for a status with --max-degraded.
-    allowed = len(parsed.audio) if parsed.max_degraded is None else config.max_degraded
+    allowed = len(parsed.audio) if parsed.max_degraded is None else config.run.max_degraded
     return 1 if failures or lost > allowed else 0
 
 
@@ -130,9 +130,9 @@ def _timings(answer: Any, config: Config) -> str:
         f"{times['otps']:.1f} tokens/s",
         f"{len(answer.tokens)} tokens ({chosen})",
     ]
-    calls = speculation(trace, k=config.k)["cloud_calls"]
+    calls = speculation(trace, k=config.draft.k)["cloud_calls"]
     if calls:
         parts.append(f"{calls} cloud calls")
     if spent["cloud_busy_time"]:
         parts.append(f"cloud busy {spent['cloud_busy_time']:.3f} s, {spent['bytes_up']} bytes up")
-    return " · ".join(parts) + (" · modelled time" if config.clock == "modelled" else "")
+    return " · ".join(parts) + (" · modelled time" if config.hardware.clock == "modelled" else "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -22,10 +21,10 @@ def in_own_language(config: Config) -> Config:
     Raises:
         ManifestError: the manifest is missing, broken or empty.
     """
-    if config.dataset_type != "text" or config.dataset_path is None or "language" in config.given:
+    if config.data.kind != "text" or config.data.path is None or "language" in config.given:
         return config
-    stated = stated_languages(config.dataset_path)
-    return replace(config, language=next(iter(stated))) if len(stated) == 1 else config
+    stated = stated_languages(config.data.path)
+    return config.changed(language=next(iter(stated))) if len(stated) == 1 else config
 
 
 def load_corpus(config: Config) -> tuple[tuple[Sample, ...], Path]:
@@ -38,11 +37,11 @@ def load_corpus(config: Config) -> tuple[tuple[Sample, ...], Path]:
         ManifestError: it is missing, broken or empty.
         ConfigError: a language was given, and prompts say that they are in another.
     """
-    if config.dataset_path is None:
-        path = embedded_manifest(config.language, config.prompt_type)
+    if config.data.path is None:
+        path = embedded_manifest(config.data.language, config.data.prompt_type)
     else:
-        path = Path(config.dataset_path)
-    kind, language, captions = config.dataset_type, config.language, config.caption_type
+        path = Path(config.data.path)
+    kind, language, captions = config.data.kind, config.data.language, config.data.caption_type
     samples = _samples(path, _version(path), kind, language, captions)
     others = [sample for sample in samples if sample.reference_language != language]
     if kind == "text" and others and "language" in config.given:

@@ -32,7 +32,9 @@ def main(control: Connection, cloud: Connection | None, setup: EdgeSetup) -> Non
         EdgeCloudError: the model cannot be loaded.
     """
     config = setup.config
-    limits = apply_in_child(config.max_cpu_cores, config.max_memory_gb, first_core=setup.first_core)
+    limits = apply_in_child(
+        config.caps.cpu_cores, config.caps.memory_gb, first_core=setup.first_core
+    )
     # Only now may torch be imported: its thread pools are sized at import.
     from edgecloud.cloud.http.client import HttpChannel
     from edgecloud.cloud.protocol.remote import PipeChannel, RemoteCloud
@@ -42,7 +44,7 @@ def main(control: Connection, cloud: Connection | None, setup: EdgeSetup) -> Non
 
     # What a plug-in imports is capped, too.
     load_plugins()
-    limits["torch_threads"] = apply_torch_threads(config.max_cpu_cores)
+    limits["torch_threads"] = apply_torch_threads(config.caps.cpu_cores)
     began = time.perf_counter()
     loaded: LoadedEdge | None = None
     if setup.mode == "cloud":
@@ -53,14 +55,14 @@ def main(control: Connection, cloud: Connection | None, setup: EdgeSetup) -> Non
         loaded = load_edge(
             setup.model,
             setup.path,
-            device=config.edge_device,
-            dtype=config.edge_dtype,
-            quantization=config.edge_quantization,
-            verify=config.verify_weights,
+            device=config.models.edge_device,
+            dtype=config.models.edge_dtype,
+            quantization=config.models.edge_quantization,
+            verify=config.service.verify_weights,
         )
         processor = loaded.processor
         facts = {**loaded.facts, "load_s": time.perf_counter() - began}
-    if config.dataset_type != "text" and not processor.accepts_audio:
+    if config.data.kind != "text" and not processor.accepts_audio:
         raise ConfigError(
             f"model {setup.model} takes text alone; give --dataset-type text and a manifest of prompts"
         )
@@ -68,13 +70,13 @@ def main(control: Connection, cloud: Connection | None, setup: EdgeSetup) -> Non
     if setup.mode != "edge":
         token = os.environ.get("EDGECLOUD_TOKEN")
         channel = (
-            HttpChannel(config.cloud_url, token=token) if cloud is None else PipeChannel(cloud)
+            HttpChannel(config.service.url, token=token) if cloud is None else PipeChannel(cloud)
         )
     request_handler = RequestHandler(
         config,
         processor,
         edge=loaded.model if loaded else None,
-        cloud=RemoteCloud(channel, deadline_s=config.deadline) if channel else None,
+        cloud=RemoteCloud(channel, deadline_s=config.run.deadline_s) if channel else None,
         cache_dir=setup.cache_dir,
     )
     ready = {
@@ -102,13 +104,13 @@ def _check_cap(setup: EdgeSetup) -> None:
     from edgecloud.models.memory import check_cap, request_tokens, with_room
 
     config = setup.config
-    if config.max_memory_gb > 0:
+    if config.caps.memory_gb > 0:
         checkpoint = Checkpoint.open(setup.path)
         need = edge_need(
             checkpoint,
-            device=config.edge_device,
-            dtype=config.edge_dtype,
-            quantization=config.edge_quantization,
+            device=config.models.edge_device,
+            dtype=config.models.edge_dtype,
+            quantization=config.models.edge_quantization,
         )
         tokens = request_tokens(config)
-        check_cap(with_room(need, checkpoint, tokens=tokens), config.max_memory_gb)
+        check_cap(with_room(need, checkpoint, tokens=tokens), config.caps.memory_gb)

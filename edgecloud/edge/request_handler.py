@@ -59,12 +59,14 @@ class RequestHandler:
         self._edge = edge
         self._cloud = cloud
         self._policies = policies(config)
-        self._sampling = Sampling(config.temperature, config.top_p)
-        self._stopping = processor.stopping(StopLimits(config.max_new_tokens, config.max_sentences))
-        self._modelled = ModelledClock() if config.clock == "modelled" else None
+        self._sampling = Sampling(config.sampling.temperature, config.sampling.top_p)
+        self._stopping = processor.stopping(
+            StopLimits(config.generation.max_new_tokens, config.generation.max_sentences)
+        )
+        self._modelled = ModelledClock() if config.hardware.clock == "modelled" else None
         self._cache: FeatureCache | None = None
         if self._modelled is not None:
-            hardware = profile(config.hardware_profile)
+            hardware = profile(config.hardware.profile)
             if edge is not None:
                 self._edge = TimedModel(edge, self._modelled, hardware.edge)
             if cloud is not None:
@@ -72,9 +74,9 @@ class RequestHandler:
                     cloud,
                     self._modelled,
                     hardware,
-                    link=link(config.link) if config.link else None,
-                    seed=config.seed,
-                    deadline_s=config.deadline,
+                    link=link(config.hardware.link) if config.hardware.link else None,
+                    seed=config.generation.seed,
+                    deadline_s=config.run.deadline_s,
                 )
             if cache_dir is not None:
                 self._cache = FeatureCache(cache_dir)
@@ -92,7 +94,9 @@ class RequestHandler:
         processor = self._processor
         recording = None
         if request.audio_path is not None:
-            recording = read_recording(request.audio_path, max_audio_s=self._config.max_audio_s)
+            recording = read_recording(
+                request.audio_path, max_audio_s=self._config.data.max_audio_s
+            )
         waveform = None if recording is None else recording.waveform
         if self._modelled is not None:
             self._modelled.restart()
@@ -131,18 +135,18 @@ class RequestHandler:
         recorder.add("features", 0.0)
         prompt = processor.prompt(
             features,
-            language=config.language,
-            prompt_type=config.prompt_type,
+            language=config.data.language,
+            prompt_type=config.data.prompt_type,
             transcription=request.transcription,
         )
-        if config.upload_audio and self._cloud is not None:
+        if config.service.upload_audio and self._cloud is not None:
             return replace(prompt, recording=as_flac(waveform))
         return prompt
 
     def _decode(
         self, prompt: Prompt, request: Request, recorder: Recorder
     ) -> Generator[Commit, None, StopReason]:
-        sampling = seeded(self._sampling, self._config.seed, prompt)
+        sampling = seeded(self._sampling, self._config.generation.seed, prompt)
         if self._edge is None and self._cloud is not None:
             return cloud_only(
                 prompt,
@@ -161,7 +165,7 @@ class RequestHandler:
             )
         if self._cloud is None or self._edge is None:
             raise EdgeCloudError("an edge process needs a model or a cloud")
-        settings = self._policies[request.language or self._config.language]
+        settings = self._policies[request.language or self._config.data.language]
         return speculative(
             prompt,
             edge=self._edge,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields, replace
+from dataclasses import asdict, fields
 from typing import get_args
 
 from edgecloud.contracts import Acceptance, Language
@@ -25,9 +25,9 @@ def policies(config: Config) -> dict[Language, Speculation]:
     Raises:
         ConfigError: as for :func:`speculation`.
     """
-    text = config.dataset_type == "text"
-    languages: tuple[Language, ...] = get_args(Language) if text else (config.language,)
-    return {language: speculation(replace(config, language=language)) for language in languages}
+    text = config.data.kind == "text"
+    languages: tuple[Language, ...] = get_args(Language) if text else (config.data.language,)
+    return {language: speculation(config.changed(language=language)) for language in languages}
 
 
 def speculation(config: Config) -> Speculation:
@@ -37,48 +37,45 @@ def speculation(config: Config) -> Speculation:
         ConfigError: the calibrated gate's file cannot be used, or there is none for these models; or this
             process has no part of a name that another one knows.
     """
+    settings = config.to_json()
     for setting, registry in PARTS.items():
-        if getattr(config, setting) not in registry:
+        if settings[setting] not in registry:
             raise ConfigError(
-                f"{setting}: this process has no {registry.kind} {getattr(config, setting)!r}: what a program "
+                f"{setting}: this process has no {registry.kind} {settings[setting]!r}: what a program "
                 "registers by itself is its alone; put it into a module and give that as --plugin MODULE"
             )
     fitted = Calibration()
-    if config.gate_type == "calibrated":
-        if config.calibration is None and (config.edge_model or config.cloud_model):
+    if config.gate.name == "calibrated":
+        if config.gate.calibration is None and (config.models.edge or config.models.cloud):
             raise ConfigError(
                 "the calibrated gate is fitted to a pair of models: make one for these with "
                 "`edgecloud calibrate` and give it as --calibration"
             )
         fitted = calibration(
-            config.calibration, language=config.language, prompt_type=config.prompt_type
+            config.gate.calibration,
+            language=config.data.language,
+            prompt_type=config.data.prompt_type,
         )
     thresholds = {
-        each.name: getattr(config, f"{each.name}_threshold")
+        each.name: getattr(config.gate, f"{each.name}_threshold")
         for each in fields(Thresholds)
         if each.name != "calibration"
     }
+    spent, regret_nats = config.cloud.budget, config.acceptance.regret_budget
     return Speculation(
-        k=config.k,
-        gate=config.gate_type,
+        gate=config.gate.name,
+        gate_scope=config.gate.scope,
         thresholds=Thresholds(**thresholds, calibration=fitted),
         acceptance=Acceptance(
-            rule=config.acceptance,
-            rank_threshold=config.rank_threshold,
-            probability_ratio=config.probability_ratio,
-            regret_nats=math.inf if config.regret_budget is None else config.regret_budget,
+            rule=config.acceptance.rule,
+            rank_threshold=config.acceptance.rank_threshold,
+            probability_ratio=config.acceptance.probability_ratio,
+            regret_nats=math.inf if regret_nats is None else regret_nats,
         ),
-        gate_scope=config.gate_scope,
-        verify_scope=config.verify_scope,
-        final_check=config.final_check,
-        continuation=config.continuation,
-        adaptive_k=config.adaptive_k,
-        draft_ahead=config.draft_ahead,
-        parallel_prefill=config.parallel_prefill,
-        seed_tokens=config.cloud_seed_tokens,
-        hand_off=config.hand_off,
-        expected_tokens=config.expected_tokens,
-        budget=CloudBudget()
-        if config.cloud_budget is None
-        else CloudBudget.parse(config.cloud_budget),
+        # Each setting of these subjects is one of the loop's.
+        **asdict(config.draft),
+        **{
+            **asdict(config.cloud),
+            "budget": CloudBudget() if spent is None else CloudBudget.parse(spent),
+        },
     )

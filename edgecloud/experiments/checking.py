@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +60,7 @@ def check_models(
             _examined(
                 [_settings(mode, config, samples) for mode, config in wanted],
                 together=together,
-                timeout_s=max(config.start_deadline for _, config in wanted),
+                timeout_s=max(config.run.start_deadline_s for _, config in wanted),
             )
         _CHECKED.update(keys)
 
@@ -79,7 +78,7 @@ def check_cloud(
         return
     side = {"role": "cloud", "path": path, "device": device, "dtype": dtype, "caches": caches}
     # Text is taken by every family.
-    config = replace(resolve(), dataset_type="text")
+    config = resolve().changed(dataset_type="text")
     arm = {"config": config, "sides": [side], "remote": None, "conversations": []}
     _examined([arm], together=False, timeout_s=timeout_s)
 
@@ -104,40 +103,35 @@ def remote_facts(config: Config) -> dict[str, Any]:
         CloudError: it does not answer, or is none.
     """
     token = os.environ.get("EDGECLOUD_TOKEN")
-    found = model_metadata(config.cloud_url, token=token, timeout_s=config.start_deadline)
+    found = model_metadata(config.service.url, token=token, timeout_s=config.run.start_deadline_s)
     return {**found, "transport": "http"}
 
 
 def known_good(mode: Mode, config: Config) -> bool:
     """True when this machine loads only the embedded pair, as it was made, on a CPU, which need not be
     checked each time."""
-    local = mode == "cloud" or config.cloud_url == "local"
-    own = (mode == "cloud" or config.edge_model is None) and (
-        mode == "edge" or not local or config.cloud_model is None
+    local = mode == "cloud" or config.service.url == "local"
+    own = (mode == "cloud" or config.models.edge is None) and (
+        mode == "edge" or not local or config.models.cloud is None
     )
-    usual = {config.edge_device, config.cloud_device} <= {"auto", "cpu"}
-    plain = config.edge_quantization == "none" and config.calibration is None
+    usual = {config.models.edge_device, config.models.cloud_device} <= {"auto", "cpu"}
+    plain = config.models.edge_quantization == "none" and config.gate.calibration is None
     return own and usual and plain
 
 
 def _key(mode: Mode, config: Config) -> str:
-    names = (
-        *("edge_model", "edge_device", "edge_dtype", "edge_quantization", "max_memory_gb"),
-        *("cloud_model", "cloud_device", "cloud_dtype", "cloud_url", "workers", "calibration"),
-        *("dataset_type", "dataset_path", "language", "prompt_type", "input_modality"),
-        *("max_samples", "shard"),
-    )
-    return repr((mode, [getattr(config, name) for name in names]))
+    run = (config.run.workers, config.run.shard, config.service.url)
+    return repr((mode, config.data, config.models, config.caps, config.gate.calibration, run))
 
 
 def _settings(mode: Mode, config: Config, samples: Sequence[Sample]) -> dict[str, Any]:
     """The values that :class:`edgecloud.experiments.preflight.Arm` is made of, as they travel."""
-    near = config.cloud_url == "local"
+    near = config.service.url == "local"
     sides: list[dict[str, Any]] = []
     if mode != "cloud":
-        _, path = model_of(config.edge_model, "edge")
-        device, dtype = config.edge_device, config.edge_dtype
-        quantization = config.edge_quantization
+        _, path = model_of(config.models.edge, "edge")
+        device, dtype = config.models.edge_device, config.models.edge_dtype
+        quantization = config.models.edge_quantization
         sides.append(
             {
                 "role": "edge",
@@ -148,8 +142,8 @@ def _settings(mode: Mode, config: Config, samples: Sequence[Sample]) -> dict[str
             }
         )
     if mode == "cloud" or (mode == "spec" and near):
-        _, path = model_of(config.cloud_model, "cloud")
-        device, dtype = config.cloud_device, config.cloud_dtype
+        _, path = model_of(config.models.cloud, "cloud")
+        device, dtype = config.models.cloud_device, config.models.cloud_dtype
         # Of a cloud elsewhere the edge's process uses the tokenizer and the features.
         sides.append(
             {"role": "cloud", "path": path, "device": device, "dtype": dtype, "weights": near}
@@ -167,13 +161,13 @@ def _conversations(
 ) -> list[list[dict[str, Any]]]:
     """The requests of a run, each once, as ``family`` words them; without samples a request of their kind."""
     family = family or Family("unknown")  # the check says so
-    if config.dataset_type == "text":
+    if config.data.kind == "text":
         texts = dict.fromkeys(sample.prompt for sample in samples if sample.prompt is not None)
         return [family.text_messages(text) for text in texts or ("?",)]
     words: dict[str | None, None] = {None: None}
-    if config.input_modality == "audio_text":
+    if config.data.input_modality == "audio_text":
         words = dict.fromkeys(sample.transcription for sample in samples) or words
-    return [family.messages(config.language, config.prompt_type, text) for text in words]
+    return [family.messages(config.data.language, config.data.prompt_type, text) for text in words]
 
 
 def _examined(arms: list[dict[str, Any]], *, together: bool, timeout_s: float) -> None:

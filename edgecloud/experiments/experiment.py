@@ -31,9 +31,9 @@ def run(
     Raises:
         EdgeCloudError: nothing can be run, or a process died; the journal holds what was done.
     """
-    if config.workers > 1 and config.clock != "modelled":
+    if config.run.workers > 1 and config.hardware.clock != "modelled":
         raise ConfigError(
-            f"--workers {config.workers} needs --clock modelled: in wall time requests beside each "
+            f"--workers {config.run.workers} needs --clock modelled: in wall time requests beside each "
             "other would slow each other down"
         )
     report = on_progress or _silent
@@ -59,7 +59,7 @@ def run_interleaved(
         ConfigError: the runs are not over the same samples.
         EdgeCloudError: as for :func:`run`.
     """
-    if any(config.workers > 1 for _, config in arms):
+    if any(config.run.workers > 1 for _, config in arms):
         raise ConfigError("--interleave runs one request at a time: leave out --workers")
     report = on_progress or _silent
     with ExitStack() as stack:

@@ -34,7 +34,12 @@ Swept = tuple[Point, Path, Mapping[str, float]]
 def place_of(point: Point) -> Place:
     """Language, prompt type, hardware profile, link: what points are compared within."""
     config = replace(point, policy={}).config
-    return config.language, config.prompt_type, config.hardware_profile, config.link
+    return (
+        config.data.language,
+        config.data.prompt_type,
+        config.hardware.profile,
+        config.hardware.link,
+    )
 
 
 def frontier(swept: Iterable[Swept]) -> list[Json]:

@@ -112,11 +112,11 @@ def examine(arms: Sequence[Arm], *, together: bool, say: Callable[[str], None]) 
 def _without_weights(arm: Arm) -> list[_Opened]:
     """All that is known of a run's models from everything but their weights."""
     config = arm.config
-    if config.gate_type == "calibrated":
+    if config.gate.name == "calibrated":
         policies(config)
     opened = [_open(side) for side in arm.sides]
     for found in opened:
-        if config.dataset_type != "text" and not found.processor.accepts_audio:
+        if config.data.kind != "text" and not found.processor.accepts_audio:
             raise ConfigError(
                 f"model {found.side.path} takes text alone; give --dataset-type text and a manifest of "
                 "prompts"
@@ -171,7 +171,7 @@ def _needs(arm: Arm, opened: Sequence[_Opened]) -> list[Need]:
     tokens = request_tokens(arm.config)
     found = [
         with_room(
-            _need(one, copies=arm.config.workers),
+            _need(one, copies=arm.config.run.workers),
             one.checkpoint,
             tokens=tokens,
             caches=one.side.caches,
@@ -181,7 +181,7 @@ def _needs(arm: Arm, opened: Sequence[_Opened]) -> list[Need]:
     ]
     for need in found:
         if need.side == "edge":
-            check_cap(need, arm.config.max_memory_gb)
+            check_cap(need, arm.config.caps.memory_gb)
     return found
 
 

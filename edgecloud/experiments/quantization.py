@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -97,11 +97,11 @@ def evaluate(config: Config, quantizations: Sequence[str] = QUANTIZATIONS) -> li
         EdgeCloudError: a model or the corpus cannot be used.
     """
     corpus, _ = load_corpus(config)
-    samples = corpus[: config.max_samples]
-    name, path = model_of(config.edge_model, "edge")
+    samples = corpus[: config.data.max_samples]
+    name, path = model_of(config.models.edge, "edge")
     # One process holds them, one after the other, and no cap is on it.
     arms: list[tuple[Mode, Config]] = [
-        ("edge", replace(config, max_memory_gb=0.0, edge_quantization=cast("Any", which)))
+        ("edge", config.changed(max_memory_gb=0.0, edge_quantization=which))
         for which in quantizations
     ]
     check_models(arms, samples=samples)
@@ -112,12 +112,12 @@ def evaluate(config: Config, quantizations: Sequence[str] = QUANTIZATIONS) -> li
     scores: list[dict[str, float]] = []
     for quantization in quantizations:
         loaded = load_edge(
-            name, path, device=config.edge_device, dtype="auto", quantization=quantization
+            name, path, device=config.models.edge_device, dtype="auto", quantization=quantization
         )
         if not prompts:
             prompts = [_prompt(config, loaded.processor, sample) for sample in samples]
         stopping = loaded.processor.stopping(
-            StopLimits(config.max_new_tokens, config.max_sentences)
+            StopLimits(config.generation.max_new_tokens, config.generation.max_sentences)
         )
         alone = [_alone(loaded.model, prompt, stopping, loaded.processor) for prompt in prompts]
         found = _scores(config, corpus, samples, alone)
@@ -128,19 +128,21 @@ def evaluate(config: Config, quantizations: Sequence[str] = QUANTIZATIONS) -> li
             for prompt, caption in zip(prompts, captions, strict=True)
         ]
         exact = exact or followed
-        wanted = [peak for caption in captions for peak in caption.blocks(config.k)]
-        peaks = [peak for caption in alone for peak in caption.blocks(config.k)]
+        wanted = [peak for caption in captions for peak in caption.blocks(config.draft.k)]
+        peaks = [peak for caption in alone for peak in caption.blocks(config.draft.k)]
         same = [a.tokens == b.tokens for a, b in zip(alone, captions, strict=True)]
         rows.append(
             Row(
-                language=config.language,
+                language=config.data.language,
                 quantization=quantization,
                 samples=len(samples),
                 **_numerics(followed, exact),
                 **_qualities(found, scores),
                 equal_captions=float(np.mean(same)),
-                call_rate=float(np.mean(np.array(peaks) > config.entropy_threshold)),
-                threshold=equal_rate_threshold(peaks, wanted, threshold=config.entropy_threshold),
+                call_rate=float(np.mean(np.array(peaks) > config.gate.entropy_threshold)),
+                threshold=equal_rate_threshold(
+                    peaks, wanted, threshold=config.gate.entropy_threshold
+                ),
             )
         )
     return rows
@@ -169,12 +171,12 @@ def equal_rate_threshold(
 
 
 def _prompt(config: Config, processor: Processor, sample: Sample) -> Prompt:
-    waveform = load_audio(str(sample.audio_path), max_audio_s=config.max_audio_s)
+    waveform = load_audio(str(sample.audio_path), max_audio_s=config.data.max_audio_s)
     return processor.prompt(
         processor.features(waveform),
-        language=config.language,
-        prompt_type=config.prompt_type,
-        transcription=sample.transcription if config.input_modality == "audio_text" else None,
+        language=config.data.language,
+        prompt_type=config.data.prompt_type,
+        transcription=sample.transcription if config.data.input_modality == "audio_text" else None,
     )
 
 
@@ -218,14 +220,14 @@ def _scores(
 ) -> list[dict[str, float]]:
     """CIDEr and emotion accuracy of each sample; 0 where a sample has none."""
     found = score(
-        language=config.language,
+        language=config.data.language,
         ids=[sample.file_id for sample in samples],
         hypotheses=[caption.text for caption in alone],
         references=[sample.references for sample in samples],
         reference_languages=[sample.reference_language for sample in samples],
-        corpus_references=corpus_references_of(corpus, config.language),
+        corpus_references=corpus_references_of(corpus, config.data.language),
     )
-    cider = f"{LANGUAGE_TOKENIZERS[config.language][0]}.cider"
+    cider = f"{LANGUAGE_TOKENIZERS[config.data.language][0]}.cider"
     return [
         {"cider": row[cider] or 0.0, "emotion": row["emotion_accuracy"] or 0.0}
         for row in found.per_sample

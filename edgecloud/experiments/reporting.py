@@ -51,12 +51,12 @@ def score_outcome(outcome: ScorableOutcome) -> Scores:
     }
     if len(found) > 1:
         return join(found, positions)
-    return next(iter(found.values()), None) or _scored(outcome, outcome.config.language, [])
+    return next(iter(found.values()), None) or _scored(outcome, outcome.config.data.language, [])
 
 
 def _language(record: Mapping[str, Any], outcome: ScorableOutcome) -> Language:
     config = outcome.config
-    return language_of(record, text=config.dataset_type == "text", default=config.language)
+    return language_of(record, text=config.data.kind == "text", default=config.data.language)
 
 
 def _scored(
@@ -64,7 +64,7 @@ def _scored(
 ) -> Scores:
     config = outcome.config
     chinese = language == "chinese"
-    model = config.bertscore_model_zh if chinese else config.bertscore_model_en
+    model = config.bertscore.model_zh if chinese else config.bertscore.model_en
     return score(
         language=language,
         ids=[record["file_id"] for record in completed],
@@ -72,7 +72,7 @@ def _scored(
         references=[record["references"] for record in completed],
         reference_languages=[record["reference_language"] for record in completed],
         corpus_references=corpus_references_of(outcome.corpus, language),
-        bertscore=bertscore_settings(language, model, config.bertscore_layers),
+        bertscore=bertscore_settings(language, model, config.bertscore.layers),
         extended=True,
         meteor_from=METEOR_FROM,
     )

@@ -58,7 +58,7 @@ class Outcome:
 def data_of(config: Config, corpus: Sequence[Sample], manifest: Path) -> dict[str, Any]:
     """The ``data`` block of a result."""
     return {
-        "manifest": "embedded" if config.dataset_path is None else manifest.name,
+        "manifest": "embedded" if config.data.path is None else manifest.name,
         "samples": len(corpus),
         "sha256": data_hash(corpus),
     }
@@ -110,16 +110,16 @@ class Arm(ResourceOwner):
         self, mode: Mode, config: Config, *, floors: Mapping[str, Any] | None = None
     ) -> None:
         super().__init__()
-        check_output_name(config.output_name)
+        check_output_name(config.output.name)
         self._mode = mode
         self._floors = floors
         stage("reading the data")
         self._config = config = in_own_language(config)
         self._corpus, manifest = load_corpus(config)
-        self.samples = self._corpus[: config.max_samples][config.shard_slice]
+        self.samples = self._corpus[: config.data.max_samples][config.run.shard_slice]
         if not self.samples:
             raise ConfigError(
-                f"--shard {config.shard} holds none of the samples: take fewer shards"
+                f"--shard {config.run.shard} holds none of the samples: take fewer shards"
             )
         self.records: dict[str, dict[str, Any]] = {}
         self._data = data_of(config, self._corpus, manifest)
@@ -192,15 +192,15 @@ class Arm(ResourceOwner):
         system = self._systems[0]
         plugins = plugins_of(mode, config, system.facts["models"])
         identity = identity_of(config, {**system.facts, "data": self._data, "plugins": plugins})
-        if not config.resume:
+        if not config.run.resume:
             _keep_unfinished(path)
         self._journal = self._stack.enter_context(
             Journal.open(
                 path,
                 mode=mode,
                 identity=identity,
-                resume=config.resume,
-                keep_degraded=config.keep_degraded,
+                resume=config.run.resume,
+                keep_degraded=config.run.keep_degraded,
             )
         )
         self.records = dict(self._journal.records)
@@ -239,7 +239,7 @@ class Arm(ResourceOwner):
 
     def _start_systems(self) -> list[System]:
         """One for each worker; they load side by side."""
-        cores, count = self._config.max_cpu_cores, self._config.workers
+        cores, count = self._config.caps.cpu_cores, self._config.run.workers
         systems = [
             System(self._mode, self._config, first_core=number * cores, samples=self.samples)
             for number in range(count)
@@ -277,12 +277,12 @@ def _warm_up(system: System, mode: Mode, config: Config, samples: list[Sample]) 
 
     The cloud is asked always, so that it warms up too. Modelled time has nothing to warm up.
     """
-    if config.clock == "modelled":
+    if config.hardware.clock == "modelled":
         return {"total_time_s": None, "reason": "modelled time has no cold start"}
     times: list[float | None] = []
     lost: list[dict[str, Any]] = []
-    for turn in range(config.warmup):
-        stage("warming up", turn / config.warmup)
+    for turn in range(config.run.warmup):
+        stage("warming up", turn / config.run.warmup)
         answer = system.caption(
             request_of(
                 config, samples[turn % len(samples)], gate="always" if mode == "spec" else None
@@ -305,7 +305,7 @@ def request_of(config: Config, sample: Sample, *, gate: str | None = None) -> Re
     """The request to the edge for a sample; ``gate`` replaces the configured one."""
     return Request(
         audio_path=None if sample.audio_path is None else str(sample.audio_path),
-        transcription=sample.transcription if config.input_modality == "audio_text" else None,
+        transcription=sample.transcription if config.data.input_modality == "audio_text" else None,
         gate=gate,
         prompt=sample.prompt,
         language=None if sample.prompt is None else sample.reference_language,
@@ -315,15 +315,15 @@ def request_of(config: Config, sample: Sample, *, gate: str | None = None) -> Re
 def _record(system: System, config: Config, sample: Sample) -> dict[str, Any]:
     """Caption one sample, with readings of CPU, memory and GPU around it: its journal record."""
     request = request_of(config, sample)
-    if config.clock == "modelled":
+    if config.hardware.clock == "modelled":
         answer = system.caption(request)
         readings = null_readings("the clock is modelled")
     else:
         probe = ResourceProbe(
             system.edge_pid,
-            period_s=config.probe_period,
+            period_s=config.run.probe_period_s,
             gpu_index=system.cloud_gpu,
-            memory_cap_gb=config.max_memory_gb,
+            memory_cap_gb=config.caps.memory_gb,
         )
         probe.start()
         try:

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -119,7 +119,7 @@ class Point:
     @property
     def key(self) -> str:
         """The name of its journal: the same for the same configuration, whatever it is called."""
-        identity = json.dumps([self.mode, self.config.identity(), self.config.max_samples])
+        identity = json.dumps([self.mode, self.config.identity(), self.config.data.max_samples])
         return f"{self.mode}-{hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()}"
 
 
@@ -201,7 +201,7 @@ def _places(path: str | Path, where: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _filled(path: str | Path, place: Mapping[str, Any]) -> str:
     default = resolve()
-    known = {"language": default.language, "prompt_type": default.prompt_type, **place}
+    known = {"language": default.data.language, "prompt_type": default.data.prompt_type, **place}
     try:
         return str(place["dataset_path"]).format(
             language=known["language"], prompt_type=known["prompt_type"]
@@ -281,30 +281,30 @@ def check(points: Sequence[Point], *, workers: int = 1) -> list[str]:
         config = point.config
         if point.mode == "spec":
             speculation(config)
-        what = (config.dataset_path, config.language, config.prompt_type)
+        what = (config.data.path, config.data.language, config.data.prompt_type)
         if what in checked:
             continue
         checked.add(what)
         corpus, manifest = load_corpus(config)
-        scored = len(corpus_references_of(corpus, config.language))
+        scored = len(corpus_references_of(corpus, config.data.language))
         if scored < 2:
             raise DataError(
-                f"{manifest}: {scored} of {len(corpus)} samples have a reference in {config.language}, "
+                f"{manifest}: {scored} of {len(corpus)} samples have a reference in {config.data.language}, "
                 "and a sweep scores by CIDEr, which needs 2; take another language in [where], or "
                 'caption_type = "audio_only"'
             )
-        samples += corpus[: config.max_samples]
+        samples += corpus[: config.data.max_samples]
         # One process holds edge and cloud, and no cap is on it.
-        places.append(("spec", replace(config, workers=workers, max_memory_gb=0.0)))
+        places.append(("spec", config.changed(workers=workers, max_memory_gb=0.0)))
         for side in ("edge", "cloud"):
-            model = getattr(config, f"{side}_model")
+            model = getattr(config.models, side)
             if model is not None and not (Path(locate(model).path) / "config.json").is_file():
                 raise CheckpointError(
                     f"{side}_model {model} is no checkpoint folder: it holds no config.json"
                 )
     check_models(places, samples=samples)
-    configs = [point.config for point in points]
-    varied = {key: list(dict.fromkeys(getattr(c, key) for c in configs)) for key in _WHERE}
+    configs = [point.config.to_json() for point in points]
+    varied = {key: list(dict.fromkeys(config[key] for config in configs)) for key in _WHERE}
     shown = [f"{key}: {', '.join(map(str, some))}" for key, some in varied.items() if len(some) > 1]
     policies = {point.name for point in points if point.mode == "spec"}
     return [
@@ -365,7 +365,7 @@ def audio_notes_of(swept: Iterable[tuple[Point, Path, Any]]) -> str | None:
     journals: dict[tuple[Any, ...], Path] = {}
     for point, path, _ in swept:
         config = point.config
-        data = (config.dataset_path, config.language, config.prompt_type)
+        data = (config.data.path, config.data.language, config.data.prompt_type)
         journals.setdefault(data, path)
     found: dict[tuple[Any, str], dict[str, Any]] = {}
     for (manifest, *_), path in journals.items():
@@ -405,11 +405,14 @@ def _run(point: Point, path: Path, environment: Mapping[str, Any]) -> dict[str, 
 def _complete(point: Point, path: Path, environment: Mapping[str, Any]) -> dict[str, float]:
     config = point.config
     corpus, manifest = load_corpus(config)
-    samples = corpus[: config.max_samples]
+    samples = corpus[: config.data.max_samples]
     edge = _loaded_edge(
-        config.edge_model, config.edge_device, config.edge_dtype, config.edge_quantization
+        config.models.edge,
+        config.models.edge_device,
+        config.models.edge_dtype,
+        config.models.edge_quantization,
     )
-    cloud = _cloud(config.cloud_model, config.cloud_device, config.cloud_dtype)
+    cloud = _cloud(config.models.cloud, config.models.cloud_device, config.models.cloud_dtype)
     setup: dict[str, Any] = {
         "models": {
             "edge": None if point.mode == "cloud" else edge.facts,
@@ -417,7 +420,7 @@ def _complete(point: Point, path: Path, environment: Mapping[str, Any]) -> dict[
         },
         "data": data_of(config, corpus, manifest),
         "limits": {"summary": "none: one process, modelled time"},
-        "hardware_profile": profile(config.hardware_profile).to_json(),
+        "hardware_profile": profile(config.hardware.profile).to_json(),
     }
     setup["plugins"] = plugins_of(point.mode, config, setup["models"])
     identity = identity_of(config, setup)
@@ -453,7 +456,7 @@ def _complete(point: Point, path: Path, environment: Mapping[str, Any]) -> dict[
 def _handler_of(point: Point, config: Config, edge: LoadedEdge, cloud: Loaded) -> RequestHandler:
     """Edge and cloud in this process, with the whole protocol between them."""
     server = MessageServer(LocalCloud(cloud.model, cloud.stopping()))
-    remote = RemoteCloud(Loopback(server), deadline_s=config.deadline)
+    remote = RemoteCloud(Loopback(server), deadline_s=config.run.deadline_s)
     return RequestHandler(
         config,
         (cloud if point.mode == "cloud" else edge).processor,
@@ -466,7 +469,7 @@ def _handler_of(point: Point, config: Config, edge: LoadedEdge, cloud: Loaded) -
 def _ciders(
     config: Config, corpus: Sequence[Sample], records: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, float]:
-    language = config.language
+    language = config.data.language
     found = score(
         language=language,
         ids=list(records),

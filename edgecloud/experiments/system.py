@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -85,7 +84,7 @@ class System(ResourceOwner):
         """
         self._running.send(request)
         while True:
-            message = self._received(self._running, 2 * self._config.deadline)
+            message = self._received(self._running, 2 * self._config.run.deadline_s)
             if isinstance(message, At | Said):
                 _pass_on(self._running, message)
                 continue
@@ -101,23 +100,28 @@ class System(ResourceOwner):
         config, mode = self._config, self._mode
         stage("starting")
         sweep()
-        hardware = profile(config.hardware_profile) if config.clock == "modelled" else None
-        between = link(config.link) if config.link is not None else None
+        hardware = profile(config.hardware.profile) if config.hardware.clock == "modelled" else None
+        between = link(config.hardware.link) if config.hardware.link is not None else None
         # Only what is loaded here is fetched.
-        ours = mode == "cloud" or (mode == "spec" and config.cloud_url == "local")
-        edge_name, edge_path = model_of(config.edge_model if mode != "cloud" else None, "edge")
-        cloud_name, cloud_path = model_of(config.cloud_model if ours else None, "cloud")
+        ours = mode == "cloud" or (mode == "spec" and config.service.url == "local")
+        edge_name, edge_path = model_of(config.models.edge if mode != "cloud" else None, "edge")
+        cloud_name, cloud_path = model_of(config.models.cloud if ours else None, "cloud")
         check_models([(mode, config)], samples=self._samples)
         cloud: Worker | None = None
         theirs = None
-        remote = mode != "edge" and config.cloud_url != "local"
+        remote = mode != "edge" and config.service.url != "local"
         cloud_facts = remote_facts(config) if remote else None
         if mode != "edge":
             _check_audio(config, cloud_facts or {})
             _check_sampling(config, cloud_facts or {})
         if mode == "spec":
             _check_rule(config, cloud_facts or {})
-        if config.link is not None and config.clock == "wall" and mode != "edge" and not remote:
+        if (
+            config.hardware.link is not None
+            and config.hardware.clock == "wall"
+            and mode != "edge"
+            and not remote
+        ):
             raise ConfigError(
                 "in measured time --link lies between the edge and --cloud-url; give both, "
                 "or --clock modelled"
@@ -133,10 +137,10 @@ class System(ResourceOwner):
                 {
                     "name": cloud_name,
                     "path": cloud_path,
-                    "device": config.cloud_device,
-                    "dtype": config.cloud_dtype,
-                    "seed": config.seed,
-                    "verify": config.verify_weights,
+                    "device": config.models.cloud_device,
+                    "dtype": config.models.cloud_dtype,
+                    "seed": config.generation.seed,
+                    "verify": config.service.verify_weights,
                 },
             )
             self._stack.callback(cloud.close)
@@ -156,8 +160,8 @@ class System(ResourceOwner):
         cap = self._cap = self._stack.enter_context(
             CgroupCap(
                 self._edge.pid,
-                max_cpu_cores=config.max_cpu_cores,
-                max_memory_gb=config.max_memory_gb,
+                max_cpu_cores=config.caps.cpu_cores,
+                max_memory_gb=config.caps.memory_gb,
             )
         )
         ready = self._all_ready([self._edge] if cloud is None else [self._edge, cloud])
@@ -183,16 +187,19 @@ class System(ResourceOwner):
             ConfigError: a link cannot be put in front of this cloud.
         """
         config = self._config
-        if config.link is None or config.clock == "modelled":
+        if config.hardware.link is None or config.hardware.clock == "modelled":
             return config
-        address = urlsplit(config.cloud_url)
+        address = urlsplit(config.service.url)
         if address.scheme != "http" or address.hostname is None:
             raise ConfigError("--link shapes plain HTTP; give --cloud-url http://HOST:PORT")
         over = ShapingProxy(
-            address.hostname, address.port or 80, link(config.link), seed=config.seed
+            address.hostname,
+            address.port or 80,
+            link(config.hardware.link),
+            seed=config.generation.seed,
         )
         port = self._stack.enter_context(over).port
-        return replace(config, cloud_url=f"http://127.0.0.1:{port}")
+        return config.changed(cloud_url=f"http://127.0.0.1:{port}")
 
     def _received(self, worker: Worker, timeout_s: float) -> Any:
         """The worker's next message.
@@ -205,7 +212,7 @@ class System(ResourceOwner):
         except WorkerError as error:
             if worker is not self._edge or self._cap is None or not self._cap.memory_kills:
                 raise
-            cap_gb = self._config.max_memory_gb
+            cap_gb = self._config.caps.memory_gb
             outer_gb = self._cap.in_force.get("outer_memory_gb")
             if outer_gb is not None:
                 raise WorkerError(
@@ -220,7 +227,7 @@ class System(ResourceOwner):
 
     def _all_ready(self, workers: list[Worker]) -> dict[Worker, dict[str, Any]]:
         """Each worker's metadata once it is ready; their stages are shown meanwhile."""
-        deadline_s = time.monotonic() + self._config.start_deadline
+        deadline_s = time.monotonic() + self._config.run.start_deadline_s
         at = {worker: At("starting") for worker in workers}
         ready: dict[Worker, dict[str, Any]] = {}
         _tell(at)
@@ -229,7 +236,7 @@ class System(ResourceOwner):
                 if worker is None:
                     _tell(at)
                     continue
-                message = self._received(worker, self._config.start_deadline)
+                message = self._received(worker, self._config.run.start_deadline_s)
                 if isinstance(message, At):
                     at[worker] = message
                 if isinstance(message, At | Said):
@@ -242,7 +249,7 @@ class System(ResourceOwner):
                 if at:
                     raise WorkerError(
                         f"the {next(iter(at)).name} process was not ready within "
-                        f"{self._config.start_deadline:.0f} s; raise --start-deadline, or use a smaller "
+                        f"{self._config.run.start_deadline_s:.0f} s; raise --start-deadline, or use a smaller "
                         "model"
                     )
         return ready
@@ -250,11 +257,11 @@ class System(ResourceOwner):
     def _describe(self, edge: dict[str, Any], cloud: dict[str, Any] | None, cap: CgroupCap) -> None:
         config = self._config
         limits = LimitsReport.of(
-            config.max_cpu_cores,
-            config.max_memory_gb,
+            config.caps.cpu_cores,
+            config.caps.memory_gb,
             child=edge["limits"],
             cgroup=cap.in_force,
-            watched=config.clock == "wall",
+            watched=config.hardware.clock == "wall",
         ).with_resident(resident_bytes(self.edge_pid) / BYTES_PER_GB)
         models = {"edge": edge["model"], "cloud": cloud}
         self.facts["limits"] = limits.to_json()
@@ -268,7 +275,7 @@ class System(ResourceOwner):
             side: facts and {name: fact for name, fact in facts.items() if name not in _COMPARED}
             for side, facts in models.items()
         }
-        device = cloud["device"] if cloud and config.cloud_url == "local" else "cpu"
+        device = cloud["device"] if cloud and config.service.url == "local" else "cpu"
         if device.startswith("cuda"):
             self.cloud_gpu = int(device.partition(":")[2] or 0)
 
@@ -310,20 +317,20 @@ def _check_audio(config: Config, cloud: dict[str, Any]) -> None:
     Raises:
         ConfigError: it is not.
     """
-    if config.dataset_type == "text":
+    if config.data.kind == "text":
         return
     accepts_audio = cloud.get("hears", "features")
     if accepts_audio == "nothing":
         raise ConfigError(
-            f"the cloud at {config.cloud_url} runs on vLLM, which needs recordings, and takes none; "
+            f"the cloud at {config.service.url} runs on vLLM, which needs recordings, and takes none; "
             "start it with --upload-audio, and run with --upload-audio, if they may leave the edge"
         )
-    if accepts_audio == "recordings" and not config.upload_audio:
+    if accepts_audio == "recordings" and not config.service.upload_audio:
         raise ConfigError(
-            f"the cloud at {config.cloud_url} runs on vLLM, which needs recordings, not features; "
+            f"the cloud at {config.service.url} runs on vLLM, which needs recordings, not features; "
             "run with --upload-audio if they may leave this machine"
         )
-    if accepts_audio == "features" and config.upload_audio:
+    if accepts_audio == "features" and config.service.upload_audio:
         raise ConfigError(
             "--upload-audio: this cloud works on features, so no recording has to leave this "
             "machine; run without it"
@@ -336,9 +343,9 @@ def _check_sampling(config: Config, cloud: dict[str, Any]) -> None:
     Raises:
         ConfigError: it is not.
     """
-    if config.temperature > 0 and not cloud.get("draws", True):
+    if config.sampling.temperature > 0 and not cloud.get("draws", True):
         raise ConfigError(
-            f"the cloud at {config.cloud_url} runs on vLLM, which cannot verify drawn tokens; run with "
+            f"the cloud at {config.service.url} runs on vLLM, which cannot verify drawn tokens; run with "
             "--temperature 0, or on a cloud without vLLM"
         )
 
@@ -350,17 +357,17 @@ def _check_rule(config: Config, cloud: dict[str, Any]) -> None:
         ConfigError: it does not.
     """
     known = cloud.get("rules")
-    name = config.acceptance
+    name = config.acceptance.rule
     if not isinstance(known, dict):
         return
     if name not in known:
         raise ConfigError(
-            f"the cloud at {config.cloud_url} has no acceptance rule {name!r}; it has "
+            f"the cloud at {config.service.url} has no acceptance rule {name!r}; it has "
             f"{', '.join(map(str, known))}. Start it with --plugin MODULE, or install the rule's package there"
         )
     if known[name] != RULES.part(name).sha256:
         raise ConfigError(
-            f"the cloud at {config.cloud_url} has another version of the acceptance rule {name!r}; install "
+            f"the cloud at {config.service.url} has another version of the acceptance rule {name!r}; install "
             "the same one on both sides"
         )
 

@@ -147,8 +147,8 @@ def with_room(
 
 def request_tokens(config: Config) -> int:
     """Tokens that a cache is set aside for, for the longest request that ``config`` allows."""
-    audio_s = 0.0 if config.dataset_type == "text" else min(config.max_audio_s, _LONGEST_AUDIO_S)
-    return math.ceil(_AUDIO_TOKENS_PER_S * audio_s) + _WORDS + config.max_new_tokens
+    audio_s = 0.0 if config.data.kind == "text" else min(config.data.max_audio_s, _LONGEST_AUDIO_S)
+    return math.ceil(_AUDIO_TOKENS_PER_S * audio_s) + _WORDS + config.generation.max_new_tokens
 
 
 def cache_bytes(checkpoint: Checkpoint, *, tokens: int, width: int) -> int:

@@ -30,16 +30,16 @@ Standing = tuple[int, int | None]
 
 def journal_path(mode: str, config: Config) -> Path:
     """Path of an experiment's journal."""
-    return Path(config.output_dir) / "journals" / f"{_name(mode, config)}.jsonl"
+    return Path(config.output.folder) / "journals" / f"{_name(mode, config)}.jsonl"
 
 
 def result_path(mode: str, config: Config) -> Path:
     """Path of an experiment's result."""
-    return Path(config.output_dir) / "results" / f"{_name(mode, config)}.json"
+    return Path(config.output.folder) / "results" / f"{_name(mode, config)}.json"
 
 
 def _name(mode: str, config: Config) -> str:
-    return config.output_name or f"{mode}_results"
+    return config.output.name or f"{mode}_results"
 
 
 def standing(journal: Path) -> Standing | None:

@@ -54,7 +54,7 @@ def facts(
 
     ``corpus`` are the samples that the run, or all shards of it, may ask for; ``others`` the language and the
     references of each of the manifest's other samples, without an id."""
-    asked = len(corpus) if config.max_samples is None else config.max_samples
+    asked = len(corpus) if config.data.max_samples is None else config.data.max_samples
     return {
         "config": config.to_json(),
         "setup": dict(setup),

@@ -112,7 +112,7 @@ def build_result(
     ``defects`` says of each completed sample which defects its caption has, all under the same names.
     """
     completed = [record for record in outcome.records if record["status"] == "ok"]
-    measured = [measure(record, k=outcome.config.k) for record in completed]
+    measured = [measure(record, k=outcome.config.draft.k) for record in completed]
     languages = [_language(record, outcome.config) for record in completed]
     plain = [
         _plain_scores(row, language)
@@ -174,7 +174,7 @@ def _metrics(
     defects: Sequence[Mapping[str, bool]] | None,
     languages: Sequence[Language],
 ) -> Json:
-    language = outcome.config.language
+    language = outcome.config.data.language
     several = _several(languages)
     corpus = {**dict.fromkeys(several), **scores.corpus}
     if not several:
@@ -229,7 +229,7 @@ def _defect_counts(defects: Sequence[Mapping[str, bool]] | None) -> Json | None:
 
 
 def _language(record: Mapping[str, Any], config: Config) -> Language:
-    return language_of(record, text=config.dataset_type == "text", default=config.language)
+    return language_of(record, text=config.data.kind == "text", default=config.data.language)
 
 
 def _several(languages: Sequence[Language]) -> dict[str, str]:

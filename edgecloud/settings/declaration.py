@@ -10,7 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from edgecloud.registry import Registry
 
-__all__ = ["MODES", "Group", "Option", "options_of", "setting"]
+__all__ = ["MODES", "Group", "Option", "options_of", "setting", "subject"]
 
 Group = Literal["what", "how", "where", "run"]
 """``what`` is decoded, ``how`` it is decoded, ``where`` it runs (these three make up a run's identity), or
@@ -30,12 +30,13 @@ class Option:
     """
 
     name: str
+    subject: str
+    field: str
     kind: type[bool] | type[int] | type[float] | type[str]
     nullable: bool
     default: Any
     help: str
     chinese: str
-    subject: str
     group: Group
     modes: tuple[str, ...]
     choices: Collection[str]
@@ -55,6 +56,10 @@ class Option:
         """The option's value in ``settings`` by name: one that is missing is the default, as in the files of
         versions that did not have the option yet."""
         return settings.get(self.name, self.default)
+
+    def value_of(self, config: Any) -> Any:
+        """The option's value in a :class:`~edgecloud.settings.config.Config`."""
+        return getattr(getattr(config, self.subject), self.field)
 
     def convert(self, value: Any) -> Any:
         """``value`` as the option's type, in its range. Text is read as the type; booleans are no numbers.
@@ -113,7 +118,7 @@ def setting(
     default: Any,
     help: str,  # noqa: A002 - as argparse and pytest call it
     *,
-    name: str | None = None,
+    option: str | None = None,
     choices: Collection[str] = (),
     minimum: float | None = None,
     maximum: float | None = None,
@@ -124,11 +129,12 @@ def setting(
     """Declare an option: a field of its subject's dataclass. Its type, whether it may be null, and the choices
     of a ``Literal`` are read from the annotation.
 
-    ``help`` and ``chinese`` say what it means in a line; ``name`` is its name in flags, files and results
+    ``help`` and ``chinese`` say what it means in a line; ``option`` is its name in flags, files and results
     where the field's is shorter; ``choices`` a registry; ``check`` raises ValueError for text of a wrong form;
     ``used_by`` names those of the registered parts, chosen by another option of the subject, that use it.
     """
     declared = {
+        "name": option,
         "help": help,
         "chinese": chinese,
         "choices": choices,
@@ -137,33 +143,43 @@ def setting(
         "check": check,
         "used_by": used_by,
     }
-    return field(default=default, metadata={"name": name, "declared": declared})
+    return field(default=default, metadata=declared)
 
 
-def options_of(
-    subject: str, declared: type[Any], *, group: Group, modes: tuple[str, ...] = MODES
-) -> tuple[Option, ...]:
-    """The options that a subject's dataclass declares, in order. ``modes`` are those that use them."""
+def subject(declared: type[Any], group: Group, *, modes: tuple[str, ...] = MODES) -> Any:
+    """Declare a subject: a field of the configuration, with the dataclass of its options, their group and the
+    modes that use them."""
+    return field(default_factory=declared, metadata={"group": group, "modes": modes})
+
+
+def options_of(configuration: type[Any]) -> tuple[Option, ...]:
+    """The options that a configuration's subjects declare, in order."""
+    found: list[Option] = []
+    for each in fields(configuration):
+        if "group" in each.metadata:
+            found += _options(each.name, each.default_factory, **each.metadata)
+    return tuple(found)
+
+
+def _options(name: str, declared: Any, *, group: Group, modes: tuple[str, ...]) -> list[Option]:
+    """The options of one subject."""
     hints = get_type_hints(declared)
-    found = [
-        (each.metadata["name"] or each.name, each, each.metadata["declared"])
-        for each in fields(declared)
-    ]
-    chosen_by = next(
-        (name for name, _, about in found if isinstance(about["choices"], Registry)), None
-    )
-    return tuple(
+    found = [(each, dict(each.metadata)) for each in fields(declared)]
+    for each, about in found:
+        about["name"] = about["name"] or each.name
+    chosen_by = next((a["name"] for _, a in found if isinstance(a["choices"], Registry)), None)
+    return [
         Option(
             **{**about, **_typed(hints[each.name], about)},
-            name=name,
+            subject=name,
+            field=each.name,
             default=each.default,
-            subject=subject,
             group=group,
             modes=modes,
             chosen_by=chosen_by,
         )
-        for name, each, about in found
-    )
+        for each, about in found
+    ]
 
 
 def _typed(hint: Any, about: Mapping[str, Any]) -> dict[str, Any]:

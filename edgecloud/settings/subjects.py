@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from edgecloud.contracts import Language, PromptType
 from edgecloud.decoding.acceptance import RULES
 from edgecloud.decoding.gates import GATES
 from edgecloud.decoding.speculation_controller import CloudBudget
-from edgecloud.settings.declaration import Option, options_of, setting
+from edgecloud.settings.declaration import Option, options_of, setting, subject
 
 __all__ = [
     "OPTIONS",
@@ -48,17 +48,18 @@ def shard_of(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Data:
     """The samples, and what is asked about them."""
 
-    dataset_type: Literal["unified", "text"] = setting(
-        "unified", "unified: recordings; text: prompts of text alone"
+    kind: Literal["unified", "text"] = setting(
+        "unified", "unified: recordings; text: prompts of text alone", option="dataset_type"
     )
-    dataset_path: str | None = setting(
+    path: str | None = setting(
         None,
         "manifest file; null: the embedded corpus in the language to generate",
         chinese="清单文件；不给则为内置语料",
+        option="dataset_path",
     )
     caption_type: Literal["original", "audio_only"] = setting(
         "original",
@@ -82,12 +83,16 @@ class Data:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
     """When the cloud is asked."""
 
-    gate_type: str = setting(
-        "entropy", "when to ask the cloud", choices=GATES, chinese="何时询问云端"
+    name: str = setting(
+        "entropy",
+        "when to ask the cloud",
+        choices=GATES,
+        chinese="何时询问云端",
+        option="gate_type",
     )
     entropy_threshold: float = setting(
         1.5,
@@ -121,14 +126,15 @@ class Gate:
         "calibrated gate: a file of `edgecloud calibrate`; null: the embedded pair's own",
         used_by=("calibrated",),
     )
-    gate_scope: Literal["block", "token"] = setting(
+    scope: Literal["block", "token"] = setting(
         "block",
         "ask the gate about the whole block, or at each token, drafting on while it is sure",
         chinese="按整块判断，或在第一个没把握的词元处停止起草",
+        option="gate_scope",
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
     """The edge's drafts, and what of them is verified."""
 
@@ -144,15 +150,16 @@ class Draft:
     final_check: bool = setting(False, "verify what is unverified at the end of the caption, too")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Acceptance:
     """The draft tokens that the cloud keeps."""
 
-    acceptance: str = setting(
+    rule: str = setting(
         "rank",
         "which drafted tokens the cloud keeps",
         choices=RULES,
         chinese="云端保留哪些草稿词元",
+        option="acceptance",
     )
     rank_threshold: int = setting(
         20,
@@ -176,7 +183,7 @@ class Acceptance:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
     """Drawing at random."""
 
@@ -194,7 +201,7 @@ class Sampling:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cloud:
     """The cloud's work beyond verification, and what the edge does meanwhile."""
 
@@ -205,12 +212,13 @@ class Cloud:
         maximum=4096,
         chinese="云端验证之后继续写多少词元",
     )
-    cloud_seed_tokens: int = setting(
+    seed_tokens: int = setting(
         0,
         "first tokens of the caption that the cloud writes while the edge prefills",
         minimum=0,
         maximum=4096,
         chinese="端侧预填充时由云端先写多少词元",
+        option="cloud_seed_tokens",
     )
     parallel_prefill: bool = setting(False, "let the cloud prefill while the edge does")
     draft_ahead: bool = setting(False, "let the edge draft on while it waits for a verdict")
@@ -218,14 +226,15 @@ class Cloud:
         False, "let the cloud finish the caption when that is faster and within --cloud-budget"
     )
     expected_tokens: int = setting(32, "length of a caption --hand-off reckons with", minimum=1)
-    cloud_budget: str | None = setting(
+    budget: str | None = setting(
         None,
         "most that a caption may take of the cloud: busy seconds (0.8s) or its own tokens (12t)",
         check=CloudBudget.parse,
+        option="cloud_budget",
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
     """The end of a caption, and its randomness."""
 
@@ -236,19 +245,21 @@ class Generation:
     seed: int = setting(0, "seed of everything drawn at random", minimum=0)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Models:
     """The checkpoints, their devices and their precisions."""
 
-    edge_model: str | None = setting(
+    edge: str | None = setting(
         None,
         "edge checkpoint: a folder or a hub's ORG/NAME@REVISION; null: the embedded miniature",
         chinese="端侧检查点：文件夹或 hub 的 ORG/NAME@REVISION；不给则为内置模型",
+        option="edge_model",
     )
-    cloud_model: str | None = setting(
+    cloud: str | None = setting(
         None,
         "cloud checkpoint: a folder or a hub's ORG/NAME@REVISION; null: the embedded miniature",
         chinese="云端检查点，同上",
+        option="cloud_model",
     )
     edge_device: str = setting("cpu", "cpu, cuda or cuda:N", chinese="端侧在哪里运行")
     cloud_device: str = setting(
@@ -265,19 +276,27 @@ class Models:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Caps:
     """Limits of the edge process alone."""
 
-    max_cpu_cores: int = setting(
-        2, "cap of the edge process; 0 is uncapped", minimum=0, chinese="端侧进程的上限；0 为不限"
+    cpu_cores: int = setting(
+        2,
+        "cap of the edge process; 0 is uncapped",
+        minimum=0,
+        chinese="端侧进程的上限；0 为不限",
+        option="max_cpu_cores",
     )
-    max_memory_gb: float = setting(
-        16.0, "cap of the edge process; 0 is uncapped", minimum=0.0, chinese="同上"
+    memory_gb: float = setting(
+        16.0,
+        "cap of the edge process; 0 is uncapped",
+        minimum=0.0,
+        chinese="同上",
+        option="max_memory_gb",
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Hardware:
     """The clock, and the hardware that it reckons with."""
 
@@ -286,10 +305,11 @@ class Hardware:
         "measured time, or time computed from a hardware profile",
         chinese="实测时间，或由 `--hardware-profile` 计算的时间",
     )
-    hardware_profile: str = setting(
+    profile: str = setting(
         "paper",
         "caps, and constants of modelled time: a name of `edgecloud profile list`, or a file",
         chinese="建模时钟的耗时，以及设备的上限：`edgecloud profile list` 中的名称，或文件",
+        option="hardware_profile",
     )
     link: str | None = setting(
         None,
@@ -299,55 +319,71 @@ class Hardware:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BertScore:
     """BERTScore's models."""
 
-    bertscore_model_zh: str | None = setting(
-        None, "BERTScore's model for Chinese: a folder, or a hub id when online; null: no BERTScore"
+    model_zh: str | None = setting(
+        None,
+        "BERTScore's model for Chinese: a folder, or a hub id when online; null: no BERTScore",
+        option="bertscore_model_zh",
     )
-    bertscore_model_en: str | None = setting(
+    model_en: str | None = setting(
         None,
         "BERTScore's model for English: a folder, or a hub id when online; null: that of the extra "
         "bertscore-minilm, where it is installed",
+        option="bertscore_model_en",
     )
-    bertscore_layers: int | None = setting(None, "layer of the BERTScore model to read", minimum=1)
+    layers: int | None = setting(
+        None, "layer of the BERTScore model to read", minimum=1, option="bertscore_layers"
+    )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """The cloud as a service."""
 
-    cloud_url: str = setting(
+    url: str = setting(
         "local",
         "where `edgecloud serve` answers (its token in EDGECLOUD_TOKEN); local: on this machine, without HTTP",
         chinese="`edgecloud serve` 提供的云端（http://…）；local 为本机",
+        option="cloud_url",
     )
     verify_weights: bool = setting(False, "compare weights with their published sha256 first")
     upload_audio: bool = setting(False, "let recordings leave this machine, for a cloud on vLLM")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
     """The files that a run writes."""
 
-    output_name: str | None = setting(
-        None, "prefix of the result file; null: edge_results, cloud_results, spec_results"
+    name: str | None = setting(
+        None,
+        "prefix of the result file; null: edge_results, cloud_results, spec_results",
+        option="output_name",
     )
-    output_dir: str = setting("reports", "folder of results and journals")
+    folder: str = setting("reports", "folder of results and journals", option="output_dir")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """How a run goes on, and when it counts as failed."""
 
     warmup: int = setting(2, "discarded requests per model first", minimum=2)
-    deadline: float = setting(
-        300.0, "most seconds to wait for the edge or the cloud in one caption", minimum=0.1
+    deadline_s: float = setting(
+        300.0,
+        "most seconds to wait for the edge or the cloud in one caption",
+        minimum=0.1,
+        option="deadline",
     )
-    start_deadline: float = setting(600.0, "most seconds to wait for a model to load", minimum=1.0)
-    probe_period: float = setting(
-        0.05, "seconds between readings of CPU, memory and GPU", minimum=0.005
+    start_deadline_s: float = setting(
+        600.0, "most seconds to wait for a model to load", minimum=1.0, option="start_deadline"
+    )
+    probe_period_s: float = setting(
+        0.05,
+        "seconds between readings of CPU, memory and GPU",
+        minimum=0.005,
+        option="probe_period",
     )
     max_failures: int = setting(
         0,
@@ -381,54 +417,6 @@ class Run:
     )
     resume: bool = setting(False, "go on with this run's journal instead of starting over")
 
-
-SPEC = ("spec",)
-OPTIONS: tuple[Option, ...] = (
-    *options_of("data", Data, group="what"),
-    *options_of("gate", Gate, group="how", modes=SPEC),
-    *options_of("draft", Draft, group="how", modes=SPEC),
-    *options_of("acceptance", Acceptance, group="how", modes=SPEC),
-    *options_of("sampling", Sampling, group="how"),
-    *options_of("cloud", Cloud, group="how", modes=SPEC),
-    *options_of("generation", Generation, group="how"),
-    *options_of("models", Models, group="where"),
-    *options_of("caps", Caps, group="where"),
-    *options_of("hardware", Hardware, group="where"),
-    *options_of("bertscore", BertScore, group="where"),
-    *options_of("service", Service, group="run"),
-    *options_of("output", Output, group="run"),
-    *options_of("run", Run, group="run"),
-)
-"""Every option, in the order of files and results."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config(
-    Run,
-    Output,
-    Service,
-    BertScore,
-    Hardware,
-    Caps,
-    Models,
-    Generation,
-    Cloud,
-    Sampling,
-    Acceptance,
-    Draft,
-    Gate,
-    Data,
-):
-    """Every setting of a run. It is printed into every result, flat."""
-
-    given: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
-    """The settings that a flag, a preset or a file gave: no setting itself, and part of no result."""
-
-    @classmethod
-    def from_flat(cls, values: Mapping[str, Any], *, given: frozenset[str] = frozenset()) -> Config:
-        """The configuration of checked ``values`` by name; a missing one is its default."""
-        return cls(**{option.name: option.value_in(values) for option in OPTIONS}, given=given)
-
     @property
     def shard_slice(self) -> slice:
         """The samples of the run that this shard takes: every ``n``-th, from the ``i``-th on."""
@@ -437,15 +425,57 @@ class Config(
         part, count = shard_of(self.shard)
         return slice(part - 1, None, count)
 
+
+_SPEC = ("spec",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Every setting of a run, by subject. It is printed into every result, flat."""
+
+    data: Data = subject(Data, "what")
+    gate: Gate = subject(Gate, "how", modes=_SPEC)
+    draft: Draft = subject(Draft, "how", modes=_SPEC)
+    acceptance: Acceptance = subject(Acceptance, "how", modes=_SPEC)
+    sampling: Sampling = subject(Sampling, "how")
+    cloud: Cloud = subject(Cloud, "how", modes=_SPEC)
+    generation: Generation = subject(Generation, "how")
+    models: Models = subject(Models, "where")
+    caps: Caps = subject(Caps, "where")
+    hardware: Hardware = subject(Hardware, "where")
+    bertscore: BertScore = subject(BertScore, "where")
+    service: Service = subject(Service, "run")
+    output: Output = subject(Output, "run")
+    run: Run = subject(Run, "run")
+    given: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
+    """The settings that a flag, a preset or a file gave: no setting itself, and part of no result."""
+
+    @classmethod
+    def from_flat(cls, values: Mapping[str, Any], *, given: frozenset[str] = frozenset()) -> Config:
+        """The configuration of checked ``values`` by name; a missing one is its default."""
+        found: dict[str, dict[str, Any]] = {option.subject: {} for option in OPTIONS}
+        for option in OPTIONS:
+            found[option.subject][option.field] = option.value_in(values)
+        made: dict[str, Any] = {each.name: each.default_factory for each in fields(cls)}
+        return cls(**{name: made[name](**own) for name, own in found.items()}, given=given)
+
+    def changed(self, **values: Any) -> Config:
+        """A copy with other (checked) values, by the settings' names."""
+        return Config.from_flat({**self.to_json(), **values}, given=self.given)
+
     def to_json(self) -> dict[str, Any]:
         """All settings as they stand in a result, flat."""
-        return {option.name: getattr(self, option.name) for option in OPTIONS}
+        return {option.name: option.value_of(self) for option in OPTIONS}
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide a sample's result, for journals and comparisons: everything but those of
         group ``run`` and the number of samples. It is what makes two runs the same run."""
         return {
-            option.name: getattr(self, option.name)
+            option.name: option.value_of(self)
             for option in OPTIONS
             if option.group != "run" and option.name != "max_samples"
         }
+
+
+OPTIONS: tuple[Option, ...] = options_of(Config)
+"""Every option, in the order of files and results."""

@@ -113,12 +113,12 @@ def test_what_no_flag_gave_is_the_manifests_own(tmp_path: Path) -> None:
     path = write(tmp_path, [entry, {"file_id": "b", "prompt": "z"}])
     config = in_own_language(resolve({**flags, "dataset_path": str(path)}))
     samples, _ = load_corpus(config)
-    assert (config.language, config.to_json().get("given")) == ("english", None)
+    assert (config.data.language, config.to_json().get("given")) == ("english", None)
     assert [sample.reference_language for sample in samples] == ["english", "english"]
     path = write(tmp_path, [entry, {**entry, "file_id": "b", "language": "chinese"}])
     config = in_own_language(resolve({**flags, "dataset_path": str(path)}))
     samples, _ = load_corpus(config)
-    assert config.language == resolve().language
+    assert config.data.language == resolve().data.language
     assert [sample.reference_language for sample in samples] == ["english", "chinese"]
     file = tmp_path / "settings.yaml"
     file.write_text("language: chinese\n", encoding="utf-8")

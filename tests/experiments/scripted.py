@@ -63,7 +63,7 @@ class ScriptedSystem:
         self.facts: dict[str, Any] = {
             "limits": {"summary": "2 cores", "notes": ["made up"]},
             "models": {"edge": {"name": "e", "sha256": "1"}, "cloud": {"name": "c", "sha256": "2"}},
-            "hardware_profile": {"name": config.hardware_profile},
+            "hardware_profile": {"name": config.hardware.profile},
         }
         self.load_s = {"edge": 0.1}
         self.cloud_gpu: int | None = None

@@ -49,7 +49,7 @@ class TimedSystem(ScriptedSystem):
         self, mode: Mode, config: Config, *, first_core: int = 0, samples: Sequence[Sample] = ()
     ) -> None:
         super().__init__(mode, config, first_core=first_core)
-        self._name = config.output_name or ""
+        self._name = config.output.name or ""
 
     def caption(self, request: Request, on_commit: Callable[[Any], None] | None = None) -> Response:
         time_s = Machine.time_s(self._name)

@@ -63,8 +63,8 @@ def test_a_grid_is_every_policy_at_every_place_and_edge_and_cloud_there(tmp_path
     names = ["edge", "cloud", "token continuation=0", "token continuation=4", "original"]
     assert sorted(point.name for point in points) == sorted(names * 2)
     original = next(point for point in points if point.name == "original")
-    assert original.config.hardware_profile == "paper-original"
-    assert original.config.clock == "modelled"
+    assert original.config.hardware.profile == "paper-original"
+    assert original.config.hardware.clock == "modelled"
     assert (original.role, original.against) == ("added", "token continuation=0")
 
 
@@ -183,7 +183,7 @@ def test_a_missing_grid_is_named(tmp_path: Path) -> None:
 def test_the_grid_of_the_project_and_its_targets_are_sound() -> None:
     points, targets = read_grid(DEFAULT_GRID), read_targets(DEFAULT_GRID)
     for point in points:
-        assert point.config.clock == "modelled"
+        assert point.config.hardware.clock == "modelled"
     names = {point.name for point in points}
     assert {point.against for point in points} - {None} <= names
     assert targets
@@ -191,7 +191,7 @@ def test_the_grid_of_the_project_and_its_targets_are_sound() -> None:
 
 
 def test_a_sweep_gives_what_runs_give_and_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
-    points = [p for p in read_grid(grid(tmp_path)) if p.config.language == "chinese"]
+    points = [p for p in read_grid(grid(tmp_path)) if p.config.data.language == "chinese"]
     swept = list(sweep(points, tmp_path / "out"))
     assert len(swept) == len(points)
     before = {path: path.read_bytes() for _, path, _ in swept}

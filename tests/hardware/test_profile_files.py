@@ -64,8 +64,8 @@ def test_what_profile_show_prints_is_a_file_of_the_same_profile(
     mine = tmp_path / "mine.json"
     mine.write_text(capsys.readouterr().out, encoding=encoding)
     assert json.dumps(profile(str(mine)).to_json()) == json.dumps(profile(name).to_json())
-    assert resolve({"hardware_profile": str(mine)}).max_cpu_cores == (
-        resolve({"hardware_profile": name}).max_cpu_cores
+    assert resolve({"hardware_profile": str(mine)}).caps.cpu_cores == (
+        resolve({"hardware_profile": name}).caps.cpu_cores
     )
     edges = profile_file(name).edges
     assert {key: profile(f"{mine}@{key}").edge for key in edges} == edges

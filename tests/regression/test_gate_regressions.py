@@ -241,7 +241,7 @@ def test_quality_is_compared_by_intervals_where_another_processor_changed_every_
     assert (("cider", "regression") in reasons(report)) == (verdict == "regression")
     strict = gate(tmp_path, result(outcome), new, Policy(allow=("hardware",), undecided="fail"))
     assert (("cider", "undecided") in reasons(strict)) == (verdict == "undecided")
-    if outcome.config.clock == "modelled":
+    if outcome.config.hardware.clock == "modelled":
         assert "total_time" not in {check.what for check in report.checks}
 
 

@@ -222,7 +222,7 @@ class FakeOutcome:
         self.records = tuple(
             failed(sample)
             if sample.index in bad
-            else record(mode, sample, seed=seed, modelled=self.config.clock == "modelled")
+            else record(mode, sample, seed=seed, modelled=self.config.hardware.clock == "modelled")
             for sample in self.samples
         )
         self.setup: dict[str, Any] = {
@@ -239,7 +239,7 @@ class FakeScores:
 
     def __init__(self, outcome: Any, *, shift: float = 0.0) -> None:
         ok = [row for row in outcome.records if row["status"] == "ok"]
-        prefix = PRIMARY_TOKENIZER[outcome.config.language]
+        prefix = PRIMARY_TOKENIZER[outcome.config.data.language]
         bertscore = ("bertscore_precision", "bertscore_recall", "bertscore_f1")
         self.per_sample: list[dict[str, float | None]] = [
             {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import FrozenInstanceError, replace
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +38,19 @@ def problems(flags: dict[str, Any], **layers: Any) -> list[str]:
 
 def test_nothing_given_is_the_defaults() -> None:
     config = resolve()
-    assert (config.k, config.entropy_threshold, config.dataset_path) == (3, 1.5, None)
-    assert (config.acceptance, config.rank_threshold) == ("rank", 20)
+    assert (config.draft.k, config.gate.entropy_threshold, config.data.path) == (3, 1.5, None)
+    assert (config.acceptance.rule, config.acceptance.rank_threshold) == ("rank", 20)
     # The defaults are the run guide's loop: every idea beyond it is off.
-    assert (config.gate_scope, config.verify_scope, config.continuation) == ("block", "block", 0)
+    assert (config.gate.scope, config.draft.verify_scope, config.cloud.continuation) == (
+        "block",
+        "block",
+        0,
+    )
 
 
 @pytest.mark.parametrize("text", ["0.8s", "12t", "3s", "0t"])
 def test_a_budget_is_in_seconds_or_tokens(text: str) -> None:
-    assert resolve({"cloud_budget": text}).cloud_budget == text
+    assert resolve({"cloud_budget": text}).cloud.budget == text
 
 
 @pytest.mark.parametrize("text", ["0.8", "12 t", "t", "-1s", "1.5t", "fast"])
@@ -61,21 +65,21 @@ def test_a_greedy_rule_at_a_temperature_is_refused_in_one_line(rule: str) -> Non
     assert found == (
         f"acceptance: {rule} is for temperature 0; with --temperature 0.7 give --acceptance rejection"
     )
-    assert resolve({"acceptance": "rejection", "temperature": "0.7"}).temperature == 0.7
-    assert resolve({"acceptance": "rejection"}).temperature == 0.0
+    assert resolve({"acceptance": "rejection", "temperature": "0.7"}).sampling.temperature == 0.7
+    assert resolve({"acceptance": "rejection"}).sampling.temperature == 0.0
 
 
 def test_a_flag_wins_over_a_preset_over_a_file_over_the_default(tmp_path: Path) -> None:
     file = write(tmp_path, "k: 7\nentropy_threshold: 0.5\nrank_threshold: 3\n")
     config = resolve({"k": "9"}, preset="high-acceptance", file=file)
-    assert config.k == 9
-    assert config.entropy_threshold == 2.0
-    assert config.rank_threshold == 3
-    assert config.margin_threshold == 0.1
+    assert config.draft.k == 9
+    assert config.gate.entropy_threshold == 2.0
+    assert config.acceptance.rank_threshold == 3
+    assert config.gate.margin_threshold == 0.1
 
 
 def test_a_flag_that_is_none_was_not_given() -> None:
-    assert resolve({"k": None}, preset="quick").k == 5
+    assert resolve({"k": None}, preset="quick").draft.k == 5
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
@@ -85,12 +89,12 @@ def test_a_preset_sets_what_it_names_and_nothing_else(name: str) -> None:
 
 
 def test_a_setting_in_a_file_may_be_spelled_both_ways(tmp_path: Path) -> None:
-    assert resolve(file=write(tmp_path, "max-samples: 3\nmax_cpu_cores: 0\n")).max_samples == 3
+    assert resolve(file=write(tmp_path, "max-samples: 3\nmax_cpu_cores: 0\n")).data.max_samples == 3
 
 
 def test_a_file_may_leave_a_nullable_setting_open_again(tmp_path: Path) -> None:
-    assert resolve(file=write(tmp_path, "max_sentences: null\n")).max_sentences is None
-    assert resolve({"max_sentences": "null"}).max_sentences is None
+    assert resolve(file=write(tmp_path, "max_sentences: null\n")).generation.max_sentences is None
+    assert resolve({"max_sentences": "null"}).generation.max_sentences is None
 
 
 def test_everything_wrong_is_listed_at_once_with_its_source(tmp_path: Path) -> None:
@@ -178,7 +182,7 @@ def test_a_value_of_the_wrong_type_or_out_of_range_is_refused(
     ],
 )
 def test_values_arrive_as_their_type(name: str, value: Any, expected: Any) -> None:
-    found = getattr(resolve({name: value}), name)
+    found = resolve({name: value}).to_json()[name]
     assert found == expected
     assert type(found) is type(expected)
 
@@ -262,7 +266,7 @@ def test_yaml_made_to_do_harm_ends_at_once_in_one_error(tmp_path: Path, content:
 
 def test_aliases_of_single_values_and_a_byte_order_mark_are_read(tmp_path: Path) -> None:
     file = write(tmp_path, "\ufeffk: &n 4\nrank_threshold: *n\n")
-    assert resolve(file=file).rank_threshold == 4
+    assert resolve(file=file).acceptance.rank_threshold == 4
 
 
 def test_a_missing_file_says_which_and_how_to_mend_it(tmp_path: Path) -> None:
@@ -309,7 +313,7 @@ def test_a_configuration_is_frozen_and_json() -> None:
     config = resolve({"dataset_path": "数据/清单.json"})
     assert Config.from_flat(json.loads(json.dumps(config.to_json(), allow_nan=False))) == config
     with pytest.raises(FrozenInstanceError):
-        config.k = 4  # type: ignore[misc]
+        config.draft.k = 4  # type: ignore[misc]
 
 
 @pytest.fixture
@@ -329,25 +333,25 @@ def capped(tmp_path: Path) -> str:
 
 def test_a_profile_sets_caps_that_no_other_layer_gives(capped: str, tmp_path: Path) -> None:
     found = resolve({"hardware_profile": capped})
-    assert (found.max_cpu_cores, found.max_memory_gb) == (3, 7.0)
-    assert resolve({"hardware_profile": capped, "max_cpu_cores": 1}).max_cpu_cores == 1
-    assert resolve({"hardware_profile": capped}, preset="cpu-limited").max_cpu_cores == 2
+    assert (found.caps.cpu_cores, found.caps.memory_gb) == (3, 7.0)
+    assert resolve({"hardware_profile": capped, "max_cpu_cores": 1}).caps.cpu_cores == 1
+    assert resolve({"hardware_profile": capped}, preset="cpu-limited").caps.cpu_cores == 2
     file = tmp_path / "settings.yaml"
     file.write_text(f"hardware_profile: {capped}\nmax_memory_gb: 5\n", encoding="utf-8")
     found = resolve(file=file)
-    assert (found.max_cpu_cores, found.max_memory_gb) == (3, 5.0)
+    assert (found.caps.cpu_cores, found.caps.memory_gb) == (3, 5.0)
 
 
 def test_a_profile_without_caps_leaves_the_defaults() -> None:
-    assert resolve({"hardware_profile": "paper-int8"}) == replace(
-        resolve(), hardware_profile="paper-int8"
+    assert resolve({"hardware_profile": "paper-int8"}) == resolve().changed(
+        hardware_profile="paper-int8"
     )
 
 
 def test_the_simulated_phone_and_unlimited_are_one_word_each() -> None:
     phone, free = (resolve({"hardware_profile": name}) for name in ("iphone-15-plus", "unlimited"))
-    assert (phone.max_cpu_cores, phone.max_memory_gb) == (2, 16.0)
-    assert (free.max_cpu_cores, free.max_memory_gb) == (0, 0.0)
+    assert (phone.caps.cpu_cores, phone.caps.memory_gb) == (2, 16.0)
+    assert (free.caps.cpu_cores, free.caps.memory_gb) == (0, 0.0)
 
 
 def test_an_unknown_profile_is_one_of_the_wrong_settings() -> None:

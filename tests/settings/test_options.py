@@ -13,7 +13,7 @@ from edgecloud import contracts
 from edgecloud.decoding.acceptance import RULES
 from edgecloud.decoding.gates import GATES
 from edgecloud.settings.config import load_file, resolve
-from edgecloud.settings.declaration import Group, Option, options_of, setting
+from edgecloud.settings.declaration import Group, Option, options_of, setting, subject
 from edgecloud.settings.options import OPTIONS, add_options
 from edgecloud.settings.pages import as_yaml
 from edgecloud.settings.presets import PRESETS
@@ -52,7 +52,7 @@ def test_a_default_has_its_type_and_passes_its_own_check(option: Option) -> None
         assert option.nullable
         return
     assert type(value) is option.kind
-    assert getattr(resolve({option.name: value}), option.name) == value
+    assert resolve({option.name: value}).to_json()[option.name] == value
     if option.choices:
         assert value in option.choices
 
@@ -146,19 +146,22 @@ def test_choices_follow_the_registered_gates_and_rules_and_the_vocabulary() -> N
 class Declared:
     """A subject that declares one option of each kind."""
 
-    text: Literal["a", "b"] = setting("a", "one of two", name="long_name")
+    text: Literal["a", "b"] = setting("a", "one of two", option="long_name")
     number: float | None = setting(None, "none or more", minimum=0.0, used_by=("exact",))
     part: str = setting("exact", "a part", choices=RULES)
 
 
+@dataclass(frozen=True)
+class Whole:
+    """A configuration of that subject."""
+
+    own: Declared = subject(Declared, "how", modes=("spec",))  # noqa: RUF009 - it is a field
+
+
 def test_a_declaration_says_all_that_there_is_to_know() -> None:
-    text, number, part = options_of("own", Declared, group="how", modes=("spec",))
-    assert (text.name, text.kind, text.choices, text.nullable) == (
-        "long_name",
-        str,
-        ("a", "b"),
-        False,
-    )
+    text, number, part = options_of(Whole)
+    assert (text.subject, text.field, text.name, text.group) == ("own", "text", "long_name", "how")
+    assert (text.kind, text.choices, text.nullable) == (str, ("a", "b"), False)
     assert (number.kind, number.minimum, number.nullable, number.default) == (
         float,
         0.0,
@@ -167,7 +170,7 @@ def test_a_declaration_says_all_that_there_is_to_know() -> None:
     )
     assert (number.used_by, number.chosen_by, number.modes) == (("exact",), "part", ("spec",))
     assert part.convert("exact") == "exact"
-    assert text.value_in({}) == "a"
+    assert (text.value_of(Whole()), text.value_in({})) == ("a", "a")
     assert text.value_in({"long_name": "b"}) == "b"
 
 

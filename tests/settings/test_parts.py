@@ -69,7 +69,7 @@ def test_choices_are_read_when_a_value_is_checked() -> None:
     with pytest.raises(ConfigError, match="for a gate of your own give --plugin MODULE"):
         resolve({"gate_type": "mine"})
     with GATES.replaced("mine", mine):
-        assert resolve({"gate_type": "mine"}).gate_type == "mine"
+        assert resolve({"gate_type": "mine"}).gate.name == "mine"
 
 
 def test_a_setting_that_asks_for_a_broken_plugin_fails_with_its_line(

@@ -200,7 +200,7 @@ def test_a_file_in_the_folder_of_gates_or_rules_is_all_that_a_new_one_takes(tmp_
         "from edgecloud.settings.parts import PARTS, plugins_in_use\n"
         "config = resolve({'gate_type': 'surprise', 'acceptance': 'near'})\n"
         "assert plugins_in_use('spec', config.to_json()) == []\n"
-        "print([registry.part(getattr(config, name)).origin for name, registry in PARTS.items()])\n"
+        "print([registry.part(config.to_json()[name]).origin for name, registry in PARTS.items()])\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT

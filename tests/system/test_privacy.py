@@ -132,14 +132,16 @@ def config(language: str, **settings: Any) -> Config:
 
 
 def request(sample: Sample, settings: Config) -> Request:
-    words = sample.transcription if settings.input_modality == "audio_text" else None
+    words = sample.transcription if settings.data.input_modality == "audio_text" else None
     return Request(str(sample.audio_path), words)
 
 
 @cache
 def corpus(language: str) -> tuple[Sample, ...]:
     return load_manifest(
-        embedded_manifest(language), language=config(language).language, caption_type="original"
+        embedded_manifest(language),
+        language=config(language).data.language,
+        caption_type="original",
     )
 
 
@@ -202,7 +204,7 @@ def test_no_message_of_the_whole_corpus_holds_samples_names_or_words(
     kinds |= set(check(line.taken(), secrets))
     assert len(templates) == 1
     assert {"open", "verify", "verdict"} <= kinds
-    assert ("chunk" in kinds) == (settings.cloud_seed_tokens > 0)
+    assert ("chunk" in kinds) == (settings.cloud.seed_tokens > 0)
 
 
 def test_a_caption_by_the_cloud_alone_holds_none_either(line: VerifierClient) -> None:
