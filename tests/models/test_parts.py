@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,8 +17,7 @@ def test_parts_are_all_of_it_and_none_looks_at_much(count: int, most: int, befor
         assert 1 <= size <= most
         assert size == 1 or size * (before + part.stop) <= MOST_PAIRS
     assert all(
-        part.stop - part.start >= after.stop - after.start
-        for part, after in zip(parts, parts[1:], strict=False)
+        part.stop - part.start >= after.stop - after.start for part, after in pairwise(parts)
     )
 
 
