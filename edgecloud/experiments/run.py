@@ -22,7 +22,7 @@ from edgecloud.hardware.probes import Readings, ResourceProbe, null_readings, re
 from edgecloud.results.degraded import degraded, warm_up_sentence
 from edgecloud.results.files import held
 from edgecloud.results.journal import Journal
-from edgecloud.results.kept import journal_path, keep_unfinished
+from edgecloud.results.kept import journal_path, keep_unfinished, result_path
 from edgecloud.results.replay import facts
 from edgecloud.settings.config import Config, check_output_name
 from edgecloud.stages import say, stage
@@ -175,7 +175,7 @@ class Arm(ResourceOwner):
         system = self._systems[0]
         identity = identity_of(config, {**system.facts, "data": self._data})
         if not config.resume:
-            _keep_unfinished(path)
+            _keep_unfinished(path, result_path(mode, config))
         self._journal = self._stack.enter_context(
             Journal.open(
                 path,
@@ -236,14 +236,14 @@ class Arm(ResourceOwner):
         return systems
 
 
-def _keep_unfinished(journal: Path) -> None:
+def _keep_unfinished(journal: Path, result: Path) -> None:
     """Put the unfinished journal of an earlier run aside, and say so.
 
     Raises:
         OutputError: it cannot be moved; it stays where it is.
     """
     try:
-        told = keep_unfinished(journal)
+        told = keep_unfinished(journal, result)
     except OSError as error:
         raise OutputError(
             f"the unfinished journal {journal} cannot be put aside ({error.strerror or error}); go on "
