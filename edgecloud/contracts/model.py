@@ -67,7 +67,8 @@ class Model(Protocol):
         ...
 
     def prefill_in_parts(self, prompt: Prompt, most: int) -> Iterator[Tensor | None]:
-        """:meth:`prefill` in forwards of up to ``most`` tokens, each made when it is asked for.
+        """:meth:`prefill` in forwards of up to ``most`` tokens, each made when it is asked for; of fewer behind
+        a long text, so that none takes much longer than the first.
 
         Gives ``None`` for each but the last, which gives what :meth:`prefill` returns.
         """

@@ -24,7 +24,7 @@ from edgecloud.registry import BUILT_IN
 from edgecloud.results.degraded import degraded, warm_up_sentence
 from edgecloud.results.files import held
 from edgecloud.results.journal import Journal
-from edgecloud.results.kept import journal_path, keep_unfinished
+from edgecloud.results.kept import journal_path, keep_unfinished, result_path
 from edgecloud.results.replay import facts
 from edgecloud.settings.config import Config, check_output_name
 from edgecloud.settings.parts import plugins_in_use
@@ -193,7 +193,7 @@ class Arm(ResourceOwner):
         plugins = plugins_of(mode, config, system.facts["models"])
         identity = identity_of(config, {**system.facts, "data": self._data, "plugins": plugins})
         if not config.run.resume:
-            _keep_unfinished(path)
+            _keep_unfinished(path, result_path(mode, config))
         self._journal = self._stack.enter_context(
             Journal.open(
                 path,
@@ -255,14 +255,14 @@ class Arm(ResourceOwner):
         return systems
 
 
-def _keep_unfinished(journal: Path) -> None:
+def _keep_unfinished(journal: Path, result: Path) -> None:
     """Put the unfinished journal of an earlier run aside, and say so.
 
     Raises:
         OutputError: it cannot be moved; it stays where it is.
     """
     try:
-        told = keep_unfinished(journal)
+        told = keep_unfinished(journal, result)
     except OSError as error:
         raise OutputError(
             f"the unfinished journal {journal} cannot be put aside ({error.strerror or error}); go on "

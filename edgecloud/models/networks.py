@@ -23,6 +23,7 @@ from transformers.models.qwen2_audio.modeling_qwen2_audio import (
 from edgecloud.contracts import Prompt
 from edgecloud.errors import ModelError
 from edgecloud.models.features import CONTEXT_FRAMES, audio_token_count, padded
+from edgecloud.models.parts import in_parts
 
 __all__ = ["AudioNetwork", "Network", "TextModel", "TextNetwork", "place_audio"]
 
@@ -54,15 +55,16 @@ class Network(nn.Module):
         """
 
     def embed_in_parts(self, prompt: Prompt, most: int) -> Iterator[Tensor]:
-        """:meth:`embed` in parts ``(n, hidden)`` of up to ``most`` tokens, each computed when it is asked
-        for, with the audio that stands in it.
+        """:meth:`embed` in parts ``(n, hidden)`` of up to ``most`` tokens
+        (:func:`edgecloud.models.parts.in_parts`), each computed when it is asked for, with the audio that
+        stands in it.
 
         Raises as :meth:`embed` does, before anything is computed of what does not fit.
         """
         heard = iter(()) if prompt.features is None else self.encode_audio(prompt, most)
         left: Tensor | None = None
-        for begin in range(0, prompt.length, most):
-            ids, embedded = self._embed_ids(Prompt(prompt.token_ids[begin : begin + most]))
+        for part in in_parts(prompt.length, most):
+            ids, embedded = self._embed_ids(Prompt(prompt.token_ids[part]))
             if prompt.features is not None:
                 places = ids[0] == self.audio_token_id
                 count = int(places.sum())

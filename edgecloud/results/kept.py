@@ -65,9 +65,9 @@ def told(journal: Path) -> str | None:
     return f"{many} in {journal}; go on with --resume"
 
 
-def keep_unfinished(journal: Path) -> str | None:
-    """Move the journal of a run that did not end to ``kept/`` beside it; returns a sentence that says
-    so. ``None``: there is none, it holds no sample, or its run ended.
+def keep_unfinished(journal: Path, result: Path) -> str | None:
+    """Move the journal of a run that did not end, or whose ``result`` was not written, to ``kept/`` beside
+    it; returns a sentence that says so. ``None``: there is none, it holds no sample, or its run ended.
 
     Raises:
         OSError: it cannot be moved.
@@ -81,7 +81,7 @@ def keep_unfinished(journal: Path) -> str | None:
         what = "a journal that cannot be read"
     else:
         done, total = found
-        if done == 0 or (total is not None and done >= total):
+        if done == 0 or (total is not None and done >= total and _newer(result, journal)):
             return None
         what = f"{done}{'' if total is None else f' of {total}'} samples of an unfinished run"
     folder = journal.parent / "kept"
@@ -94,6 +94,11 @@ def keep_unfinished(journal: Path) -> str | None:
         f"{journal} held {what}, now in {target}: to go on with them, stop this run, move the file "
         "back, and give --resume"
     )
+
+
+def _newer(result: Path, journal: Path) -> bool:
+    """Whether ``result`` is there and was written after the journal."""
+    return result.is_file() and result.stat().st_mtime_ns >= journal.stat().st_mtime_ns
 
 
 def _kept(folder: Path, name: str) -> list[Path]:

@@ -44,7 +44,9 @@ def test_the_journal_of_a_run_that_did_not_end_is_put_aside(
 ) -> None:
     path = journal(tmp_path / "run.jsonl", done, total)
     content = path.read_bytes()
-    sentence = keep_unfinished(path)
+    result = tmp_path / "result.json"
+    result.touch()
+    sentence = keep_unfinished(path, result)
     assert path.exists() is not stays
     if not stays:
         assert sentence is None
@@ -58,10 +60,25 @@ def test_the_journal_of_a_run_that_did_not_end_is_put_aside(
     assert "--resume" in sentence
 
 
+def test_a_whole_journal_stays_where_its_result_was_not_written_or_is_of_another_run(
+    tmp_path: Path,
+) -> None:
+    result = tmp_path / "result.json"
+    for there in (False, True):
+        if there:
+            result.touch()
+        path = journal(tmp_path / "run.jsonl", 5, 5)
+        if there:
+            os.utime(result, ns=(0, 0))
+        sentence = keep_unfinished(path, result)
+        assert sentence is not None
+        assert "5 of 5 samples of an unfinished run" in sentence
+
+
 def test_the_last_five_of_a_name_stay_and_those_of_other_names(tmp_path: Path) -> None:
-    keep_unfinished(journal(tmp_path / "run-2.jsonl", 1, 2))
+    keep_unfinished(journal(tmp_path / "run-2.jsonl", 1, 2), tmp_path / "no result")
     for done in range(1, MOST_KEPT + 3):
-        keep_unfinished(journal(tmp_path / "run.jsonl", done, 99))
+        keep_unfinished(journal(tmp_path / "run.jsonl", done, 99), tmp_path / "no result")
     kept = sorted((tmp_path / "kept").glob("run-2???????T*"))
     assert [standing(path) for path in kept] == [(n, 99) for n in range(3, MOST_KEPT + 3)]
     assert len(list((tmp_path / "kept").glob("run-2-*"))) == 1
@@ -70,7 +87,7 @@ def test_the_last_five_of_a_name_stay_and_those_of_other_names(tmp_path: Path) -
 def test_a_journal_that_cannot_be_read_is_put_aside_too(tmp_path: Path) -> None:
     path = journal(tmp_path / "run.jsonl", 2, 5)
     path.write_bytes(path.read_bytes().replace(b'"s0"', b'"s0'))
-    assert "a journal that cannot be read" in (keep_unfinished(path) or "")
+    assert "a journal that cannot be read" in (keep_unfinished(path, tmp_path / "no result") or "")
 
 
 def test_the_last_line_of_a_run_without_a_result_says_how_far_it_came(tmp_path: Path) -> None:

@@ -85,6 +85,28 @@ def test_caption_streams_a_caption_for_each_kind_of_file(recordings: list[Path],
         assert "first token" in timings
 
 
+@pytest.mark.alone
+def test_caption_says_what_it_is_at_within_a_second_where_no_line_can_be_written_over() -> None:
+    spent_s = []
+    for _ in range(3):  # the machine may have been at something else
+        began_s = time.monotonic()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "edgecloud", "caption", "absent.wav"],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stderr is not None
+        assert process.stderr.readline() == "edgecloud: starting\n"
+        spent_s.append(time.monotonic() - began_s)
+        process.kill()
+        process.communicate()
+        if spent_s[-1] < 1:
+            return
+    pytest.fail(f"it said something after {min(spent_s):.2f} s at best")
+
+
 def test_caption_goes_on_after_a_file_it_cannot_read(recordings: list[Path]) -> None:
     finished = run("edgecloud", "caption", "absent.wav", str(recordings[0]), "--mode", "edge")
     assert finished.returncode == 1
@@ -140,8 +162,10 @@ def test_a_bad_sample_fails_alone_and_the_run_says_so(
     assert bench("edge", tmp_path, *options, "--max-failures=1").returncode == 0
 
 
-def stopped(out: Path, by: signal.Signals, *options: str) -> tuple[str, int]:
-    """What a speculative run stopped after two samples said, and the samples in its journal ``run``."""
+def stopped(out: Path, by: signal.Signals, *options: str) -> tuple[str, int, int]:
+    """What a speculative run stopped after two samples said, its exit status, and the samples in its
+    journal ``run``. Ctrl-C reaches every process of it, as on a terminal, and SIGKILL too; SIGTERM the
+    one that was started, as of a scheduler."""
     journal = out / "journals" / "run.jsonl"
     process = subprocess.Popen(
         [sys.executable, "-m", "pytest", "bench/test_spec.py", f"--output-dir={out}", *options],
@@ -158,22 +182,39 @@ def stopped(out: Path, by: signal.Signals, *options: str) -> tuple[str, int]:
         assert time.monotonic() < deadline
         assert process.poll() is None, "the run ended before it could be stopped"
         time.sleep(0.005)
-    os.killpg(process.pid, by)
+    (os.kill if by == signal.SIGTERM else os.killpg)(process.pid, by)
     said, _ = process.communicate(timeout=TIMEOUT_S)
-    return said, len(journal.read_bytes().splitlines()) - 1
+    return said, process.returncode, len(journal.read_bytes().splitlines()) - 1
 
 
-@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
-def test_a_stopped_run_resumes_to_the_same_texts_and_scores(
-    tmp_path: Path, by: signal.Signals
+FORTY = ("--max-samples=40", "--output-name=run", "--clock=modelled")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of a run that nobody stopped."""
+    out = tmp_path_factory.mktemp("whole")
+    assert bench("spec", out, *FORTY).returncode == 0
+    return out
+
+
+@pytest.mark.parametrize(
+    "by, status",
+    [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 2), (signal.SIGTERM, 143)],
+    ids=["killed", "interrupted", "terminated"],
+)
+def test_a_stopped_run_says_how_to_go_on_and_resumes_to_the_same_texts_and_scores(
+    tmp_path: Path, whole: Path, by: signal.Signals, status: int
 ) -> None:
-    options = ("--max-samples=40", "--output-name=run", "--clock=modelled")
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert bench("spec", whole, *options).returncode == 0
-    said, kept = stopped(broken, by, *options)
+    broken = tmp_path / "broken"
+    said, ended, kept = stopped(broken, by, *FORTY)
     assert "Traceback" not in said
+    assert ended == status
     assert kept < 40
-    assert bench("spec", broken, *options, "--resume").returncode == 0
+    if by != signal.SIGKILL:
+        journal = broken / "journals" / "run.jsonl"
+        assert said.splitlines()[-1] == f"{kept} of 40 samples in {journal}; go on with --resume"
+    assert bench("spec", broken, *FORTY, "--resume").returncode == 0
     resumed, unbroken = result(broken, "run"), result(whole, "run")
     for found in (resumed, unbroken):
         found.pop("run")

@@ -6,17 +6,22 @@ With EDGECLOUD_FAULTS=full (``tox -e faults``) stalls last 10 s and the outage a
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from random import Random
 from urllib.parse import urlsplit
 
+import psutil
 import pytest
 
 from edgecloud.cloud.engine.local import LocalCloud
@@ -34,6 +39,7 @@ from tests.system.gateway import Exchange, Fault, Gateway
 pytest.importorskip("uvicorn", reason="the extra serve is not installed")
 from tests.cloud.running import running
 
+ROOT = Path(__file__).resolve().parents[2]
 FULL = os.environ.get("EDGECLOUD_FAULTS") == "full"
 DEADLINE_S = 5.0 if FULL else 0.6
 STALL_S = 10.0 if FULL else 1.5
@@ -356,3 +362,38 @@ def test_an_outage() -> None:
     assert found[1].degraded
     # The cloud is back, and used again.
     assert found[-1].degraded is None
+
+
+@pytest.mark.skipif(not FULL, reason="half a minute: tox -e faults")
+def test_a_run_whose_local_cloud_is_stopped_ends_with_the_edge_alone(tmp_path: Path) -> None:
+    """Stopped, not killed: it keeps its pipe and says nothing."""
+    command = [
+        *(sys.executable, "-m", "pytest", "bench/test_spec.py", "-q", "-p", "no:cacheprovider"),
+        *("--cloud-url", "local", "--gate-type", "always", "--deadline", "1.5", "--warmup", "2"),
+        *("--max-samples", "8", "--output-name", "stopped", "--output-dir", str(tmp_path)),
+    ]
+    journal, stopped = tmp_path / "journals" / "stopped.jsonl", None
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as run:
+        try:
+            while run.poll() is None and stopped is None:
+                time.sleep(0.02)
+                if journal.exists() and journal.read_bytes().count(b"\n") > 1:
+                    stopped = local_cloud(psutil.Process(run.pid))
+                    stopped.suspend()
+            said, _ = run.communicate(timeout=180)
+        finally:
+            run.kill()
+            if stopped is not None and stopped.is_running():
+                stopped.kill()
+    result = json.loads((tmp_path / "results" / "stopped.json").read_text(encoding="utf-8"))
+    lost = [found["degraded"] for found in result["detailed_results"] if found["degraded"]]
+    assert run.returncode == 1
+    assert len(result["detailed_results"]) == 8
+    assert {found["error"] for found in lost} == {"CloudTimeout"}
+    assert f"{len(lost)} of 8 samples lost the cloud" in said
+
+
+def local_cloud(run: psutil.Process) -> psutil.Process:
+    """The cloud's process of a run with ``--cloud-url local``: the first of its two models to start."""
+    spawned = [child for child in run.children() if "spawn_main" in " ".join(child.cmdline())]
+    return min(spawned, key=lambda child: child.create_time())

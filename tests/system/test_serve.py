@@ -322,3 +322,50 @@ def test_the_suite_writes_over_http_what_it_writes_with_the_cloud_on_this_machin
     details = found["detailed_results"]
     assert found["metrics"]["num_degraded"] == 0
     assert [entry["generated_text"] for entry in details] == local_texts(count)
+
+
+COMMAND = """
+import signal, sys, time, urllib.request
+url = sys.argv[1]
+def end(number, frame):
+    time.sleep(0.3)  # were the service told to end, too, it would be gone by now
+    status = urllib.request.urlopen(url + "/healthz", timeout=10).status
+    print(signal.Signals(number).name, status, flush=True)
+    sys.exit(3)
+for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, end)
+print(url, flush=True)
+while True:
+    time.sleep(0.1)
+"""
+
+
+@pytest.mark.parametrize(
+    "by, status", [(signal.SIGTERM, 143), (signal.SIGINT, 3)], ids=["terminated", "interrupted"]
+)
+def test_a_command_beside_its_service_ends_before_it(by: signal.Signals, status: int) -> None:
+    options = ["--port", "0", "--drain-s", "0.2", "--", sys.executable, "-c", COMMAND, "{url}"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgecloud", "serve", *options],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # Tests that run in a shell's background ignore the signal, and so would what they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    giving_up = threading.Timer(5 * WAIT_S, process.kill)
+    giving_up.start()
+    try:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        # Ctrl-C reaches all that the terminal runs, and SIGTERM what a scheduler has started.
+        (os.killpg if by == signal.SIGINT else os.kill)(process.pid, by)
+        said, _ = process.communicate(timeout=WAIT_S)
+    finally:
+        giving_up.cancel()
+        process.kill()
+    assert said == f"{by.name} 200\n"
+    assert process.returncode == status
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{url}/healthz", timeout=5)

@@ -30,6 +30,7 @@ from edgecloud.decoding.drafting import common_prefix
 from edgecloud.decoding.sampling import accept_sampled, pick
 from edgecloud.decoding.stopping import Stopping
 from edgecloud.errors import ModelError, WireError
+from edgecloud.models.parts import in_parts
 
 __all__ = [
     "DraftScoring",
@@ -46,7 +47,7 @@ __all__ = [
 
 PREFILL_CHUNK = 1024
 """Tokens in one forward of a prompt, or of a text that was not seen before: a prompt with half a minute
-of audio is one."""
+of audio is one. Behind a long text it is fewer (:mod:`edgecloud.models.parts`)."""
 
 
 class LocalCloud:
@@ -350,17 +351,18 @@ class LocalSession(SteppedSession):
     ) -> Generator[Step, Given, Tensor]:
         """The logits ``before (b, V)``, and those after each of ``tokens``, which are appended to the cache,
         but for the first ``unneeded``."""
-        if len(tokens) <= self._chunk:
+        cuts = list(in_parts(len(tokens), self._chunk, before=self._model.length))
+        if len(cuts) == 1:
             logits = _logits((yield Forward(self._model, tokens=tuple(tokens))))[unneeded:]
             return torch.cat((before, logits)) if len(before) else logits
         # Set aside once, for memory is counted so.
         found = before.new_empty((len(before) + len(tokens) - unneeded, before.shape[1]))
         found[: len(before)] = before
-        for begin in range(0, len(tokens), self._chunk):
-            part = tuple(tokens[begin : begin + self._chunk])
-            logits = _logits((yield Forward(self._model, tokens=part, long=True)))
-            rows = logits[max(0, unneeded - begin) :]
-            at = len(before) + max(0, begin - unneeded)
+        for part in cuts:
+            forward = Forward(self._model, tokens=tuple(tokens[part]), long=True)
+            logits = _logits((yield forward))
+            rows = logits[max(0, unneeded - part.start) :]
+            at = len(before) + max(0, part.start - unneeded)
             found[at : at + len(rows)] = rows
         return found
 

@@ -49,6 +49,7 @@ __all__ = ["MEDIA_TYPE", "ServiceSettings", "service"]
 MEDIA_TYPE = "application/vnd.edgecloud.messages"
 _MAX_MESSAGES = 16
 _MANY_FEATURES = 1 << 19
+_UNREAD = "the request could not be read"
 _HUNG_UP = 499
 """The status of a request whose client did not wait for its answer, in metrics and log alone."""
 
@@ -206,8 +207,11 @@ class _Service:
         except EdgeCloudError as error:
             response = _failure(error)
         except (ClientDisconnect, HTTPException) as error:
-            status = error.status_code if isinstance(error, HTTPException) else 400
-            response = _refusal(status, "the request could not be read")
+            response = (
+                _refusal(error.status_code, error.detail, error.headers)
+                if isinstance(error, HTTPException)
+                else _refusal(400, _UNREAD)
+            )
         if not isinstance(response, StreamingResponse):
             self._told(op, client, response.status_code, began, size)
         return response
@@ -233,6 +237,8 @@ class _Service:
 
     async def _body(self, request: Request) -> bytes:
         """The whole request, within its bounds of size and time."""
+        if "content-length" not in request.headers:
+            raise HTTPException(411, "a body needs its Content-Length", {"Connection": "close"})
         limit = self._settings.max_body_bytes
         body = bytearray()
         try:
@@ -240,9 +246,9 @@ class _Service:
                 async for part in request.stream():
                     body += part
                     if len(body) > limit:
-                        raise HTTPException(413)
+                        raise HTTPException(413, _UNREAD)
         except TimeoutError:
-            raise HTTPException(408) from None
+            raise HTTPException(408, _UNREAD) from None
         return bytes(body)
 
     async def _handle(

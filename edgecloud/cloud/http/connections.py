@@ -3,7 +3,8 @@
 uvicorn bounds neither how long a client may take for the head of a request, or for a TLS handshake, nor how
 many connections may be open. Its protocol class can be replaced, and this one adds that: a client has
 ``head_s`` from the connection's first moment, or from the first byte of a later request, to the end of
-the head. When a connection more than ``most`` is made, the one that has waited for its client for longest
+the head. What a client sends is parsed some at a time, others in between, but for bodies whose length was
+said: a chunk of one byte costs as much as a large one. When a connection more than ``most`` is made, the one that has waited for its client for longest
 makes room, whether for a request, for the rest of a body, or until an answer is read; where all wait for
 the model the new one is answered with 503.
 """
@@ -23,6 +24,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 __all__ = ["Connections", "GuardedProtocol"]
 
 _TLS_ENDS_WITHIN_S = 1.0
+_PARSED_AT_ONCE = 1024
+"""Bytes, of heads and of bodies in chunks: of the smallest ones that is a few milliseconds."""
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n"
     b"Content-Type: application/json\r\nContent-Length: 69\r\n\r\n"
@@ -80,6 +83,9 @@ class GuardedProtocol(H11Protocol):
         """The request whose body is waited for, or was last."""
         self._early = b""
         """Bytes that came with the end of the handshake."""
+        self._unparsed = bytearray()
+        self._parsing = False
+        """Whether the next bytes are parsed by and by."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Admit the connection, or refuse it where too many are open; begins the TLS handshake."""
@@ -138,8 +144,35 @@ class GuardedProtocol(H11Protocol):
         if self._plain is not None:
             self._early += data
             return
-        super().data_received(data)
+        self._unparsed += data
+        if self._parsing:
+            self.transport.pause_reading()
+        else:
+            self._parse()
+
+    def _parse(self) -> None:
+        """Parse as much as may be at once, and the rest when others have had their turns."""
+        if self.transport.is_closing():
+            self._unparsed.clear()
+            return
+        length = len(self._unparsed) if self._length_known else _PARSED_AT_ONCE
+        some = bytes(self._unparsed[:length])
+        del self._unparsed[:length]
+        super().data_received(some)
         self._settle()
+        was_parsing, self._parsing = self._parsing, bool(self._unparsed)
+        if self._parsing:
+            self.transport.pause_reading()
+            self.loop.call_soon(self._parse)
+        elif was_parsing and not self.flow.read_paused:
+            self.transport.resume_reading()
+
+    @property
+    def _length_known(self) -> bool:
+        """Whether a body is on its way whose length its head has said."""
+        return self.conn.their_state is h11.SEND_BODY and not any(
+            name == b"transfer-encoding" for name, _ in self.headers
+        )
 
     def on_response_complete(self) -> None:
         """Decide what the connection waits for next, and until when."""

@@ -12,6 +12,7 @@ from edgecloud.contracts import Prompt
 from edgecloud.models.cached import Cache, CachedModel
 from edgecloud.models.checks import check_prompt, check_started, check_vocabulary
 from edgecloud.models.memory import memory_advice
+from edgecloud.models.parts import in_parts
 from edgecloud.models.quantized.engine import Engine
 
 __all__ = ["QuantizedLM"]
@@ -62,9 +63,9 @@ class QuantizedLM(CachedModel[Cache]):
         self._prompt_length = prompt.length
         with memory_advice("cpu"):
             embedded = self._engine.embed(prompt)
-        for begin in range(0, prompt.length, most):
+        for part in in_parts(prompt.length, most):
             with memory_advice("cpu"):
-                logits = self._engine.run(embedded[begin : begin + most], self._cache, 1)
+                logits = self._engine.run(embedded[part], self._cache, 1)
             yield logits[0, : self._vocab_size] if self.length == prompt.length else None
 
     def extend(self, tokens: Sequence[int]) -> Tensor:

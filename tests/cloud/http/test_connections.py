@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Event
@@ -136,6 +137,32 @@ class Waiting(ScriptedModel):
 
     def new_sequence(self) -> ScriptedModel:
         return Waiting(self._script, vocab_size=VOCAB)
+
+
+def test_bodies_in_tiny_chunks_are_refused_and_keep_nobody_waiting() -> None:
+    """A chunk of one byte takes as long to parse as a large one; a million of them are 6 MB."""
+    chunks = b"1\r\nx\r\n" * 10_000
+    posting = b"POST /v1/messages HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n"
+    asking = GET + b"Transfer-Encoding: chunked\r\n\r\n"
+
+    def send(head_of: bytes) -> None:
+        with suppress(ConnectionError), head(address, head_of) as connection:
+            for _ in range(12):
+                connection.sendall(chunks)
+
+    with bounded() as (url, address):
+        with head(address, posting) as one:
+            assert rest(one)[:12] == b"HTTP/1.1 411"
+        with ThreadPoolExecutor(8) as pool:
+            sending = [pool.submit(send, head_of) for head_of in (posting, asking) * 4]
+            waits_s = []
+            while not all(future.done() for future in sending) or not waits_s:
+                began_s = time.monotonic()
+                assert httpx.get(f"{url}/healthz", trust_env=False).status_code == 200
+                waits_s.append(time.monotonic() - began_s)
+            for future in sending:
+                future.result()
+        assert max(waits_s) < 3
 
 
 def test_where_all_connections_are_busy_one_more_is_told_to_come_back() -> None:

@@ -564,7 +564,11 @@ def test_a_request_that_is_too_large_is_refused_before_it_is_read_whole() -> Non
                     sent += 1
                     yield b"x" * 500
 
-            assert (await to.post("/v1/messages", content=body())).status_code == 413
+            refused = await to.post("/v1/messages", content=body())
+            assert (refused.status_code, refused.headers["Connection"]) == (411, "close")
+            length = {"Content-Length": "500000"}
+            refused = await to.post("/v1/messages", content=body(), headers=length)
+            assert refused.status_code == 413
             assert sent < 10
 
     run(test())
@@ -578,7 +582,9 @@ def test_a_request_that_does_not_end_is_given_up() -> None:
                 yield b"x"
                 await asyncio.sleep(WAIT_S)
 
-            assert (await to.post("/v1/messages", content=body())).status_code == 408
+            length = {"Content-Length": "2"}
+            late = await to.post("/v1/messages", content=body(), headers=length)
+            assert late.status_code == 408
 
     run(test())
 
