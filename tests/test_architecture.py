@@ -164,6 +164,21 @@ def test_settings_import_no_torch() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_the_gate_reaches_exact_verdicts_where_there_is_no_numpy() -> None:
+    """An image of a CI that only compares needs no scientific packages."""
+    code = (
+        "import sys\n"
+        "sys.modules |= dict.fromkeys(('numpy', 'scipy', 'torch', 'transformers'))\n"
+        "from edgecloud.cli.main import main\n"
+        "sys.exit(main(['gate', 'bench/baselines', 'bench/baselines', '--policy', 'bench/gate.toml']))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 0, found.stderr
+    assert "passed" in found.stdout.splitlines()[-1]
+
+
 def test_the_root_conftest_is_light() -> None:
     names = imports(CONFTEST)
     assert third_party(names) <= {"pytest", "pytest_benchmark"}

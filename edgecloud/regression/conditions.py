@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from edgecloud.regression.model import Benchmark, Check, Series
-from edgecloud.results.statistics import drift
+from edgecloud.results.percentiles import drift
 
 __all__ = ["beside_conditions"]
 

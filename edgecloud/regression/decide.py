@@ -8,25 +8,18 @@ its whole interval is beyond the tolerance, the same when its whole interval is 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import NormalDist, fmean, median
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-from scipy import stats
-
 from edgecloud.quality.metric import score_sign
-from edgecloud.regression.intervals import (
-    mean_interval,
-    median_interval,
-    two_medians_interval,
-)
 from edgecloud.regression.model import Benchmark, Check, Series, Summary, Verdict
 from edgecloud.regression.tolerances import Policy
+from edgecloud.results.percentiles import percentile
 
-__all__ = ["Comparison", "decide", "pair"]
+__all__ = ["Comparison", "decide", "pair", "row_level"]
 
-Floats = NDArray[np.float64]
 Way = Literal["exact", "paired", "unpaired", "summary", "corpus"]
 """``corpus``: one value of all samples on each side, where texts differ by chance."""
 
@@ -52,15 +45,15 @@ class Comparison:
     what: str
     is_score: bool
     way: Way
-    old: Floats
-    new: Floats
-    alike: NDArray[np.bool_] | None = None
+    old: Sequence[float]
+    new: Sequence[float]
+    alike: Sequence[bool] | None = None
     summaries: tuple[Summary, Summary] | None = None
 
     @property
     def may_alarm(self) -> bool:
         """True when chance could make it worse: not where values are exact, or equal."""
-        return self.way not in ("exact", "corpus") and not np.array_equal(self.old, self.new)
+        return self.way not in ("exact", "corpus") and list(self.old) != list(self.new)
 
 
 def pair(
@@ -78,11 +71,11 @@ def pair(
     if isinstance(old, Summary) or isinstance(new, Summary):
         both = (_summary(old), _summary(new))
         return Comparison(
-            benchmark, what, is_score, "summary", _one(both[0]), _one(both[1]), summaries=both
+            benchmark, what, is_score, "summary", [both[0].median], [both[1].median], summaries=both
         )
     before, after = old.by_id(), new.by_id()
     if not before or not after:
-        return Comparison(benchmark, what, is_score, "unpaired", _array(old), _array(new))
+        return Comparison(benchmark, what, is_score, "unpaired", old.values, new.values)
     shared = [name for name in before if name in after and name not in leave_out]
     if not shared:
         return None
@@ -91,10 +84,19 @@ def pair(
         what,
         is_score,
         way,
-        np.array([before[name] for name in shared]),
-        np.array([after[name] for name in shared]),
-        np.array([name in alike for name in shared]),
+        [before[name] for name in shared],
+        [after[name] for name in shared],
+        [name in alike for name in shared],
     )
+
+
+def row_level(level: float, rows: int) -> float:
+    """The level of each of ``rows`` intervals so that all hold together at ``level`` (Bonferroni).
+
+    >>> round(row_level(0.95, 5), 4)
+    0.99
+    """
+    return 1.0 - (1.0 - level) / max(rows, 1)
 
 
 def decide(comparison: Comparison, policy: Policy, *, level: float) -> Check:
@@ -108,19 +110,24 @@ def decide(comparison: Comparison, policy: Policy, *, level: float) -> Check:
 
 def _exact_time(found: Comparison, policy: Policy) -> Check:
     tolerance = policy.modelled_tolerance
-    old, new = float(found.old.sum()), float(found.new.sum())
+    old, new = math.fsum(found.old), math.fsum(found.new)
     change = _relative(old, new)
     # A sample with the same tokens on both sides has no excuse to be slower.
-    limits = found.old * (1.0 + tolerance + _ROUNDING) + _ROUNDING
-    slower = (found.new > limits) & (True if found.alike is None else found.alike)
+    slower = [
+        (before, after)
+        for before, after, alike in zip(
+            found.old, found.new, found.alike or [True] * len(found.old), strict=True
+        )
+        if alike and after > before * (1.0 + tolerance + _ROUNDING) + _ROUNDING
+    ]
     message, verdict = "", _exact_verdict(change, tolerance)
     if verdict == "regression":
         message = f"{_percent(change)} in total, tolerance {tolerance:.2%}"
-    elif slower.any():
+    elif slower:
         verdict = "regression"
-        worst = _relative(*max(zip(found.old[slower], found.new[slower], strict=True), key=_ratio))
+        worst = max(_relative(*both) for both in slower)
         message = (
-            f"{int(slower.sum())} of {slower.size} samples with the same tokens are slower, "
+            f"{len(slower)} of {len(found.new)} samples with the same tokens are slower, "
             f"the worst by {_percent(worst)}, tolerance {tolerance:.2%}"
         )
     return Check(
@@ -128,11 +135,11 @@ def _exact_time(found: Comparison, policy: Policy) -> Check:
         found.what,
         verdict,
         message,
-        baseline=old / found.old.size,
-        new=new / found.new.size,
+        baseline=old / len(found.old),
+        new=new / len(found.new),
         change=_percent(change),
         interval="exact",
-        n=found.new.size,
+        n=len(found.new),
         source=found.benchmark.source,
     )
 
@@ -149,8 +156,8 @@ def _wall_time(found: Comparison, policy: Policy, level: float) -> Check:
         found.benchmark.name,
         found.what,
         "undecided",
-        baseline=_middle(found.old),
-        new=_middle(found.new),
+        baseline=median(found.old),
+        new=median(found.new),
         n=n,
         source=found.benchmark.source,
     )
@@ -213,7 +220,7 @@ def _more(
     low, high = interval
     half = estimate - low if estimate > limit else high - estimate
     distance = abs(estimate - limit)
-    room = 1.0 + float(stats.norm.ppf(_DECIDED)) / float(stats.norm.ppf(0.5 + level / 2))
+    room = 1.0 + NormalDist().inv_cdf(_DECIDED) / NormalDist().inv_cdf(0.5 + level / 2)
     if room * half * math.sqrt(n) >= distance * math.sqrt(_MOST_ROUNDS):
         return None
     return max(math.ceil(n * (room * half / distance) ** 2), least, n + 1) - n
@@ -226,19 +233,41 @@ def _log_ratio(
     if found.summaries is not None:
         return _summary_ratio(*found.summaries, level)
     if found.way == "paired":
-        usable = (found.old > 0) & (found.new > 0)
-        ratios = np.log(found.new[usable] / found.old[usable])
-        if ratios.size < 2:
-            return None, None, ratios.size
-        ends = median_interval(ratios, level=level, resamples=policy.wall_resamples)
-        return float(np.median(ratios)), (float(ends[0]), float(ends[1])), ratios.size
-    old, new = (_thin(np.log(side[side > 0])) for side in (found.old, found.new))
-    n = min(old.size, new.size)
+        both = zip(found.old, found.new, strict=True)
+        ratios = [math.log(new / old) for old, new in both if old > 0 and new > 0]
+        if len(ratios) < 2:
+            return None, None, len(ratios)
+        return median(ratios), _interval("median", ratios, policy, level), len(ratios)
+    old, new = (
+        _thin([math.log(time) for time in side if time > 0]) for side in (found.old, found.new)
+    )
+    n = min(len(old), len(new))
     if n < 2:
         return None, None, n
-    ends = two_medians_interval(new, old, level=level, resamples=policy.wall_resamples)
-    estimate = float(np.median(new) - np.median(old))
-    return estimate, (float(ends[0]), float(ends[1])), n
+    ends = _interval("two medians", new, policy, level, old)
+    return median(new) - median(old), ends, n
+
+
+def _interval(
+    of: Literal["median", "mean", "two medians"],
+    values: Sequence[float],
+    policy: Policy,
+    level: float,
+    others: Sequence[float] = (),
+) -> tuple[float, float]:
+    """Ends of a bootstrap interval. Only here numpy is needed, and it is loaded here."""
+    import numpy as np
+
+    from edgecloud.regression import intervals
+
+    rows, how = np.array(values), {"level": level, "resamples": policy.wall_resamples}
+    if of == "two medians":
+        low, high = intervals.two_medians_interval(rows, np.array(others), **how)
+    elif of == "median":
+        low, high = intervals.median_interval(rows, **how)
+    else:
+        low, high = intervals.mean_interval(rows, **how)
+    return float(low), float(high)
 
 
 def _summary_ratio(
@@ -249,22 +278,22 @@ def _summary_ratio(
         return None, None, n
     estimate = math.log(new.median / old.median)
     errors = (_SE_OF_MEDIAN * side.iqr / side.median / math.sqrt(side.n) for side in (old, new))
-    half = float(stats.norm.ppf(0.5 + level / 2)) * math.hypot(*errors)
+    half = NormalDist().inv_cdf(0.5 + level / 2) * math.hypot(*errors)
     return estimate, (estimate - half, estimate + half), n
 
 
 def _score(found: Comparison, policy: Policy, level: float) -> Check:
     tolerance = policy.quality[found.what]
-    difference = found.new - found.old
+    difference = [new - old for old, new in zip(found.old, found.new, strict=True)]
     # Below, what is gained: a change times this.
     sign = score_sign(found.what)
-    mean, n = float(difference.mean()), difference.size
+    mean, n = fmean(difference), len(difference)
     check = Check(
         found.benchmark.name,
         found.what,
         "undecided",
-        baseline=float(found.old.mean()),
-        new=float(found.new.mean()),
+        baseline=fmean(found.old),
+        new=fmean(found.new),
         change=f"{mean:+.4f}".replace("-0.0000", "+0.0000"),
         n=n,
         source=found.benchmark.source,
@@ -278,8 +307,7 @@ def _score(found: Comparison, policy: Policy, level: float) -> Check:
     if found.way != "exact":
         if n < 2:
             return _too_few(check, policy, policy.wall_min_samples - n)
-        ends = mean_interval(difference * sign, level=level, resamples=policy.wall_resamples)
-        low, high = float(ends[0]), float(ends[1])
+        low, high = _interval("mean", [sign * change for change in difference], policy, level)
         # As a gain, so that a limit lies above it as with times.
         more = _more(n, -gain, (-high, -low), tolerance, level=level, least=policy.wall_min_samples)
         if n < policy.wall_min_samples:
@@ -309,35 +337,19 @@ def _relative(old: float, new: float) -> float:
     return math.inf if old <= 0 else new / old - 1.0
 
 
-def _ratio(sides: tuple[float, float]) -> float:
-    return _relative(*sides)
-
-
 def _percent(change: float) -> str:
     return "from nothing" if math.isinf(change) else f"{change:+.2%}".replace("-0.00%", "+0.00%")
 
 
-def _array(series: Series) -> Floats:
-    return np.array(series.values)
-
-
-def _one(summary: Summary) -> Floats:
-    return np.array([summary.median])
-
-
-def _middle(values: Floats) -> float:
-    return float(np.median(values))
-
-
-def _thin(values: Floats) -> Floats:
-    if values.size <= _MOST_UNPAIRED:
+def _thin(values: list[float]) -> list[float]:
+    if len(values) <= _MOST_UNPAIRED:
         return values
-    thinned: Floats = values[np.linspace(0, values.size - 1, _MOST_UNPAIRED).astype(int)]
-    return thinned
+    step = (len(values) - 1) / (_MOST_UNPAIRED - 1)
+    return [values[int(place * step)] for place in range(_MOST_UNPAIRED)]
 
 
 def _summary(values: Series | Summary) -> Summary:
     if isinstance(values, Summary):
         return values
-    low, middle, high = np.percentile(np.array(values.values), [25, 50, 75])
-    return Summary(float(middle), float(high - low), len(values.values))
+    low, middle, high = (percentile(values.values, q) for q in (25, 50, 75))
+    return Summary(middle, high - low, len(values.values))

@@ -10,14 +10,13 @@ from typing import Literal
 
 from edgecloud.errors import DataError
 from edgecloud.regression.conditions import beside_conditions
-from edgecloud.regression.decide import Comparison, decide, pair
+from edgecloud.regression.decide import Comparison, decide, pair, row_level
 from edgecloud.regression.identity import (
     differences,
     other_processor,
     other_scorers,
     software_differs,
 )
-from edgecloud.regression.intervals import row_level
 from edgecloud.regression.model import (
     Benchmark,
     Check,

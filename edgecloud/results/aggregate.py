@@ -10,8 +10,8 @@ from edgecloud.contracts import Trace
 from edgecloud.results.cost import COST_NAMES, cost
 from edgecloud.results.histogram import histogram
 from edgecloud.results.latency import LATENCY_NAMES, latency
+from edgecloud.results.percentiles import summarize
 from edgecloud.results.speculation import RATE_NAMES, pool, speculation
-from edgecloud.results.statistics import summarize
 
 __all__ = [
     "RESOURCE_NAMES",

@@ -27,8 +27,8 @@ from edgecloud.results.aggregate import (
 from edgecloud.results.audio_notes import count_notes
 from edgecloud.results.degraded import degraded
 from edgecloud.results.files import put
+from edgecloud.results.percentiles import drift
 from edgecloud.results.records import language_of
-from edgecloud.results.statistics import drift
 from edgecloud.settings.config import Config
 from edgecloud.settings.options import OPTIONS
 

@@ -7,11 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgecloud.regression.decide import Comparison, decide
+from edgecloud.regression.decide import Comparison, decide, row_level
 from edgecloud.regression.intervals import (
     mean_interval,
     median_interval,
-    row_level,
     two_medians_interval,
 )
 from edgecloud.regression.model import Benchmark, Check
