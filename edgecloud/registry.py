@@ -97,9 +97,9 @@ class Part(Generic[T]):
 
     @property
     def summary(self) -> str:
-        """The first line of the source's docstring; empty where it has none."""
-        lines = (getattr(self.source, "__doc__", None) or "").strip().splitlines()
-        return lines[0].strip() if lines else ""
+        """The first sentence of the source's docstring; empty where it has none."""
+        text = (getattr(self.source, "__doc__", None) or "").strip().partition("\n\n")[0]
+        return re.split(r"(?<=\.) ", " ".join(text.split()), maxsplit=1)[0]
 
     def to_json(self) -> dict[str, str | None]:
         """What a result says of a plug-in that was in use."""

@@ -42,7 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 # Its decorators, when one is called: importing the package loads none of them.
 MAY_IMPORT["__init__"] = GROUND | {"datasets", "decoding", "models", "quality"}
 BELOW = {*MAY_IMPORT}
-MAY_IMPORT["testing"] = GROUND | {"decoding", "quality"}
+MAY_IMPORT["testing"] = GROUND | {"datasets", "decoding", "models", "quality"}
 MAY_IMPORT["experiments"] = BELOW - {"regression", "profiling"}
 MAY_IMPORT["report"] = GROUND | {
     "datasets", "embedded", "experiments", "quality", "regression", "results", "settings"

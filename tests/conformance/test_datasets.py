@@ -1,45 +1,21 @@
-"""What every converter obeys: a manifest that loads, recordings that decode, the same bytes again, and
-all problems of a broken source at once."""
+"""Every registered converter obeys the laws of ``edgecloud.testing.converters``, and a planted violation of each
+is caught."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from edgecloud.datasets.audio import SAMPLE_RATE_HZ, load_audio
-from edgecloud.datasets.converters import secap
-from edgecloud.datasets.manifest import load_manifest
-from edgecloud.errors import ManifestError, OutputError
+from edgecloud.datasets.converters import CONVERTERS
+from edgecloud.datasets.converters.secap import convert
+from edgecloud.errors import EdgeCloudError, ManifestError
+from edgecloud.registry import BUILT_IN
+from edgecloud.testing import CONVERTER_LAWS, ConverterCase, Law, check_converter
 from tests.datasets import test_secap as secap_layout
-
-FIELDS = (
-    "file_id",
-    "dataset",
-    "audio_path",
-    "caption",
-    "transcription",
-    "chinese_caption",
-    "english_caption",
-    "chinese_transcription",
-    "english_transcription",
-    "index",
-)
-"""Of the unified format, in its order."""
-
-
-@dataclass(frozen=True)
-class Converter:
-    """``convert(src, dest)``; ``source(folder)`` lays out a miniature of the dataset, of ``utterances``,
-    and says what ``src`` is; ``broken(src)`` breaks two of its recordings."""
-
-    convert: Callable[[Path, Path], int]
-    source: Callable[[Path], Path]
-    utterances: int
-    broken: Callable[[Path], None]
 
 
 def _break_secap(src: Path) -> None:
@@ -47,94 +23,79 @@ def _break_secap(src: Path) -> None:
         path.write_bytes(b"not audio")
 
 
-CONVERTERS: dict[str, Converter] = {
-    "secap": Converter(secap.convert, secap_layout.layout, 3, _break_secap),
+CASES: dict[str, ConverterCase] = {
+    "secap": ConverterCase(
+        convert=CONVERTERS["secap"], source=secap_layout.layout, samples=3, harm=_break_secap
+    ),
 }
-"""Add a new converter here."""
+"""The miniature of each dataset, and what breaks it."""
 
 
-@pytest.fixture(params=CONVERTERS)
-def converter(request: pytest.FixtureRequest) -> Converter:
-    return CONVERTERS[request.param]
+def test_every_converter_has_a_miniature() -> None:
+    assert [part.name for part in CONVERTERS.parts() if part.origin == BUILT_IN] == [*CASES]
 
 
-def files(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+@pytest.mark.parametrize("law", CONVERTER_LAWS, ids=lambda law: law.name)
+@pytest.mark.parametrize("name", CASES)
+def test_a_converter_obeys(name: str, law: Law[ConverterCase]) -> None:
+    law.check(CASES[name], ())
 
 
-def test_the_manifest_loads_in_every_caption_type_and_every_recording_decodes(
-    converter: Converter, tmp_path: Path
+def unfinished(src: Path, dest: Path, **_: object) -> int:
+    count = convert(src, dest)
+    next((dest / "audio").iterdir()).unlink()
+    return count
+
+
+def reordered(src: Path, dest: Path, **_: object) -> int:
+    count = convert(src, dest)
+    entries = json.loads((dest / "manifest.json").read_text(encoding="utf-8"))
+    text = json.dumps([dict(reversed(entry.items())) for entry in entries])
+    (dest / "manifest.json").write_text(text, encoding="utf-8")
+    return count
+
+
+def careless(src: Path, dest: Path, **_: object) -> int:
+    count = convert(src, dest)
+    (dest / "log.txt").write_text(str(dest))
+    return count
+
+
+def hasty(src: Path, dest: Path, **_: object) -> int:
+    try:
+        return convert(src, dest)
+    except ManifestError as error:
+        raise ManifestError("one of them is broken", error.problems[:1]) from error
+
+
+def rough(src: Path, dest: Path, **_: object) -> int:
+    try:
+        return convert(src, dest)
+    except EdgeCloudError:
+        return 0
+
+
+@pytest.mark.parametrize(
+    "wrong, law",
+    [
+        (unfinished, "loads"),
+        (reordered, "format"),
+        (careless, "repeats"),
+        (hasty, "problems"),
+        (rough, "errors"),
+    ],
+)
+def test_a_converter_that_breaks_a_law_is_found_by_that_law(
+    wrong: Callable[..., int], law: str
 ) -> None:
-    count = converter.convert(converter.source(tmp_path / "src"), tmp_path / "dest")
-    assert count == converter.utterances
-    for caption_type in ("original", "audio_only"):
-        samples = load_manifest(
-            tmp_path / "dest" / "manifest.json", language="chinese", caption_type=caption_type
-        )
-        assert len(samples) == count
-        assert len({sample.file_id for sample in samples}) == count
-        assert [sample.index for sample in samples] == list(range(count))
-    for sample in samples:
-        assert sample.audio_path.suffix == ".flac"
-        assert len(load_audio(sample.audio_path, max_audio_s=600.0)) > SAMPLE_RATE_HZ // 50
-
-
-def test_entries_have_the_fields_of_the_unified_format(
-    converter: Converter, tmp_path: Path
-) -> None:
-    converter.convert(converter.source(tmp_path / "src"), tmp_path / "dest")
-    entries = json.loads((tmp_path / "dest" / "manifest.json").read_text(encoding="utf-8"))
-    assert [tuple(entry) for entry in entries] == [FIELDS] * converter.utterances
-    # The folder may be moved: its recordings are named from within.
-    assert not any(Path(entry["audio_path"]).is_absolute() for entry in entries)
-
-
-def test_a_second_conversion_writes_the_same_bytes(converter: Converter, tmp_path: Path) -> None:
-    source = converter.source(tmp_path / "src")
-    converter.convert(source, tmp_path / "one")
-    converter.convert(source, tmp_path / "other")
-    first = files(tmp_path / "one")
-    assert len(first) == converter.utterances + 1
-    assert files(tmp_path / "other") == first
-    converter.convert(source, tmp_path / "one")
-    assert files(tmp_path / "one") == first
-
-
-def test_all_problems_are_reported_at_once_and_no_manifest_is_left(
-    converter: Converter, tmp_path: Path
-) -> None:
-    source = converter.source(tmp_path / "src")
-    converter.broken(source)
-    with pytest.raises(ManifestError) as caught:
-        converter.convert(source, tmp_path / "dest")
-    assert len(caught.value.problems) == 2
-    assert not (tmp_path / "dest" / "manifest.json").exists()
-
-
-def test_what_is_no_such_dataset_or_cannot_be_written_is_one_error(
-    converter: Converter, tmp_path: Path
-) -> None:
-    with pytest.raises(ManifestError):
-        converter.convert(tmp_path / "nowhere", tmp_path / "dest")
-    (tmp_path / "file").touch()
-    with pytest.raises(OutputError):
-        converter.convert(converter.source(tmp_path / "src"), tmp_path / "file")
-
-
-def test_a_converter_that_breaks_these_laws_is_caught(tmp_path: Path) -> None:
-    def careless(src: Path, dest: Path) -> int:
-        count = secap.convert(src, dest)
-        manifest = dest / "manifest.json"
-        entries = json.loads(manifest.read_text(encoding="utf-8"))
-        manifest.write_text(json.dumps([{**entry, "seed": str(dest)} for entry in entries]))
-        return count
-
-    wrong = Converter(careless, secap_layout.layout, 3, _break_secap)
+    case = replace(CASES["secap"], convert=wrong)
+    (broken,) = (some for some in CONVERTER_LAWS if some.name == law)
     with pytest.raises(AssertionError):
-        test_entries_have_the_fields_of_the_unified_format(wrong, tmp_path / "a")
-    with pytest.raises(AssertionError):
-        test_a_second_conversion_writes_the_same_bytes(wrong, tmp_path / "b")
+        broken.check(case, ())
+    with pytest.raises(AssertionError, match="broken by"):
+        check_converter(case)
+
+
+def test_every_law_is_broken_by_a_converter_above() -> None:
+    (marked,) = test_a_converter_that_breaks_a_law_is_found_by_that_law.pytestmark  # type: ignore[attr-defined]
+    assert {law for _, law in marked.args[1]} == {law.name for law in CONVERTER_LAWS}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from torch import Tensor
 
 from edgecloud.contracts import Model, Prompt
 from edgecloud.embedded.pair import EDGE_CHECKPOINT
@@ -20,6 +22,7 @@ from edgecloud.models.quantized.loading import load_quantized
 from edgecloud.models.quantized.model import QuantizedLM
 from edgecloud.models.scripted import ScriptedModel, hashed
 from edgecloud.models.stages import StagedDecoder
+from edgecloud.testing import MODEL_LAWS, Law, ModelCase, check_model
 from tests.conformance.model_conformance import ModelConformance
 from tests.models.quantized.runs import RUNS
 
@@ -159,3 +162,73 @@ class TestLayersInStages(ModelConformance):
     @pytest.fixture
     def prompt(self) -> Prompt:
         return Prompt((10, 20, 30, 40))
+
+
+class _Wrong(ScriptedModel):
+    """Breaks one law."""
+
+    def new_sequence(self) -> ScriptedModel:
+        return type(self)(self._script, vocab_size=self._vocab_size)
+
+
+class _Double(_Wrong):
+    def extend(self, tokens: Sequence[int]) -> Tensor:
+        return super().extend(tokens).double()
+
+
+class _Changing(_Wrong):
+    def prefill(self, prompt: Prompt) -> Tensor:
+        self.first = super().prefill(prompt)
+        return self.first
+
+    def rollback(self, length: int) -> None:
+        super().rollback(length)
+        self.first += 1
+
+
+class _Impatient(_Wrong):
+    def prefill_in_parts(self, prompt: Prompt, most: int) -> Iterator[Tensor | None]:
+        yield self.prefill(prompt)
+
+
+class _Foreseeing(_Wrong):
+    def extend(self, tokens: Sequence[int]) -> Tensor:
+        rows = super().extend(tokens)
+        return rows[-1].expand_as(rows)
+
+
+class _Forgetful(_Wrong):
+    def rollback(self, length: int) -> None:
+        super().rollback(length)
+        self._sequence[-1:] = [5]
+
+
+class _Sharing(_Wrong):
+    def new_sequence(self) -> ScriptedModel:
+        return self
+
+
+class _Lenient(_Wrong):
+    def rollback(self, length: int) -> None:
+        del self._sequence[max(1, length) :]
+
+
+WRONG = {
+    "rows": _Double,
+    "repeats": _Changing,
+    "parts": _Impatient,
+    "at once": _Foreseeing,
+    "rollback": _Forgetful,
+    "sequences": _Sharing,
+    "refusals": _Lenient,
+}
+
+
+@pytest.mark.parametrize("law", MODEL_LAWS, ids=lambda law: law.name)
+def test_a_model_that_breaks_a_law_is_found_by_that_law(law: Law[ModelCase]) -> None:
+    model = WRONG[law.name](hashed(5, vocab_size=11, end_id=0), vocab_size=11)
+    case = ModelCase(model, Prompt((7, 8, 9)), tolerance=0.0)
+    with pytest.raises(AssertionError):
+        law.check(case, ())
+    with pytest.raises(AssertionError, match="broken by"):
+        check_model(case)

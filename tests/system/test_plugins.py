@@ -1,4 +1,5 @@
-"""A package of a stranger, made after CONTRIBUTING.md's recipes: no file of the project is touched."""
+"""A package of a stranger, made after CONTRIBUTING.md's recipes: a gate, a rule, a metric, a family and a
+converter in a temporary folder. No file of the project is touched."""
 
 from __future__ import annotations
 
@@ -8,29 +9,47 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
+from numpy.typing import NDArray
+
+from edgecloud.embedded.pair import CLOUD_CHECKPOINT, EDGE_CHECKPOINT
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 AUDIO = sorted((ROOT / "edgecloud" / "embedded" / "corpus" / "audio").rglob("*.flac"))[0]
-POLICY = ("--gate-type", "surprise", "--logprob-threshold=-0.2")
-POLICY += ("--acceptance", "near", "--clock", "modelled")
-FLAGS = ("--plugin", "strangers.surprise", "--plugin", "strangers.near")
+MODULES = {
+    "surprise": "A gate",
+    "near": "An acceptance rule",
+    "overlap": "A metric",
+    "listener": "A family",
+    "beside": "A dataset",
+}
+"""Modules of the package, and the recipes that they are made after."""
+FLAGS = tuple(f"--plugin=strangers.{name}" for name in MODULES)
+POLICY = ("--gate-type=surprise", "--logprob-threshold=-0.2", "--acceptance=near")
+POLICY += ("--clock=modelled", "--max-new-tokens=24")
+LABELS = ("word overlap", "词重合率")
 
 GRID = """
 [where]
-max_samples = 2
+max_samples = 1
+max_new_tokens = 24
+edge_model = "{0}/edge"
+cloud_model = "{0}/cloud"
 
 [[policy]]
 name = "theirs"
-settings = {gate_type = "surprise", logprob_threshold = -0.2, acceptance = "near"}
+settings = {{gate_type = "surprise", logprob_threshold = -0.2, acceptance = "near"}}
 """
 
 
-def recipe(heading: str, language: str) -> str:
+def recipe(heading: str, language: str = "python") -> str:
     """The block of code of a recipe."""
     section = RECIPES.split(f"### {heading}\n")[1].split("\n### ")[0]
     found = re.search(rf"^( *)```{language}\n(.*?)^ *```", section, re.DOTALL | re.MULTILINE)
@@ -44,9 +63,13 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("package")
     (folder / "strangers").mkdir()
     (folder / "strangers" / "__init__.py").write_text('__version__ = "4.2"\n')
-    (folder / "strangers" / "surprise.py").write_text(recipe("A gate", "python"))
-    (folder / "strangers" / "near.py").write_text(recipe("An acceptance rule", "python"))
-    (folder / "test_laws.py").write_text(recipe("In a package of your own", "python"))
+    for name, heading in MODULES.items():
+        text = recipe(heading)
+        if name == "overlap":
+            assert "tolerance=0.02" in text
+            text = text.replace("tolerance=0.02", "headline=5, paired=True, tolerance=0.02")
+        (folder / "strangers" / f"{name}.py").write_text(text, encoding="utf-8")
+    (folder / "test_laws.py").write_text(recipe("In a package of your own"))
     return folder
 
 
@@ -72,8 +95,26 @@ def installed(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded pair as checkpoints of the stranger's family."""
+    folder = tmp_path_factory.mktemp("pair")
+    for side, checkpoint in (("edge", EDGE_CHECKPOINT), ("cloud", CLOUD_CHECKPOINT)):
+        (folder / side).mkdir()
+        for path in Path(checkpoint).iterdir():
+            (folder / side / path.name).symlink_to(path)
+        config = json.loads((Path(checkpoint) / "config.json").read_text())
+        (folder / side / "config.json").unlink()
+        (folder / side / "config.json").write_text(json.dumps({**config, "model_type": "listener"}))
+    return folder
+
+
+def models(pair: Path) -> tuple[str, str]:
+    return (f"--edge-model={pair / 'edge'}", f"--cloud-model={pair / 'cloud'}")
+
+
 def ran(
-    folder: Path, arguments: Sequence[str | Path], *, cwd: Path | None = None, status: int = 0
+    folder: Path, *arguments: str | Path, cwd: Path | None = None, status: int = 0
 ) -> subprocess.CompletedProcess[str]:
     """``python -m`` with ``folder`` on the path."""
     done = subprocess.run(
@@ -81,109 +122,209 @@ def ran(
         capture_output=True,
         text=True,
         cwd=cwd or ROOT,
-        timeout=120,
+        timeout=300,
         env={**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"},
     )
     assert done.returncode == status, done.stdout + done.stderr
     return done
 
 
-def test_the_suite_runs_with_a_module_given_by_flag_and_the_result_and_the_report_name_it(
-    package: Path, tmp_path: Path
-) -> None:
-    ran(
-        package,
-        (
-            "pytest",
-            "bench/test_spec.py",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            *FLAGS,
-            *POLICY,
-            "--max-samples",
-            "2",
-            "--output-dir",
-            str(tmp_path),
-            "--output-name",
-            "theirs",
-            "--benchmark-storage",
-            str(tmp_path / "benchmarks"),
-        ),
-    )
-    path = tmp_path / "results" / "theirs.json"
-    result = json.loads(path.read_text())
-    assert result["metrics"]["num_completed"] == 2
-    assert result["metrics"]["num_degraded"] == 0
-    origins = {origin for row in result["detailed_results"] for origin in row["origins"]}
-    assert origins & {"verified", "corrected", "bonus"}  # the rule was asked
-    gate, rule = result["plugins"]
-    assert (gate["kind"], gate["name"]) == ("gate", "surprise")
-    assert (rule["kind"], rule["name"]) == ("acceptance rule", "near")
-    assert gate["origin"] == "--plugin strangers.surprise"
-    assert gate["version"] == rule["version"] == "4.2"
-    assert len(gate["sha256"]) == 64
-    (journal,) = (tmp_path / "journals").glob("*.jsonl")
-    with journal.open() as lines:
-        assert json.loads(next(lines))["identity"]["plugins"] == [gate, rule]
+@pytest.fixture(scope="module")
+def suites(package: Path, pair: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of the three suites, run with modules given by flag."""
+    folder = tmp_path_factory.mktemp("out")
+    named = [f"bench/test_{suite}.py" for suite in ("edge", "cloud", "spec")]
+    output = (f"--output-dir={folder}", f"--benchmark-storage={folder / 'benchmarks'}")
+    quick = ("-q", "-p", "no:cacheprovider", "--max-samples=1", "--interleave")
+    ran(package, "pytest", *named, *quick, *output, *FLAGS, *POLICY, *models(pair))
+    return folder / "results"
+
+
+def result(suites: Path, mode: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((suites / f"{mode}_results.json").read_text("utf-8"))
+    return found
+
+
+def test_results_have_what_they_did_and_name_them(suites: Path, package: Path) -> None:
+    used = {
+        "edge": [("model family", "listener"), ("metric", "overlap")],
+        "cloud": [("model family", "listener"), ("metric", "overlap")],
+        "spec": [
+            ("gate", "surprise"),
+            ("acceptance rule", "near"),
+            ("model family", "listener"),
+            ("metric", "overlap"),
+        ],
+    }
+    whole = sha256()
+    for path in sorted((package / "strangers").glob("*.py")):
+        whole.update(f"{path.name}\0{len(path.read_bytes())}\0".encode() + path.read_bytes())
+    for mode, expected in used.items():
+        found = result(suites, mode)
+        assert found["metrics"]["num_completed"] == 1
+        assert [(part["kind"], part["name"]) for part in found["plugins"]] == expected
+        assert {part["version"] for part in found["plugins"]} == {"4.2"}
+        assert {part["sha256"] for part in found["plugins"]} == {whole.hexdigest()}
+        assert {side["family"] for side in found["models"].values() if side} == {"listener"}
+    spec = result(suites, "spec")
+    assert spec["plugins"][0]["origin"] == "--plugin strangers.surprise"
+    assert spec["metrics"]["num_degraded"] == 0
+    assert spec["metrics"]["speculative_decoding_metrics"]["cloud_calls"]  # the gate asked
+    with (suites.parent / "journals" / "spec_results.jsonl").open() as lines:
+        # The metric changes no record.
+        assert json.loads(next(lines))["identity"]["plugins"] == spec["plugins"][:3]
+
+
+def test_results_have_the_metrics_values_and_what_they_are(suites: Path) -> None:
+    found = result(suites, "edge")
+    assert found["metrics"]["overlap"] == found["metrics"]["zh.jieba.overlap"]
+    assert 0 <= found["metrics"]["overlap"] <= 1
+    (entry,) = found["detailed_results"]
+    assert entry["overlap"] == entry["zh.jieba.overlap"]
+    assert entry["zh.char.overlap"] is not None
+    about = found["quality_info"]["zh.jieba.overlap"]
+    assert about["range"] == "0..1"
+    assert about["library"].startswith("--plugin strangers.overlap (")
+
+
+def test_reports_show_them_in_both_languages(suites: Path, package: Path, tmp_path: Path) -> None:
+    plugin = "--plugin=strangers.overlap"
+    options = ("--format=markdown", "--language=zh", plugin)
+    text = ran(package, "edgecloud", "report", suites, *options).stdout
+    assert any(line.startswith(f"| {LABELS[1]}") for line in text.splitlines()), text
     page = tmp_path / "page.html"
-    ran(package, ("edgecloud", "report", path, "-o", page))
-    assert "near" in page.read_text(encoding="utf-8")
+    ran(package, "edgecloud", "report", suites, plugin, "-o", page)
+    assert LABELS[0] in page.read_text("utf-8")
+    assert "near" in page.read_text("utf-8")
 
 
-def test_commands_find_what_is_installed_and_say_in_a_line_what_is_broken(
-    installed: Path, tmp_path: Path
+def test_the_regression_gate_compares_the_metric(
+    suites: Path, package: Path, tmp_path: Path
 ) -> None:
-    done = ran(installed, ("edgecloud", "caption", *POLICY, AUDIO))
+    before, after = tmp_path / "before.json", tmp_path / "after.json"
+    found = result(suites, "edge")
+    (entry,) = found["detailed_results"]
+    for path, value in ((before, 0.5), (after, 0.45)):
+        found["detailed_results"] = [{**entry, "overlap": value}]
+        path.write_text(json.dumps(found), "utf-8")
+    plugin = "--plugin=strangers.overlap"
+    done = ran(package, "edgecloud", "gate", before, after, plugin, status=1)
+    text = done.stdout + done.stderr
+    assert "overlap" in text
+    assert "tolerance 0.02" in text
+
+
+def test_score_has_the_metric(package: Path, tmp_path: Path) -> None:
+    row = {"id": "a", "reference": "语气平静", "hypothesis": "语气平静", "language": "zh"}
+    (tmp_path / "pairs.json").write_text(json.dumps({"pairs": [row]}), "utf-8")
+    options = ("-o-", "--plugin=strangers.overlap")
+    done = ran(package, "edgecloud", "score", tmp_path / "pairs.json", *options)
+    found = json.loads(done.stdout)
+    assert found["corpus"]["zh.jieba.overlap"] == found["per_pair"]["a"]["zh.char.overlap"] == 1.0
+
+
+def test_a_caption_is_made_with_what_is_installed(installed: Path, pair: Path) -> None:
+    done = ran(installed, "edgecloud", "caption", *POLICY, *models(pair), AUDIO)
     assert "cloud calls" in done.stdout
-    wreck = (
-        "plug-in 'wrecked' (gates) of wreck 0.1 cannot be loaded: ModuleNotFoundError: No module named "
-        "'no_such_module'"
-    )
-    assert f"edgecloud: warning: {wreck}\n" in done.stderr
-    (tmp_path / "grid.toml").write_text(GRID)
-    ran(installed, ("edgecloud", "sweep", tmp_path / "grid.toml", "-o", tmp_path / "frontier"))
+    assert f"edgecloud: warning: {WRECK}\n" in done.stderr
+
+
+def test_a_sweep_is_made_with_what_is_installed(
+    installed: Path, pair: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "grid.toml").write_text(GRID.format(pair))
+    ran(installed, "edgecloud", "sweep", tmp_path / "grid.toml", "-o", tmp_path / "frontier")
     (place,) = json.loads((tmp_path / "frontier" / "frontier.json").read_text())["places"]
     assert [row["name"] for row in place["rows"]] == ["theirs"]
-    listed = ran(installed, ("edgecloud", "plugins"), status=1).stdout.splitlines()
-    assert re.fullmatch(r"gate +surprise +strangers 4\.2 +Ask when .*average\.", listed[6])
-    assert any(re.match(r"acceptance rule +near +strangers 4\.2 ", line) for line in listed)
-    assert listed[-1] == wreck
-    asked = ran(installed, ("edgecloud", "caption", "--gate-type", "wrecked", AUDIO), status=2)
-    assert asked.stderr.splitlines()[-1].endswith(f"surprise; {wreck}")
 
 
-def test_a_service_has_the_rules_that_it_was_started_with(package: Path) -> None:
+WRECK = (
+    "plug-in 'wrecked' (gates) of wreck 0.1 cannot be loaded: ModuleNotFoundError: No module named "
+    "'no_such_module'"
+)
+
+
+def test_what_is_installed_is_listed_and_is_a_choice(installed: Path) -> None:
+    listed = ran(installed, "edgecloud", "plugins", status=1).stdout.splitlines()
+    theirs = [line.split("  ")[0] for line in listed if "strangers 4.2" in line]
+    assert theirs == ["gate", "acceptance rule", "metric", "model family", "converter"]
+    assert any(
+        re.fullmatch(r"gate +surprise +strangers 4\.2 +Ask .*average\.", line) for line in listed
+    )
+    assert listed[-1] == WRECK
+    shown = ran(installed, "edgecloud", "caption", "--help").stdout
+    assert "|surprise" in shown
+    assert "|near" in shown
+    assert "beside" in ran(installed, "edgecloud", "data", "--help").stdout
+    asked = ran(installed, "edgecloud", "caption", "--gate-type=wrecked", AUDIO, status=2)
+    assert asked.stderr.splitlines()[-1].endswith(f"surprise; {WRECK}")
+
+
+def test_a_dataset_is_converted(package: Path, tmp_path: Path, tone: NDArray[np.float32]) -> None:
+    (tmp_path / "src").mkdir()
+    for name in "ab":
+        soundfile.write(tmp_path / "src" / f"{name}.wav", tone, 16_000)
+        (tmp_path / "src" / f"{name}.txt").write_text("A calm voice.\n")
+    command = ("edgecloud", "data", "--plugin=strangers.beside", "beside", tmp_path / "src")
+    ran(package, *command, tmp_path / "dest")
+    entries = json.loads((tmp_path / "dest" / "manifest.json").read_text())
+    assert [entry["english_caption"] for entry in entries] == ["A calm voice."] * 2
+    (tmp_path / "src" / "a.txt").unlink()
+    done = ran(package, *command, tmp_path / "dest", status=2)
+    assert "a.wav: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_service_has_the_rules_and_families_that_it_was_started_with(
+    package: Path, pair: Path
+) -> None:
     caption = (sys.executable, "-m", "edgecloud", "caption", "--cloud-url", "{url}")
+    flags = ("--plugin=strangers.surprise", "--plugin=strangers.listener", *POLICY)
     done = ran(
         package,
-        (
-            "edgecloud",
-            "serve",
-            "--port",
-            "0",
-            "--plugin",
-            "strangers.near",
-            "--",
-            *caption,
-            "--plugin",
-            "strangers.surprise",
-            *POLICY,
-            str(AUDIO),
-        ),
+        *("edgecloud", "serve", "--port=0", f"--model={pair / 'cloud'}"),
+        *("--plugin=strangers.near", "--plugin=strangers.listener", "--"),
+        *(*caption, *flags, "--plugin=strangers.near", models(pair)[0], AUDIO),
     )
     assert "cloud calls" in done.stdout
+
+
+def test_a_gate_that_fails_in_a_way_that_nobody_foresaw_is_one_line_that_names_it(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "faulty.py").write_text(FAULTY)
+    options = ("--plugin=faulty", "--clock=modelled", "--gate-type=broken")
+    done = ran(tmp_path, "edgecloud", "caption", *options, AUDIO, status=2)
+    assert done.stderr.splitlines()[-1] == (
+        "edgecloud: error: gate 'broken' of --plugin faulty failed: ZeroDivisionError: division by zero"
+    )
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+FAULTY = """
+import edgecloud
+
+@edgecloud.gate("broken")
+def gate(block, thresholds):
+    return 1 / 0
+"""
 
 
 def test_the_laws_hold_for_the_recipes(package: Path) -> None:
-    ran(package, ("pytest", "-q", "-p", "no:cacheprovider", "test_laws.py"), cwd=package)
+    ran(package, "pytest", "-q", "-p", "no:cacheprovider", "test_laws.py", cwd=package)
 
 
-def test_a_file_in_the_folder_of_gates_or_rules_is_all_that_a_new_one_takes(tmp_path: Path) -> None:
-    for room, name in (("gates", "surprise"), ("acceptance", "near")):
+def test_a_file_in_its_folder_is_all_that_a_new_part_takes(tmp_path: Path) -> None:
+    rooms = {
+        "decoding.gates": "surprise",
+        "decoding.acceptance": "near",
+        "quality.metrics": "overlap",
+        "models.families": "listener",
+        "datasets.converters": "beside",
+    }
+    for room, name in rooms.items():
         (tmp_path / room).mkdir()
-        heading = "A gate" if room == "gates" else "An acceptance rule"
-        (tmp_path / room / f"{name}.py").write_text(recipe(heading, "python"))
+        (tmp_path / room / f"{name}.py").write_text(recipe(MODULES[name]), encoding="utf-8")
     code = (
         "import importlib.machinery, pathlib, sys\n"
         "class Beside:\n"
@@ -191,18 +332,17 @@ def test_a_file_in_the_folder_of_gates_or_rules_is_all_that_a_new_one_takes(tmp_
         "    @staticmethod\n"
         "    def find_spec(name, path=None, target=None):\n"
         "        found = importlib.machinery.PathFinder.find_spec(name, path, target)\n"
-        "        room = name.removeprefix('edgecloud.decoding.')\n"
-        "        if room in ('gates', 'acceptance'):\n"
+        "        room = name.removeprefix('edgecloud.')\n"
+        f"        if room in {[*rooms]!r}:\n"
         f"            found.submodule_search_locations.append(str(pathlib.Path({str(tmp_path)!r}) / room))\n"
         "        return found\n"
         "sys.meta_path.insert(0, Beside)\n"
-        "from edgecloud.settings.config import resolve\n"
-        "from edgecloud.settings.parts import PARTS, plugins_in_use\n"
-        "config = resolve({'gate_type': 'surprise', 'acceptance': 'near'})\n"
-        "assert plugins_in_use('spec', config.to_json()) == []\n"
-        "print([registry.part(config.to_json()[name]).origin for name, registry in PARTS.items()])\n"
+        "from edgecloud.registry import HOMES, registry_of\n"
+        "print([part.name for group in HOMES for part in registry_of(group).parts()"
+        f" if part.name in {[*MODULES]!r} and part.origin == 'built in'])\n"
+        "print([name for name in ('torch', 'transformers') if name in sys.modules])\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT
     )
-    assert done.stdout.strip() == "['built in', 'built in']", done.stderr
+    assert done.stdout.splitlines() == [str([*MODULES]), "[]"], done.stderr

@@ -8,19 +8,18 @@ by a TAB in 251 lines and by a space in 349) and ``fid2captions.json`` (caption 
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from edgecloud.datasets.converters.contract import Noted, Progress, converter
-from edgecloud.errors import AudioError, ManifestError, OutputError
+from edgecloud.datasets.writing import entry, write_manifest, write_recording
+from edgecloud.errors import AudioError, ManifestError
 from edgecloud.textfiles import list_in_text, parse_json
 
 __all__ = ["convert"]
 
-MAX_AUDIO_S: Final = 600.0
 _SEPARATOR: Final = re.compile(r"[\t \u3000]+")
 _UNSAFE: Final = re.compile(r"[\x00-\x1f/\\:*?\"<>|]")
 
@@ -45,8 +44,6 @@ def convert(
         ManifestError: a file is missing, or entries are broken; lists every problem.
         OutputError: ``dest`` cannot be written.
     """
-    import soundfile  # slow, and not needed to list converters
-
     source, target = _dataset_folder(Path(src)), Path(dest)
     problems: list[str] = []
     captions = _read_captions(source / "fid2captions.json", problems)
@@ -58,19 +55,19 @@ def convert(
         problems.append("fid2captions.json: holds no captions")
     if problems or recordings is None:
         raise ManifestError(f"{source} cannot be converted:", problems)
-    try:
-        (target / "audio").mkdir(parents=True, exist_ok=True)
-        for done, file_id in enumerate(captions):
-            _convert_audio(recordings[file_id], target / "audio", file_id, problems, noted)
-            if progress is not None:
-                progress(done + 1, len(captions))
-        if problems:
-            raise ManifestError(f"{source} cannot be converted:", problems)
-        _write_manifest(target / "manifest.json", _entries(captions, transcriptions))
-    except (OSError, soundfile.SoundFileError) as error:
-        raise OutputError(
-            f"cannot write to {target}: {error}; give a folder that can be written"
-        ) from error
+    for done, file_id in enumerate(captions):
+        try:
+            notes = write_recording(recordings[file_id], target, file_id)
+        except AudioError as error:
+            problems.append(str(error))
+        else:
+            if notes and noted is not None:
+                noted(file_id, notes)
+        if progress is not None:
+            progress(done + 1, len(captions))
+    if problems:
+        raise ManifestError(f"{source} cannot be converted:", problems)
+    write_manifest(target, _entries(captions, transcriptions))
     return len(captions)
 
 
@@ -180,56 +177,17 @@ def _mismatches(
         yield f"fid2captions.json: no caption for wav/{recordings[file_id].name}"
 
 
-def _convert_audio(
-    wav: Path, audio: Path, file_id: str, problems: list[str], noted: Noted | None
-) -> None:
-    import soundfile
-
-    from edgecloud.datasets.audio import SAMPLE_RATE_HZ, read_recording
-
-    try:
-        recording = read_recording(wav, max_audio_s=MAX_AUDIO_S)
-    except AudioError as error:
-        problems.append(str(error))
-        return
-    if recording.notes and noted is not None:
-        noted(file_id, recording.notes)
-    part = audio / f".{file_id}.part"
-    try:
-        soundfile.write(part, recording.waveform, SAMPLE_RATE_HZ, format="FLAC", subtype="PCM_16")
-        part.replace(audio / f"{file_id}.flac")
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def _entries(
     captions: dict[str, list[str]], transcriptions: dict[str, str]
 ) -> list[dict[str, object]]:
     return [
-        {
-            "file_id": file_id,
-            "dataset": "secap",
-            "audio_path": f"audio/{file_id}.flac",
-            "caption": texts[0] if len(texts) == 1 else texts,
-            "transcription": transcriptions[file_id],
-            "chinese_caption": texts[0] if len(texts) == 1 else texts,
-            "english_caption": "",
-            "chinese_transcription": transcriptions[file_id],
-            "english_transcription": "",
-            "index": index,
-        }
+        entry(
+            file_id,
+            dataset="secap",
+            index=index,
+            captions=texts,
+            transcription=transcriptions[file_id],
+            language="chinese",
+        )
         for index, (file_id, texts) in enumerate(captions.items())
     ]
-
-
-def _write_manifest(path: Path, entries: list[dict[str, object]]) -> None:
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("w", encoding="utf-8", newline="\n") as stream:
-            json.dump(entries, stream, ensure_ascii=False, indent=1)
-            stream.write("\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
