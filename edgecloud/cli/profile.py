@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecloud.errors import ConfigError
+from edgecloud.settings.subjects import Caps
 
 __all__ = ["add"]
 
@@ -55,8 +56,10 @@ def add(commands: Any) -> None:
         default="wall",
         help="cpu: processor time over threads, where others use the machine meanwhile",
     )
-    measure.add_argument("--max-cpu-cores", type=int, default=2, help="0: all")
-    measure.add_argument("--max-memory-gb", type=float, default=16.0, help="recorded; 0: no cap")
+    measure.add_argument("--max-cpu-cores", type=int, default=Caps().cpu_cores, help="0: all")
+    measure.add_argument(
+        "--max-memory-gb", type=float, default=Caps().memory_gb, help="recorded; 0: no cap"
+    )
     measure.add_argument("--name", help="the profile's name; the file's when not given")
     measure.add_argument("-o", "--output", type=Path, default=Path("reports/profiles/machine.json"))
     measure.set_defaults(command=_measure)

@@ -18,7 +18,7 @@ from edgecloud.results.degraded import degraded
 from edgecloud.results.files import put
 from edgecloud.results.records import unusable, unusable_facts
 from edgecloud.results.weights import without_former
-from edgecloud.settings.config import resolve
+from edgecloud.settings.config import Config
 from edgecloud.textfiles import parse_json
 
 __all__ = ["SCHEMA", "Journal", "differences", "read"]
@@ -252,7 +252,7 @@ def _with_defaults(identity: Mapping[str, Any]) -> dict[str, Any]:
     settings = identity.get("settings")
     if not isinstance(settings, Mapping):
         return dict(identity)
-    absent = {k: v for k, v in _plain(resolve().identity()).items() if k not in settings}
+    absent = {k: v for k, v in _plain(Config().identity()).items() if k not in settings}
     return {**identity, "settings": {**settings, **absent}}
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 import yaml
 
 from edgecloud.errors import ConfigError
+from edgecloud.registry import BUILT_IN, Registry
 from edgecloud.settings.declaration import Option
 from edgecloud.settings.subjects import OPTIONS
 
@@ -24,7 +25,7 @@ _COLUMNS = {
     "en": ("option", "values", "default", "meaning"),
     "zh": ("选项", "取值", "默认", "含义"),
 }
-_TABLE = re.compile(r"(<!-- options (en|zh): ([\w ]+) -->\n).*?(<!-- /options -->)", re.DOTALL)
+_TABLE = re.compile(r"(<!-- options (en|zh): ([\w\s]+) -->\n).*?(<!-- /options -->)", re.DOTALL)
 
 
 def as_yaml() -> str:
@@ -36,9 +37,13 @@ def as_yaml() -> str:
 
 
 def _line(option: Option) -> str:
-    value = yaml.safe_dump({option.name: option.default}).strip()
     choices = f" ({' | '.join(option.choices)})" if option.choices else ""
-    return f"{value:30} # {option.help}{choices}"
+    return f"{f'{option.name}: {_default(option)}':30} # {option.help}{choices}"
+
+
+def _default(option: Option) -> str:
+    """The default as YAML has it."""
+    return yaml.safe_dump([option.default]).removeprefix("- ").strip()
 
 
 def with_tables(page: str) -> str:
@@ -64,10 +69,12 @@ def with_tables(page: str) -> str:
 
 
 def _cells(option: Option, language: Literal["en", "zh"]) -> tuple[str, str, str, str]:
-    values = (", " if language == "en" else "、").join(f"`{choice}`" for choice in option.choices)
-    if option.minimum is not None:
-        most = "" if option.maximum is None else f"{option.maximum:g}"
-        values = f"{option.minimum:g}…{most}"
-    default = "" if option.default is None else f"`{option.default}`"
+    choices = option.choices
+    if isinstance(choices, Registry):  # what is installed beside this package is not on its pages
+        choices = [part.name for part in choices.parts() if part.origin == BUILT_IN]
+    values = (", " if language == "en" else "、").join(f"`{choice}`" for choice in choices)
+    ends = ["" if end is None else f"{end:g}" for end in (option.minimum, option.maximum)]
+    if any(ends):
+        values = "…".join(ends)
     meaning = option.help if language == "en" else option.chinese or option.help
-    return f"`{option.flags[0]}`", values, default, meaning
+    return f"`{option.flags[0]}`", values, f"`{_default(option)}`", meaning

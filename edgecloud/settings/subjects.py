@@ -460,8 +460,15 @@ class Config:
         return cls(**{name: made[name](**own) for name, own in found.items()}, given=given)
 
     def changed(self, **values: Any) -> Config:
-        """A copy with other (checked) values, by the settings' names."""
-        return Config.from_flat({**self.to_json(), **values}, given=self.given)
+        """A copy with other (checked) values, by the settings' names.
+
+        Raises:
+            TypeError: one is no setting's.
+        """
+        before = self.to_json()
+        if unknown := values.keys() - before.keys():
+            raise TypeError(f"no setting is called {', '.join(sorted(unknown))}")
+        return Config.from_flat({**before, **values}, given=self.given)
 
     def to_json(self) -> dict[str, Any]:
         """All settings as they stand in a result, flat."""

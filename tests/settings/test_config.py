@@ -309,6 +309,20 @@ def test_runs_that_differ_in_their_carrying_out_alone_are_the_same_run() -> None
     assert resolve({"edge_model": "a"}).identity() != resolve().identity()
 
 
+def test_a_changed_copy_knows_what_was_given_and_takes_settings_alone() -> None:
+    config = resolve({"k": 4})
+    assert config.changed(seed=7) == resolve({"k": 4, "seed": 7})
+    assert config.changed(seed=7).given == {"k"}
+    with pytest.raises(TypeError, match="no setting is called sed"):
+        config.changed(sed=7)
+
+
+def test_what_an_older_file_does_not_know_has_its_default() -> None:
+    settings = resolve({"k": 4}).to_json()
+    del settings["top_p"]
+    assert Config.from_flat(settings) == resolve({"k": 4})
+
+
 def test_a_configuration_is_frozen_and_json() -> None:
     config = resolve({"dataset_path": "数据/清单.json"})
     assert Config.from_flat(json.loads(json.dumps(config.to_json(), allow_nan=False))) == config

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, get_args
 
 import pytest
@@ -12,10 +11,9 @@ import pytest
 from edgecloud import contracts
 from edgecloud.decoding.acceptance import RULES
 from edgecloud.decoding.gates import GATES
-from edgecloud.settings.config import load_file, resolve
+from edgecloud.settings.config import resolve
 from edgecloud.settings.declaration import Group, Option, options_of, setting, subject
 from edgecloud.settings.options import OPTIONS, add_options
-from edgecloud.settings.pages import as_yaml
 from edgecloud.settings.presets import PRESETS
 
 DEFAULTS = {option.name: option.default for option in OPTIONS}
@@ -34,15 +32,6 @@ def parser() -> argparse.ArgumentParser:
 def test_names_are_told_apart() -> None:
     names = [option.name for option in OPTIONS]
     assert len(set(names)) == len(names)
-
-
-def test_the_printed_file_holds_every_default_and_is_read_back(tmp_path: Path) -> None:
-    file = tmp_path / "settings.yaml"
-    file.write_text(as_yaml(), encoding="utf-8")
-    assert list(load_file(file).items()) == list(DEFAULTS.items())
-    assert resolve(file=file) == resolve()
-    headings = [line for line in as_yaml().splitlines() if line.startswith("# ")]
-    assert len(headings) == len(get_args(Group))
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=by_name)
