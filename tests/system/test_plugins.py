@@ -275,16 +275,12 @@ def test_a_dataset_is_converted(package: Path, tmp_path: Path, tone: NDArray[np.
     assert "Traceback" not in done.stderr
 
 
-def test_a_service_has_the_rules_and_families_that_it_was_started_with(
-    package: Path, pair: Path
-) -> None:
+def test_a_service_has_the_rules_that_it_was_started_with(package: Path) -> None:
     caption = (sys.executable, "-m", "edgecloud", "caption", "--cloud-url", "{url}")
-    flags = ("--plugin=strangers.surprise", "--plugin=strangers.listener", *POLICY)
     done = ran(
         package,
-        *("edgecloud", "serve", "--port=0", f"--model={pair / 'cloud'}"),
-        *("--plugin=strangers.near", "--plugin=strangers.listener", "--"),
-        *(*caption, *flags, "--plugin=strangers.near", models(pair)[0], AUDIO),
+        *("edgecloud", "serve", "--port=0", "--plugin=strangers.near", "--"),
+        *(*caption, "--plugin=strangers.surprise", "--plugin=strangers.near", *POLICY, AUDIO),
     )
     assert "cloud calls" in done.stdout
 
