@@ -20,9 +20,8 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from edgecloud.edge.messages import Mode
+from edgecloud.settings.declaration import MODES
 
-_MODES: tuple[Mode, ...] = ("edge", "cloud", "spec")
 MOST_S = 10.0
 MOST_MB = 300.0
 
@@ -74,9 +73,9 @@ def read(manifest: Path) -> int:
     config = resolve({"dataset_path": str(manifest), "max_samples": 1, "output_dir": str(output)})
     start_mb, began = peak_mb(), time.perf_counter()
     with ExitStack() as holding:
-        named = {mode: config.changed(output_name=mode) for mode in _MODES}
+        named = {mode: config.changed(output_name=mode) for mode in MODES}
         check_run(named, holding=holding)
-    for mode in _MODES:
+    for mode in MODES:
         corpus, path = load_corpus(config)
         setup = {
             "data": data_of(config, corpus, path),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edgecloud.ending import end_on_sigterm
 from edgecloud.errors import ConfigError
 from edgecloud.settings.config import Config, resolve
+from edgecloud.settings.declaration import MODES
 from edgecloud.settings.options import OPTIONS, add_options
 from edgecloud.stages import Lines, listening, stage
 
@@ -38,7 +39,7 @@ def add(commands: Any) -> None:
         metavar="AUDIO",
         help="WAV, FLAC, MP3, OGG; with the extra phone m4a, webm, amr, …",
     )
-    caption.add_argument("--mode", choices=("edge", "cloud", "spec"), default="spec")
+    caption.add_argument("--mode", choices=MODES, default="spec")
     add_options(caption.add_argument)
     caption.set_defaults(command=_caption)
 

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 from edgecloud.contracts import Language, Origin, StopReason
 from edgecloud.settings.config import Config
-
-if TYPE_CHECKING:
-    pass
+from edgecloud.settings.declaration import Mode
 
 __all__ = ["EdgeSetup", "Failed", "Mode", "Request", "Response", "Streamed"]
-
-Mode = Literal["edge", "cloud", "spec"]
 
 
 @dataclass(frozen=True, slots=True)

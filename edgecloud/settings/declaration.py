@@ -10,13 +10,14 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from edgecloud.registry import Registry
 
-__all__ = ["MODES", "Group", "Option", "options_of", "setting", "subject"]
+__all__ = ["MODES", "Group", "Mode", "Option", "options_of", "setting", "subject"]
 
 Group = Literal["what", "how", "where", "run"]
 """``what`` is decoded, ``how`` it is decoded, ``where`` it runs (these three make up a run's identity), or
 ``run``: how this run is carried out, which changes no result."""
 
-MODES = ("edge", "cloud", "spec")
+Mode = Literal["edge", "cloud", "spec"]
+MODES: tuple[Mode, ...] = get_args(Mode)
 """The experiments: what a setting is used by unless its declaration says less."""
 
 
@@ -38,7 +39,7 @@ class Option:
     help: str
     chinese: str
     group: Group
-    modes: tuple[str, ...]
+    modes: tuple[Mode, ...]
     choices: Collection[str]
     minimum: float | None
     maximum: float | None
@@ -146,7 +147,7 @@ def setting(
     return field(default=default, metadata=declared)
 
 
-def subject(declared: type[Any], group: Group, *, modes: tuple[str, ...] = MODES) -> Any:
+def subject(declared: type[Any], group: Group, *, modes: tuple[Mode, ...] = MODES) -> Any:
     """Declare a subject: a field of the configuration, with the dataclass of its options, their group and the
     modes that use them."""
     return field(default_factory=declared, metadata={"group": group, "modes": modes})
@@ -161,7 +162,7 @@ def options_of(configuration: type[Any]) -> tuple[Option, ...]:
     return tuple(found)
 
 
-def _options(name: str, declared: Any, *, group: Group, modes: tuple[str, ...]) -> list[Option]:
+def _options(name: str, declared: Any, *, group: Group, modes: tuple[Mode, ...]) -> list[Option]:
     """The options of one subject."""
     hints = get_type_hints(declared)
     found = [(each, dict(each.metadata)) for each in fields(declared)]

@@ -15,27 +15,9 @@ from edgecloud.contracts import Language, PromptType
 from edgecloud.decoding.acceptance import RULES
 from edgecloud.decoding.gates import GATES
 from edgecloud.decoding.speculation_controller import CloudBudget
-from edgecloud.settings.declaration import Option, options_of, setting, subject
+from edgecloud.settings.declaration import Mode, Option, options_of, setting, subject
 
-__all__ = [
-    "OPTIONS",
-    "Acceptance",
-    "BertScore",
-    "Caps",
-    "Cloud",
-    "Config",
-    "Data",
-    "Draft",
-    "Gate",
-    "Generation",
-    "Hardware",
-    "Models",
-    "Output",
-    "Run",
-    "Sampling",
-    "Service",
-    "shard_of",
-]
+__all__ = ["OPTIONS", "Caps", "Config"]
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -398,8 +380,7 @@ class Run:
         chinese="允许失去云端后仅由端侧完成的样本数；`--resume` 会重跑这些样本，除非给出 `--keep-degraded`",
     )
     keep_degraded: bool = setting(
-        False,
-        "with --resume: keep samples that lost the cloud instead of running them again",
+        False, "with --resume: keep samples that lost the cloud instead of running them again"
     )
     interleave: bool = setting(False, "run the suites together, taking turns sample by sample")
     shard: str | None = setting(
@@ -426,7 +407,7 @@ class Run:
         return slice(part - 1, None, count)
 
 
-_SPEC = ("spec",)
+_SPEC: tuple[Mode, ...] = ("spec",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
