@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -18,7 +19,8 @@ from scipy.stats import chisquare
 
 from edgecloud.contracts import StopLimits
 from edgecloud.contracts.sampling import Sampling
-from edgecloud.decoding import acceptance, drafting, sampling
+from edgecloud.decoding import drafting, sampling
+from edgecloud.decoding.acceptance import RULES
 from edgecloud.decoding.draft_scores import score_drafts
 from edgecloud.decoding.gates import Thresholds
 from edgecloud.decoding.sampling import chance, warp
@@ -166,7 +168,8 @@ def without_residual(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def everything_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(acceptance.contract, "RULES", {"rejection": lambda *_: True})
+    keeping = replace(RULES.part("rejection"), object=lambda *_: True)
+    monkeypatch.setitem(RULES._parts, "rejection", keeping)
 
 
 def one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
