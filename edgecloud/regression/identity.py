@@ -8,7 +8,7 @@ from typing import Any
 from edgecloud.regression.model import ASPECTS, Benchmark, Check
 from edgecloud.regression.tolerances import Policy, score_of
 from edgecloud.results.weights import former_alike
-from edgecloud.settings.config import resolve
+from edgecloud.settings.config import Config
 
 __all__ = ["differences", "other_processor", "other_scorers", "software_differs"]
 
@@ -99,7 +99,7 @@ def _changed(
 ) -> dict[str, tuple[Any, Any]]:
     keys = list(dict.fromkeys((*old, *new)))
     # A setting that an older file does not know had the value that is the default now.
-    absent = resolve().to_json() if aspect == "settings" else {}
+    absent = Config().to_json() if aspect == "settings" else {}
     lenient = aspect == "scorers" or (aspect == "hardware" and not benchmark.modelled)
     if lenient and set(old) & set(new):
         keys = [key for key in keys if key in old and key in new]

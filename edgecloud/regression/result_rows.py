@@ -93,13 +93,11 @@ def experiment_name(config: Mapping[str, Any], where: str) -> str:
 
 def experiment_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that must be equal. Folders count by what is in them, which is compared elsewhere;
-    settings that the experiment does not use do not count. A setting that an older file does not know had the
-    value that is the default now."""
+    settings that the experiment does not use do not count."""
     unused = {"dataset_path", "edge_model", "cloud_model", *_ELSEWHERE}
     unused |= {option.name for option in OPTIONS if option.group == "run"}
     unused |= unused_settings(config["mode"], config)
-    known = {option.name: option.default for option in OPTIONS}
-    found = {key: value for key, value in {**known, **config}.items() if key not in unused}
+    found = {key: value for key, value in config.items() if key not in unused}
     for key in ("bertscore_model_zh", "bertscore_model_en"):
         if isinstance(found.get(key), str):
             found[key] = Path(found[key]).name

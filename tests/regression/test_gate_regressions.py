@@ -15,6 +15,7 @@ from edgecloud.regression.reading import read
 from edgecloud.regression.tolerances import Policy
 from edgecloud.regression.verdict import judge
 from edgecloud.regression.wording import text
+from edgecloud.settings.config import resolve
 from tests.regression.gate_cases import (
     changed,
     gate,
@@ -434,8 +435,8 @@ def test_a_setting_that_a_file_does_not_know_has_its_default(tmp_path: Path) -> 
 
 
 def test_the_settings_of_other_parts_do_not_count_beside_those_of_a_plugin() -> None:
-    spec = {"mode": "spec", "acceptance": "mine"}
     own = {"entropy_threshold", "margin_threshold", "rank_threshold", "k"}
+    spec = {**resolve().to_json(), "mode": "spec", "acceptance": "mine"}
 
     def counted(**settings: Any) -> set[str]:
         return {*results.experiment_settings({**spec, **settings})} & own

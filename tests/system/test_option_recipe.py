@@ -38,9 +38,8 @@ except ConfigError as error:
     assert "first_k: 65 is above 64" in str(error)
 older = {k: v for k, v in resolve().to_json().items() if k != "first_k"}
 now = {**older, "first_k": 64}
-compared = [experiment_settings({"mode": "spec", **settings}) for settings in (older, now)]
-assert compared[0] == compared[1]
-assert "first_k" in compared[0] and "first_k" not in experiment_settings({"mode": "edge", **now})
+assert experiment_settings({"mode": "spec", **now}).keys() - older.keys() == {"mode", "first_k"}
+assert "first_k" not in experiment_settings({"mode": "edge", **now})
 """
 
 
