@@ -82,7 +82,9 @@ class Service:
 def serving(*options: str) -> Iterator[Service]:
     """``edgecloud serve`` with the embedded cloud, warmed up by nobody yet."""
     command = [sys.executable, "-m", "edgecloud", "serve", "--port", "0", "--log-level", "warning"]
-    with subprocess.Popen([*command, *DEVICE, *options], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [*command, *DEVICE, *options], stdout=subprocess.PIPE, text=True
+    ) as process:
         try:
             assert process.stdout is not None
             line = process.stdout.readline()

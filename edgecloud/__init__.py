@@ -7,7 +7,7 @@ Importing this package is cheap: no torch, no transformers, no model. The vocabu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -55,28 +55,38 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(_LAZY[name]), name)
 
 
-def gate(name: str, *, options: Sequence[str] = ()) -> Callable[[Gate], Gate]:
+def gate(
+    name: str, *, options: Sequence[str] = (), own: Mapping[str, float] | None = None
+) -> Callable[[Gate], Gate]:
     """Register a gate, ``(block, thresholds) -> bool``, under ``name``: see :mod:`edgecloud.decoding.gates`.
 
     ``options`` names the settings that it looks at, such as ``entropy_threshold``.
+
+    ``own`` are numbers that it alone knows, with their defaults: it finds them in ``thresholds.own``, and
+    ``--gate-options`` sets them.
 
     Raises:
         PluginError: the name is taken or cannot be one.
     """
     from edgecloud.decoding import gates
 
-    return gates.gate(name, options=options)
+    return gates.gate(name, options=options, own=own or {})
 
 
-def acceptance_rule(name: str, *, options: Sequence[str] = ()) -> Callable[[Rule], Rule]:
+def acceptance_rule(
+    name: str, *, options: Sequence[str] = (), own: Mapping[str, float] | None = None
+) -> Callable[[Rule], Rule]:
     """Register an acceptance rule, ``(token, acceptance) -> bool``, under ``name``: see
     :mod:`edgecloud.decoding.acceptance`. It must be known where the cloud runs, too.
 
     ``options`` names the settings that it looks at, such as ``rank_threshold``.
+
+    ``own`` are numbers that it alone knows, with their defaults: it finds them in ``acceptance.own``, and
+    ``--acceptance-options`` sets them.
 
     Raises:
         PluginError: the name is taken or cannot be one.
     """
     from edgecloud.decoding import acceptance
 
-    return acceptance.rule(name, options=options)
+    return acceptance.rule(name, options=options, own=own or {})

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import math
 import os
 import pkgutil
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -69,7 +70,7 @@ class Part(Generic[T]):
     ``source`` is the function or class that was written for it, mostly the object itself; ``origin`` is
     ``built in``, ``PACKAGE VERSION``, ``--plugin MODULE``, or ``module MODULE`` where a
     program of one's own registered it; ``options`` names settings of other parts that it looks at,
-    too; ``sha256`` is that of the file it comes from, and of all Python files of the package
+    too; ``own`` are numbers that it alone knows, with their defaults; ``sha256`` is that of the file it comes from, and of all Python files of the package
     around it; ``None`` for what is built in, which the version of this package tells.
     """
 
@@ -82,6 +83,7 @@ class Part(Generic[T]):
     sha256: str | None = None
     package_version: str | None = None
     source: Any = None
+    own: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def version(self) -> str | None:
@@ -164,6 +166,20 @@ class Registry(Mapping[str, T]):
         if _LOADING:
             _LOADING[-1].added.append((self._parts, name))
         return part
+
+    def own(self, name: str, numbers: Mapping[str, float]) -> None:
+        """Say which numbers the part called ``name`` alone knows, with their defaults.
+
+        Raises:
+            PluginError: a name cannot be one, or a default is no finite number.
+        """
+        for key, number in numbers.items():
+            if not key.isidentifier() or not _finite(number):
+                raise PluginError(
+                    f"{self.kind} {name!r}: its own {key!r} is {number!r}; give a name of letters, digits and "
+                    "underscores, and a finite number"
+                )
+        self._parts[name] = replace(self._parts[name], own=dict(numbers))
 
     def part(self, name: str) -> Part[T]:
         """What is known of an object.
@@ -292,6 +308,10 @@ def guarded(part: Part[Any], function: Callable[P, T]) -> Callable[P, T]:
         ) from error
 
     return guard
+
+
+def _finite(number: object) -> bool:
+    return isinstance(number, int | float) and math.isfinite(number)
 
 
 def _named(text: str) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
@@ -32,13 +32,15 @@ class Acceptance:
     :mod:`edgecloud.decoding.acceptance`) and its settings. Travels with every verification.
 
     ``probability_ratio`` and ``regret_nats`` are the bounded rule's: the least share of the top
-    probability, and the most log probability given away in the rest of the caption.
+    probability, and the most log probability given away in the rest of the caption. ``own`` are numbers
+    that another package's rule alone knows.
     """
 
     rule: str = "rank"
     rank_threshold: int = 20
     probability_ratio: float = 0.3
     regret_nats: float = math.inf
+    own: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

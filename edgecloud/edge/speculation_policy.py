@@ -13,7 +13,7 @@ from edgecloud.decoding.speculative import Speculation
 from edgecloud.edge.gate_calibration import calibration
 from edgecloud.errors import ConfigError
 from edgecloud.settings.config import Config
-from edgecloud.settings.parts import PARTS
+from edgecloud.settings.parts import PARTS, own_numbers
 
 __all__ = ["policies", "speculation"]
 
@@ -59,18 +59,21 @@ def speculation(config: Config) -> Speculation:
     thresholds = {
         each.name: getattr(config.gate, f"{each.name}_threshold")
         for each in fields(Thresholds)
-        if each.name != "calibration"
+        if each.name not in ("calibration", "own")
     }
     spent, regret_nats = config.cloud.budget, config.acceptance.regret_budget
     return Speculation(
         gate=config.gate.name,
         gate_scope=config.gate.scope,
-        thresholds=Thresholds(**thresholds, calibration=fitted),
+        thresholds=Thresholds(
+            **thresholds, calibration=fitted, own=own_numbers("gate_type", settings)
+        ),
         acceptance=Acceptance(
             rule=config.acceptance.rule,
             rank_threshold=config.acceptance.rank_threshold,
             probability_ratio=config.acceptance.probability_ratio,
             regret_nats=math.inf if regret_nats is None else regret_nats,
+            own=own_numbers("acceptance", settings),
         ),
         # Each setting of these subjects is one of the loop's.
         **asdict(config.draft),

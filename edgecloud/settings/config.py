@@ -11,6 +11,7 @@ import yaml
 from edgecloud.errors import ConfigError
 from edgecloud.hardware.profiles import profile
 from edgecloud.registry import load_plugins
+from edgecloud.settings.parts import PARTS, own_numbers
 from edgecloud.settings.presets import PRESETS
 from edgecloud.settings.subjects import OPTIONS, Config
 from edgecloud.textfiles import read_text
@@ -148,6 +149,12 @@ def resolve(
         )
     if values["dataset_type"] == "text" and values["dataset_path"] is None:
         problems.append("dataset_type text needs dataset_path: the embedded corpus is recordings")
+    for choice, registry in PARTS.items():
+        try:
+            if values[choice] in registry:
+                own_numbers(choice, values)
+        except ConfigError as error:
+            problems.append(str(error))
     try:
         values.update(_caps(values["hardware_profile"], given))
     except ConfigError as error:

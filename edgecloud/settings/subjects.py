@@ -114,6 +114,11 @@ class Gate:
         chinese="按整块判断，或在第一个没把握的词元处停止起草",
         option="gate_scope",
     )
+    options: str | None = setting(
+        None,
+        "numbers that another package's gate alone knows: NAME=NUMBER,…; null: its defaults",
+        option="gate_options",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +167,11 @@ class Acceptance:
         "bounded acceptance: most log probability given away in a caption, nats; null: any",
         minimum=0.0,
         used_by=("bounded",),
+    )
+    options: str | None = setting(
+        None,
+        "numbers that another package's rule alone knows: NAME=NUMBER,…; null: its defaults",
+        option="acceptance_options",
     )
 
 

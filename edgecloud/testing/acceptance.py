@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,15 @@ from edgecloud.contracts import Acceptance
 from edgecloud.decoding.acceptance import Rule, TokenScore
 from edgecloud.testing.laws import Law, check, searched
 
-__all__ = ["FIRST_CHOICE", "RULE_LAWS", "acceptances", "check_acceptance_rule", "others", "tokens"]
+__all__ = [
+    "FIRST_CHOICE",
+    "RULE_LAWS",
+    "acceptances",
+    "check_acceptance_rule",
+    "others",
+    "tokens",
+    "with_numbers",
+]
 
 FIRST_CHOICE = TokenScore(rank=0, is_top=True, regret=0.0)
 """The token that greedy decoding on the cloud would choose."""
@@ -50,7 +58,7 @@ def _is_pure(rule: Rule, options: Sequence[str]) -> None:
         rule(other, acceptance)
         assert rule(token, acceptance) == answer, f"{token} at {acceptance}, asked about again"
 
-    searched(holds, token=tokens, other=tokens, acceptance=acceptances)
+    searched(holds, simplify=False, token=tokens, other=tokens, acceptance=acceptances)
 
 
 def _first_choice(rule: Rule, options: Sequence[str]) -> None:
@@ -108,10 +116,23 @@ RULE_LAWS: tuple[Law[Rule], ...] = (
 """What every acceptance rule obeys at temperature 0."""
 
 
-def check_acceptance_rule(rule: Rule, *, options: Sequence[str] = ()) -> None:
-    """Hold an acceptance rule to :data:`RULE_LAWS`; ``options`` are those that it is registered with.
+def with_numbers(rule: Rule, own: Mapping[str, float]) -> Rule:
+    """The rule with the numbers that it alone knows."""
+    numbers = dict(own)
+
+    def numbered(token: TokenScore, acceptance: Acceptance) -> bool:
+        return rule(token, replace(acceptance, own=numbers))
+
+    return numbered
+
+
+def check_acceptance_rule(
+    rule: Rule, *, options: Sequence[str] = (), own: Mapping[str, float] | None = None
+) -> None:
+    """Hold an acceptance rule to :data:`RULE_LAWS`; ``options`` and ``own`` are those that it is registered
+    with.
 
     Raises:
         AssertionError: it breaks one; the message has the law and a token that it is broken by.
     """
-    check(RULE_LAWS, rule, options)
+    check(RULE_LAWS, with_numbers(rule, own or {}), options)

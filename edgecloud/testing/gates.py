@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import fields, replace
 from typing import Any
@@ -13,7 +13,7 @@ from edgecloud.contracts import TokenStats
 from edgecloud.decoding.gates import TERMS, Calibration, Gate, Thresholds
 from edgecloud.testing.laws import Law, check, searched
 
-__all__ = ["GATE_LAWS", "THRESHOLDS", "blocks", "check_gate", "stats"]
+__all__ = ["GATE_LAWS", "THRESHOLDS", "blocks", "check_gate", "stats", "with_numbers"]
 
 _WEIGHTS = {"entropy": 1.0, "margin": -1.0, "logprob": -0.5, "recent_corrections": 0.2}
 THRESHOLDS = Thresholds(
@@ -37,7 +37,7 @@ _OTHERS: dict[str, dict[str, Any]] = {
     **{
         f"{each.name}_threshold": {each.name: st.floats(-30, 12)}
         for each in fields(Thresholds)
-        if each.name != "calibration"
+        if each.name not in ("calibration", "own")
     },
     "calibration": {"calibration": st.builds(Calibration, intercept=st.floats(-20, 20))},
 }
@@ -62,7 +62,7 @@ def _is_pure(gate: Gate, options: Sequence[str]) -> None:
         # A block is a sequence: no gate may count on it being a list.
         assert gate(tuple(block), THRESHOLDS) == answer, f"{block} as a tuple"
 
-    searched(holds, block=blocks, other=blocks)
+    searched(holds, simplify=False, block=blocks, other=blocks)
 
 
 def _larger_doubt(gate: Gate, options: Sequence[str]) -> None:
@@ -115,10 +115,22 @@ GATE_LAWS: tuple[Law[Gate], ...] = (
 """What every gate obeys."""
 
 
-def check_gate(gate: Gate, *, options: Sequence[str] = ()) -> None:
-    """Hold a gate to :data:`GATE_LAWS`; ``options`` are those that it is registered with.
+def with_numbers(gate: Gate, own: Mapping[str, float]) -> Gate:
+    """The gate with the numbers that it alone knows."""
+    numbers = dict(own)
+
+    def numbered(block: Sequence[TokenStats], thresholds: Thresholds) -> bool:
+        return gate(block, replace(thresholds, own=numbers))
+
+    return numbered
+
+
+def check_gate(
+    gate: Gate, *, options: Sequence[str] = (), own: Mapping[str, float] | None = None
+) -> None:
+    """Hold a gate to :data:`GATE_LAWS`; ``options`` and ``own`` are those that it is registered with.
 
     Raises:
         AssertionError: it breaks one; the message has the law and a block that it is broken by.
     """
-    check(GATE_LAWS, gate, options)
+    check(GATE_LAWS, with_numbers(gate, own or {}), options)

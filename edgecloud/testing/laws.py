@@ -9,7 +9,8 @@ from typing import Any, Generic, TypeVar
 from edgecloud.errors import ConfigError
 
 try:
-    from hypothesis import HealthCheck, given, settings
+    from hypothesis import HealthCheck, Phase, given, settings
+    from hypothesis.errors import Flaky
     from hypothesis.strategies import SearchStrategy
 except ImportError as error:
     raise ConfigError(
@@ -46,9 +47,18 @@ def check(laws: Sequence[Law[T]], part: T, options: Sequence[str]) -> None:
             raise AssertionError(f"{law.name}: {law.says}; broken by {error}") from error
 
 
-def searched(holds: Callable[..., None], **values: SearchStrategy[Any]) -> None:
-    """Call ``holds`` with many ``values``, always the same ones, and with the simplest that fail."""
+def searched(
+    holds: Callable[..., None], *, simplify: bool = True, **values: SearchStrategy[Any]
+) -> None:
+    """Call ``holds`` with many ``values``, always the same ones, and then with the simplest that fail; without
+    ``simplify`` with the first: what answers now so, now so, would be simplified for minutes.
+
+    Raises:
+        AssertionError: ``holds`` does for some.
+    """
+    phases = [Phase.explicit, Phase.generate, *([Phase.shrink] if simplify else [])]
     quiet = settings(
+        phases=phases,
         max_examples=_EXAMPLES,
         database=None,
         deadline=None,
@@ -56,4 +66,7 @@ def searched(holds: Callable[..., None], **values: SearchStrategy[Any]) -> None:
         print_blob=False,
         suppress_health_check=list(HealthCheck),
     )
-    quiet(given(**values)(holds))()
+    try:
+        quiet(given(**values)(holds))()
+    except Flaky as error:
+        raise AssertionError("other answers to the same question, asked again") from error

@@ -14,9 +14,10 @@ from edgecloud.cloud.protocol import wire
 from edgecloud.contracts import Acceptance
 from edgecloud.decoding.acceptance import RULES, Rule, TokenScore, kept
 from edgecloud.decoding.speculative import Speculation
+from edgecloud.errors import WireError
 from edgecloud.settings.parts import settings_of
 from edgecloud.testing import RULE_LAWS, Law, check_acceptance_rule
-from edgecloud.testing.acceptance import acceptances, tokens
+from edgecloud.testing.acceptance import acceptances, tokens, with_numbers
 from tests.properties.loop import Case, run_cloud, run_speculative
 
 NAMES = sorted(RULES)
@@ -25,7 +26,9 @@ NAMES = sorted(RULES)
 @pytest.mark.parametrize("law", RULE_LAWS, ids=lambda law: law.name)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_rule_obeys(name: str, law: Law[Rule]) -> None:
-    law.check(RULES[name], sorted(settings_of("acceptance", name)))
+    law.check(
+        with_numbers(RULES[name], RULES.part(name).own), sorted(settings_of("acceptance", name))
+    )
 
 
 def moody() -> Rule:
@@ -65,7 +68,7 @@ def test_every_law_is_broken_by_a_rule_above() -> None:
 def test_tokens_are_kept_from_the_first_on(
     name: str, draft: list[TokenScore], acceptance: Acceptance
 ) -> None:
-    acceptance = replace(acceptance, rule=name)
+    acceptance = replace(acceptance, rule=name, own=RULES.part(name).own)
     count = kept(draft, acceptance)
     assert 0 <= count <= len(draft)
     # Whatever follows what is rejected: a draft that ends there is kept as far, and not farther.
@@ -75,7 +78,13 @@ def test_tokens_are_kept_from_the_first_on(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_draft_that_is_the_clouds_own_text_is_never_corrected(name: str) -> None:
-    accepting = Acceptance(name, rank_threshold=1, probability_ratio=1.0, regret_nats=0.0)
+    accepting = Acceptance(
+        name,
+        rank_threshold=1,
+        probability_ratio=1.0,
+        regret_nats=0.0,
+        own=RULES.part(name).own,
+    )
     case = Case(settings=Speculation(gate="always", acceptance=accepting))
     run = run_speculative(case, case.cloud().model, case.cloud())
     assert run.tokens == run_cloud(case).tokens
@@ -86,3 +95,14 @@ def test_a_draft_that_is_the_clouds_own_text_is_never_corrected(name: str) -> No
 def test_the_rule_and_its_settings_travel_to_the_cloud(name: str) -> None:
     acceptance = Acceptance(name, rank_threshold=7, probability_ratio=0.25, regret_nats=1.5)
     assert wire.acceptance_of(wire.pack_acceptance(acceptance)) == acceptance
+    acceptance = replace(acceptance, own={"nats": 0.5})
+    assert wire.acceptance_of(wire.pack_acceptance(acceptance)) == acceptance
+
+
+@pytest.mark.parametrize(
+    "own", [{"nats": "a lot"}, {1: 0.5}, [0.5], {str(n): 0.5 for n in range(33)}]
+)
+def test_numbers_that_a_rule_cannot_have_are_refused(own: object) -> None:
+    packed = [*wire.pack_acceptance(Acceptance()), own]
+    with pytest.raises(WireError, match="numbers by name"):
+        wire.acceptance_of(packed)

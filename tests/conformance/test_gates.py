@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -11,7 +12,7 @@ from edgecloud.decoding.gates import GATES, Gate, Thresholds
 from edgecloud.decoding.speculative import Speculation
 from edgecloud.settings.parts import settings_of
 from edgecloud.testing import GATE_LAWS, Law, check_gate
-from edgecloud.testing.gates import THRESHOLDS
+from edgecloud.testing.gates import THRESHOLDS, with_numbers
 from tests.properties.loop import Case, run_speculative
 
 NAMES = sorted(GATES)
@@ -25,7 +26,9 @@ def mean(block: Sequence[TokenStats], thresholds: Thresholds) -> bool:
 @pytest.mark.parametrize("law", GATE_LAWS, ids=lambda law: law.name)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_gate_obeys(name: str, law: Law[Gate]) -> None:
-    law.check(GATES[name], sorted(settings_of("gate_type", name)))
+    law.check(
+        with_numbers(GATES[name], GATES.part(name).own), sorted(settings_of("gate_type", name))
+    )
 
 
 def remembers() -> Gate:
@@ -91,7 +94,9 @@ def test_a_gate_that_looks_at_the_mean_is_a_gate() -> None:
 def test_the_loop_escalates_what_the_gate_asks_about_and_nothing_else(
     name: str, scope: str
 ) -> None:
-    settings = Speculation(gate=name, thresholds=THRESHOLDS, gate_scope=scope)
+    settings = Speculation(
+        gate=name, thresholds=replace(THRESHOLDS, own=GATES.part(name).own), gate_scope=scope
+    )
     case = Case(settings=settings)
     cloud = case.cloud()
     run = run_speculative(case, case.edge(), cloud)

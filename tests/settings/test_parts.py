@@ -11,7 +11,7 @@ from edgecloud.contracts import Acceptance
 from edgecloud.decoding.acceptance import RULES, TokenScore, kept
 from edgecloud.decoding.gates import GATES
 from edgecloud.edge.speculation_policy import speculation
-from edgecloud.errors import ConfigError, WireError
+from edgecloud.errors import ConfigError, PluginError, WireError
 from edgecloud.experiments.run import identity_of
 from edgecloud.experiments.system import _check_rule
 from edgecloud.settings.config import resolve
@@ -124,3 +124,44 @@ def test_a_journal_knows_its_plugins_and_one_without_is_as_it_was() -> None:
     config = resolve()
     assert "plugins" not in identity_of(config, {**setup, "plugins": []})
     assert identity_of(config, {**setup, "plugins": [{"name": "x"}]})["plugins"] == [{"name": "x"}]
+
+
+def test_numbers_of_its_own_have_defaults_and_are_given_by_name() -> None:
+    with GATES.replaced("mine", mine), RULES.replaced("mine", mine):
+        GATES.own("mine", {"floor": -2, "ceiling": 0.5})
+        RULES.own("mine", {"nats": 1.0})
+        chosen = {"gate_type": "mine", "acceptance": "mine"}
+        found = speculation(resolve(chosen))
+        assert found.thresholds.own == {"floor": -2.0, "ceiling": 0.5}
+        assert found.acceptance.own == {"nats": 1.0}
+        given = {"gate_options": "floor=-3, ceiling = 1e-3", "acceptance_options": "nats=0.25"}
+        found = speculation(resolve({**chosen, **given}))
+        assert found.thresholds.own == {"floor": -3.0, "ceiling": 0.001}
+        assert found.acceptance.own == {"nats": 0.25}
+
+
+@pytest.mark.parametrize(
+    "given, says",
+    [
+        ({"gate_options": "roof=1"}, r"gate 'mine' has no 'roof' of its own; it has floor"),
+        ({"gate_options": "floor"}, r"floor is '', which is not a finite number"),
+        ({"gate_options": "floor=inf"}, r"floor is 'inf', which is not a finite number"),
+        (
+            {"acceptance_options": "a=1"},
+            r"acceptance rule 'rank' has no 'a' of its own; it has none",
+        ),
+    ],
+)
+def test_numbers_that_nobody_knows_are_refused_before_a_run(
+    given: dict[str, str], says: str
+) -> None:
+    with GATES.replaced("mine", mine):
+        GATES.own("mine", {"floor": -2.0})
+        with pytest.raises(ConfigError, match=says):
+            resolve({"gate_type": "mine", **given})
+
+
+@pytest.mark.parametrize("own", [{"two words": 1.0}, {"a": float("nan")}, {"a": "1"}])
+def test_an_own_number_has_a_name_and_a_finite_default(own: Any) -> None:
+    with GATES.replaced("mine", mine), pytest.raises(PluginError, match="of letters"):
+        GATES.own("mine", own)

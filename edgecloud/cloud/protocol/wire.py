@@ -66,6 +66,8 @@ __all__ = [
 
 VERSION = 2
 OPERATIONS = ("open", "verify", "generate", "close")
+_MOST_OWN = 32
+"""Numbers that an acceptance rule alone knows, at most."""
 
 
 def pack(seq: int, what: str, *values: Any) -> bytes:
@@ -260,6 +262,7 @@ def pack_acceptance(acceptance: Acceptance) -> list[Any]:
         acceptance.rank_threshold,
         acceptance.probability_ratio,
         acceptance.regret_nats,
+        *([dict(acceptance.own)] if acceptance.own else []),
     ]
 
 
@@ -271,7 +274,7 @@ def acceptance_of(values: Any) -> Acceptance:
     """
     if not (
         isinstance(values, list)
-        and len(values) == 4
+        and len(values) in (4, 5)
         and isinstance(values[0], str)
         and counted(values[1])
         and values[1] >= 1
@@ -279,9 +282,18 @@ def acceptance_of(values: Any) -> Acceptance:
         and 0 < values[2] <= 1
         and isinstance(values[3], float)
         and values[3] >= 0
+        and (len(values) == 4 or _numbers_by_name(values[4]))
     ):
         raise WireError(
             "verify: a rule's name, a rank threshold from 1 on, a ratio above 0 and up to 1, and nats "
-            "from 0 on were expected"
+            "from 0 on, and the rule's own numbers by name were expected"
         )
     return Acceptance(*values)
+
+
+def _numbers_by_name(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and len(value) <= _MOST_OWN
+        and all(isinstance(name, str) and isinstance(found, float) for name, found in value.items())
+    )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from edgecloud.contracts import Acceptance
 from edgecloud.errors import WireError
@@ -38,16 +39,21 @@ RULES: Registry[Rule] = Registry("acceptance rule", group="acceptance")
 """Every acceptance rule by its name."""
 
 
-def rule(name: str, *, options: Sequence[str] = ()) -> Callable[[Rule], Rule]:
+def rule(
+    name: str, *, options: Sequence[str] = (), own: Mapping[str, float] = MappingProxyType({})
+) -> Callable[[Rule], Rule]:
     """Register an acceptance rule under ``name``; ``options`` names settings of other rules that it looks
     at: they count beside it, too. Its own are declared in :mod:`edgecloud.settings.subjects`.
 
+    ``own`` are numbers that it alone knows, with their defaults; it finds them in ``acceptance.own``.
+
     Raises:
-        PluginError: the name is taken or cannot be one.
+        PluginError: a name is taken or cannot be one, or a default is no number.
     """
 
     def register(function: Rule) -> Rule:
         RULES.add(name, function, options=options)
+        RULES.own(name, own)
         return function
 
     return register

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
+from types import MappingProxyType
 
 from edgecloud.contracts import TokenStats
 from edgecloud.registry import Registry
@@ -49,13 +50,14 @@ class Calibration:
 @dataclass(frozen=True, slots=True)
 class Thresholds:
     """The threshold of each gate that has one, the setting ``NAME_threshold``: nats, probability, nats,
-    probability; and the model of the calibrated one."""
+    probability; the model of the calibrated one; and the numbers that another package's gate alone knows."""
 
     entropy: float = 1.5
     margin: float = 0.1
     logprob: float = -2.0
     calibrated: float = 0.3
     calibration: Calibration = field(default_factory=Calibration)
+    own: Mapping[str, float] = field(default_factory=dict)
 
 
 Gate = Callable[[Sequence[TokenStats], Thresholds], bool]
@@ -65,16 +67,21 @@ GATES: Registry[Gate] = Registry("gate", group="gates")
 """Every gate by its name."""
 
 
-def gate(name: str, *, options: Sequence[str] = ()) -> Callable[[Gate], Gate]:
+def gate(
+    name: str, *, options: Sequence[str] = (), own: Mapping[str, float] = MappingProxyType({})
+) -> Callable[[Gate], Gate]:
     """Register a gate under ``name``; ``options`` names settings of other gates that it looks at: they
     count beside it, too. Its own are declared in :mod:`edgecloud.settings.subjects`.
 
+    ``own`` are numbers that it alone knows, with their defaults; it finds them in ``thresholds.own``.
+
     Raises:
-        PluginError: the name is taken or cannot be one.
+        PluginError: a name is taken or cannot be one, or a default is no number.
     """
 
     def register(function: Gate) -> Gate:
         GATES.add(name, function, options=options)
+        GATES.own(name, own)
         return function
 
     return register
