@@ -178,16 +178,15 @@ def _problems(
     """The problems of one entry; ``seen`` holds the position of each id so far."""
     if not isinstance(entry, dict):
         return [f"entry {position}: must be an object, not {kind(entry)}"]
-    file_id = entry.get("file_id")
-    named = isinstance(file_id, str) and file_id
     problems = problems_of(entry)
-    if named:
-        first = seen.setdefault(file_id, position)
-        if first != position:
-            problems.append(f"file_id is that of entry {first} as well")
+    file_id = entry.get("file_id")
+    name = file_id if isinstance(file_id, str) else ""
+    first = seen.setdefault(name, position) if name else position
+    if first != position:
+        problems.append(f"file_id is that of entry {first} as well")
     if not problems:
         return problems
-    where = f"entry {position} ({file_id})" if named else f"entry {position}"
+    where = f"entry {position} ({name})" if name else f"entry {position}"
     return [f"{where}: {problem}" for problem in problems]
 
 

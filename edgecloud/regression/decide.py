@@ -260,13 +260,14 @@ def _interval(
 
     from edgecloud.regression import intervals
 
-    rows, how = np.array(values), {"level": level, "resamples": policy.wall_resamples}
+    rows, resamples = np.array(values), policy.wall_resamples
     if of == "two medians":
-        low, high = intervals.two_medians_interval(rows, np.array(others), **how)
-    elif of == "median":
-        low, high = intervals.median_interval(rows, **how)
+        low, high = intervals.two_medians_interval(
+            rows, np.array(others), level=level, resamples=resamples
+        )
     else:
-        low, high = intervals.mean_interval(rows, **how)
+        interval = intervals.median_interval if of == "median" else intervals.mean_interval
+        low, high = interval(rows, level=level, resamples=resamples)
     return float(low), float(high)
 
 

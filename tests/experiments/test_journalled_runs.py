@@ -19,6 +19,7 @@ from edgecloud.experiments.reporting import machine, result_of
 from edgecloud.hardware.limits import LimitsReport
 from edgecloud.results.files import held
 from edgecloud.results.journal import read
+from edgecloud.results.kept import result_path
 from edgecloud.settings.config import Config, resolve
 from edgecloud.stages import listening
 from tests.experiments.scripted import ScriptedSystem, config, manifest
@@ -263,6 +264,9 @@ def test_a_run_without_resume_puts_the_unfinished_one_of_its_name_aside_and_says
     assert len(read(kept)[1]) == 4
     assert [line for line in told.said if f"4 of {N} samples" in line and str(kept) in line]
     # What ended is replaced, as ever.
+    result = result_path("spec", config(data, tmp_path))
+    result.parent.mkdir()
+    result.touch()
     run(config(data, tmp_path))
     assert list((tmp_path / "journals" / "kept").iterdir()) == [kept]
 

@@ -375,6 +375,6 @@ def _failure(error: EdgeCloudError) -> Response:
 
 
 def _refusal(
-    status: int, text: str, headers: dict[str, str] | None = None, *, name: str = "WireError"
+    status: int, text: str, headers: Mapping[str, str] | None = None, *, name: str = "WireError"
 ) -> Response:
     return JSONResponse({"error": name, "text": text}, status_code=status, headers=headers)
