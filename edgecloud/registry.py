@@ -101,7 +101,7 @@ class Part(Generic[T]):
     def summary(self) -> str:
         """The first sentence of the source's docstring; empty where it has none."""
         text = (getattr(self.source, "__doc__", None) or "").strip().partition("\n\n")[0]
-        return re.split(r"(?<=\.) ", " ".join(text.split()), maxsplit=1)[0]
+        return re.split(r"(?<=\.) (?=[A-Z])", " ".join(text.split()), maxsplit=1)[0]
 
     def to_json(self) -> dict[str, str | None]:
         """What a result says of a plug-in that was in use."""

@@ -39,7 +39,10 @@ ORDERS = 4
     title="BLEU",
 )
 def bleu(hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> MetricResult:
-    """``bleu_1 .. bleu_4``. Raises :class:`~edgecloud.errors.MetricError`, see ``coco_texts``."""
+    """BLEU of the corpus and of each sample, ``bleu_1`` to ``bleu_4``.
+
+    Raises :class:`~edgecloud.errors.MetricError`, see ``coco_texts``.
+    """
     from pycocoevalcap.bleu.bleu import Bleu  # slow to import; its registration is read everywhere
 
     gts, res = coco_texts(hypotheses, references)

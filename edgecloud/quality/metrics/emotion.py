@@ -98,7 +98,8 @@ def reference_emotions(references: Sequence[str], language: Language) -> frozens
 def emotion_scores(
     hypotheses: Sequence[str], references: Sequence[Sequence[str]], *, language: Language
 ) -> MetricResult:
-    """0..1, higher is better, each the mean over samples:
+    """The emotions that captions name beside those of their references. All are 0..1, higher is better, each
+    the mean over samples:
 
     - ``emotion_accuracy``: whether the emotion named first is that of the references.
     - ``emotion_recall``: the share of the emotions that the references name, all of them together,
