@@ -306,6 +306,42 @@ def gate(block, thresholds):
 """
 
 
+WITH_MINIATURES = """
+from pathlib import Path
+import numpy, soundfile
+import strangers.listener
+from edgecloud.testing import ConverterCase, check_converter, check_family
+from strangers.beside import beside
+
+def source(folder):
+    folder.mkdir()
+    for name in "abc":
+        soundfile.write(folder / f"{name}.wav", numpy.full(16_000, 0.1), 16_000)
+        (folder / f"{name}.txt").write_text("A calm voice.")
+    return folder
+
+def harm(folder):
+    (folder / "a.txt").unlink()
+    (folder / "b.wav").write_bytes(b"not audio")
+
+def test_the_family_obeys_the_laws():
+    check_family("listener", Path(__file__).with_name("miniature"))
+
+def test_the_converter_obeys_the_laws():
+    check_converter(
+        ConverterCase(convert=beside, source=source, samples=3, harm=harm, language="english")
+    )
+"""
+
+
+def test_the_laws_hold_for_the_recipes_that_need_a_miniature(
+    package: Path, pair: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "miniature").symlink_to(pair / "edge")
+    (tmp_path / "test_laws.py").write_text(WITH_MINIATURES)
+    ran(package, "pytest", "-q", "-p", "no:cacheprovider", "test_laws.py", cwd=tmp_path)
+
+
 def test_the_laws_hold_for_the_recipes(package: Path) -> None:
     ran(package, "pytest", "-q", "-p", "no:cacheprovider", "test_laws.py", cwd=package)
 
