@@ -4,9 +4,9 @@ uvicorn bounds neither how long a client may take for the head of a request, or 
 many connections may be open. Its protocol class can be replaced, and this one adds that: a client has
 ``head_s`` from the connection's first moment, or from the first byte of a later request, to the end of
 the head. What a client sends is parsed some at a time, others in between, but for bodies whose length was
-said: a chunk of one byte costs as much as a large one. When a connection more than ``most`` is made, the one that has waited for its client for longest
-makes room, whether for a request, for the rest of a body, or until an answer is read; where all wait for
-the model the new one is answered with 503.
+said: a chunk of one byte costs as much as a large one. When a connection more than ``most`` is made, the
+one that has waited for its client for longest makes room, whether for a request, for the rest of a body, or
+until an answer is read; where all wait for the model the new one is answered with 503.
 """
 
 from __future__ import annotations
