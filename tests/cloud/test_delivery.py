@@ -104,7 +104,9 @@ def test_over_http_each_token_is_sent_before_the_next_but_one_is_made() -> None:
         app = service(cloud, {"name": "scripted"}, ServiceSettings())
         path = "/v1/messages"
         scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode()}
-        scope |= {"headers": [], "query_string": b"", "http_version": "1.1", "scheme": "http"}
+        length = str(len(asked[0])).encode()
+        scope |= {"headers": [(b"content-length", length)], "query_string": b""}
+        scope |= {"http_version": "1.1", "scheme": "http"}
         async with app.router.lifespan_context(app):
             await asyncio.wait_for(app(scope, receive, send), 60)
 
