@@ -15,7 +15,7 @@ from bench.plugin_options import check_compared, check_options, written_folders
 from edgecloud.datasets.corpus import in_own_language, load_corpus
 from edgecloud.edge.messages import Mode
 from edgecloud.errors import CheckpointError, EdgeCloudError, OutputError
-from edgecloud.experiments.checking import check_models
+from edgecloud.experiments.checking import check_models, remote_facts
 from edgecloud.models.hub import locate
 from edgecloud.results.files import held
 from edgecloud.results.kept import journal_path, result_path
@@ -56,7 +56,7 @@ def check_plugins(config: pytest.Config) -> None:
 
 
 def check_run(named: Mapping[Mode, Config], *, holding: ExitStack) -> None:
-    """Data, quality floors, models and output of a run of experiments, each with its settings. The names of
+    """Data, quality floors, models, clouds and output of a run of experiments, each with its settings. The names of
     the results are this process's until ``holding`` closes. Raises ``pytest.UsageError``."""
     config = next(iter(named.values()))
     try:
@@ -68,6 +68,7 @@ def check_run(named: Mapping[Mode, Config], *, holding: ExitStack) -> None:
             holding.enter_context(held(result_path(mode, own)))
             with held(journal_path(mode, own)):
                 pass  # nobody writes it who has no result of this name
+        _check_clouds(named)
         for side in dict.fromkeys(side for mode in named for side in _SIDES[mode]):
             _check_model(side, getattr(config.models, side))
         check_models(
@@ -89,6 +90,14 @@ def check_benchmark_files(config: pytest.Config) -> None:
             raise OutputError(f"--benchmark-json {path} is a folder; name a file")
     except EdgeCloudError as error:
         raise pytest.UsageError(str(error)) from None
+
+
+def _check_clouds(named: Mapping[Mode, Config]) -> None:
+    """Whether the cloud of a URL answers, as it does when the run begins."""
+    asked = {own.service.url: own for mode, own in named.items() if mode != "edge"}
+    for url, own in asked.items():
+        if url != "local":
+            remote_facts(own)
 
 
 def _check_model(side: str, model: str | None) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
 from bench import floors
 from bench.progress import Progress
 from bench.rows import add_no_row, add_rows
+from edgecloud.contracts import Language
+from edgecloud.datasets.corpus import load_corpus
 from edgecloud.errors import EdgeCloudError, JournalError
 from edgecloud.results import audio_notes, environment
 from edgecloud.results.aggregate import RESOURCE_NAMES
@@ -139,7 +141,7 @@ class Recorder:
         lost = sentence(result["detailed_results"])
         if lost and result["metrics"]["num_degraded"] <= self.config.run.max_degraded:
             self.warned.append(f"{path.stem}: {lost}")
-        if (unscored := _no_reference(result)) is not None:
+        if (unscored := no_reference(result, self.config)) is not None:
             self.unscored.append(f"{path.stem}: {unscored}")
         tag = "failed: " + "; ".join(problems) if problems else "passed"
         details = [entry for entry in result["detailed_results"] if entry["status"] == "ok"]
@@ -173,23 +175,48 @@ def _problems(result: dict[str, Any], config: Config) -> list[str]:
     return problems
 
 
-def _no_reference(result: dict[str, Any]) -> str | None:
-    """That no sample has a reference in the language generated, and which flag would help."""
-    config, entries = result["experiment_config"], result["detailed_results"]
-    text = config["dataset_type"] == "text"
-    referenced = [entry for entry in entries if entry["reference_captions"]]
-    others = sorted({entry["reference_language"] for entry in referenced})
-    # A prompt of text is answered in its own language.
-    if config["language"] in others or not entries or (text and others):
+def no_reference(result: Mapping[str, Any], config: Config) -> str | None:
+    """That no sample has a reference in the language generated, and which flags would help; ``None``: one has.
+
+    A prompt of text is scored in its own language, so there the whole manifest is looked at."""
+    language = result["experiment_config"]["language"]
+    entries = result["detailed_results"]
+    others = {entry["reference_language"] for entry in entries if entry["reference_captions"]}
+    if not entries or language in others:
         return None
-    advice = (
-        f"--language {others[0]}?"
-        if others
-        else "--caption-type original?"
-        if config["caption_type"] == "audio_only" and not text
-        else "the manifest has no captions"
+    scored = "nothing was scored"
+    if config.data.kind == "text" and others:
+        if _has_references(config):
+            return None
+        scored = f"answers were scored in {', '.join(sorted(others))}, as their references are"
+    captions = ("audio_only", "original") if config.data.caption_type == "audio_only" else (None,)
+    tried = [
+        {"caption_type": caption, "language": its}
+        for its in (language, *(other for other in get_args(Language) if other != language))
+        for caption in captions
+    ]
+    for changes in tried[1:]:
+        changed = {
+            name: value
+            for name, value in changes.items()
+            if value not in (None, language, config.data.caption_type)
+        }
+        if _has_references(config.changed(**changed)):
+            flags = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in changed.items())
+            return f"no reference in {language}, so {scored}; {flags}?"
+    return f"no reference in {language}, so {scored}; the manifest has no captions"
+
+
+def _has_references(config: Config) -> bool:
+    """Whether any sample of the data has a reference in the language of ``config``."""
+    try:
+        samples, _ = load_corpus(config)
+    except EdgeCloudError:
+        return False  # a flag that would be refused helps nobody
+    return any(
+        sample.references and sample.reference_language == config.data.language
+        for sample in samples
     )
-    return f"no reference in {config['language']}, so nothing was scored; {advice}"
 
 
 def _known(details: list[dict[str, Any]], name: str) -> tuple[list[str], list[float]]:

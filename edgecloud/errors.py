@@ -47,6 +47,7 @@ __all__ = [
     "SessionLost",
     "WireError",
     "WorkerError",
+    "name_of",
 ]
 
 
@@ -136,3 +137,8 @@ class OutputError(EdgeCloudError):
 
 class MetricError(EdgeCloudError):
     """Text or settings that a metric cannot score."""
+
+
+def name_of(error: BaseException) -> str:
+    """The name of an error's class as people are shown it: of a private class, that of its nearest public one."""
+    return next(kind.__name__ for kind in type(error).__mro__ if not kind.__name__.startswith("_"))

@@ -18,6 +18,7 @@ from edgecloud.errors import EdgeCloudError
 
 __all__ = [
     "MAX_DEPTH",
+    "check_depth",
     "check_value",
     "json_files",
     "list_in_text",
@@ -34,6 +35,12 @@ _BOM: Final = b"\xef\xbb\xbf"
 _UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
 _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 _MAX_LIST_TEXT: Final = 100_000
+_DOTTED: Final = re.compile(
+    r"""(?<![\w.'"-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+)"""
+    f"{{{MAX_DEPTH}}}"
+)
+"""A name in TOML of more parts than :data:`MAX_DEPTH`: each is a table in the one before, and the parser's time
+grows with their number squared."""
 
 
 def read_text(path: Path, *, what: str, error: type[EdgeCloudError], advice: str = "") -> str:
@@ -81,6 +88,8 @@ def read_toml(
     """
     text = read_text(path, what=what, error=error, advice=advice)
     after = f"; {advice}" if advice else ""
+    if _DOTTED.search(text):
+        raise error(f"{what} {path} is nested more than {MAX_DEPTH} deep{after}")
     try:
         content = tomllib.loads(text)
     except RecursionError as failure:
@@ -131,8 +140,8 @@ def check_value(value: Any, text: str, begin: int, end: int) -> None:
         ValueError: it is nested too deep, or holds half a character.
     """
     brackets = text.count("[", begin, end) + text.count("{", begin, end)
-    if brackets > MAX_DEPTH and _deeper(value, MAX_DEPTH):
-        raise ValueError(f"nested more than {MAX_DEPTH} deep")
+    if brackets > MAX_DEPTH:
+        check_depth(value)
     if text.find("\\u", begin, end) >= 0 and _SURROGATE.search(text, begin, end):
         try:
             json.dumps(value, ensure_ascii=False).encode()
@@ -141,15 +150,27 @@ def check_value(value: Any, text: str, begin: int, end: int) -> None:
             raise ValueError(what) from None
 
 
-def list_in_text(text: str) -> bool:
-    """True when ``text`` is a list of texts written out, in JSON or as Python prints it: what a table's
-    cell becomes when a list was meant.
+def check_depth(value: Any) -> None:
+    """Refuse a value of a file that is nested more than :data:`MAX_DEPTH` deep.
 
-    >>> list_in_text('["calm", "low"]'), list_in_text("['calm']"), list_in_text("[laughs] calm")
-    (True, True, False)
+    Raises:
+        ValueError: it is.
+    """
+    if _deeper(value, MAX_DEPTH):
+        raise ValueError(f"nested more than {MAX_DEPTH} deep")
+
+
+def list_in_text(text: str) -> bool:
+    """True when ``text`` is a list written out, in JSON or as Python prints it, or Python's tuple of texts: what
+    a table's cell becomes when a list was meant.
+
+    >>> list_in_text('["calm", "low"]'), list_in_text("[['calm'], [1]]"), list_in_text("('calm', 'low')")
+    (True, True, True)
+    >>> list_in_text("[laughs] calm"), list_in_text("(calm)"), list_in_text("(1, 2)")
+    (False, False, False)
     """
     stripped = text.strip()
-    if not (stripped.startswith("[") and stripped.endswith("]")) or len(stripped) > _MAX_LIST_TEXT:
+    if stripped[:1] + stripped[-1:] not in ("[]", "()") or len(stripped) > _MAX_LIST_TEXT:
         return False
     found: Any = None
     try:
@@ -159,7 +180,9 @@ def list_in_text(text: str) -> bool:
             found = ast.literal_eval(stripped)
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             return False
-    return isinstance(found, list) and all(isinstance(item, str) for item in found)
+    if isinstance(found, tuple):
+        return bool(found) and all(isinstance(item, str) for item in found)
+    return isinstance(found, list)
 
 
 def _decoded(content: bytes) -> str:

@@ -70,7 +70,17 @@ def test_numbers_that_json_has_not_are_refused_where_asked(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["a = " + "[" * 20_000, "a = [", "a = 1\na = 2", "a = 2001-99-99", b"a = '\xff'"]
+    "content",
+    [
+        "a = " + "[" * 20_000,
+        "a = [",
+        "a = 1\na = 2",
+        "a = 2001-99-99",
+        b"a = '\xff'",
+        ".".join(["a"] * 20_000) + " = 1",
+        "[" + " . ".join(["a"] * 20_000) + "]",
+        "a = {" + ".".join(["'b.c'", '"d"'] * 10_000) + " = 1}",
+    ],
 )
 def test_toml_that_cannot_be_used_is_one_line(tmp_path: Path, content: str | bytes) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -93,7 +103,16 @@ def test_a_missing_file_and_a_folder_say_so_with_the_advice(tmp_path: Path) -> N
         ("[]", True),
         ("[laughs] a calm voice [sighs]", False),
         ("[laughs]", False),
-        ("[1]", False),
+        ('[["a"],["b"]]', True),
+        ("[1, 2]", True),
+        ("[null]", True),
+        ("[None]", True),
+        ("('calm', 'low')", True),
+        ('("calm",)', True),
+        ("(calm, low)", False),
+        ("('calm')", False),
+        ("(1, 2)", False),
+        ("()", False),
         ("[" * 5000 + "]" * 5000, False),
         ("语气平静", False),
     ],

@@ -44,6 +44,8 @@ def _calibrate(parsed: argparse.Namespace) -> int:
     from edgecloud.results.result_file import write_result
 
     found = examples(parsed.journals)
+    for line in found.repeated:
+        print(f"warning: {line}", file=sys.stderr)
     problems = too_little(found)
     if problems and not parsed.force:
         raise DataError(

@@ -16,8 +16,9 @@ AVR, WVE, MPC 2000       frames or bytes in the head
 AAC (ADTS), AMR          no length, but frames that say theirs: one that ends early is cut
 =======================  =============================================================================
 
-All ones (a program wrote into a pipe, and could not go back), SoX's 0x7FFFF000 for the same, and 0 with bytes after it (the
-program was killed before it went back) declare nothing: the audio goes to the end of the file.
+All ones or nearly so, SoX's 0x7F000000 and 0x7FFFF000, and other large sizes that programs write into a pipe, where they
+cannot go back, declare nothing: the audio goes to the end of the file. So does 0 with bytes after it (the program was killed
+before it went back). A size of 32 bits is such a one from 0x7F000000 on, where less than 1 GB is there.
 """
 
 from __future__ import annotations
@@ -36,9 +37,12 @@ from edgecloud.errors import AudioError
 
 __all__ = ["Layout", "Mended", "layout"]
 
-_SOX_UNKNOWN: Final = 0x7FFFF000
-_SOX_ROUNDING: Final = 1 << 10
-"""SoX rounds the size it writes into a pipe down to whole frames, which are no larger than this."""
+_UNKNOWN_FROM: Final = 0x7F000000 - (1 << 10)
+"""The least size that a program writes into a pipe: SoX's for AIFF, rounded down to whole frames."""
+_FAR_SMALLER: Final = 10**9
+"""Bytes of audio below which such a size is not believed."""
+_NO_FILE: Final = 1 << 62
+"""Bytes that no file has."""
 _W64_RIFF: Final = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
 _W64_DATA: Final = b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
 _W64_HEAD: Final = 24
@@ -173,11 +177,11 @@ def _layout(file: _Reader) -> Layout | None:
     if kind == b"2BIT":
         return _avr(file)
     if head == b"ALawSoundFile**\0":
-        return _counted_in_head("WVE", file, begin=32, declared=file.number(18, ">I"))
+        return _counted_in_head("WVE", file, begin=32, count=file.number(18, ">I"))
     if head[:2] == b"\x01\x04" and file.size > _MPC_HEAD:
         channels = 2 if file.at(21, 1) == b"\x01" else 1
-        declared = 2 * channels * file.number(30, "<I")
-        return _counted_in_head("MPC 2000", file, begin=_MPC_HEAD, declared=declared)
+        frames = file.number(30, "<I")
+        return _counted_in_head("MPC 2000", file, begin=_MPC_HEAD, count=frames, width=2 * channels)
     if head[:5] == b"#!AMR":
         return _amr(file, head)
     if head[:1] == b"\xff" and head[1:2] and head[1] & 0xF6 == 0xF0:
@@ -202,7 +206,7 @@ def _wav(file: _Reader, kind: bytes) -> Layout | None:
             if long_at is not None and size == 0xFFFFFFFF:
                 where, form = long_at, "<Q"
                 declared = file.number(where, form)
-            if _unknown(declared, present) and not (
+            if _unknown(declared, present, wide=form == "<Q") and not (
                 declared == 0 and _chunks_to_the_end(file, begin, order)
             ):
                 limit = 2 ** (8 * struct.calcsize(form)) - 1
@@ -239,13 +243,14 @@ def _chunks_to_the_end(file: _Reader, place: int, order: str) -> bool:
     return False
 
 
-def _unknown(declared: int, present: int) -> bool:
-    """True when a size means that its writer did not know it."""
+def _unknown(declared: int, present: int, *, wide: bool = False) -> bool:
+    """True when a size, or a count of frames, means that its writer did not know it; ``wide``: one of 64 bits,
+    which large files need."""
     if declared == 0:
         return present > 0
-    return declared in (0xFFFFFFFF, 2**64 - 1, 2**63 - 1) or (
-        _SOX_UNKNOWN - _SOX_ROUNDING < declared <= _SOX_UNKNOWN
-    )
+    if declared == 0xFFFFFFFF or declared >= _NO_FILE:
+        return True
+    return not wide and _UNKNOWN_FROM < declared <= 0xFFFFFFFF and present < _FAR_SMALLER
 
 
 def _w64(file: _Reader) -> Layout | None:
@@ -257,8 +262,9 @@ def _w64(file: _Reader) -> Layout | None:
         size = int.from_bytes(head[16:], "little")
         if head[:16] == _W64_DATA:
             present = file.size - place - _W64_HEAD
-            unknown = _unknown(max(0, size - _W64_HEAD), present) or _unknown(size, present)
-            return Layout("W64", None if unknown else max(0, size - _W64_HEAD), present)
+            declared = max(0, size - _W64_HEAD)
+            unknown = any(_unknown(number, present, wide=True) for number in (declared, size))
+            return Layout("W64", None if unknown else declared, present)
         if size < _W64_HEAD:
             return None
         if place + size > file.size:
@@ -311,12 +317,14 @@ def _aiff_bytes(file: _Reader, begin: int, kind: bytes) -> int:
     if len(content) < 18 or (kind == b"AIFC" and content[18:22] not in _PLAIN_AIFF):
         return 0
     channels, frames, bits = struct.unpack(">HIH", content[:8])
-    return int(channels * frames * -(-bits // 8))
+    counted = int(channels * frames * -(-bits // 8))
+    unknown = _unknown(frames, file.size) or _unknown(counted, file.size)
+    return 0 if unknown else counted
 
 
 def _counted(found: Layout, counted: int) -> Layout:
     """The layout, where the count of frames announces more than the chunk of audio does."""
-    if _unknown(counted, 0) or counted <= (found.declared or 0):
+    if counted <= (found.declared or 0):
         return found
     if found.declared is None and counted <= found.present:
         return found
@@ -333,7 +341,7 @@ def _caf(file: _Reader) -> Layout | None:
         if head[:4] == b"data":
             # Four bytes of the chunk count edits.
             present, declared = max(0, file.size - begin - 4), max(0, size - 4)
-            if size < 0 or _unknown(declared, present):
+            if size < 0 or _unknown(declared, present, wide=True):
                 patch = struct.pack(">Q", present + 4)
                 return Layout("CAF", None, present, {place + 4: patch})
             return Layout("CAF", declared, present)
@@ -352,8 +360,10 @@ def _au(file: _Reader, order: str) -> Layout | None:
     present = file.size - begin
     if not _unknown(declared, present):
         return Layout("AU", declared, present)
-    patches = {8: struct.pack(f"{order}I", min(present, 0xFFFFFFFE))} if declared == 0 else {}
-    return Layout("AU", None, present, patches)
+    if declared == 0xFFFFFFFF:  # as its definition has it
+        return Layout("AU", None, present)
+    size = struct.pack(f"{order}I", min(present, 0xFFFFFFFE))
+    return Layout("AU", None, present, {8: size})
 
 
 def _flac(file: _Reader) -> Layout | None:
@@ -423,15 +433,20 @@ def _voc(file: _Reader) -> Layout | None:
 def _avr(file: _Reader) -> Layout | None:
     channels = 2 if file.number(12, ">H") == 0xFFFF else 1
     width = -(-file.number(14, ">H") // 8)
-    declared = file.number(26, ">I") * channels * width
-    return _counted_in_head("AVR", file, begin=_AVR_HEAD, declared=declared)
+    return _counted_in_head(
+        "AVR", file, begin=_AVR_HEAD, count=file.number(26, ">I"), width=channels * width
+    )
 
 
-def _counted_in_head(container: str, file: _Reader, *, begin: int, declared: int) -> Layout:
+def _counted_in_head(
+    container: str, file: _Reader, *, begin: int, count: int, width: int = 1
+) -> Layout:
+    """Audio of ``count`` frames of ``width`` bytes each."""
     if file.size < begin:
         raise file.ends_early(container)
-    present = file.size - begin
-    return Layout(container, None if _unknown(declared, present) else declared, present)
+    present, declared = file.size - begin, count * width
+    unknown = _unknown(count, present) or _unknown(declared, present)
+    return Layout(container, None if unknown else declared, present)
 
 
 def _adts(file: _Reader) -> Layout | None:

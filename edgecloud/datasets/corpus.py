@@ -23,8 +23,8 @@ def in_own_language(config: Config) -> Config:
     """
     if config.data.kind != "text" or config.data.path is None or "language" in config.given:
         return config
-    stated = stated_languages(config.data.path)
-    return config.changed(language=next(iter(stated))) if len(stated) == 1 else config
+    stated = set(stated_languages(config.data.path).values())
+    return config.changed(language=stated.pop()) if len(stated) == 1 else config
 
 
 def load_corpus(config: Config) -> tuple[tuple[Sample, ...], Path]:
@@ -43,13 +43,15 @@ def load_corpus(config: Config) -> tuple[tuple[Sample, ...], Path]:
         path = Path(config.data.path)
     kind, language, captions = config.data.kind, config.data.language, config.data.caption_type
     samples = _samples(path, _version(path), kind, language, captions)
-    others = [sample for sample in samples if sample.reference_language != language]
-    if kind == "text" and others and "language" in config.given:
-        raise ConfigError(
-            f"dataset manifest {path}: {len(others)} of {len(samples)} prompts, "
-            f"{others[0].file_id!r} the first, say they are in {others[0].reference_language}, not "
-            f"in {language}; leave out --language: each prompt's own decides"
-        )
+    if kind == "text" and "language" in config.given:
+        stated = stated_languages(path)
+        others = [file_id for file_id, its in stated.items() if its != language]
+        if others:
+            raise ConfigError(
+                f"dataset manifest {path}: {len(others)} of {len(samples)} prompts, "
+                f"{others[0]!r} the first, say they are in {stated[others[0]]}, not "
+                f"in {language}; leave out --language: each prompt's own decides"
+            )
     return samples, path
 
 

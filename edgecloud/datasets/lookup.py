@@ -44,13 +44,12 @@ class Recordings:
         return None
 
     def _hint(self, audio_path: str) -> str:
-        if "\\" in audio_path:
-            windows = PureWindowsPath(audio_path)
-            if windows.drive or windows.root:
-                return (
-                    ": its backslashes make it a path of Windows; write it relative to the manifest's "
-                    "folder, with /"
-                )
+        windows = PureWindowsPath(audio_path)
+        backslashes = "\\" in audio_path
+        if windows.drive.endswith(":") or (backslashes and windows.anchor):
+            why = "backslashes make" if backslashes else "drive letter makes"
+            return f": its {why} it a path of Windows; write it relative to the manifest's folder, with /"
+        if backslashes:
             plain = windows.as_posix()
             return f": it has backslashes; write {self._alike(plain) or plain}"
         if PurePosixPath(audio_path).name.startswith("._"):

@@ -193,12 +193,7 @@ def _problems(
 def _mistyped(entry: Entry) -> list[str]:
     problems = []
     for field in ("file_id", "audio_path"):
-        if field not in entry:
-            problems.append(f"{field} is missing")
-        elif not isinstance(entry[field], str):
-            problems.append(f"{field} must be text, not {kind(entry[field])}")
-        elif not entry[field].strip():
-            problems.append(f"{field} is empty")
+        problems += required_text(entry, field)
     problems += [
         f"{field} must be text, not {kind(entry[field])}"
         for field in _TEXTS
@@ -277,7 +272,7 @@ def _original(
 
 def written_out(field: str, caption: Any) -> list[str]:
     """A problem where a caption, or one in a list of them, is the text of a list."""
-    if isinstance(caption, str) and not caption.rstrip().endswith("]"):
+    if isinstance(caption, str) and not caption.rstrip().endswith(("]", ")")):
         return []  # as good as every caption, and looked at once an entry
     listed = caption if isinstance(caption, list) else [caption]
     return [
@@ -285,6 +280,20 @@ def written_out(field: str, caption: Any) -> list[str]:
         for text in listed
         if isinstance(text, str) and list_in_text(text)
     ][:1]
+
+
+def required_text(entry: Entry, field: str) -> list[str]:
+    """A problem where an entry's ``field`` is missing, empty or no text."""
+    if field not in entry:
+        return [f"{field} is missing"]
+    if not isinstance(entry[field], str):
+        wanted = "text or a whole number" if field == "file_id" else "text"
+        return [f"{field} must be {wanted}, not {_shown(entry[field])}"]
+    return [] if entry[field].strip() else [f"{field} is empty"]
+
+
+def _shown(value: Any) -> str:
+    return f"the number {value}" if isinstance(value, float) else kind(value)
 
 
 def texts(caption: str | list[str] | None) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """The text manifest: a JSON list of prompts without recordings, for ``--dataset-type text``.
 
 An entry holds ``file_id`` and ``prompt`` (the user's turn, word for word), and may hold ``references``
-(a text or a list of texts), its ``language`` (``chinese`` or ``english``; the run's when it is left
-out), ``dataset`` and ``index``. Other keys are ignored.
+(a text or a list of texts), its ``language`` (``chinese`` or ``english``; when it is left out, that of
+its references, and without any the run's), ``dataset`` and ``index``. Other keys are ignored.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Any, Final, get_args
 
 from edgecloud.contracts import Language, Sample
 from edgecloud.datasets.entries import kind
-from edgecloud.datasets.manifest import read_samples, texts, written_out
+from edgecloud.datasets.manifest import read_samples, required_text, texts, written_out
+from edgecloud.quality.language import detect_language
 
 __all__ = ["load_prompts", "stated_languages"]
 
@@ -21,7 +22,8 @@ _LANGUAGES: Final = get_args(Language)
 
 
 def load_prompts(path: Path | str, *, language: Language) -> tuple[Sample, ...]:
-    """Every entry of a text manifest, in its order. Blank references are none.
+    """Every entry of a text manifest, in its order. Blank references are none. An entry that states no language is
+    in ``language`` where one of its references is, or none can be told; else in that of its references.
 
     Raises:
         ManifestError: the file is missing, is not JSON or not a list, or entries are broken; lists
@@ -32,33 +34,29 @@ def load_prompts(path: Path | str, *, language: Language) -> tuple[Sample, ...]:
     )
 
 
-def stated_languages(path: Path | str) -> frozenset[Language]:
-    """The languages that entries of a text manifest say they are in.
+def stated_languages(path: Path | str) -> dict[str, Language]:
+    """The languages that entries of a text manifest say they are in, by ``file_id``; those that say none are
+    left out.
 
     Raises:
         ManifestError: as for :func:`load_prompts`.
     """
-    found: set[Language] = set()
+    found: dict[str, Language] = {}
 
     def noted(entry: Mapping[str, Any], position: int) -> Sample:
         sample = _sample(entry, position, "chinese")
         if entry.get("language") is not None:
-            found.add(sample.reference_language)
+            found[sample.file_id] = sample.reference_language
         return sample
 
     read_samples(Path(path), _mistyped, noted)
-    return frozenset(found)
+    return found
 
 
 def _mistyped(entry: Mapping[str, Any]) -> list[str]:
     problems = []
     for field in ("file_id", "prompt"):
-        if field not in entry:
-            problems.append(f"{field} is missing")
-        elif not isinstance(entry[field], str):
-            problems.append(f"{field} must be text, not {kind(entry[field])}")
-        elif not entry[field].strip():
-            problems.append(f"{field} is empty")
+        problems += required_text(entry, field)
     references = entry.get("references")
     problems += written_out("references", references)
     listed = references if isinstance(references, list) else [references]
@@ -78,12 +76,15 @@ def _mistyped(entry: Mapping[str, Any]) -> list[str]:
 
 
 def _sample(entry: Mapping[str, Any], position: int, language: Language) -> Sample:
+    references = texts(entry.get("references"))
+    found = [its for text in references if (its := detect_language(text)) is not None]
+    own = language if language in found or not found else found[0]
     return Sample(
         file_id=entry["file_id"],
         index=entry.get("index", position),
         dataset=entry.get("dataset") or "text",
         audio_path=None,
-        references=texts(entry.get("references")),
-        reference_language=entry.get("language") or language,
+        references=references,
+        reference_language=entry.get("language") or own,
         prompt=entry["prompt"],
     )

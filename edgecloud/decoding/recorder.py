@@ -37,7 +37,7 @@ from edgecloud.contracts import (
     Trace,
     Verdict,
 )
-from edgecloud.errors import CloudError
+from edgecloud.errors import CloudError, name_of
 
 __all__ = ["Recorder", "by"]
 
@@ -108,7 +108,7 @@ class Recorder:
 
     def degrade(self, start_s: float, error: CloudError) -> None:
         """Record that the request goes on without the cloud, and why."""
-        self.add("degrade", start_s, error=type(error).__name__, reason=str(error))
+        self.add("degrade", start_s, error=name_of(error), reason=str(error))
 
     def commit(self, tokens: tuple[int, ...], origins: tuple[Origin, ...]) -> Commit:
         """Record that ``tokens`` became part of the answer now, and return them as a commit."""

@@ -7,7 +7,7 @@ the acceptance rule of its run. What the edge knew of those tokens stands in the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,8 @@ class Examples:
     rejected: tuple[bool, ...]
     recordings: tuple[str, ...]
     kinds: tuple[str, ...]
+    repeated: tuple[str, ...] = ()
+    """A line for each journal with recordings that an earlier one holds, which are not counted again."""
 
     def of(self, kind: str) -> Examples:
         """The examples of one language and prompt type."""
@@ -65,23 +67,37 @@ class Examples:
 
 
 def examples(paths: Sequence[str | Path]) -> Examples:
-    """The draft tokens that verifications in speculative runs' journals kept or rejected.
+    """The draft tokens that verifications in speculative runs' journals kept or rejected. A recording that an
+    earlier journal holds in the same language and prompt type counts once: of the same data, or with the same
+    verdicts, as in a copy.
 
     Raises:
         DataError: no journal, or nothing in it that the cloud rejected and kept.
     """
     rows: list[tuple[TokenStats, bool, str, str]] = []
+    seen: set[tuple[str, ...]] = set()
+    repeated: list[str] = []
     for path in paths:
         header, records = read(path)
         try:
             settings = header["identity"]["settings"]
             text = settings.get("dataset_type") == "text"
+            data = (header["identity"].get("data") or {}).get("sha256") or str(path)
             kinds: dict[str, None] = {}
+            marks: set[tuple[str, ...]] = set()
+            again = 0
             for record in records:
                 language = language_of(record, text=text, default=settings["language"])
                 kinds[kind := key(language, settings["prompt_type"])] = None
                 trace = Trace.from_json(record.get("trace", ()))
-                rows += [(token, no, record["file_id"], kind) for token, no in _verdicts(trace)]
+                found = [(token, no, record["file_id"], kind) for token, no in _verdicts(trace)]
+                own = {(kind, record["file_id"], data), (kind, record["file_id"], repr(found))}
+                if found and seen & own:
+                    again += 1
+                elif found:
+                    rows += found
+                    marks |= own
+            seen |= marks
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"the journal {path} lacks what a fit needs: {error!r}") from error
         short = [kind for kind in kinds if _is_short([row for row in rows if row[3] == kind])]
@@ -90,7 +106,12 @@ def examples(paths: Sequence[str | Path]) -> Examples:
                 f"{path}: {''.join(f'{kind}: ' for kind in short)}no tokens that the cloud kept and rejected in at least {_FOLDS} "
                 "recordings; take journals of bench/test_spec.py --gate-type always"
             )
-    return _examples(rows)
+        if again:
+            repeated.append(
+                f"{path}: {again} of its {len(records)} recordings are in an earlier journal as well; "
+                "they count once"
+            )
+    return replace(_examples(rows), repeated=tuple(repeated))
 
 
 def _is_short(rows: Sequence[tuple[TokenStats, bool, str, str]]) -> bool:

@@ -17,6 +17,7 @@ from typing import Any, Final
 from edgecloud.errors import CheckpointError
 from edgecloud.models.folder import cache_folder
 from edgecloud.stages import stage
+from edgecloud.textfiles import parse_json
 
 __all__ = [
     "FORMER_BYTES",
@@ -184,7 +185,7 @@ def _place(facts: Sequence[dict[str, Any]]) -> Path:
 
 def _remembered(place: Path) -> dict[str, Any] | None:
     try:
-        found = json.loads(place.read_text(encoding="utf-8"))
+        found = parse_json(place.read_bytes())
     except (OSError, ValueError):
         return None
     whole = isinstance(found, dict) and {"files", "sha256"} <= set(found)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from edgecloud.errors import DataError
+from edgecloud.textfiles import check_depth
 
 __all__ = ["Fields", "NotFinite", "flatten", "read_json", "unique"]
 
@@ -27,6 +28,7 @@ def read_json(path: Path) -> Json:
     """
     try:
         content = json.loads(path.read_bytes(), parse_constant=NotFinite, parse_float=_float)
+        check_depth(content)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}; check the path") from error
     except (ValueError, RecursionError) as error:

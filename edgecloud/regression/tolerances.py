@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from edgecloud.errors import ConfigError
 from edgecloud.quality import METRICS
 from edgecloud.regression.model import ASPECTS
 from edgecloud.regression.result_rows import COSTS, TIMES, default_tolerances
+from edgecloud.textfiles import read_toml
 
 __all__ = ["Policy", "load_policy", "score_of"]
 
@@ -77,12 +77,7 @@ def load_policy(path: Path) -> Policy:
     Raises:
         ConfigError: it cannot be read, or holds an unknown key or a value out of range; lists them all.
     """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise ConfigError(f"policy {path}: {error.strerror or error}; check --policy") from error
-    except ValueError as error:
-        raise ConfigError(f"policy {path} is not valid TOML: {error}") from error
+    content = read_toml(path, what="policy", error=ConfigError, advice="check --policy")
     problems: list[str] = []
     values: dict[str, Any] = {"source": str(path)}
     for key, value in content.items():

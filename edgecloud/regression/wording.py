@@ -97,7 +97,7 @@ def _headline(report: Report) -> str:
     rows = sum(check.n is not None for check in report.checks)
     count = len(report.failures)
     verdict = f"FAILED for {count} reason{'' if count == 1 else 's'}" if count else "passed"
-    parts = [verdict, f"{rows} rows compared"]
+    parts = [verdict, f"{rows} row{'' if rows == 1 else 's'} compared"]
     if report.undecided:
         rounds = [check.more for check in report.undecided if check.more is not None]
         most = f"; about {max(rounds)} more rounds on each side would decide" if rounds else ""

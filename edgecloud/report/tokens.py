@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgecloud.errors import DataError
+from edgecloud.textfiles import parse_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -98,7 +98,7 @@ def _open(file: Path) -> Tokenizer:
 
     text = file.read_text(encoding="utf-8", errors="replace")
     try:
-        content = json.loads(text)
+        content = parse_json(text)
     except ValueError as error:
         raise DataError(f"--tokenizer {file} is not JSON: {error}") from error
     if not isinstance(content, dict) or "model" not in content:

@@ -9,46 +9,83 @@ from typing import Any
 
 import pytest
 
-from bench.recorder import _no_reference
+from bench.recorder import no_reference
+from edgecloud.datasets.corpus import load_corpus
 from edgecloud.datasets.manifest import embedded_manifest
+from edgecloud.settings.config import Config, resolve
 from tests.system.test_command_line import bench
 
 
-def result(language: str, *references: tuple[str, str], **config: str) -> dict[str, Any]:
-    settings = {"language": language, "caption_type": "original", "dataset_type": "unified"}
+def config(folder: Path, entries: list[dict[str, Any]], **settings: str) -> Config:
+    """Settings of a run over a manifest of these entries, each with a recording of its own."""
+    recordings = sorted((embedded_manifest("english").parent / "audio").glob("*.flac"))
+    for number, (entry, recording) in enumerate(zip(entries, recordings, strict=False)):
+        entry |= {"file_id": f"r{number}", "audio_path": str(recording), "prompt": "say it"}
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(entries), encoding="utf-8")
+    return resolve({"dataset_path": str(path), **settings})
+
+
+def result(language: str, *references: tuple[str, str]) -> dict[str, Any]:
     entries = [
         {"reference_language": its, "reference_captions": [text] if text else []}
         for its, text in references
     ]
-    return {"experiment_config": {**settings, **config}, "detailed_results": entries}
+    return {"experiment_config": {"language": language}, "detailed_results": entries}
+
+
+_AUDIO_ONLY = {"language": "english", "caption_type": "audio_only"}
 
 
 @pytest.mark.parametrize(
-    "found, said",
+    "entry, settings, said",
     [
-        (result("chinese", ("english", "a calm man")), "--language english?"),
-        (result("english", ("english", "")), "the manifest has no captions"),
-        (result("english", ("english", ""), caption_type="audio_only"), "--caption-type original?"),
+        ({"caption": "a man"}, {"language": "chinese"}, "--language english?"),
+        ({}, {"language": "english"}, "the manifest has no captions"),
+        ({"caption": "a man"}, _AUDIO_ONLY, "--caption-type original?"),
+        ({"chinese_caption": "你好"}, _AUDIO_ONLY, "--language chinese?"),
+        ({"caption": "你好", "chinese_caption": "你好"}, _AUDIO_ONLY, "; --language chinese?"),
+        ({"caption": "你好"}, _AUDIO_ONLY, "--caption-type original --language chinese?"),
+        ({}, _AUDIO_ONLY, "the manifest has no captions"),
     ],
 )
-def test_no_reference_in_the_generated_language_is_said_with_the_flag(
-    found: dict[str, Any], said: str
+def test_no_reference_in_the_generated_language_is_said_with_the_flag_that_helps(
+    tmp_path: Path, entry: dict[str, Any], settings: dict[str, str], said: str
 ) -> None:
-    line = _no_reference(found)
+    own = config(tmp_path, [entry], **settings)
+    (sample,) = load_corpus(own)[0]
+    references = (sample.reference_language, "".join(sample.references))
+    line = no_reference(result(own.data.language, references), own)
     assert line is not None
-    assert said in line
-    assert f"no reference in {found['experiment_config']['language']}" in line
+    assert line.endswith(said)
+    assert f"no reference in {own.data.language}, so nothing was scored" in line
 
 
-def test_one_reference_in_the_language_is_enough() -> None:
-    assert _no_reference(result("english", ("chinese", "你好"), ("english", "a man"))) is None
+def test_one_reference_in_the_language_is_enough(tmp_path: Path) -> None:
+    own = config(tmp_path, [], language="english")
+    found = result("english", ("chinese", "你好"), ("english", "a man"))
+    assert no_reference(found, own) is None
 
 
-def test_prompts_of_text_are_scored_in_their_own_language() -> None:
-    assert _no_reference(result("chinese", ("english", "a man"), dataset_type="text")) is None
-    line = _no_reference(result("chinese", ("chinese", ""), dataset_type="text"))
+def test_prompts_of_text_are_scored_in_their_own_language_and_the_last_line_says_so(
+    tmp_path: Path,
+) -> None:
+    english = ("english", "a man")
+    own = config(tmp_path, [{"references": "a man"}], dataset_type="text")
+    line = no_reference(result("chinese", english), own)
+    assert line == (
+        "no reference in chinese, so answers were scored in english, as their references are; "
+        "--language english?"
+    )
+    # What a run leaves out is no reason to choose another language for all.
+    entries = [{"references": "a man"}, {"references": "你好"}]
+    own = config(tmp_path, entries, dataset_type="text")
+    assert no_reference(result("chinese", english), own) is None
+    line = no_reference(
+        result("chinese", ("chinese", "")), config(tmp_path, [{}], dataset_type="text")
+    )
     assert line is not None
-    assert "the manifest has no captions" in line
+    assert "nothing was scored; the manifest has no captions" in line
 
 
 def test_the_last_line_of_a_run_that_scored_nothing_is_the_flag_that_helps(tmp_path: Path) -> None:

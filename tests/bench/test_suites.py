@@ -340,6 +340,17 @@ def test_models_that_do_not_fit_are_one_line_before_their_weights_are_opened(
     )
 
 
+def test_a_cloud_that_does_not_answer_is_one_line_before_anything_starts(
+    call: Call, tmp_path: Path
+) -> None:
+    done = call("--cloud-url", "http://127.0.0.1:9", suites=("bench/test_spec.py",))
+    assert done.returncode == 4, done.stdout + done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.strip()]
+    assert "no cloud answers at http://127.0.0.1:9" in line
+    assert "check --cloud-url" in line
+    assert not list((tmp_path / "out").rglob("*.json*"))
+
+
 def test_workers_of_xdist_are_refused(call: Call) -> None:
     done = call(PYTEST_XDIST_WORKER="gw0")
     assert done.returncode == 4

@@ -161,6 +161,57 @@ def test_sox_s_size_for_a_pipe_is_read_to_the_end(tmp_path: Path) -> None:
         assert len(loaded(tmp_path, sized)) == COUNT
 
 
+_OF_PIPES = (
+    *(0x7F000000, 0x7EFFFFFC, 0x7F000024, 0x7FFFFF00, 0x7FFFFFFF, 0x80000000),
+    *(0xFFFFFFFE, 0xFFFFFFFF - 36, 0xFFFFFFFF),
+)
+
+
+@pytest.mark.parametrize("size", _OF_PIPES, ids=hex)
+@pytest.mark.parametrize("form", ["WAV", "WAVEX", "AIFF", "AU"])
+def test_sizes_that_programs_write_into_a_pipe_are_read_to_the_end(
+    tmp_path: Path, form: str, size: int
+) -> None:
+    content = made(form)
+    place, how = _size_at(form, content)
+    sized = patched(content, (place, struct.pack(how, size)))
+    assert len(loaded(tmp_path, sized)) == pytest.approx(COUNT, abs=300)
+    if form == "AIFF":
+        at = content.index(b"COMM") + 10
+        for frames in (size, size // 2, 0xFFFFFFFF, COUNT):
+            both = patched(sized, (at, struct.pack(">I", frames)))
+            assert len(loaded(tmp_path, both)) == pytest.approx(COUNT, abs=300)
+        counted = patched(content, (at, struct.pack(">I", size)))
+        assert len(loaded(tmp_path, counted)) == COUNT
+        assert "cut off" in refused(tmp_path, counted[:20_000])
+
+
+@pytest.mark.parametrize("size", [0x7F000000, 0x80000000, 0xFFFFFFFF - 36], ids=hex)
+def test_a_large_recording_that_is_cut_is_refused(tmp_path: Path, size: int) -> None:
+    # A WAV of more than a GB, and containers whose sizes have 64 bits, mean what they say.
+    path = tmp_path / "large.wav"
+    path.write_bytes(wav(FMT, b"data" + struct.pack("<I", size)))
+    with path.open("ab") as file:
+        file.truncate(1_000_000_100)
+    with pytest.raises(AudioError, match="cut off"):
+        load_audio(path, max_audio_s=30)
+    path.unlink()
+    for form in ("RF64", "W64", "CAF"):
+        content = made(form)
+        place, how = _size_at(form, content)
+        assert "cut off" in refused(tmp_path, patched(content, (place, struct.pack(how, size))))
+    content = made("WAV")
+    sized = patched(content, (content.index(b"data") + 4, struct.pack("<I", 0x7E000000)))
+    assert "cut off" in refused(tmp_path, sized)
+
+
+@pytest.mark.parametrize("frames", [0x7F000000, 0x7FFFFFFF, 0xFFFFFFFF], ids=hex)
+def test_frames_that_a_head_does_not_know_are_read_to_the_end(tmp_path: Path, frames: int) -> None:
+    for form, place, how in (("AVR", 26, ">I"), ("MPC2K", 30, "<I")):
+        content = patched(made(form), (place, struct.pack(how, frames)))
+        assert len(loaded(tmp_path, content)) == COUNT
+
+
 def chunk(name: bytes, content: bytes) -> bytes:
     return name + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
 

@@ -107,6 +107,21 @@ def test_a_run_in_another_language_than_the_manifests_own_is_refused_with_the_fl
             load_corpus(resolve({**flags, "dataset_path": str(mixed), "language": language}))
 
 
+def test_an_entry_that_states_no_language_is_in_that_of_its_references(tmp_path: Path) -> None:
+    entries = [
+        {"file_id": "a", "prompt": "x", "references": ["A calm voice."]},
+        {"file_id": "b", "prompt": "x", "references": ["A calm voice.", "平静的声音。"]},
+        {"file_id": "c", "prompt": "x", "references": ["42"]},
+        {"file_id": "d", "prompt": "x", "references": ["A calm voice."], "language": "chinese"},
+    ]
+    path = write(tmp_path, entries)
+    flags = {"dataset_type": "text", "dataset_path": str(path)}
+    for given in ({}, {"language": "chinese"}):
+        samples, _ = load_corpus(resolve({**flags, **given}))
+        found = [sample.reference_language for sample in samples]
+        assert found == ["english", "chinese", "chinese", "chinese"]
+
+
 def test_what_no_flag_gave_is_the_manifests_own(tmp_path: Path) -> None:
     entry = {"file_id": "a", "prompt": "x", "language": "english"}
     flags = {"dataset_type": "text"}

@@ -132,12 +132,23 @@ def test_ids_and_indices_that_are_none_are_refused(tmp_path: Path, change: dict[
     assert f"{next(iter(change))} must be" in refusal(put(tmp_path, json.dumps([ROWS[0] | change])))
 
 
+def test_an_id_that_is_no_whole_number_is_told_what_ids_are(tmp_path: Path) -> None:
+    said = "file_id must be text or a whole number, not the number 1.5"
+    assert said in refusal(put(tmp_path, json.dumps([ROWS[0] | {"file_id": 1.5}])))
+    path = put(tmp_path, json.dumps([{"file_id": 1.5, "prompt": "hi"}]))
+    with pytest.raises(ManifestError, match=said):
+        load_prompts(path, language="english")
+
+
 def test_a_number_and_its_text_are_one_id(tmp_path: Path) -> None:
     rows = [ROWS[0] | {"file_id": 17}, ROWS[1] | {"file_id": "17"}]
     assert "file_id is that of entry 0" in refusal(put(tmp_path, json.dumps(rows)))
 
 
-@pytest.mark.parametrize("text", ['["语气平静","声音低沉"]', "['calm', 'low']", " [] ", '["one"]'])
+@pytest.mark.parametrize(
+    "text",
+    ['["语气平静","声音低沉"]', "['calm', 'low']", " [] ", '["one"]', '[["a"],["b"]]', "('a','b')"],
+)
 @pytest.mark.parametrize("field", ["caption", "chinese_caption", "english_caption"])
 def test_a_caption_that_is_the_text_of_a_list_is_refused_by_name(
     tmp_path: Path, text: str, field: str
@@ -161,7 +172,8 @@ def test_brackets_in_a_caption_are_no_list(tmp_path: Path) -> None:
         ("wavs\\a.flac", "it has backslashes; write wavs/a.flac"),
         ("WAVS\\A.FLAC", "it has backslashes; write wavs/a.flac"),
         (".\\wavs\\none.flac", "it has backslashes; write wavs/none.flac"),
-        ("C:\\data\\x.wav", "make it a path of Windows"),
+        ("C:\\data\\x.wav", "backslashes make it a path of Windows"),
+        ("C:/data/x.wav", "drive letter makes it a path of Windows"),
         ("\\\\server\\share\\x.wav", "make it a path of Windows"),
         ("wavs/A.FLAC", "a file of other case or composition of letters lies there: wavs/a.flac"),
         ("Wavs/a.flac", "lies there: wavs/a.flac"),

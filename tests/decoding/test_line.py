@@ -20,7 +20,7 @@ from edgecloud.decoding.drafting import Drafter
 from edgecloud.decoding.recorder import Recorder
 from edgecloud.decoding.speculation_controller import CloudBudget, SpeculationController
 from edgecloud.decoding.verifier_client import VerifierClient
-from edgecloud.errors import CloudTimeout
+from edgecloud.errors import CloudTimeout, CloudUnavailable
 from edgecloud.hardware.clock import WallClock
 from edgecloud.models.scripted import ScriptedModel, hashed
 
@@ -77,3 +77,14 @@ def test_a_start_that_failed_is_told_once_and_nothing_more_is_asked(how: str) ->
     assert not line.usable
     assert session.submitted == 0
     assert len(recorder.trace().of("degrade")) == 1
+
+
+def test_what_ended_the_cloud_s_use_is_named_by_its_public_class() -> None:
+    class _Again(CloudUnavailable):
+        """A kind that only its own module knows."""
+
+    recorder = Recorder(WallClock())
+    for error in (_Again("gone"), CloudTimeout("late")):
+        recorder.degrade(0.0, error)
+    told = [event.data["error"] for event in recorder.trace().of("degrade")]
+    assert told == ["CloudUnavailable", "CloudTimeout"]

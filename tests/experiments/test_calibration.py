@@ -198,3 +198,31 @@ def test_a_fit_that_is_no_better_than_a_threshold_out_of_sample_is_refused(
     assert ("no better than a plain threshold" in said.err) == (status == 2)
     assert ("entropy alone 0." in said.err) == (status == 2)
     assert (tmp_path / "c.json").exists() == (status == 0)
+
+
+def test_recordings_of_a_copied_journal_count_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = random.Random(3)
+    path = whole_journal(tmp_path / "j.jsonl", [caption(rng) for _ in range(6)])
+    once = examples([path])
+    copy = tmp_path / "copy.jsonl"
+    content = path.read_text(encoding="utf-8")
+    # Of the same run with fewer samples the hash is another one.
+    for again in (content, content.replace('"sha256": "d"', '"sha256": "e"')):
+        copy.write_text(again, encoding="utf-8")
+        both = examples([path, copy])
+        assert (both.tokens, both.recordings) == (once.tokens, once.recordings)
+        assert both.repeated == (
+            f"{copy}: 6 of its 6 recordings are in an earlier journal as well; they count once",
+        )
+    # Drafted anew it is still the same recording; one of other data is another.
+    other = [caption(random.Random(4)) for _ in range(6)]
+    assert examples([path, whole_journal(copy, other)]).tokens == once.tokens
+    copy.write_text(copy.read_text("utf-8").replace('"sha256": "d"', '"sha256": "e"'), "utf-8")
+    assert len(examples([path, copy]).tokens) > len(once.tokens)
+    assert once.repeated == ()
+    assert main(["calibrate", *[str(path)] * 30, "-o", str(tmp_path / "c.json")]) != 0
+    said = capsys.readouterr().err
+    assert said.count("they count once") == 29
+    assert "kept tokens of 6 recordings" in said

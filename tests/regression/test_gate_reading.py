@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +72,28 @@ def test_a_broken_or_older_result_is_refused_with_its_path(tmp_path: Path, what:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", "3", '{"a": NaN}', "[" * 100_000, "\x00", "\ufeff{"],
-    ids=["empty", "torn", "list", "number", "nan", "deep", "zero", "torn after a mark"],
+    [
+        "",
+        "{",
+        "[]",
+        "3",
+        '{"a": NaN}',
+        "[" * 100_000,
+        '{"a":' * 900 + "1" + "}" * 900,
+        "\x00",
+        "\ufeff{",
+    ],
+    ids=[
+        "empty",
+        "torn",
+        "list",
+        "number",
+        "nan",
+        "deeper than Python",
+        "deep",
+        "zero",
+        "torn after a mark",
+    ],
 )
 def test_what_is_no_json_object_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "x.json"
@@ -485,6 +505,15 @@ def test_a_wrong_policy_is_refused(tmp_path: Path, text: str) -> None:
         load_policy(path)
 
 
+@pytest.mark.parametrize("content", ["a = " + "[" * 30_000, ".".join("a" * 20_000) + " = 1"])
+def test_a_deep_policy_is_one_line(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "p.toml"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"policy .*p\.toml is nested .*check --policy") as caught:
+        load_policy(path)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_wide_interval_and_few_rounds_are_undecided_and_counted_in_the_verdict(
     tmp_path: Path,
 ) -> None:
@@ -492,6 +521,7 @@ def test_a_wide_interval_and_few_rounds_are_undecided_and_counted_in_the_verdict
     old = plain_file(plain_row("test_a", [1.0] * 8), plain_row("test_b", [1.0] * 3))
     new = plain_file(plain_row("test_a", wide), plain_row("test_b", [1.3] * 3))
     report = gate(tmp_path, old, new)
+    assert "1 row compared, " in text(replace(report, checks=report.checks[:1]))
     assert report.passed
     assert [check.verdict for check in report.checks] == ["undecided", "undecided"]
     assert text(report).splitlines()[-1].startswith("passed, 2 rows compared, 2 UNDECIDED; about ")

@@ -38,6 +38,7 @@ from edgecloud.errors import (
     SessionLost,
     WireError,
 )
+from edgecloud.textfiles import parse_json
 
 __all__ = ["Breaker", "HttpChannel", "model_metadata"]
 
@@ -275,7 +276,7 @@ def _refused(response: httpx.Response) -> CloudError | ModelError:
     """The error that a status other than 200 means."""
     status = response.status_code
     try:
-        said = response.json()
+        said = parse_json(response.content)
         name, text = str(said["error"]), str(said["text"])[:500]
     except (ValueError, TypeError, KeyError):
         name, text = "", f"HTTP status {status}"
@@ -345,7 +346,7 @@ def model_metadata(url: str, *, token: str | None, timeout_s: float) -> dict[str
     if response.status_code == 401:
         raise CloudUnavailable(f"the cloud at {url} refuses the token; check EDGECLOUD_TOKEN")
     try:
-        facts = response.json()
+        facts = parse_json(response.content)
     except ValueError:
         facts = None
     if not isinstance(facts, dict) or facts.get("protocol") != wire.VERSION:

@@ -6,7 +6,6 @@ to whoever asked the gateway, so they name no address behind it; the log does.
 
 from __future__ import annotations
 
-import json
 import logging
 import socket
 import ssl
@@ -23,6 +22,7 @@ from edgecloud.cloud.engine.engine import UNWANTED
 from edgecloud.cloud.http.client import Breaker
 from edgecloud.cloud.protocol.bearer_tokens import authorization
 from edgecloud.errors import CloudError, CloudTimeout, CloudUnavailable, ModelError
+from edgecloud.textfiles import parse_json
 
 __all__ = ["Replica", "Replicas", "VllmSettings"]
 
@@ -309,7 +309,7 @@ def _whole(response: httpx.Response, deadline_s: float) -> dict[str, Any]:
 
 def _object(content: bytes | str) -> dict[str, Any]:
     try:
-        found = json.loads(content)
+        found = parse_json(content)
     except ValueError as error:
         raise CloudUnavailable("what answers in vLLM's place does not speak JSON") from error
     if not isinstance(found, dict):

@@ -15,6 +15,7 @@ import psutil
 
 from edgecloud.errors import OutputError
 from edgecloud.models.folder import QUANTIZED_KEY, cache_folder
+from edgecloud.textfiles import parse_json
 
 __all__ = ["WEIGHTS", "Kept", "kept", "prune", "root", "sweep", "sweep_folder", "use"]
 
@@ -166,7 +167,7 @@ def _kept(folder: Path) -> Kept:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_bytes())
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecloud.errors import CheckpointError
+from edgecloud.textfiles import parse_json
 
 __all__ = ["Mapped", "Spec", "TensorWriter"]
 
@@ -121,7 +122,7 @@ class Mapped:
                 # Private and writable, as the engine wants its memory; nothing ever writes to it.
                 self._memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
             start = 8 + int.from_bytes(self._memory[:8], "little")
-            header = json.loads(self._memory[8:start])
+            header = parse_json(self._memory[8:start])
             self.metadata: dict[str, str] = header.pop("__metadata__", {})
             for name, entry in header.items():
                 begin, end = (start + place for place in entry["data_offsets"])
