@@ -1,5 +1,5 @@
 """One form for what is written in several, before anything reads a text: quotes, full-width forms,
-and, where a lexicon is asked, traditional Chinese characters."""
+what has no width, and, where a lexicon is asked, traditional Chinese characters."""
 
 from __future__ import annotations
 
@@ -16,7 +16,17 @@ Script = Literal["simplified", "traditional"]
 
 HAN: Final = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f]")
 
-_QUOTES: Final = str.maketrans({**dict.fromkeys("‘’‚‛ʼ′＇´", "'"), **dict.fromkeys("“”„‟″＂", '"')})
+_QUOTES: Final = str.maketrans(
+    {**dict.fromkeys("‘’‚‛ʼ′＇´`｀", "'"), **dict.fromkeys("“”„‟″＂", '"')}
+)
+# Corner brackets are quotes; of those within others the inner ones are single.
+_CORNERS: Final = re.compile("「[^」]*」|『[^』]*』")
+_INNER: Final = str.maketrans(dict.fromkeys("「」『』", "'"))
+_OUTER: Final = str.maketrans(dict.fromkeys("「」『』", '"'))
+# Soft hyphens, zero-width spaces and joiners, marks of direction, byte order marks.
+_NO_WIDTH: Final = re.compile(
+    "[\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]"
+)
 _FULL_WIDTH: Final = {chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}
 # In Chinese these are the marks themselves, not another form of the narrow ones.
 _MARKS: Final = "，！？：；（）～"
@@ -25,17 +35,25 @@ _NARROW_CHINESE: Final = str.maketrans({c: n for c, n in _FULL_WIDTH.items() if 
 
 
 def fold(text: str) -> str:
-    """``text`` with plain quotes and apostrophes for typographic ones, and ASCII for its full-width
-    forms. In a text with Chinese characters the clause marks stay, being its own.
+    """``text`` with plain quotes and apostrophes for typographic ones, backticks and corner brackets,
+    ASCII for its full-width forms, and nothing for characters without width. In a text with Chinese
+    characters the clause marks stay, being its own.
 
     >>> fold("She isn’t “ｈａｐｐｙ”")
     'She isn\\'t "happy"'
     >>> fold("他说“ＯＫ”，很开心")
     '他说"OK"，很开心'
+    >>> fold("她说「好」，isn`t")
+    '她说"好"，isn\'t'
     """
     if text.isascii():
-        return text
+        return text.replace("`", "'")
+    text = _CORNERS.sub(_plain_corners, _NO_WIDTH.sub("", text)).translate(_OUTER)
     return text.translate(_QUOTES).translate(_NARROW_CHINESE if HAN.search(text) else _NARROW)
+
+
+def _plain_corners(match: re.Match[str]) -> str:
+    return f'"{match.group()[1:-1].translate(_INNER)}"'
 
 
 @lru_cache(maxsize=65536)

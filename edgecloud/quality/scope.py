@@ -21,7 +21,7 @@ from edgecloud.quality.scoping import FILLER
 __all__ = ["speaker_emotions", "without_quotes"]
 
 _QUOTED: Final = re.compile(
-    r'"[^"]*"|「[^」]*」|『[^』]*』|《[^》]*》|〈[^〉]*〉'
+    r'"[^"]*"|《[^》]*》|〈[^〉]*〉'
     # Single quotes, which are apostrophes too.
     r"|(?<!\w)'(?=\w)[^']*(?:\w'\w[^']*)*[^'\s]'(?!\w)"
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,10 @@ from edgecloud.quality.tokenize import segment
     [
         ("isn’t ‘so’ “very”", "isn't 'so' \"very\""),
         ("isnʼt, isn＇t", "isn't, isn't"),
+        ("isn`t", "isn't"),
+        ("她说「好」，isn`t", '她说"好"，isn\'t'),
+        ("他说「她说『好』了」，又说『不』", '他说"她说\'好\'了"，又说"不"'),
+        ("an un\u00adhappy \u200bvo\u200dice\ufeff", "an unhappy voice"),
         ("ＡＢＣ　１２３！", "ABC\u3000123!"),
         ("他说“ＯＫ”，很开心！", '他说"OK"，很开心！'),
     ],
@@ -37,10 +42,12 @@ def test_quotes_and_full_width_forms_are_folded_and_chinese_marks_stay(
 
 
 @given(st.text())
-def test_folding_twice_changes_nothing_and_keeps_the_length(text: str) -> None:
+def test_folding_twice_changes_nothing_and_only_what_has_no_width_is_lost(text: str) -> None:
     once = fold(text)
     assert fold(once) == once
-    assert len(once) == len(text)
+    assert len(once) == len(
+        re.sub("[\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]", "", text)
+    )
 
 
 @pytest.mark.parametrize("tokenizer", ["en.simple", "zh.char", "zh.jieba", "zh.jieba_punct"])
@@ -50,6 +57,8 @@ def test_every_tokeniser_is_given_folded_text(tokenizer: str) -> None:
 
 def test_lexicons_and_languages_are_given_folded_text() -> None:
     assert named_emotions("She isn’t happy, she is ｔｉｒｅｄ", "english") == ("tired",)
+    assert named_emotions("She isn`t happy, she is ti\u00adred", "english") == ("tired",)
+    assert named_emotions("他说『我很高兴』，语气平\u200b静", "chinese") == ("neutral",)
     assert detect_language("Ａ ｃａｌｍ ｖｏｉｃｅ") == "english"
     assert is_chat_leakage("Ｈｕｍａｎ： hello")
 
