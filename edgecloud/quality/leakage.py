@@ -32,16 +32,29 @@ _KINDS: Final = (
     r"(?:captions?|descriptions?|transcriptions?|transcripts?|summary|summaries|versions?|answers?"
     r"|responses?|rewrites?|rewording|sentences?|translations?|analysis|paraphrases?|suggestions?|options?)"
 )
+_OPENER: Final = (
+    r"(?:sure(?: thing)?|certainly|of course|absolutely|definitely|okay|ok|no problem|got it|alright|all right"
+    r"|(?:great|good|excellent|interesting) (?:question|choice|point)|great|yes|thanks|thank you|understood"
+    r"|noted|my pleasure|gladly)"
+)
+# What a caption itself begins with, unless it goes on with what somebody says: "Sure, he says, calm".
+_CAPTION: Final = (
+    r"(?:(?:in |from )?(?:the|this|a|an) (?:\w+ ){0,2}?(?:speaker|voice|audio|clip|recording|tone|man|woman"
+    r"|boy|girl|person|lady|sentence)\b(?:'s \w+)?|(?:he|she|they)\b(?= (?:sounds?|seems?|is|are|speaks?|appears?)\b))"
+    r"(?!(?: \w+ly)?,? (?:say|said|repl|answer|ask|shout|whisper|exclaim|agree|nod|mutter|respon|add|call|cr(?:y|ies)|is say)\w*)"
+)
 _START: Final = rf"(?:^|[.!?\n{FILLER}]\s*)"
 _ENGLISH: Final = re.compile(
     # Preambles.
-    r"\A\W*(?:sure(?: thing)?|certainly|of course|absolutely|definitely|okay|ok|no problem|got it|alright"
-    r"|all right|great|yes|thanks|thank you|understood|my pleasure|gladly)\b\s*[!,.:-]+\s*(?:here|below|this is"
-    r"|the following|i\b|let me|let's|based on|you)"
+    rf"\A\W*{_OPENER}\b\s*[!,.:–—-]+\s*(?:here|below|this is|the following|i\b|let me|let's|based on|you|{_CAPTION})"
+    r"|\A\W*(?:here(?:'s| is) what i)\b"
     rf"|{_START}(?:so,? |well,? )?(?:here(?:'s| is| are)|below (?:is|are)|the following (?:is|are))\s"
     rf"[^.!?:\n]{{0,60}}?\b{_KINDS}\b"
     rf"|{_START}(?:this is|these are) (?:the|a|my|your) (?:\w+ ){{0,2}}{_KINDS}\b\s*(?:of the|:|for|you)"
-    rf"|\A\W*(?:(?:the|my|final|audio|short|new)\s+){{0,2}}(?:caption|description|answer|response)\s*:"
+    r"|\A\W*(?:(?:the|my|final|audio|short|new)\s+){0,2}(?:(?:caption|description|answer|response|output|result)\W{0,2}:"
+    r"|(?:caption|description|output|result) (?:is|would be|could be|reads)\s*:)"
+    rf"|{_START}(?:please )?note(?: that |: ?|, ?)(?:that )?(?:this|the|my|these) (?:\w+ )?{_KINDS}\b"
+    r"|\bbased on the (?:provided|given|supplied|uploaded|attached) "
     r"|\byou(?:'ve| have)? (?:provided|shared|uploaded|sent|gave me|given me|requested|asked for)\b"
     r"|\bthank(?:s| you) for (?:providing|sharing|uploading|sending|the audio|your)"
     # Offers and questions to the user.
@@ -65,7 +78,12 @@ _CHINESE: Final = re.compile(
     # Preambles.
     r"\A\W*(?:好的|好|好啊|当然(?:可以|没问题)?|没问题|没有问题|可以的?|明白了?|收到|了解|是的|嗯|您好|你好)"
     "[，,！!。.、：:~～]\\s*(?:以下|下面|这[是里段个]|根据|我|让我|请|您|你|现在|为|描述如下|该)"
+    # Followed by what a caption itself begins with.
+    "|\\A\\W*(?:好的|当然(?:可以|没问题)?|没问题|没有问题|明白了?|收到|了解了?)[，,！!。.~～]\\s*(?:语气|语调|语速|声音|音调|嗓音|情绪|口吻"
+    "|(?:说话[人者]|发言人|他|她|(?:这|那)?(?:一)?[位名个](?:[^，。！？]{0,6})[人士子生孩])(?!们?[^，。！？]{0,6}[说道问喊答应叫]))"
     f"|(?:以下|下面|如下)(?:就?是|为|的)?[^。！？，]{{0,16}}?{_KINDS_ZH}"
+    "|\\A\\W*(?:(?:音频|语音|录音|情感|情绪|声音|最终|简短|中文|我)的?){0,2}(?:描述|字幕|文案|输出|结果|回答|答案)\\W{0,2}[:：]"
+    "|以上(?:就)?(?:是|为)(?=[^。！？]{0,20}(?:音频|录音|语音|片段|字幕|转写|文案|描述))[^。！？]{0,24}(?:描述|分析|总结|概括|说明|转写|字幕|文案|翻译)"
     f"|(?:描述|字幕|改写|翻译|结果|回答)如下|这里?(?:是|有)(?:我?[为给]?(?:您|你)|我[为给]|改写|修改)"
     "|(?:您|你)所?(?:提供|上传|发送|发来|给出|分享|给|要求|需要|要)的?(?:这段|那段)?(?:音频|录音|语音|文件|内容|片段|信息|描述|字幕|声音|文本)"
     "|(?<!像)(?<!像在)(?<!在)(?:为|给|帮)(?:您|你)(?:生成|描述|整理|提供|改写|写|总结|翻译|服务|解答|修改|分析|效劳)|供(?:您|你)(?:选择|参考)"
@@ -91,7 +109,7 @@ _REPORTED: Final = re.compile(
     r"\b(?:says?|saying|said|asks?|asking|asked|shout(?:s|ing|ed)|whisper(?:s|ing|ed)|repl(?:y|ies|ied)|answer(?:s|ing|ed)"
     r"|repeat(?:s|ing|ed)|exclaim(?:s|ing|ed)|the words?|the phrase)\s*[,:]?\s+(?:that )?(?=i\b|i'|can i|how|may i|would|do you|did you|let me"
     r"|feel|is there|are you|have you|what|if you|please|sure|of course|thank)[^.!?]*[.!?]?"
-    "|(?:说道|问道|喊道|答道|询问|说|问|喊|答)(?:了?一?句)?[:：，]?(?=你|您|我|有什么|还有|需要|请|当然|好的)[^。！？?!]*[。！？?!]?",
+    "|(?:说道|问道|喊道|答道|询问|说|(?<!请)问|喊|答)(?:了?一?句)?[:：，]?(?=你|您|我|有什么|还有|需要|请|当然|好的)[^。！？?!]*[。！？?!]?",
     _FLAGS,
 )
 
