@@ -17,9 +17,10 @@ from edgecloud.errors import MetricError
 from edgecloud.quality import java
 from edgecloud.quality.metrics.bleu import bleu
 from edgecloud.quality.metrics.cider import cider
-from edgecloud.quality.metrics.meteor import meteor, ptb_segment
+from edgecloud.quality.metrics.meteor import MOST_MATCHES, PTB, meteor, meteor_tokens, ptb_segment
 from edgecloud.quality.metrics.rouge import rouge_l
 from edgecloud.quality.metrics.sacre import sacre_scores
+from edgecloud.quality.tokenize import Tokens
 
 needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="no java on the PATH")
 
@@ -100,6 +101,32 @@ def test_a_program_that_hangs_or_dies_is_ended_and_named(
     with pytest.raises(MetricError, match=reason):
         java.meteor_lines([("a", ["a"]), ("b", ["b"])], deadline_s=0.5)
     assert time.monotonic() - started < 20.0
+
+
+def test_a_pair_that_would_take_minutes_is_left_out_and_the_rest_is_scored(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[Any] = []
+
+    def answer(pairs: Any, *, deadline_s: float) -> list[float]:
+        asked.extend(pairs)
+        return [0.5] * len(pairs) + [0.25]
+
+    monkeypatch.setattr("edgecloud.quality.metrics.meteor.meteor_lines", answer)
+    many = Tokens(PTB, ("ha",) * 5000)
+    calm = Tokens(PTB, ("calm", "voice"))
+    found = meteor_tokens([many, calm, many], [[calm, many], [calm], [calm]])
+    assert found.corpus == {"meteor": 0.25}
+    assert [row["meteor"] for row in found.per_sample] == [None, 0.5, 0.5]
+    assert "1 of 3 samples left out" in found.notes["meteor"]
+    assert [text for text, _ in asked] == [calm.text, many.text]
+    alone = meteor_tokens([many], [[many]])
+    assert alone.corpus == {"meteor": None}
+    assert "1 of 1 samples left out" in alone.notes["meteor"]
+    edge = Tokens(PTB, ("ha",) * 141)
+    assert 140 * 141 <= MOST_MATCHES < 142 * 141
+    assert meteor_tokens([edge], [[Tokens(PTB, ("ha",) * 140)]]).notes == {}
+    assert meteor_tokens([edge], [[Tokens(PTB, ("ha",) * 142)]]).notes
 
 
 def test_javas_on_the_path_come_first_then_the_package(monkeypatch: pytest.MonkeyPatch) -> None:

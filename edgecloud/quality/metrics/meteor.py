@@ -5,6 +5,7 @@ English only: its stemmer, synonyms and paraphrases are English.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -15,12 +16,14 @@ from edgecloud.quality.metric import metric
 from edgecloud.quality.result import MetricResult, finite, undefined
 from edgecloud.quality.tokenize import Tokens, normalize
 
-__all__ = ["PTB", "meteor", "meteor_tokens", "ptb_segment", "ptb_tokens"]
+__all__ = ["MOST_MATCHES", "PTB", "meteor", "meteor_tokens", "ptb_segment", "ptb_tokens"]
 
 PTB: Final = "en.ptb"
 # Ten times what a slow machine needs to start the program, and for a pair.
 _START_S: Final = 120.0
 _PAIR_S: Final = 0.2
+MOST_MATCHES: Final = 20_000
+"""Most ways to match equal words of a caption and a reference; aligning more may take minutes."""
 # pycocoevalcap's list
 _PUNCTUATION: Final = frozenset(
     {"''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";"}
@@ -89,7 +92,9 @@ def meteor_tokens(
     unless ``deadline_s`` says otherwise.
 
     The corpus value is METEOR's aggregate over pooled statistics, not the samples' mean. An empty
-    caption scores 0. ``None``, with the reason, without Java or past the deadline.
+    caption scores 0. ``None``, with the reason, without Java or past the deadline. A sample whose
+    caption and a reference repeat the same words so often that equal words match in more than
+    ``MOST_MATCHES`` ways is left out, itself ``None``, and a note counts them.
 
     Raises:
         MetricError: the lengths differ, there is nothing to score, or the tokens are not ``en.ptb``.
@@ -98,17 +103,39 @@ def meteor_tokens(
     check_tokens(hypotheses, references)
     if (other := hypotheses[0].tokenizer) != PTB:
         raise MetricError(f"METEOR takes tokens of {PTB}, not of {other}")
-    pairs = [
-        (hypothesis.text, [reference.text for reference in some])
+    fit = [
+        _matches(hypothesis, some) <= MOST_MATCHES
         for hypothesis, some in zip(hypotheses, references, strict=True)
     ]
+    pairs = [
+        (hypothesis.text, [reference.text for reference in some])
+        for hypothesis, some, fits in zip(hypotheses, references, fit, strict=True)
+        if fits
+    ]
+    left_out = len(hypotheses) - len(pairs)
+    notes = {}
+    if left_out:
+        notes["meteor"] = (
+            f"{left_out} of {len(hypotheses)} samples left out: caption and reference repeat the same "
+            f"words, which match in more than {MOST_MATCHES} ways"
+        )
+    if not pairs:
+        return undefined(("meteor",), len(hypotheses), notes["meteor"])
     try:
         within_s = _START_S + _PAIR_S * len(pairs) if deadline_s is None else deadline_s
         *scores, corpus = meteor_lines(pairs, deadline_s=within_s)
     except MetricError as error:
         return undefined(("meteor",), len(hypotheses), str(error))
-    return MetricResult(
-        {"meteor": finite(corpus)}, tuple({"meteor": finite(value)} for value in scores)
+    values = iter(scores)
+    rows = tuple({"meteor": finite(next(values)) if fits else None} for fits in fit)
+    return MetricResult({"meteor": finite(corpus)}, rows, notes)
+
+
+def _matches(hypothesis: Tokens, references: Sequence[Tokens]) -> int:
+    """In how many ways words of the caption match equal ones of a reference: the most of any."""
+    counts = Counter(hypothesis.words)
+    return max(
+        (sum(counts[word] for word in reference.words) for reference in references), default=0
     )
 
 
