@@ -34,7 +34,8 @@ class Lexicon:
     """The words of a language.
 
     Attributes:
-        emotions: words by emotion; in English a star stands for any further letters.
+        emotions: words by emotion; in English a star stands for any further letters. Of the Chinese
+            verbs that other words may part, every form.
         signs: the same for sounds and gestures.
         ignored: phrases that look like words of emotion and are none.
         cues: lists of words by what they do to a word of emotion near them.
@@ -80,9 +81,16 @@ def lexicon(language: Language) -> Lexicon:
     def table(name: str) -> Mapping[str, tuple[str, ...]]:
         return MappingProxyType({key: split(words) for key, words in content[name].items()})
 
+    emotions = dict(table("emotions"))
+    if "separable" in content:
+        verbs = dict(table("separable"))
+        between = verbs.pop("between")
+        for name, some in verbs.items():
+            parted = [verb.replace("-", words) for verb in some for words in between]
+            emotions[name] = tuple(dict.fromkeys([*emotions[name], *parted]))
     return Lexicon(
         language,
-        emotions=table("emotions"),
+        emotions=MappingProxyType(emotions),
         signs=table("signs"),
         ignored=split(content["ignored"]["phrases"]),
         cues=table("cues"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Final
 
 from edgecloud.quality.lexicon import Mention, lexicon
@@ -22,11 +23,15 @@ _DOUBLE: Final = re.compile(
     "(?:并不是|不是|并非|不会|不能|不可能|没有|没|绝非)(?:不(?!高兴|开心|愉快|快乐|满|耐|安|解|屑)|没有|没|毫无)"
 )
 _RATHER: Final = re.compile("与其说?(.*?)(?=倒不如|不如|毋宁|还不如)")
+_ENDS: Final = "(?:<ends>|(?<!不)是因为|(?<![是非不])因为)"
+# Why somebody laughs or cries, denied: the sign is of something else, which is said next.
+_OTHER_CAUSE: Final = re.compile("(?:不是|并非|绝非|并不)(?:因为?|由于|出于)")
 _BECAUSE: Final = re.compile("因为?[^，]{1,8}而")
 # 不高兴 is a word for being sad; "neither glad nor sad" (既不高兴也不难过) is not.
 _NEITHER: Final = re.compile(
     "(?:不仅|不但|非但|不光|既|也|又|并|毫|绝|从|都|再也|丝毫)不(?=高兴|开心|愉快|快乐)"
 )
+_NOR: Final = "不(?=(?:高兴|开心|愉快|快乐)，?[^，。！？不]{0,3}[也亦](?:并?不|没有?|并非|谈不上|算不上)[^，。！？]{0,3}"
 _FEELINGS: Final = "(?:<negations>|不)(?:<quantities>){0,8}<feelings>"
 _GONE: Final = "(?:的|之)?(?:情绪|感觉|感|心情|神色|之情|之意|语气)?(?:[已也都早渐完全经]{0,3})[^，]{0,4}?<after>"
 
@@ -42,17 +47,25 @@ _VOICE: Final = re.compile("(?:的|之情的?)?(?:语气|口吻|声音|语调|�
 def chinese_emotions(text: str) -> Iterator[str]:
     """The speaker's emotions in a folded, simplified text, in its order, repeats among them."""
     text = _NEITHER.sub(lambda match: match.group()[:-1] + "没", text.replace("甚么", "什么"))
-    text = blank(_RATHER, text)
+    text = blank(_RATHER, _nor().sub("没", text))
     for clause in _CLAUSE.split(text):
         yield from _clause(clause)
+
+
+@cache
+def _nor() -> re.Pattern[str]:
+    """The 不 of "glad" before "nor sad" or "nor angry"."""
+    own = lexicon("chinese")
+    return re.compile(f"{_NOR}{own.pattern([*own.emotions['sad'], *own.emotions['angry']])})")
 
 
 def _clause(text: str) -> Iterator[str]:
     found = lexicon("chinese").mentions(text)
     cued = _without_affirmations(text, found)
     events = denied_feelings(rule("chinese", _FEELINGS), cued, found)
+    otherwise = _OTHER_CAUSE.search(text) is not None
     for mention in found:
-        if mention.sign and explained(mention, found, _BESIDE, text):
+        if mention.sign and (otherwise or explained(mention, found, _BESIDE, text)):
             continue
         left = cued[max(0, mention.start - _REACH) : mention.start]
         right = slice(mention.end, mention.end + _REACH)
@@ -73,7 +86,7 @@ def _without_affirmations(text: str, found: Sequence[Mention]) -> str:
 
 
 def _denied(left: str, right: str) -> bool:
-    reach = rule("chinese", "<ends>").split(left)[-1]
+    reach = rule("chinese", _ENDS).split(left)[-1]
     if rule("chinese", "<negations>").search(reach):
         return True
     near = [match.end() for match in rule("chinese", "<near>").finditer(reach)]

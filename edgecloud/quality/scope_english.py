@@ -18,13 +18,38 @@ _REACH: Final = 240
 
 # Where the reach of a negation ends.
 _ENDS: Final = re.compile(
-    r"\b(?:(?<!anything )(?<!nothing )but|yet|however|although|though|while|whereas|because|despite"
+    r"\b(?:(?<!anything )(?<!nothing )but|yet|however|although|though|while|whereas|(?<!not )(?<!n't )because|despite"
     r"|in spite of|instead(?! of)|then|when|until|just|only|merely|rather(?! than)"
     r"|as (?:he|she|they|if|though)|so (?:he|she|they|that)|and (?:he|she|it|they|his|her|the|a|an"
     r"|is|was|sounds?|speaks?|seems?|keeps?|talks?|appears?|remains?|stays?|instead|in|with|uses?"
     r"|simply|rather|more|becomes?|grows?|quite|very|clearly|still|begins?|starts?|ends?))\b"
     r"|: | [-–—]+ |—"
 )
+# "Instead of joy there is …": where the sentence proper begins without a comma.
+_INSTEAD: Final = re.compile(
+    r"\b(?:instead of|rather than|in place of|in lieu of|as opposed to|unlike|far from|without)\s+\w"
+    r".*?(?<!\bsay )(?<!\bsaying )(?<!\bthat )\b(?:there(?:'s| is| are| was| were)"
+    r"|(?:i|he|she|it|they|(?:(?:his|her|their|the|this|a) (?:\w+ ){0,2}?(?:voice|speaker|man|woman|boy|girl"
+    r"|tone|delivery|speech|mood|manner|words?)))(?:'s)?(?: \w+ly| still| now| just)?"
+    r"(?:(?<='s)| (?:is|are|was|were|has|would|holds?|carr(?:y|ies)|shows?|conveys?|expresses|remains?|stays?|grows?"
+    r"|becomes?|gets?|turns?|sound(?:s|ed)?|seem(?:s|ed)?|appear(?:s|ed)?|feels?|felt|speaks?|spoke|talks?|answers?"
+    r"|repl(?:y|ies)|comes across)))\b"
+)
+# "too tired to be angry", "it would be wrong to call her sad"
+_CUES: Final = (
+    r"<negations>|\btoo \w+(?: \w+){0,2}? to (?:be|feel|sound|seem|get|become|stay|remain|show)\b"
+    r"|\b(?:wrong|inaccurate|incorrect|false|misleading|untrue|mistaken|a mistake|an error) to (?:call|say|describe"
+    r"|label|characteri[sz]e|hear|read|think|speak of|claim|term)\b"
+)
+# "if he is nervous, it does not show"
+_IF: Final = re.compile(r"\bif (?:he|she|they|it|there|the \w+|his \w+|her \w+)\b[^,]*$")
+_UNSEEN: Final = (
+    r"[^,]{0,40},[^,]{0,30}?(?:<negations>)[^,]{0,30}?\b(?:show\w*|heard?|audible|notice\w*|detect\w*|tell|know"
+    r"|guess|evident|apparent|obvious|betray\w*)\b|[^,]{0,40},\s*(?:he|she|they) (?:\w+ )?(?:hides?|conceals?|masks?"
+    r"|disguises?) (?:it|that|this)\b"
+)
+# A cry or laugh whose cause is denied is of something else, which is said next.
+_OTHER_CAUSE: Final = re.compile(r"(?:n't|\bnot) (?:because|out of(?! breath)|from|due to)\b")
 # After a comma: the list that was denied goes on.
 _LIST: Final = re.compile(
     r"\s*(?!(?:just|but|only|rather|simply|merely|he|she|it|they|his|her|in|with|is)\b)"
@@ -43,6 +68,8 @@ _GAIN: Final = re.compile(
     r"|\bnever (?:has|have|had) \w+ (?:been|sounded|felt|seemed) (?:so|more|this|(?=\w+ier))"
     r"|(?:can't|cannot|couldn't|could not|unable to|fail(?:s|ed)? to) keep\b"
     r"|\b(?:try|tries|trying|tried|struggl\w+|fight\w*|fought|striv\w+) not to\b"
+    r"|(?:n't|\bnot|\bnever|\bhardly)(?: be| have been)? (?:wrong|inaccurate|incorrect|false|misleading"
+    r"|a mistake|an error) to \w+"
     r"|\bmore than(?: a little| just| merely)?\b"
     r"|\b(?:barely|hardly|scarcely) (?:audible|able|awake|above|paus|breath|dar|mov|wait|believ)\w*"
 )
@@ -133,10 +160,11 @@ def _sentence(text: str) -> Iterator[str]:
     for pattern in (_GAIN, _WITHOUT_DOING, rule("english", _UNHIDDEN)):
         cued = blank(pattern, cued)
     events = denied_feelings(rule("english", _FEELINGS), cued, found)
+    otherwise = _OTHER_CAUSE.search(cued) is not None
     for mention in found:
         left = cued[max(0, mention.start - _REACH) : mention.start]
         right = cued[mention.end : mention.end + _REACH]
-        if mention.sign and explained(mention, found, _BESIDE, text):
+        if mention.sign and (otherwise or explained(mention, found, _BESIDE, text)):
             continue
         if not (_denied(left, right) or _not_the_speakers(left, right, mention, text)):
             events.append((mention.start, mention.emotion))
@@ -144,12 +172,13 @@ def _sentence(text: str) -> Iterator[str]:
 
 
 def _denied(left: str, right: str) -> bool:
-    start = max((match.end() for match in _ENDS.finditer(left)), default=0)
+    ends = (match.end() for pattern in (_ENDS, _INSTEAD) for match in pattern.finditer(left))
+    start = max(ends, default=0)
     for match in re.finditer(",", left):
         if match.end() > start and not _LIST.match(f"{left[match.end() :]}this{right}"):
             start = match.end()
     reach = left[start:]
-    cues = list(rule("english", "<negations>").finditer(reach))
+    cues = list(rule("english", _CUES).finditer(reach))
     if re.search(r"\bso much\b.*\bas\b|\bless\b.*\bthan\b", reach):
         return False  # "not so much angry as sad", "less angry than sad"
     if re.search(r"\bmore\b.*\bthan (?:\w+ ){0,2}$", reach):
@@ -157,6 +186,8 @@ def _denied(left: str, right: str) -> bool:
     if re.search(r"\bless\b(?: \w+){0,2} $", reach) and re.match(r"[^,]*\bthan\b", right):
         return True
     if cues and not (len(cues) > 1 and cues[-1].group() == "without"):
+        return True
+    if _IF.search(left) and rule("english", _UNSEEN).match(right):
         return True
     return bool(_GONE.match(right))
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from edgecloud.contracts import Language
 from edgecloud.errors import MetricError
 from edgecloud.quality.metrics.emotion import (
     LEXICON,
@@ -25,7 +26,7 @@ LEAST = 0.95
 
 @pytest.mark.parametrize("path", sorted(SENTENCES.glob("emotions_*.json")), ids=lambda p: p.stem)
 def test_sentences_are_read_as_a_reader_reads_them(path: Path) -> None:
-    language = "chinese" if path.stem.startswith("emotions_zh_") else "english"
+    language: Language = "chinese" if path.stem.startswith("emotions_zh_") else "english"
     rows = json.loads(path.read_text("utf-8"))
     wrong = [
         (row["text"], row["emotions"], found)
@@ -64,6 +65,82 @@ def test_chinese_emotions(text: str, emotion: str | None) -> None:
 )
 def test_english_emotions(text: str, emotion: str | None) -> None:
     assert named_emotion(text, "english") == emotion
+
+
+@pytest.mark.parametrize(
+    "text, emotions",
+    [
+        ("不是因为生气，而是因为害怕", ["fearful"]),
+        ("她不是因为悲伤才哭", []),
+        ("他哭不是因为难过，而是因为高兴", ["happy"]),
+        ("不是由于生气，而是由于害怕", ["fearful"]),
+        ("她并不是因为生气才提高声音，而是因为激动", ["excited"]),
+        ("他并非因为难过而哭泣，语气平静", ["neutral"]),
+        ("他没说话是因为害怕", ["fearful"]),
+        ("她不哭是因为高兴", ["happy"]),
+        ("她没有哭，因为她很高兴", ["happy"]),
+        ("他因为生气而大吼", ["angry"]),
+        ("他生起气来", ["angry"]),
+        ("他发起火来", ["angry"]),
+        ("她伤起心来", ["sad"]),
+        ("生了一肚子气", ["angry"]),
+        ("他发了很大的火", ["angry"]),
+        ("她伤透了心", ["sad"]),
+        ("语气懊恼", ["angry"]),
+        ("面露不悦", ["angry"]),
+        ("他大失所望", ["sad"]),
+        ("虽不高兴，倒也不难过", []),
+        ("她不高兴，也不说话", ["sad"]),
+        ("虽不高兴，但还是答应了", ["sad"]),
+        ("她没有生起气来", []),
+        ("他不生气，也不高兴", []),
+        ("他没有发很大的火", []),
+        ("她生不起气来", []),
+    ],
+)
+def test_what_chinese_captions_deny_and_what_they_leave(text: str, emotions: list[str]) -> None:
+    assert list(named_emotions(text, "chinese")) == emotions
+
+
+@pytest.mark.parametrize(
+    "text, emotions",
+    [
+        ("Instead of joy there is weariness in his voice", ["tired"]),
+        ("Instead of being angry he sounds sad", ["sad"]),
+        ("Rather than joy there is weariness", ["tired"]),
+        ("Instead of joy, there is weariness", ["tired"]),
+        ("He sounds sad rather than angry", ["sad"]),
+        ("Without anger she speaks calmly", ["neutral"]),
+        ("He speaks without the joy she is known for", []),
+        ("Far from being angry her voice sounds gentle", ["gentle"]),
+        ("Rather than saying she is happy I would call her sad", ["sad"]),
+        ("Instead of joy there's only sadness", ["sad"]),
+        ("Instead of happiness his voice carries sorrow", ["sad"]),
+        ("The voice is anything other than calm", []),
+        ("He used to be cheerful, but now he sounds sad", ["sad"]),
+        ("She is too tired to be angry", ["tired"]),
+        ("If he is nervous, it does not show", []),
+        ("If he is angry, it is not at her", ["angry"]),
+        ("If she is sad, she hides it", []),
+        ("It would be wrong to describe her voice as fearful", []),
+        ("It would not be wrong to describe her voice as fearful", ["fearful"]),
+        ("He is nothing if not proud", ["proud"]),
+        ("There is bitterness in her voice", ["angry"]),
+        ("He shouts in a fit of temper", ["angry"]),
+        ("She sounds relieved", ["happy"]),
+        ("No fear, only curiosity", ["confused"]),
+        ("Her voice trembles not because she is angry but because she is afraid", ["fearful"]),
+        ("He cries not because he is sad but because he is happy", ["happy"]),
+        ("She cries because she is sad", ["sad"]),
+        ("He shouts, not out of anger but out of fear", ["fearful"]),
+        ("He isn't angry because he is happy", ["happy"]),
+        ("She is used to being calm", ["neutral"]),
+        ("She is not crying because she is afraid", ["fearful"]),
+        ("He is too excited to hide his joy", ["excited", "happy"]),
+    ],
+)
+def test_what_english_captions_deny_and_what_they_leave(text: str, emotions: list[str]) -> None:
+    assert list(named_emotions(text, "english")) == emotions
 
 
 @pytest.mark.parametrize("language", ["chinese", "english"])
