@@ -25,6 +25,13 @@ _COLUMNS = {
     "en": ("option", "values", "default", "meaning"),
     "zh": ("选项", "取值", "默认", "含义"),
 }
+_FREE = {
+    bool: {"en": "switch", "zh": "开关"},
+    int: {"en": "whole number", "zh": "整数"},
+    float: {"en": "number", "zh": "数"},
+    str: {"en": "text", "zh": "文本"},
+}
+"""What stands in the place of values where there are neither choices nor bounds."""
 _TABLE = re.compile(r"(<!-- options (en|zh): ([\w\s]+) -->\n).*?(<!-- /options -->)", re.DOTALL)
 
 
@@ -76,5 +83,7 @@ def _cells(option: Option, language: Literal["en", "zh"]) -> tuple[str, str, str
     ends = ["" if end is None else f"{end:g}" for end in (option.minimum, option.maximum)]
     if any(ends):
         values = "…".join(ends)
+    elif not values:
+        values = _FREE[option.kind][language]
     meaning = option.help if language == "en" else option.chinese or option.help
     return f"`{option.flags[0]}`", values, f"`{_default(option)}`", meaning
