@@ -67,9 +67,9 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
-def test_fifty_kills_lose_no_finished_sample_and_end_in_the_same_result(tmp_path: Path) -> None:
+def test_twenty_kills_lose_no_finished_sample_and_end_in_the_same_result(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.experiments.killed_run", str(tmp_path), "500", "50", "7"],
+        [sys.executable, "-m", "tests.experiments.killed_run", str(tmp_path), "200", "20", "7"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -78,11 +78,11 @@ def test_fifty_kills_lose_no_finished_sample_and_end_in_the_same_result(tmp_path
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert found["killed"] == 50
+    assert found["killed"] == 20
     assert found["lost"] == 0
     # What was written but not yet told of when the kill came: one sample, no more.
     assert max(found["in_flight"]) <= 1
-    assert found["after"][-1] > 50
+    assert found["after"][-1] > 20
     assert found["equal"]
 
 

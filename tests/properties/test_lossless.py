@@ -151,7 +151,7 @@ def p_value(settings: Speculation, way: Sampling, captions: int) -> float:
 @pytest.mark.parametrize(
     "settings, way, captions",
     [
-        (PLAIN, Sampling(0.8, 0.9), 12_000),
+        (PLAIN, Sampling(0.8, 0.9), 4_000),
         (PLAIN, Sampling(1.3, 1.0), 4_000),
         (EVERY_IDEA, Sampling(1.0, 0.95), 4_000),
     ],
