@@ -119,22 +119,6 @@ def test_a_second_run_of_a_name_is_refused_before_anything_is_opened(
     assert not list((tmp_path / "out").rglob("*.json*"))
 
 
-def test_two_benchmark_files_compare(call: Call, tmp_path: Path) -> None:
-    files = [tmp_path / "one.json", tmp_path / "two.json"]
-    for file in files:
-        call("--benchmark-json", str(file), suites=("bench/test_edge.py",))
-    done = subprocess.run(
-        [Path(sys.executable).with_name("pytest-benchmark"), "compare", *files],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("test_edge_ttft[english-default]") == 2
-
-
 def test_failed_samples_are_written_and_then_fail_the_run(call: Call, tmp_path: Path) -> None:
     file = tmp_path / "out.json"
     options = ("--benchmark-json", str(file), "-v")

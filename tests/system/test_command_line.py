@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -221,47 +220,44 @@ def test_a_stopped_run_says_how_to_go_on_and_resumes_to_the_same_texts_and_score
     assert resumed == unbroken
 
 
-def test_two_modelled_runs_differ_in_their_run_block_only(tmp_path: Path) -> None:
-    texts = []
-    for turn in ("a", "b"):
-        options = (
-            "--clock=modelled",
-            "--max-samples=3",
-            "--output-name=same",
-            "--acceptance=exact",
-        )
-        assert bench("spec", tmp_path / turn, *options).returncode == 0
-        found = result(tmp_path / turn, "same")
-        assert found["detailed_results"][0]["resources"]["cpu_percent"] is None
-        found.pop("run")
-        texts.append(json.dumps(found))
-    assert texts[0] == texts[1]
+@pytest.fixture(scope="module")
+def arms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The output of all three suites in modelled time, one after the other and in turns; the file of
+    pytest-benchmark is ``benchmark.json``."""
+    folders = {}
+    for name, extra in (("alone", []), ("turns", ["--interleave"])):
+        folders[name] = out = tmp_path_factory.mktemp(name)
+        options = ("--max-samples=3", "--clock=modelled", "--output-name=arms", *extra)
+        written = (f"--output-dir={out}", f"--benchmark-json={out / 'benchmark.json'}")
+        finished = run("pytest", "bench", *written, *options)
+        assert finished.returncode == 0, finished.stdout
+    return folders
 
 
-def test_all_three_suites_write_one_benchmark_file_that_compares(tmp_path: Path) -> None:
-    out = tmp_path / "out.json"
-    finished = run(
-        "pytest",
-        "bench",
-        f"--output-dir={tmp_path}",
-        "--output-name=three",
-        "--max-samples=3",
-        f"--benchmark-json={out}",
-    )
-    assert finished.returncode == 0, finished.stdout
-    rows = {row["name"]: row for row in json.loads(out.read_text())["benchmarks"]}
+def test_two_modelled_runs_differ_in_their_run_block_only_though_one_takes_turns(
+    arms: dict[str, Path],
+) -> None:
+    for mode in ("edge", "cloud", "spec"):
+        alone, turns = (result(out, f"arms-{mode}") for out in arms.values())
+        alone.pop("run")
+        turns.pop("run")
+        assert json.dumps(alone) == json.dumps(turns)
+        assert alone["detailed_results"][0]["resources"]["cpu_percent"] is None
+
+
+def test_all_three_suites_write_one_benchmark_file_that_compares(arms: dict[str, Path]) -> None:
+    files = [out / "benchmark.json" for out in arms.values()]
+    rows = {row["name"]: row for row in json.loads(files[0].read_text())["benchmarks"]}
     for suite in ("edge[chinese-default]", "cloud[chinese-default]", "spec[chinese-default-rank]"):
         name = f"test_{suite}"
         assert len(rows[name]["stats"]["data"]) == 3
-        details = result(tmp_path, f"three-{suite.partition('[')[0]}")["detailed_results"]
+        details = result(arms["alone"], f"arms-{suite.partition('[')[0]}")["detailed_results"]
         times = [entry["latency_metrics"]["total_time"] for entry in details]
         assert rows[name]["stats"]["data"] == pytest.approx(times)
         for latency in ("ttft", "tpot"):
             assert f"test_{suite}".replace("[", f"_{latency}[") in rows
-    again = tmp_path / "again.json"
-    shutil.copy(out, again)
     compared = subprocess.run(
-        ["pytest-benchmark", "compare", str(out), str(again)],
+        ["pytest-benchmark", "compare", *map(str, files)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -269,7 +265,7 @@ def test_all_three_suites_write_one_benchmark_file_that_compares(tmp_path: Path)
         check=False,
     )
     assert compared.returncode == 0, compared.stderr
-    assert "test_spec[chinese-default-rank]" in compared.stdout
+    assert compared.stdout.count("test_spec[chinese-default-rank]") == 2
 
 
 def test_a_whole_run_goes_on_with_a_lost_gpu_and_its_result_says_so(tmp_path: Path) -> None:
@@ -290,18 +286,6 @@ def test_a_whole_run_goes_on_with_a_lost_gpu_and_its_result_says_so(tmp_path: Pa
     environment = result(tmp_path, "edge_results")["environment"]
     assert environment["devices"]["gpus"] == ["NVIDIA A100", None]
     assert environment["reasons"]["devices.gpus.1"] == "NVML of device 1: GPU is lost"
-
-
-def test_interleaved_suites_give_the_texts_they_give_alone(tmp_path: Path) -> None:
-    options = ("--max-samples=3", "--clock=modelled", "--output-name=arms")
-    for folder, extra in (("alone", []), ("turns", ["--interleave"])):
-        finished = run("pytest", "bench", f"--output-dir={tmp_path / folder}", *options, *extra)
-        assert finished.returncode == 0, finished.stdout
-    for mode in ("edge", "cloud", "spec"):
-        alone, turns = (result(tmp_path / name, f"arms-{mode}") for name in ("alone", "turns"))
-        alone.pop("run")
-        turns.pop("run")
-        assert alone == turns
 
 
 def test_the_three_experiments_complete_on_real_recordings(tmp_path: Path) -> None:

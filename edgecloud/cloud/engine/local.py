@@ -208,6 +208,8 @@ class LocalSession(SteppedSession):
         prefill_chunk: int = PREFILL_CHUNK,
     ) -> None:
         self._model = model
+        # Found out once: a protocol's isinstance takes as long as the rest of a verification's accounting.
+        self._sized = model if isinstance(model, Sized) else None
         self._chunk = prefill_chunk
         self._parts: Generator[Tensor | None, None, None] | None = None
         """A long prompt's prefill under way: one that was interrupted goes on."""
@@ -231,9 +233,9 @@ class LocalSession(SteppedSession):
         """As declared: the cache, the features, and float32 logits of the ``computed`` tokens."""
         prompt, model = self._prompt, self._model
         cache_bytes = model.cache_bytes
-        if isinstance(model, Sized):
+        if self._sized is not None:
             length = prompt.length + tokens
-            cache_bytes = max(cache_bytes, model.cache_bytes_for(prompt.length, length))
+            cache_bytes = max(cache_bytes, self._sized.cache_bytes_for(prompt.length, length))
         features_bytes = 0 if prompt.features is None else prompt.features.nbytes
         # A row of logits for each token computed, as float32.
         return cache_bytes + features_bytes + 4 * computed * model.vocab_size
