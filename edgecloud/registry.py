@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 from edgecloud.errors import EdgeCloudError, PluginError
@@ -37,6 +37,7 @@ __all__ = [
     "guarded",
     "import_all",
     "load_plugins",
+    "outcome",
     "registry_of",
 ]
 
@@ -70,8 +71,9 @@ class Part(Generic[T]):
     ``source`` is the function or class that was written for it, mostly the object itself; ``origin`` is
     ``built in``, ``PACKAGE VERSION``, ``--plugin MODULE``, or ``module MODULE`` where a
     program of one's own registered it; ``options`` names settings of other parts that it looks at,
-    too; ``own`` are numbers that it alone knows, with their defaults; ``sha256`` is that of the file it comes from, and of all Python files of the package
-    around it; ``None`` for what is built in, which the version of this package tells.
+    too; ``own`` are numbers that it alone knows, with their defaults; ``sha256`` is that of the file
+    it comes from, and of all Python files of the package around it; ``None`` for what is built in, which
+    the version of this package tells.
     """
 
     name: str
@@ -137,13 +139,20 @@ class Registry(Mapping[str, T]):
         self._parts: dict[str, Part[T]] = {}
 
     def add(
-        self, name: str, item: T, *, options: Sequence[str] = (), source: object | None = None
+        self,
+        name: str,
+        item: T,
+        *,
+        options: Sequence[str] = (),
+        own: Mapping[str, float] = MappingProxyType({}),
+        source: object | None = None,
     ) -> Part[T]:
-        """Register ``item`` under ``name``; ``source`` is the function or class that was written for
-        it, where the item itself is made of that.
+        """Register ``item`` under ``name``; ``options`` and ``own`` are those of :class:`Part`, ``source`` is the
+        function or class that was written for it, where the item itself is made of that.
 
         Raises:
-            PluginError: the name is taken or cannot be one, or the source cannot be called.
+            PluginError: the name is taken or cannot be one, the source cannot be called, or a number of
+                its own has no name or is not finite.
         """
         source = item if source is None else source
         if not isinstance(name, str) or not _NAME.fullmatch(name):
@@ -155,7 +164,7 @@ class Registry(Mapping[str, T]):
             raise PluginError(
                 f"{self.kind} {name!r} is a {type(source).__name__}, which is not callable"
             )
-        part = _part(name, item, kind=self.kind, source=source, options=tuple(options))
+        part = _part(name, item, kind=self.kind, source=source, options=options, own=own)
         taken = self._parts.get(name)
         if taken is not None:
             raise PluginError(
@@ -167,19 +176,21 @@ class Registry(Mapping[str, T]):
             _LOADING[-1].added.append((self._parts, name))
         return part
 
-    def own(self, name: str, numbers: Mapping[str, float]) -> None:
-        """Say which numbers the part called ``name`` alone knows, with their defaults.
+    def named(
+        self,
+        name: str,
+        *,
+        options: Sequence[str] = (),
+        own: Mapping[str, float] = MappingProxyType({}),
+    ) -> Callable[[T], T]:
+        """A decorator that registers what stands below it, which stays as it is. Its call raises as
+        :meth:`add` does."""
 
-        Raises:
-            PluginError: a name cannot be one, or a default is no finite number.
-        """
-        for key, number in numbers.items():
-            if not key.isidentifier() or not _finite(number):
-                raise PluginError(
-                    f"{self.kind} {name!r}: its own {key!r} is {number!r}; give a name of letters, digits and "
-                    "underscores, and a finite number"
-                )
-        self._parts[name] = replace(self._parts[name], own=dict(numbers))
+        def register(item: T) -> T:
+            self.add(name, item, options=options, own=own)
+            return item
+
+        return register
 
     def part(self, name: str) -> Part[T]:
         """What is known of an object.
@@ -202,10 +213,17 @@ class Registry(Mapping[str, T]):
         return f"; for a {self.kind} of your own give --plugin MODULE, or install its package"
 
     @contextmanager
-    def replaced(self, name: str, item: T, *, options: Sequence[str] = ()) -> Iterator[None]:
+    def replaced(
+        self,
+        name: str,
+        item: T,
+        *,
+        options: Sequence[str] = (),
+        own: Mapping[str, float] = MappingProxyType({}),
+    ) -> Iterator[None]:
         """For tests: another object under ``name``, new or not, for a while."""
         before = dict(self._parts)
-        self._parts[name] = _part(name, item, kind=self.kind, source=item, options=tuple(options))
+        self._parts[name] = _part(name, item, kind=self.kind, source=item, options=options, own=own)
         try:
             yield
         finally:
@@ -271,9 +289,10 @@ def load_plugins(modules: Sequence[str] = ()) -> None:
     named = [*_named(os.environ.get(PLUGINS_VARIABLE, "")), *_named(",".join(modules))]
     if "" not in _LOADED:
         _LOADED.add("")
+        installed = metadata.entry_points()  # looks at every package there is
         for group in HOMES:
             for entry in sorted(
-                metadata.entry_points(group=f"edgecloud.{group}"), key=lambda found: found.name
+                installed.select(group=f"edgecloud.{group}"), key=lambda found: found.name
             ):
                 _load_entry(group, entry)
     for module in dict.fromkeys(named):
@@ -308,6 +327,12 @@ def guarded(part: Part[Any], function: Callable[P, T]) -> Callable[P, T]:
         ) from error
 
     return guard
+
+
+def outcome(work: Callable[[], T]) -> tuple[T | None, str | None]:
+    """The result of other people's code, or in one line why it failed."""
+    found, error = _tried(work)
+    return found, None if error is None else _told(error)
 
 
 def _finite(number: object) -> bool:
@@ -349,14 +374,13 @@ def _load(origin: str, version: str | None, load: Callable[[], object]) -> str |
     loading = _Load(origin, version, [])
     _LOADING.append(loading)
     try:
-        _, error = _tried(load)
+        _, why = outcome(load)
     finally:
         _LOADING.pop()
-    if error is None:
-        return None
-    for parts, name in loading.added:
-        parts.pop(name, None)
-    return _told(error)
+    if why is not None:
+        for parts, name in loading.added:
+            parts.pop(name, None)
+    return why
 
 
 def _tried(work: Callable[[], T]) -> tuple[T | None, Exception | SystemExit | None]:
@@ -374,21 +398,28 @@ def _told(error: BaseException) -> str:
     return words if isinstance(error, PluginError) else f"{type(error).__name__}: {words}"
 
 
-def _part(name: str, item: T, *, kind: str, source: object, options: tuple[str, ...]) -> Part[T]:
+def _part(
+    name: str,
+    item: T,
+    *,
+    kind: str,
+    source: object,
+    options: Sequence[str],
+    own: Mapping[str, float],
+) -> Part[T]:
+    for key, number in own.items():
+        if not key.isidentifier() or not _finite(number):
+            raise PluginError(
+                f"{kind} {name!r}: its own {key!r} is {number!r}; give a name of letters, digits and "
+                "underscores, and a finite number"
+            )
     module = getattr(source, "__module__", None) or "__main__"
+    part = Part(name, item, kind, BUILT_IN, module, tuple(options), source=source, own=dict(own))
     if module.partition(".")[0] == "edgecloud":
-        return Part(name, item, kind, BUILT_IN, module, options, source=source)
+        return part
     loading = _LOADING[-1] if _LOADING else _Load(f"module {module}", None, [])
-    return Part(
-        name,
-        item,
-        kind,
-        loading.origin,
-        module,
-        options,
-        _sha256(module),
-        loading.version,
-        source,
+    return replace(
+        part, origin=loading.origin, sha256=_sha256(module), package_version=loading.version
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from tabulate import tabulate
+
 from edgecloud.registry import HOMES, broken_plugins, registry_of
 
 __all__ = ["add"]
@@ -27,10 +29,7 @@ def _plugins(parsed: argparse.Namespace) -> int:
         for group in HOMES
         for part in registry_of(group).parts()
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-        print("  ".join([*cells, row[3]]).rstrip())
+    print(tabulate(rows, tablefmt="plain", disable_numparse=True))
     for broken in broken_plugins():
         print(broken)
     return 1 if broken_plugins() else 0

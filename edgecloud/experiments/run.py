@@ -87,7 +87,8 @@ def identity_of(config: Config, setup: Mapping[str, Any]) -> dict[str, Any]:
 def plugins_of(
     mode: Mode, config: Config, models: Mapping[str, Any]
 ) -> list[dict[str, str | None]]:
-    """What a run uses of other packages, the families of its ``models`` (facts by side) included."""
+    """The parts of other packages that a run uses (JSON), the families of its ``models`` (facts by side) among
+    them."""
     names = dict.fromkeys(
         found["family"] for found in models.values() if found and "family" in found
     )

@@ -25,7 +25,7 @@ from edgecloud.errors import MetricError, PluginError
 from edgecloud.quality.coco import check_tokens
 from edgecloud.quality.result import MetricResult, undefined
 from edgecloud.quality.tokenize import LANGUAGE_TOKENIZERS
-from edgecloud.registry import BUILT_IN, Part, Registry
+from edgecloud.registry import BUILT_IN, Part, Registry, outcome
 
 __all__ = [
     "CODES",
@@ -54,19 +54,6 @@ there is no model. ``java``: it starts a Java program, which takes seconds, so t
 others, and in runs from some number of captions on."""
 
 _LANGUAGES: Final[tuple[Language, ...]] = get_args(Language)
-_FAILURES: Final = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    ImportError,
-    LookupError,
-    MetricError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
-"""What code of other people raises where it fails."""
 
 
 class ValueFields(TypedDict, total=False):
@@ -256,14 +243,15 @@ class Metric:
             )
         if self.takes != "texts":
             check_tokens(hypotheses, references)
-        try:
+
+        def computed() -> tuple[MetricResult, str | None]:
             found = self.compute(hypotheses, references, **extras)
-            problem = self._problem(found, len(hypotheses))
-        except _FAILURES as error:
-            if self.name in METRICS and METRICS.part(self.name).origin == BUILT_IN:
-                raise
-            problem = " ".join(f"{type(error).__name__}: {error}".split())
-        if problem is not None:
+            return found, self._problem(found, len(hypotheses))
+
+        built_in = self.name in METRICS and METRICS.part(self.name).origin == BUILT_IN
+        given, why = (computed(), None) if built_in else outcome(computed)
+        found, problem = given or (None, why)
+        if found is None or problem is not None:
             return undefined(self.names, len(hypotheses), f"metric {self.name} failed: {problem}")
         return _plain(found)
 
@@ -291,12 +279,10 @@ class Metric:
 class _Metrics(Registry[Metric]):
     """Takes metrics alone: an entry point may name anything."""
 
-    def add(
-        self, name: str, item: Metric, *, options: Sequence[str] = (), source: object | None = None
-    ) -> Part[Metric]:
+    def add(self, name: str, item: Metric, **more: Any) -> Part[Metric]:
         if not isinstance(item, Metric):
             raise PluginError(f"metric {name!r} is not registered: put @edgecloud.metric above it")
-        return super().add(name, item, options=options, source=source)
+        return super().add(name, item, **more)
 
 
 METRICS: Final[Registry[Metric]] = _Metrics("metric", group="metrics")

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgecloud.contracts import Sample
+from edgecloud.datasets import manifest
 from edgecloud.datasets.manifest import data_hash, embedded_manifest, load_manifest
 from edgecloud.errors import DataError, ManifestError
 
@@ -232,3 +234,19 @@ def test_the_shared_secap_manifest_loads() -> None:
     assert {s.reference_language for s in samples} == {"chinese"}
     english = load_manifest(path, language="english", caption_type="original")
     assert {s.reference_language for s in english} == {"chinese"}
+
+
+@given(
+    st.text(),
+    st.lists(st.text(), max_size=3),
+    st.none() | st.text(),
+    st.none() | st.text(),
+    st.booleans(),
+)
+def test_what_is_hashed_of_a_sample_is_json(
+    file_id: str, references: list[str], said: str | None, prompt: str | None, is_text: bool
+) -> None:
+    path = None if is_text else Path("a.wav")
+    sample = Sample(file_id, 0, "d", path, tuple(references), "english", said, prompt)
+    whole = [file_id, references, said, *([prompt] if is_text else [])]
+    assert manifest._as_json(sample) == json.dumps(whole)

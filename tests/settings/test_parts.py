@@ -127,9 +127,11 @@ def test_a_journal_knows_its_plugins_and_one_without_is_as_it_was() -> None:
 
 
 def test_numbers_of_its_own_have_defaults_and_are_given_by_name() -> None:
-    with GATES.replaced("mine", mine), RULES.replaced("mine", mine):
-        GATES.own("mine", {"floor": -2, "ceiling": 0.5})
-        RULES.own("mine", {"nats": 1.0})
+    numbers = {"floor": -2, "ceiling": 0.5}
+    with (
+        GATES.replaced("mine", mine, own=numbers),
+        RULES.replaced("mine", mine, own={"nats": 1.0}),
+    ):
         chosen = {"gate_type": "mine", "acceptance": "mine"}
         found = speculation(resolve(chosen))
         assert found.thresholds.own == {"floor": -2.0, "ceiling": 0.5}
@@ -155,13 +157,15 @@ def test_numbers_of_its_own_have_defaults_and_are_given_by_name() -> None:
 def test_numbers_that_nobody_knows_are_refused_before_a_run(
     given: dict[str, str], says: str
 ) -> None:
-    with GATES.replaced("mine", mine):
-        GATES.own("mine", {"floor": -2.0})
-        with pytest.raises(ConfigError, match=says):
-            resolve({"gate_type": "mine", **given})
+    with (
+        GATES.replaced("mine", mine, own={"floor": -2.0}),
+        pytest.raises(ConfigError, match=says),
+    ):
+        resolve({"gate_type": "mine", **given})
 
 
 @pytest.mark.parametrize("own", [{"two words": 1.0}, {"a": float("nan")}, {"a": "1"}])
 def test_an_own_number_has_a_name_and_a_finite_default(own: Any) -> None:
-    with GATES.replaced("mine", mine), pytest.raises(PluginError, match="of letters"):
-        GATES.own("mine", own)
+    with pytest.raises(PluginError, match="of letters"):
+        GATES.add("mine", mine, own=own)
+    assert "mine" not in GATES

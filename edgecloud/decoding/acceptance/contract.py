@@ -42,21 +42,18 @@ RULES: Registry[Rule] = Registry("acceptance rule", group="acceptance")
 def rule(
     name: str, *, options: Sequence[str] = (), own: Mapping[str, float] = MappingProxyType({})
 ) -> Callable[[Rule], Rule]:
-    """Register an acceptance rule under ``name``; ``options`` names settings of other rules that it looks
-    at: they count beside it, too. Its own are declared in :mod:`edgecloud.settings.subjects`.
+    """Register an acceptance rule, ``(token, acceptance) -> bool``, under ``name``. It must be known where the
+    cloud runs, too. ``options`` names settings of other rules that it looks at, such as
+    ``rank_threshold``: they count beside it, too. Its own are declared in
+    :mod:`edgecloud.settings.subjects`.
 
-    ``own`` are numbers that it alone knows, with their defaults; it finds them in ``acceptance.own``.
+    ``own`` are numbers that it alone knows, with their defaults: it finds them in ``acceptance.own``, and
+    ``--acceptance-options`` sets them.
 
     Raises:
         PluginError: a name is taken or cannot be one, or a default is no number.
     """
-
-    def register(function: Rule) -> Rule:
-        RULES.add(name, function, options=options)
-        RULES.own(name, own)
-        return function
-
-    return register
+    return RULES.named(name, options=options, own=own)
 
 
 def kept(draft: Iterable[TokenScore], acceptance: Acceptance) -> int:

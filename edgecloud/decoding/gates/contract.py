@@ -70,18 +70,14 @@ GATES: Registry[Gate] = Registry("gate", group="gates")
 def gate(
     name: str, *, options: Sequence[str] = (), own: Mapping[str, float] = MappingProxyType({})
 ) -> Callable[[Gate], Gate]:
-    """Register a gate under ``name``; ``options`` names settings of other gates that it looks at: they
-    count beside it, too. Its own are declared in :mod:`edgecloud.settings.subjects`.
+    """Register a gate, ``(block, thresholds) -> bool``, under ``name``; ``options`` names settings of other
+    gates that it looks at, such as ``entropy_threshold``: they count beside it, too. Its own are declared
+    in :mod:`edgecloud.settings.subjects`.
 
-    ``own`` are numbers that it alone knows, with their defaults; it finds them in ``thresholds.own``.
+    ``own`` are numbers that it alone knows, with their defaults: it finds them in ``thresholds.own``, and
+    ``--gate-options`` sets them.
 
     Raises:
         PluginError: a name is taken or cannot be one, or a default is no number.
     """
-
-    def register(function: Gate) -> Gate:
-        GATES.add(name, function, options=options)
-        GATES.own(name, own)
-        return function
-
-    return register
+    return GATES.named(name, options=options, own=own)

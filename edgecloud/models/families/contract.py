@@ -105,19 +105,12 @@ class Family:
 class _Families(Registry[Family]):
     """Takes subclasses of :class:`Family` alone: an entry point may name anything."""
 
-    def add(
-        self,
-        name: str,
-        item: Family | type[Family],
-        *,
-        options: Sequence[str] = (),
-        source: object | None = None,
-    ) -> Part[Family]:
+    def add(self, name: str, item: Family | type[Family], **more: Any) -> Part[Family]:
         if not (isinstance(item, type) and issubclass(item, Family)):
             raise PluginError(
                 f"model family {name!r} is no subclass of edgecloud.models.families.Family"
             )
-        return super().add(name, item(name), options=options, source=item)
+        return super().add(name, item(name), **{**more, "source": item})
 
 
 FAMILIES: Final[Registry[Family]] = _Families("model family", group="families")

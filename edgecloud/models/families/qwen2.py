@@ -24,7 +24,7 @@ class Qwen2(Family):
     accepts_audio = False
 
     def network(self, config: Mapping[str, Any]) -> Network:
-        """As declared."""
+        """The network of its config.json, as :class:`Family` declares."""
         from edgecloud.models.networks import TextNetwork
 
         return TextNetwork(dict(config))

@@ -34,7 +34,7 @@ class Qwen2_5Omni(Family):  # noqa: N801 - the family's own name
     tower = MappingProxyType({"n_window": 100, "num_mel_bins": 128})
 
     def network(self, config: Mapping[str, Any]) -> Network:
-        """As declared."""
+        """The network of its config.json, as :class:`Family` declares."""
         from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import (
             Qwen2_5OmniThinkerConfig,
         )

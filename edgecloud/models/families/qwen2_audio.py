@@ -38,7 +38,7 @@ class Qwen2Audio(Family):
     tower = MappingProxyType({"num_mel_bins": 128, "max_source_positions": 1500})
 
     def network(self, config: Mapping[str, Any]) -> Network:
-        """As declared."""
+        """The network of its config.json, as :class:`Family` declares."""
         from edgecloud.models.networks import AudioNetwork
 
         return AudioNetwork(dict(config))
