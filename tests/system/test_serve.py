@@ -325,12 +325,13 @@ def test_the_suite_writes_over_http_what_it_writes_with_the_cloud_on_this_machin
 
 
 COMMAND = """
-import signal, sys, time, urllib.request
+import os, signal, sys, time, urllib.request
 url = sys.argv[1]
 def end(number, frame):
     time.sleep(0.3)  # were the service told to end, too, it would be gone by now
     status = urllib.request.urlopen(url + "/healthz", timeout=10).status
-    print(signal.Signals(number).name, status, flush=True)
+    # Not by print: the signal may come while the address is still being printed.
+    os.write(1, f"{signal.Signals(number).name} {status}\n".encode())
     sys.exit(3)
 for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, end)
