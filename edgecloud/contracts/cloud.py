@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
+from edgecloud.contracts.ranges import RankThreshold, Share, Unbounded, check_fields
 from edgecloud.contracts.samples import Prompt
 from edgecloud.contracts.sampling import GREEDY, Distribution, Sampling
 from edgecloud.contracts.tokens import StopLimits
@@ -34,13 +35,20 @@ class Acceptance:
     ``probability_ratio`` and ``regret_nats`` are the bounded rule's: the least share of the top
     probability, and the most log probability given away in the rest of the caption. ``own`` are numbers
     that another package's rule alone knows.
+
+    Raises, when made:
+        ConfigError: a value is out of range. Which rules there are is known where one is applied.
     """
 
     rule: str = "rank"
-    rank_threshold: int = 20
-    probability_ratio: float = 0.3
-    regret_nats: float = math.inf
+    rank_threshold: RankThreshold = 20
+    probability_ratio: Share = 0.3
+    regret_nats: Unbounded = math.inf
     own: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        check_fields(self)
 
 
 @dataclass(frozen=True, slots=True)

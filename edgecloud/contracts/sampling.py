@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass
+from typing import Annotated
+
+from edgecloud.contracts.ranges import Range, Share, check_fields
 
 __all__ = ["GREEDY", "MOST_WEIGHT", "WIDEST", "Distribution", "Sampling"]
 
@@ -18,11 +21,18 @@ class Sampling:
     """Sampling parameters of one request. At ``temperature`` 0 tokens are greedy, and the rest means
     nothing; above it they are drawn from the smallest set of tokens whose probabilities add up to
     ``top_p``. All chance comes from ``seed`` (0 to 2^63 - 1), see :mod:`edgecloud.decoding.sampling`.
+
+    Raises, when made:
+        ConfigError: a value is out of range.
     """
 
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int = 0
+    temperature: Annotated[float, Range(0.0)] = 0.0
+    top_p: Share = 1.0
+    seed: Annotated[int, Range(0, (1 << 63) - 1)] = 0
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        check_fields(self)
 
     @property
     def greedy(self) -> bool:

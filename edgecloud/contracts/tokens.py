@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-if TYPE_CHECKING:
-    pass
+from edgecloud.contracts.ranges import Count, SentenceLimit, check_fields
 
 __all__ = ["Origin", "StopLimits", "StopReason", "TokenStats"]
 
@@ -36,7 +35,15 @@ class TokenStats:
 
 @dataclass(frozen=True, slots=True)
 class StopLimits:
-    """Limits that end an output besides the model's end of text. ``None``: no sentence limit."""
+    """Limits that end an output besides the model's end of text. ``None``: no sentence limit.
 
-    max_new_tokens: int = 128
-    max_sentences: int | None = None
+    Raises, when made:
+        ConfigError: a limit is out of range.
+    """
+
+    max_new_tokens: Count = 128
+    max_sentences: SentenceLimit | None = None
+
+    def __post_init__(self) -> None:
+        """Check the limits."""
+        check_fields(self)

@@ -88,7 +88,7 @@ class Drafter:
             position = len(text) + len(stats)
             stat = replace(known, position=position, recent_corrections=recent_corrections)
             stats.append(stat)
-            if len(stats) == k or token in self._end_ids or not sure(stat):
+            if len(stats) >= k or token in self._end_ids or not sure(stat):
                 return [token for token, _ in self._drafted[: len(stats)]], stats
 
     def step(self) -> bool:

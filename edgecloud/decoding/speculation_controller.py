@@ -7,16 +7,25 @@ import re
 from dataclasses import dataclass
 
 from edgecloud.contracts import CloudCost
+from edgecloud.contracts.ranges import Unbounded, check_fields
 
 __all__ = ["CloudBudget", "SpeculationController"]
 
 
 @dataclass(frozen=True, slots=True)
 class CloudBudget:
-    """Most that one request may take of the cloud: seconds it is busy, tokens of its own choice."""
+    """Most that one request may take of the cloud: seconds it is busy, tokens of its own choice.
 
-    busy_s: float = math.inf
-    tokens: float = math.inf
+    Raises, when made:
+        ConfigError: less than nothing.
+    """
+
+    busy_s: Unbounded = math.inf
+    tokens: Unbounded = math.inf
+
+    def __post_init__(self) -> None:
+        """Check the budget."""
+        check_fields(self)
 
     @classmethod
     def parse(cls, text: str) -> CloudBudget:

@@ -20,13 +20,23 @@ from edgecloud.contracts import (
     TokenStats,
     Verdict,
 )
+from edgecloud.contracts.ranges import (
+    DraftLength,
+    ExpectedLength,
+    GateScope,
+    TokenCount,
+    VerifyScope,
+    check_fields,
+)
 from edgecloud.contracts.sampling import GREEDY, Sampling
+from edgecloud.decoding.acceptance import RULES
 from edgecloud.decoding.drafting import Drafter
 from edgecloud.decoding.gates import GATES, Thresholds
 from edgecloud.decoding.recorder import Recorder, by
 from edgecloud.decoding.speculation_controller import CloudBudget, SpeculationController
 from edgecloud.decoding.stopping import Stopping
 from edgecloud.decoding.verifier_client import VerifierClient
+from edgecloud.errors import ConfigError
 from edgecloud.registry import guarded
 
 __all__ = ["RECENT", "Speculation", "speculative"]
@@ -46,23 +56,34 @@ class Speculation:
     ``parallel_prefill`` lets it prefill while the edge does; ``draft_ahead`` lets the edge draft while
     it waits. ``budget`` bounds the cloud's part; with ``hand_off`` the cloud finishes a caption of
     about ``expected_tokens`` when that is faster and within the budget.
+
+    Raises, when made:
+        ConfigError: a value is none of the choices, or out of the range, that flags are held to.
     """
 
-    k: int = 3
+    k: DraftLength = 3
     gate: str = "entropy"
     thresholds: Thresholds = field(default_factory=Thresholds)
     acceptance: Acceptance = field(default_factory=Acceptance)
-    gate_scope: str = "block"
-    verify_scope: str = "block"
+    gate_scope: GateScope = "block"
+    verify_scope: VerifyScope = "block"
     final_check: bool = False
-    continuation: int = 0
+    continuation: TokenCount = 0
     adaptive_k: bool = False
     draft_ahead: bool = False
     parallel_prefill: bool = False
-    seed_tokens: int = 0
+    seed_tokens: TokenCount = 0
     hand_off: bool = False
-    expected_tokens: int = 32
+    expected_tokens: ExpectedLength = 32
     budget: CloudBudget = field(default_factory=CloudBudget)
+
+    def __post_init__(self) -> None:
+        """Check the settings; an acceptance rule of a cloud elsewhere must be known here, too."""
+        check_fields(self, gate=GATES)
+        if self.acceptance.rule not in RULES:
+            raise ConfigError(
+                f"Speculation: acceptance: {self.acceptance.rule!r} is not one of {', '.join(RULES)}"
+            )
 
 
 def speculative(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
-from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
+from edgecloud.contracts.ranges import Range, ValueType
 from edgecloud.registry import Registry
 
 __all__ = ["MODES", "Group", "Mode", "Option", "options_of", "setting", "subject"]
@@ -100,12 +99,7 @@ class Option:
             raise ValueError(f"{value!r} is not a {expected}") from None
         if self.kind is int and isinstance(value, float) and value != result:
             raise ValueError(f"{value!r} is not a whole number")
-        if self.kind is float and not math.isfinite(result):
-            raise ValueError(f"{value!r} is not a finite number")
-        if self.minimum is not None and result < self.minimum:
-            raise ValueError(f"{result} is below {self.minimum:g}")
-        if self.maximum is not None and result > self.maximum:
-            raise ValueError(f"{result} is above {self.maximum:g}")
+        Range(self.minimum, self.maximum).check(result)
         return result
 
     def _elsewhere(self) -> str:
@@ -127,8 +121,8 @@ def setting(
     used_by: tuple[str, ...] = (),
     chinese: str = "",
 ) -> Any:
-    """Declare an option: a field of its subject's dataclass. Its type, whether it may be null, and the choices
-    of a ``Literal`` are read from the annotation.
+    """Declare an option: a field of its subject's dataclass. Its type, whether it may be null, the choices of a
+    ``Literal`` and the range of a type of :mod:`edgecloud.contracts.ranges` are read from the annotation.
 
     ``help`` and ``chinese`` say what it means in a line; ``option`` is its name in flags, files and results
     where the field's is shorter; ``choices`` a registry; ``check`` raises ValueError for text of a wrong form;
@@ -164,7 +158,7 @@ def options_of(configuration: type[Any]) -> tuple[Option, ...]:
 
 def _options(name: str, declared: Any, *, group: Group, modes: tuple[Mode, ...]) -> list[Option]:
     """The options of one subject."""
-    hints = get_type_hints(declared)
+    hints = get_type_hints(declared, include_extras=True)
     found = [(each, dict(each.metadata)) for each in fields(declared)]
     for each, about in found:
         about["name"] = about["name"] or each.name
@@ -184,12 +178,12 @@ def _options(name: str, declared: Any, *, group: Group, modes: tuple[Mode, ...])
 
 
 def _typed(hint: Any, about: Mapping[str, Any]) -> dict[str, Any]:
-    """Type, nullability and choices of an annotation: ``int``, ``str | None``, ``Literal[...]``."""
-    parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    (kind,) = (part for part in parts if part is not type(None))
-    literal = get_args(kind) if get_origin(kind) is Literal else ()
+    """Type, nullability, choices and range: of the annotation, where the declaration does not say them itself."""
+    found = ValueType.of(hint)
+    bounds = {"minimum": found.range.minimum, "maximum": found.range.maximum}
     return {
-        "kind": str if literal else kind,
-        "nullable": type(None) in parts,
-        "choices": literal or about["choices"],
+        "kind": found.kind,
+        "nullable": found.nullable,
+        "choices": found.choices or about["choices"],
+        **{name: end if about[name] is None else about[name] for name, end in bounds.items()},
     }

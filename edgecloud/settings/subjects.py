@@ -12,6 +12,19 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from edgecloud.contracts import Language, PromptType
+from edgecloud.contracts.ranges import (
+    DraftLength,
+    ExpectedLength,
+    GateScope,
+    LogProbability,
+    Nats,
+    Probability,
+    RankThreshold,
+    SentenceLimit,
+    Share,
+    TokenCount,
+    VerifyScope,
+)
 from edgecloud.decoding.acceptance import RULES
 from edgecloud.decoding.gates import GATES
 from edgecloud.decoding.speculation_controller import CloudBudget
@@ -76,31 +89,25 @@ class Gate:
         chinese="何时询问云端",
         option="gate_type",
     )
-    entropy_threshold: float = setting(
+    entropy_threshold: Nats = setting(
         1.5,
         "entropy gate, nats: higher means fewer cloud calls",
-        minimum=0.0,
         used_by=("entropy",),
         chinese="nat；越高，云端调用越少",
     )
-    margin_threshold: float = setting(
+    margin_threshold: Probability = setting(
         0.1,
         "margin gate: ask when the top two probabilities are closer",
-        minimum=0.0,
-        maximum=1.0,
         used_by=("margin",),
     )
-    logprob_threshold: float = setting(
+    logprob_threshold: LogProbability = setting(
         -2.0,
         "logprob gate, nats: ask when a token is less likely",
-        maximum=0.0,
         used_by=("logprob",),
     )
-    calibrated_threshold: float = setting(
+    calibrated_threshold: Probability = setting(
         0.3,
         "calibrated gate: ask when the cloud is likelier than this to reject a token",
-        minimum=0.0,
-        maximum=1.0,
         used_by=("calibrated",),
     )
     calibration: str | None = setting(
@@ -108,7 +115,7 @@ class Gate:
         "calibrated gate: a file of `edgecloud calibrate`; null: the embedded pair's own",
         used_by=("calibrated",),
     )
-    scope: Literal["block", "token"] = setting(
+    scope: GateScope = setting(
         "block",
         "ask the gate about the whole block, or at each token, drafting on while it is sure",
         chinese="按整块判断，或在第一个没把握的词元处停止起草",
@@ -125,11 +132,11 @@ class Gate:
 class Draft:
     """The edge's drafts, and what of them is verified."""
 
-    k: int = setting(3, "draft tokens per round", minimum=1, maximum=64, chinese="每轮起草的词元数")
+    k: DraftLength = setting(3, "draft tokens per round", chinese="每轮起草的词元数")
     adaptive_k: bool = setting(
         False, "draft as many tokens, up to k, as pay by the caption's own acceptance and times"
     )
-    verify_scope: Literal["block", "since-last-call"] = setting(
+    verify_scope: VerifyScope = setting(
         "block",
         "verify the block, or all that was accepted locally since the last call",
         chinese="一次验证覆盖的范围",
@@ -148,24 +155,21 @@ class Acceptance:
         chinese="云端保留哪些草稿词元",
         option="acceptance",
     )
-    rank_threshold: int = setting(
+    rank_threshold: RankThreshold = setting(
         20,
         "rank, bounded: keep what is among the cloud's top N",
-        minimum=1,
         used_by=("rank", "bounded"),
         chinese="`rank`、`bounded`：保留云端前 N 名之内的词元",
     )
-    probability_ratio: float = setting(
+    probability_ratio: Share = setting(
         0.3,
         "bounded acceptance: at least this share of the cloud's top probability",
         minimum=0.001,
-        maximum=1.0,
         used_by=("bounded",),
     )
-    regret_budget: float | None = setting(
+    regret_budget: Nats | None = setting(
         None,
         "bounded acceptance: most log probability given away in a caption, nats; null: any",
-        minimum=0.0,
         used_by=("bounded",),
     )
     options: str | None = setting(
@@ -185,11 +189,10 @@ class Sampling:
         minimum=0.0,
         maximum=100.0,
     )
-    top_p: float = setting(
+    top_p: Share = setting(
         1.0,
         "at a temperature: draw from the likeliest tokens that together have this probability",
         minimum=0.001,
-        maximum=1.0,
     )
 
 
@@ -197,18 +200,14 @@ class Sampling:
 class Cloud:
     """The cloud's work beyond verification, and what the edge does meanwhile."""
 
-    continuation: int = setting(
+    continuation: TokenCount = setting(
         0,
         "tokens the cloud goes on for after each verification",
-        minimum=0,
-        maximum=4096,
         chinese="云端验证之后继续写多少词元",
     )
-    seed_tokens: int = setting(
+    seed_tokens: TokenCount = setting(
         0,
         "first tokens of the caption that the cloud writes while the edge prefills",
-        minimum=0,
-        maximum=4096,
         chinese="端侧预填充时由云端先写多少词元",
         option="cloud_seed_tokens",
     )
@@ -217,7 +216,7 @@ class Cloud:
     hand_off: bool = setting(
         False, "let the cloud finish the caption when that is faster and within --cloud-budget"
     )
-    expected_tokens: int = setting(32, "length of a caption --hand-off reckons with", minimum=1)
+    expected_tokens: ExpectedLength = setting(32, "length of a caption --hand-off reckons with")
     budget: str | None = setting(
         None,
         "most that a caption may take of the cloud: busy seconds (0.8s) or its own tokens (12t)",
@@ -231,8 +230,8 @@ class Generation:
     """The end of a caption, and its randomness."""
 
     max_new_tokens: int = setting(128, "most tokens in a caption", minimum=1, maximum=4096)
-    max_sentences: int | None = setting(
-        None, "most sentences in a caption; null: no limit", minimum=1
+    max_sentences: SentenceLimit | None = setting(
+        None, "most sentences in a caption; null: no limit"
     )
     seed: int = setting(0, "seed of everything drawn at random", minimum=0)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import strategies as st
 
 from edgecloud.contracts import TokenStats
+from edgecloud.contracts.ranges import Range, value_types
 from edgecloud.decoding.gates import TERMS, Calibration, Gate, Thresholds
 from edgecloud.testing.laws import Law, check, searched
 
@@ -33,11 +34,16 @@ stats = st.builds(
 blocks = st.lists(stats, min_size=1, max_size=6)
 """What a gate may be asked about."""
 
+
+def _within(bounds: Range) -> st.SearchStrategy[float]:
+    low, high = bounds.minimum, bounds.maximum
+    return st.floats(-30 if low is None else low, 12 if high is None else high)
+
+
 _OTHERS: dict[str, dict[str, Any]] = {
     **{
-        f"{each.name}_threshold": {each.name: st.floats(-30, 12)}
-        for each in fields(Thresholds)
-        if each.name not in ("calibration", "own")
+        f"{name}_threshold": {name: _within(found.range)}
+        for name, found in value_types(Thresholds).items()
     },
     "calibration": {"calibration": st.builds(Calibration, intercept=st.floats(-20, 20))},
 }

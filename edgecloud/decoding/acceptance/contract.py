@@ -78,5 +78,6 @@ def kept(draft: Iterable[TokenScore], acceptance: Acceptance) -> int:
             break
         count += 1
         if token.regret:
-            acceptance = replace(acceptance, regret_nats=acceptance.regret_nats - token.regret)
+            left = max(0.0, acceptance.regret_nats - token.regret)
+            acceptance = replace(acceptance, regret_nats=left)
     return count

@@ -9,6 +9,7 @@ from itertools import combinations_with_replacement
 from types import MappingProxyType
 
 from edgecloud.contracts import TokenStats
+from edgecloud.contracts.ranges import LogProbability, Nats, Probability, check_fields
 from edgecloud.registry import Registry
 
 __all__ = ["FEATURES", "GATES", "TERMS", "Calibration", "Gate", "Thresholds", "gate", "terms"]
@@ -50,14 +51,22 @@ class Calibration:
 @dataclass(frozen=True, slots=True)
 class Thresholds:
     """The threshold of each gate that has one, the setting ``NAME_threshold``: nats, probability, nats,
-    probability; the model of the calibrated one; and the numbers that another package's gate alone knows."""
+    probability; the model of the calibrated one; and the numbers that another package's gate alone knows.
 
-    entropy: float = 1.5
-    margin: float = 0.1
-    logprob: float = -2.0
-    calibrated: float = 0.3
+    Raises, when made:
+        ConfigError: a threshold is out of range.
+    """
+
+    entropy: Nats = 1.5
+    margin: Probability = 0.1
+    logprob: LogProbability = -2.0
+    calibrated: Probability = 0.3
     calibration: Calibration = field(default_factory=Calibration)
     own: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check the thresholds."""
+        check_fields(self)
 
 
 Gate = Callable[[Sequence[TokenStats], Thresholds], bool]
