@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from edgecloud.stages import text_of
+
+if TYPE_CHECKING:
+    from edgecloud.results.records import Record
 
 __all__ = ["Progress", "duration"]
 
@@ -79,7 +82,7 @@ class Progress:
         with self._lock, self._uncaptured():
             self._reporter.ensure_newline()
 
-    def __call__(self, done: int, total: int, record: Mapping[str, Any] | None = None) -> None:
+    def __call__(self, done: int, total: int, record: Record | None = None) -> None:
         now = self._now()
         first = self._started is None
         if self._started is None:
@@ -128,10 +131,9 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def _sample_line(record: Mapping[str, Any]) -> str:
-    if record["status"] != "ok":
-        error = record.get("error") or {}
-        return f"  {record['file_id']}: failed: {error.get('type')}: {error.get('message')}"
-    ends = [event["end_s"] for event in record["trace"]]
+def _sample_line(record: Record) -> str:
+    if record.error is not None:
+        return f"  {record.file_id}: failed: {record.error.type}: {record.error.message}"
+    ends = [event.end_s for event in record.trace.events]
     seconds = f"{max(ends):.3f} s, " if ends else ""
-    return f"  {record['file_id']}: {seconds}{len(record['tokens'])} tokens: {record['text']}"
+    return f"  {record.file_id}: {seconds}{len(record.tokens)} tokens: {record.text}"

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
     from edgecloud.experiments.experiment import Outcome
+    from edgecloud.results.records import Record
 
 __all__ = ["Recorder"]
 
@@ -98,7 +99,7 @@ class Recorder:
                 self.together.update({outcome.mode: outcome for outcome in outcomes})
             return self.together[mode]
 
-    def _watched(self, done: int, total: int, record: Mapping[str, Any] | None = None) -> None:
+    def _watched(self, done: int, total: int, record: Record | None = None) -> None:
         if record is None:
             self._begin()
         self.progress(done, total, record)
@@ -129,7 +130,9 @@ class Recorder:
         self.warned.extend(f"{path.stem}: {note}" for note in outcome.setup.get("notes", ()))
         if (cold := warm_up_sentence(outcome.setup.get("cold", {}))) is not None:
             self.warned.append(f"{path.stem}: {cold}")
-        if (noted := audio_notes.sentence(result["detailed_results"])) is not None:
+        if (
+            noted := audio_notes.sentence(e["audio_notes"] for e in result["detailed_results"])
+        ) is not None:
             self.warned.append(f"{path.stem}: {noted}; see audio_notes of its samples")
         over = result["metrics"]["latency_metrics"]["memory_over_cap_total"]
         if over:

@@ -73,14 +73,13 @@ def found(request: pytest.FixtureRequest) -> Found:
 @pytest.mark.benchmark(group=GROUP, timer=REPLAY)
 @pytest.mark.parametrize("point", CHOSEN, ids=id_of)
 def test_frontier(point: Point, found: Found, benchmark: Any, request: Any) -> None:
-    from edgecloud.contracts import Trace
     from edgecloud.results.journal import read
     from edgecloud.results.latency import latency
 
     with OneLine(benchmark):
         _, records = read(found.journals[id_of(point)])
-        ids = [record["file_id"] for record in records]
-        times = [latency(Trace.from_json(record["trace"])) for record in records]
+        ids = [record.file_id for record in records]
+        times = [latency(record.trace) for record in records]
     verdicts = [
         verdict
         for verdict in found.verdicts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -60,15 +60,16 @@ def _caption(parsed: argparse.Namespace) -> int:
             print(paint(origin, text), end="", flush=True)
 
     failures = lost = 0
-    heard: list[dict[str, Any]] = []
+    heard: list[Mapping[str, str]] = []
     end_on_sigterm()
     with ExitStack() as stack:
         with listening(Lines(patience_s=0.0)):
             stage("starting")  # first: what is imported takes a while, too
+            from edgecloud.contracts import Trace
             from edgecloud.edge.messages import Failed, Request
             from edgecloud.experiments.system import System
             from edgecloud.results.audio_notes import sentence
-            from edgecloud.results.degraded import degraded
+            from edgecloud.results.records import Loss
 
             system = stack.enter_context(System(parsed.mode, config))
         for name in parsed.audio:
@@ -81,14 +82,14 @@ def _caption(parsed: argparse.Namespace) -> int:
                 continue
             print()
             print(_timings(answer, config))
-            heard.append({"audio_notes": answer.audio_notes})
+            heard.append(answer.audio_notes)
             for note in answer.audio_notes.values():
                 print(f"edgecloud: {name}: note: {note}", file=sys.stderr)
-            if (why := degraded({"trace": answer.trace})) is not None:
+            if (why := Loss.of(Trace.from_json(answer.trace))) is not None:
                 lost += 1
                 print(
-                    f"edgecloud: {name}: lost the cloud after {why['at_s']:.2f} s and went on with the "
-                    f"edge alone: {why['reason']}",
+                    f"edgecloud: {name}: lost the cloud after {why.at_s:.2f} s and went on with the "
+                    f"edge alone: {why.reason}",
                     file=sys.stderr,
                 )
     legend = [paint(origin, origin) for origin in _COLORS]

@@ -18,7 +18,18 @@ from edgecloud.contracts.cloud import (
 from edgecloud.contracts.model import Clock, Model, Sized
 from edgecloud.contracts.samples import Language, Prompt, PromptType, Sample
 from edgecloud.contracts.tokens import Origin, StopLimits, StopReason, TokenStats
-from edgecloud.contracts.trace import Commit, Event, EventKind, Trace
+from edgecloud.contracts.trace import (
+    Commit,
+    Degrade,
+    Draft,
+    Event,
+    Features,
+    Finish,
+    Generate,
+    Prefill,
+    Trace,
+    Verify,
+)
 
 __all__ = [
     "Acceptance",
@@ -28,12 +39,17 @@ __all__ = [
     "CloudModel",
     "CloudSession",
     "Commit",
+    "Degrade",
+    "Draft",
     "Event",
-    "EventKind",
+    "Features",
+    "Finish",
+    "Generate",
     "Language",
     "Model",
     "Origin",
     "Pending",
+    "Prefill",
     "Prompt",
     "PromptType",
     "Sample",
@@ -43,4 +59,5 @@ __all__ = [
     "TokenStats",
     "Trace",
     "Verdict",
+    "Verify",
 ]

@@ -5,15 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from edgecloud.contracts.ranges import RankThreshold, Share, Unbounded, check_fields
 from edgecloud.contracts.samples import Prompt
 from edgecloud.contracts.sampling import GREEDY, Distribution, Sampling
 from edgecloud.contracts.tokens import StopLimits
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = [
     "Acceptance",

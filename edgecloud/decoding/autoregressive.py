@@ -24,7 +24,7 @@ def edge_only(
     """Decoding on the edge, one token a commit: greedy, or drawn as a draft would be."""
     start = recorder.now()
     logits = edge.prefill(prompt)
-    recorder.add("prefill", start, side="edge", input_tokens=prompt.length)
+    recorder.prefill(start, "edge", prompt.length)
     output: list[int] = []
     while True:
         own = int(logits.argmax()) if sampling.greedy else draw(logits, sampling, output)[0]
@@ -52,13 +52,8 @@ def cloud_only(
         for chunk in session.generate(output, stopping.limits):
             if not output:
                 # The first token comes from the prefill: what the cloud was busy with until then.
-                end = recorder.now()
-                recorder.add(
-                    "prefill",
-                    max(0.0, end - chunk.cost.busy_s),
-                    side="cloud",
-                    input_tokens=prompt.length,
-                )
+                began = max(0.0, recorder.now() - chunk.cost.busy_s)
+                recorder.prefill(began, "cloud", prompt.length)
             recorder.generate(start, chunk)
             tokens, reason = stopping.cut(output, chunk.tokens)
             output += tokens

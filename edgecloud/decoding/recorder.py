@@ -1,49 +1,34 @@
-"""Recording of a request: its events, with the clock's times.
-
-=========  ==========================================================================================
-kind       data
-=========  ==========================================================================================
-features   (none): waveform to log-mel, on the edge
-prefill    ``side`` edge or cloud, ``input_tokens``
-draft      ``tokens``, ``entropies``, ``margins``, ``logprobs`` of one block; ``escalated``
-verify     ``drafted``, ``kept``, ``token``, ``continuation``, ``ranks``, ``top_probs``, ``regret``,
-           cost; ``ahead``: tokens the edge drafted meanwhile
-generate   ``tokens`` the cloud decoded by itself, cost
-degrade    ``error``, ``reason``: the cloud was waited for in vain; from here on the edge is alone
-commit     ``tokens``, ``origins``; start = end = the time of the commit
-finish     ``stop``; from the last commit to the end of detokenisation
-=========  ==========================================================================================
-
-*cost* stands for the fields of :class:`edgecloud.contracts.CloudCost`.
-"""
+"""Recording of a request: its events (:mod:`edgecloud.contracts.trace`), with the clock's times."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
-from typing import Any, TypeVar
+from typing import Literal, TypeVar
 
 from edgecloud.contracts import (
     Clock,
     CloudChunk,
-    CloudCost,
     Commit,
-    Event,
-    EventKind,
+    Degrade,
+    Draft,
+    Features,
+    Finish,
+    Generate,
     Origin,
     Pending,
+    Prefill,
     StopReason,
     TokenStats,
     Trace,
     Verdict,
+    Verify,
 )
+from edgecloud.contracts.trace import AnyEvent
 from edgecloud.errors import CloudError, name_of
 
 __all__ = ["Recorder", "by"]
 
 T = TypeVar("T")
-
-_COSTS = tuple(entry.name for entry in fields(CloudCost))
 
 
 def by(origin: Origin, count: int) -> tuple[Origin, ...]:
@@ -57,7 +42,7 @@ class Recorder:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._origin = clock.now()
-        self._events: list[Event] = []
+        self._events: list[AnyEvent] = []
 
     def now(self) -> float:
         """Seconds since request start."""
@@ -67,65 +52,70 @@ class Recorder:
         """Let the edge do ``work`` while the caller goes on."""
         return self._clock.beside(work)
 
-    def add(self, kind: EventKind, start_s: float, end_s: float | None = None, **data: Any) -> None:
-        """Write down what began at ``start_s`` and ends now, or ended at ``end_s``."""
-        self._events.append(Event(kind, start_s, self.now() if end_s is None else end_s, data))
+    def features(self) -> None:
+        """Record that waveform to log-mel ends now; it began with the request."""
+        self._events.append(Features(0.0, self.now()))
+
+    def prefill(self, start_s: float, side: Literal["edge", "cloud"], input_tokens: int) -> None:
+        """Record the prefill of a prompt, which ends now."""
+        self._events.append(Prefill(start_s, self.now(), side, input_tokens))
 
     def draft(
         self, start_s: float, tokens: list[int], stats: list[TokenStats], *, escalated: bool
     ) -> None:
         """Record a block of draft ``tokens`` with the statistics of each; ``escalated`` when it goes to
         the cloud."""
-        self.add(
-            "draft",
-            start_s,
-            tokens=list(tokens),
-            entropies=[s.entropy for s in stats],
-            margins=[s.margin for s in stats],
-            logprobs=[s.logprob for s in stats],
-            escalated=escalated,
+        self._events.append(
+            Draft(
+                start_s,
+                self.now(),
+                tokens=tuple(tokens),
+                entropies=tuple(s.entropy for s in stats),
+                margins=tuple(s.margin for s in stats),
+                logprobs=tuple(s.logprob for s in stats),
+                escalated=escalated,
+            )
         )
 
     def verify(self, start_s: float, verdict: Verdict, *, drafted: int, ahead: int = 0) -> None:
         """Record the verdict on ``drafted`` tokens; the edge drafted ``ahead`` more meanwhile."""
-        self.add(
-            "verify",
-            start_s,
-            drafted=drafted,
-            kept=verdict.kept,
-            token=verdict.token,
-            continuation=list(verdict.continuation),
-            ranks=list(verdict.ranks),
-            top_probs=list(verdict.top_probs),
-            regret=verdict.regret,
-            ahead=ahead,
-            **_values(verdict.cost),
+        self._events.append(
+            Verify(
+                start_s,
+                self.now(),
+                drafted=drafted,
+                kept=verdict.kept,
+                token=verdict.token,
+                continuation=tuple(verdict.continuation),
+                ranks=tuple(verdict.ranks),
+                top_probs=tuple(verdict.top_probs),
+                regret=verdict.regret,
+                ahead=ahead,
+                cost=verdict.cost,
+            )
         )
 
     def generate(self, start_s: float, chunk: CloudChunk) -> None:
         """Record a chunk that the cloud generated, with its cost."""
-        self.add("generate", start_s, tokens=list(chunk.tokens), **_values(chunk.cost))
+        self._events.append(Generate(start_s, self.now(), tuple(chunk.tokens), chunk.cost))
 
     def degrade(self, start_s: float, error: CloudError) -> None:
         """Record that the request goes on without the cloud, and why."""
-        self.add("degrade", start_s, error=name_of(error), reason=str(error))
+        self._events.append(Degrade(start_s, self.now(), name_of(error), str(error)))
 
     def commit(self, tokens: tuple[int, ...], origins: tuple[Origin, ...]) -> Commit:
-        """Record that ``tokens`` became part of the answer now, and return them as a commit."""
+        """Record that ``tokens`` became part of the answer now, and return that."""
         at_s = self.now()
-        self.add("commit", at_s, at_s, tokens=list(tokens), origins=list(origins))
-        return Commit(tokens, origins, at_s)
+        commit = Commit(at_s, at_s, tuple(tokens), tuple(origins))
+        self._events.append(commit)
+        return commit
 
     def finish(self, stop: StopReason) -> None:
         """Call once the text is decoded."""
-        commits = [event.end_s for event in self._events if event.kind == "commit"]
-        self.add("finish", commits[-1] if commits else self.now(), stop=stop)
+        commits = [event.end_s for event in self._events if isinstance(event, Commit)]
+        now = self.now()
+        self._events.append(Finish(commits[-1] if commits else now, now, stop))
 
     def trace(self) -> Trace:
         """Everything recorded so far, in order of start."""
         return Trace(tuple(sorted(self._events, key=lambda event: event.start_s)))
-
-
-def _values(cost: CloudCost) -> dict[str, Any]:
-    """The fields as ``asdict`` gives them, without its copies."""
-    return {name: getattr(cost, name) for name in _COSTS}

@@ -136,7 +136,7 @@ def speculative(
     def prefill() -> None:
         start = recorder.now()
         drafter.prefill()
-        recorder.add("prefill", start, side="edge", input_tokens=prompt.length)
+        recorder.prefill(start, "edge", prompt.length)
 
     try:
         seeds = min(settings.seed_tokens, stopping.room(output))

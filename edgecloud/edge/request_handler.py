@@ -132,7 +132,7 @@ class RequestHandler:
             )
         else:
             features = processor.features(waveform)
-        recorder.add("features", 0.0)
+        recorder.features()
         prompt = processor.prompt(
             features,
             language=config.data.language,

@@ -19,13 +19,12 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from edgecloud.contracts import TokenStats, Trace
+from edgecloud.contracts import Commit, Draft, TokenStats, Trace, Verify
 from edgecloud.decoding.gates import Calibration, terms
 from edgecloud.decoding.speculative import RECENT
 from edgecloud.edge.gate_calibration import ANY, key
 from edgecloud.errors import DataError
 from edgecloud.results.journal import read
-from edgecloud.results.records import language_of
 
 __all__ = ["CALL_RATES", "Examples", "evaluate", "examples", "fit", "no_better", "too_little"]
 
@@ -87,11 +86,11 @@ def examples(paths: Sequence[str | Path]) -> Examples:
             marks: set[tuple[str, ...]] = set()
             again = 0
             for record in records:
-                language = language_of(record, text=text, default=settings["language"])
+                language = record.language(text=text, default=settings["language"])
                 kinds[kind := key(language, settings["prompt_type"])] = None
-                trace = Trace.from_json(record.get("trace", ()))
-                found = [(token, no, record["file_id"], kind) for token, no in _verdicts(trace)]
-                own = {(kind, record["file_id"], data), (kind, record["file_id"], repr(found))}
+                name = record.file_id
+                found = [(token, no, name, kind) for token, no in _verdicts(record.trace)]
+                own = {(kind, name, data), (kind, name, repr(found))}
                 if found and seen & own:
                     again += 1
                 elif found:
@@ -127,20 +126,16 @@ def _verdicts(trace: Trace) -> Iterator[tuple[TokenStats, bool]]:
     """The draft tokens with a known verdict: all that were kept, and the first that was rejected."""
     origins: list[str] = []
     proposed: list[TokenStats] = []
-    for event in trace.of("draft", "verify", "commit"):
-        if event.kind == "draft":
+    for event in trace.events:
+        if isinstance(event, Draft):
             recent = origins[-RECENT:].count("corrected")
-            known = zip(
-                event.data["entropies"], event.data["margins"], event.data["logprobs"], strict=True
-            )
-            for values in known:
+            for values in zip(event.entropies, event.margins, event.logprobs, strict=True):
                 proposed.append(TokenStats(*values, len(origins) + len(proposed), recent))
-        elif event.kind == "verify":
-            kept = event.data["kept"]
-            for number, token in enumerate(proposed[: kept + 1]):
-                yield token, number == kept
-        else:
-            origins += event.data["origins"]
+        elif isinstance(event, Verify):
+            for number, token in enumerate(proposed[: event.kept + 1]):
+                yield token, number == event.kept
+        elif isinstance(event, Commit):
+            origins += event.origins
             proposed.clear()
 
 

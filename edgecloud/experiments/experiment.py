@@ -9,11 +9,12 @@ from typing import Any
 from edgecloud.edge.messages import Mode
 from edgecloud.errors import ConfigError
 from edgecloud.experiments.run import Arm, Outcome, journal_path, load_corpus
+from edgecloud.results.records import Record
 from edgecloud.settings.config import Config
 
 __all__ = ["Outcome", "Progress", "journal_path", "load_corpus", "run", "run_interleaved"]
 
-Progress = Callable[[int, int, dict[str, Any] | None], None]
+Progress = Callable[[int, int, Record | None], None]
 """``(done, total, record)``: called when a run starts, without a record, and after each sample."""
 
 
@@ -77,5 +78,5 @@ def run_interleaved(
         return [arm.outcome() for arm in running]
 
 
-def _silent(done: int, total: int, record: dict[str, Any] | None) -> None:
+def _silent(done: int, total: int, record: Record | None) -> None:
     """Ignore the progress."""

@@ -66,7 +66,7 @@ def _block(place: Place, found: Sequence[Swept]) -> Json:
     ids = sorted(set.intersection(*scored)) if scored else []
 
     def of(path: Path, quality: Mapping[str, float]) -> Measures:
-        by_id = {record["file_id"]: record for record in journals[path][1]}
+        by_id = {record.file_id: record for record in journals[path][1]}
         return measures([by_id[id_] for id_ in ids], [quality[id_] for id_ in ids])
 
     def run(path: Path) -> Json:

@@ -13,7 +13,7 @@ from edgecloud.quality.defects import defects_of
 from edgecloud.quality.mixed import join
 from edgecloud.results.environment import environment
 from edgecloud.results.floors import check_floors
-from edgecloud.results.records import language_of
+from edgecloud.results.records import Record
 from edgecloud.results.result_file import OutcomeLike, build_result
 
 __all__ = ["METEOR_FROM", "ScorableOutcome", "machine", "result_of", "score_outcome"]
@@ -54,23 +54,21 @@ def score_outcome(outcome: ScorableOutcome) -> Scores:
     return next(iter(found.values()), None) or _scored(outcome, outcome.config.data.language, [])
 
 
-def _language(record: Mapping[str, Any], outcome: ScorableOutcome) -> Language:
-    config = outcome.config
-    return language_of(record, text=config.data.kind == "text", default=config.data.language)
+def _language(record: Record, outcome: ScorableOutcome) -> Language:
+    data = outcome.config.data
+    return record.language(text=data.kind == "text", default=data.language)
 
 
-def _scored(
-    outcome: ScorableOutcome, language: Language, completed: Sequence[Mapping[str, Any]]
-) -> Scores:
+def _scored(outcome: ScorableOutcome, language: Language, completed: Sequence[Record]) -> Scores:
     config = outcome.config
     chinese = language == "chinese"
     model = config.bertscore.model_zh if chinese else config.bertscore.model_en
     return score(
         language=language,
-        ids=[record["file_id"] for record in completed],
-        hypotheses=[record["text"] for record in completed],
-        references=[record["references"] for record in completed],
-        reference_languages=[record["reference_language"] for record in completed],
+        ids=[record.file_id for record in completed],
+        hypotheses=[record.text or "" for record in completed],
+        references=[record.references for record in completed],
+        reference_languages=[record.reference_language or language for record in completed],
         corpus_references=corpus_references_of(outcome.corpus, language),
         bertscore=bertscore_settings(language, model, config.bertscore.layers),
         extended=True,
@@ -92,14 +90,12 @@ def result_of(
         environment=environment,
         run_block=run_block,
         defects=[
-            defects_of(record["text"], language=_language(record, outcome), stop=record["stop"])
+            defects_of(record.text or "", language=_language(record, outcome), stop=record.stop)
             for record in _completed(outcome)
         ],
     )
     # What grew only while samples ran; from the records, so that a result made again says it too.
-    peaks = [
-        (record.get("resources") or {}).get("ram_gb_peak") or 0.0 for record in outcome.records
-    ]
+    peaks = [(record.resources or {}).get("ram_gb_peak") or 0.0 for record in outcome.records]
     result["limits"] = with_resident(result["limits"], max(peaks, default=0.0))
     if floors is not None:
         result["quality_floors"] = check_floors(
@@ -112,5 +108,5 @@ def result_of(
     return result
 
 
-def _completed(outcome: ScorableOutcome) -> list[Mapping[str, Any]]:
-    return [record for record in outcome.records if record["status"] == "ok"]
+def _completed(outcome: ScorableOutcome) -> list[Record]:
+    return [record for record in outcome.records if record.ok]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from edgecloud.contracts import Sample
+from edgecloud.contracts import Sample, Trace
 from edgecloud.datasets.corpus import in_own_language, load_corpus
 from edgecloud.datasets.manifest import data_hash
 from edgecloud.edge.messages import Failed, Mode, Request, Response
@@ -21,10 +21,11 @@ from edgecloud.hardware.limits import BYTES_PER_GB, with_resident
 from edgecloud.hardware.probes import Readings, ResourceProbe, null_readings, resident_bytes
 from edgecloud.models.families import FAMILIES
 from edgecloud.registry import BUILT_IN
-from edgecloud.results.degraded import degraded, warm_up_sentence
+from edgecloud.results.degraded import warm_up_sentence
 from edgecloud.results.files import held
 from edgecloud.results.journal import Journal
 from edgecloud.results.kept import journal_path, keep_unfinished, result_path
+from edgecloud.results.records import Failure, Loss, Record
 from edgecloud.results.replay import facts
 from edgecloud.settings.config import Config, check_output_name
 from edgecloud.settings.parts import plugins_in_use
@@ -51,7 +52,7 @@ class Outcome:
     config: Config
     samples: tuple[Sample, ...]
     corpus: tuple[Sample, ...]
-    records: tuple[dict[str, Any], ...]
+    records: tuple[Record, ...]
     setup: dict[str, Any]
 
 
@@ -122,7 +123,7 @@ class Arm(ResourceOwner):
             raise ConfigError(
                 f"--shard {config.run.shard} holds none of the samples: take fewer shards"
             )
-        self.records: dict[str, dict[str, Any]] = {}
+        self.records: dict[str, Record] = {}
         self._data = data_of(config, self._corpus, manifest)
         self._setup: dict[str, Any] = {}
 
@@ -136,11 +137,11 @@ class Arm(ResourceOwner):
         """Samples that have a record."""
         return sum(sample.file_id in self.records for sample in self.samples)
 
-    def step(self, sample: Sample) -> dict[str, Any]:
+    def step(self, sample: Sample) -> Record:
         """Caption one sample, journal it, and return its record."""
         return self._keep(_record(self._systems[0], self._config, sample))
 
-    def run(self) -> Iterator[dict[str, Any]]:
+    def run(self) -> Iterator[Record]:
         """Caption every sample without a record, and yield each record as it is journalled.
 
         With several workers that is in the order in which they end.
@@ -153,7 +154,7 @@ class Arm(ResourceOwner):
         for system in self._systems:
             idle.put(system)
 
-        def caption(sample: Sample) -> dict[str, Any]:
+        def caption(sample: Sample) -> Record:
             system = idle.get()
             try:
                 return _record(system, self._config, sample)
@@ -168,9 +169,9 @@ class Arm(ResourceOwner):
             # Nothing is waited for: at a failure the processes end, and with them their requests.
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _keep(self, record: dict[str, Any]) -> dict[str, Any]:
+    def _keep(self, record: Record) -> Record:
         self._journal.append(record)
-        self.records[record["file_id"]] = record
+        self.records[record.file_id] = record
         return record
 
     def outcome(self) -> Outcome:
@@ -289,9 +290,10 @@ def _warm_up(system: System, mode: Mode, config: Config, samples: list[Sample]) 
                 config, samples[turn % len(samples)], gate="always" if mode == "spec" else None
             )
         )
-        times.append(answer.trace[-1]["end_s"] if isinstance(answer, Response) else None)
-        if isinstance(answer, Response) and (why := degraded({"trace": answer.trace})) is not None:
-            lost.append({"request": turn, **why})
+        trace = Trace.from_json(answer.trace if isinstance(answer, Response) else ())
+        times.append(trace.events[-1].end_s if trace.events else None)
+        if (why := Loss.of(trace)) is not None:
+            lost.append({"request": turn, **asdict(why)})
     cold: dict[str, Any] = {
         "total_time_s": times,
         "reason": None,
@@ -313,7 +315,7 @@ def request_of(config: Config, sample: Sample, *, gate: str | None = None) -> Re
     )
 
 
-def _record(system: System, config: Config, sample: Sample) -> dict[str, Any]:
+def _record(system: System, config: Config, sample: Sample) -> Record:
     """Caption one sample, with readings of CPU, memory and GPU around it: its journal record."""
     request = request_of(config, sample)
     if config.hardware.clock == "modelled":
@@ -334,26 +336,24 @@ def _record(system: System, config: Config, sample: Sample) -> dict[str, Any]:
     return journalled(sample, answer, readings)
 
 
-def journalled(sample: Sample, answer: Response | Failed, readings: Readings) -> dict[str, Any]:
+def journalled(sample: Sample, answer: Response | Failed, readings: Readings) -> Record:
     """A sample's record in the journal."""
-    ok = answer if isinstance(answer, Response) else None
-    return {
-        "file_id": sample.file_id,
-        "index": sample.index,
-        "dataset": sample.dataset,
-        "status": "ok" if ok else "failed",
-        "error": (
-            {"type": answer.kind, "message": answer.message} if isinstance(answer, Failed) else None
-        ),
-        "audio_s": ok and ok.audio_s,
-        "audio_notes": dict(ok.audio_notes) if ok else {},
-        "input_tokens": ok and ok.input_tokens,
-        "tokens": list(ok.tokens) if ok else [],
-        "origins": list(ok.origins) if ok else [],
-        "text": ok and ok.text,
-        "stop": ok and ok.stop,
-        "trace": ok.trace if ok else [],
-        "references": list(sample.references),
-        "reference_language": sample.reference_language,
-        "resources": readings.to_json(),
-    }
+    found = Record(
+        sample.file_id,
+        index=sample.index,
+        dataset=sample.dataset,
+        references=sample.references,
+        reference_language=sample.reference_language,
+        resources=readings.to_json(),
+    )
+    if isinstance(answer, Failed):
+        return replace(found, status="failed", error=Failure(answer.kind, answer.message))
+    return replace(
+        found,
+        audio_s=answer.audio_s,
+        audio_notes=answer.audio_notes,
+        input_tokens=answer.input_tokens,
+        text=answer.text,
+        stop=answer.stop,
+        trace=Trace.from_json(answer.trace),
+    )

@@ -45,6 +45,7 @@ from edgecloud.results import audio_notes
 from edgecloud.results.comparable import CROSSINGS
 from edgecloud.results.files import held
 from edgecloud.results.journal import Journal, read
+from edgecloud.results.records import Record
 from edgecloud.results.replay import facts
 from edgecloud.settings.config import Config, resolve
 from edgecloud.settings.options import OPTIONS
@@ -367,10 +368,10 @@ def audio_notes_of(swept: Iterable[tuple[Point, Path, Any]]) -> str | None:
         config = point.config
         data = (config.data.path, config.data.language, config.data.prompt_type)
         journals.setdefault(data, path)
-    found: dict[tuple[Any, str], dict[str, Any]] = {}
+    found: dict[tuple[Any, str], Mapping[str, str]] = {}
     for (manifest, *_), path in journals.items():
         for record in read(path)[1]:
-            found[manifest, record["file_id"]] = record
+            found[manifest, record.file_id] = record.audio_notes
     return audio_notes.sentence(found.values())
 
 
@@ -467,15 +468,15 @@ def _handler_of(point: Point, config: Config, edge: LoadedEdge, cloud: Loaded) -
 
 
 def _ciders(
-    config: Config, corpus: Sequence[Sample], records: Mapping[str, Mapping[str, Any]]
+    config: Config, corpus: Sequence[Sample], records: Mapping[str, Record]
 ) -> dict[str, float]:
     language = config.data.language
     found = score(
         language=language,
         ids=list(records),
-        hypotheses=[record["text"] for record in records.values()],
-        references=[record["references"] for record in records.values()],
-        reference_languages=[record["reference_language"] for record in records.values()],
+        hypotheses=[record.text or "" for record in records.values()],
+        references=[record.references for record in records.values()],
+        reference_languages=[record.reference_language or language for record in records.values()],
         corpus_references=corpus_references_of(corpus, language),
         tokenizers=LANGUAGE_TOKENIZERS[language][:1],
     )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-__all__ = ["Lane", "Span", "commits", "spans"]
+from edgecloud.contracts import Commit, Draft, Features, Generate, Prefill, Trace, Verify
+
+__all__ = ["Lane", "Span", "spans"]
 
 Lane = Literal["edge", "link", "cloud"]
-Events = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,48 +23,44 @@ class Span:
     end_s: float
 
 
-def spans(events: Events) -> list[Span]:
-    """The lanes of a trace (the JSON of its events).
+def spans(trace: Trace) -> list[Span]:
+    """The lanes of a trace.
 
     A call's time beyond the cloud's busy time is the link's: before and after it alike, unless a
     prefill event of the cloud inside the call says when the cloud began. A series that records no
     drafts (the edge alone) decodes from commit to commit.
 
-    >>> call = {"kind": "verify", "start_s": 1.0, "end_s": 2.0, "busy_s": 0.5}
-    >>> [(span.lane, span.start_s, span.end_s) for span in spans([call])]
+    >>> from edgecloud.contracts import CloudCost
+    >>> call = Verify(1.0, 2.0, drafted=1, kept=1, token=7, cost=CloudCost(busy_s=0.5))
+    >>> [(span.lane, span.start_s, span.end_s) for span in spans(Trace((call,)))]
     [('link', 1.0, 1.25), ('cloud', 1.25, 1.75), ('link', 1.75, 2.0)]
     """
     found: list[Span] = []
-    prefills = [e for e in events if e["kind"] == "prefill" and e.get("side") == "cloud"]
-    drafts = any(event["kind"] == "draft" for event in events)
-    calls = any(event["kind"] in ("verify", "generate") for event in events)
+    prefills = [prefill for prefill in trace.of(Prefill) if prefill.side == "cloud"]
+    alone = not trace.of(Draft) and not trace.calls
     clock = 0.0
-    for event in events:
-        kind, start, end = event["kind"], event["start_s"], event["end_s"]
-        if kind in ("verify", "generate"):
+    for event in trace.events:
+        if isinstance(event, Verify | Generate):
             found += _call(event, prefills)
-        elif kind == "commit":
-            if not drafts and not calls and end > clock:
-                found.append(Span("edge", "decode", clock, end))
-        elif kind in ("features", "draft") or (kind == "prefill" and event.get("side") != "cloud"):
-            found.append(Span("edge", kind, start, end))
-        clock = max(clock, end)
+        elif isinstance(event, Commit):
+            if alone and event.at_s > clock:
+                found.append(Span("edge", "decode", clock, event.at_s))
+        elif isinstance(event, Features | Draft) or (
+            isinstance(event, Prefill) and event.side == "edge"
+        ):
+            found.append(Span("edge", event.kind, event.start_s, event.end_s))
+        clock = max(clock, event.end_s)
     return _joined(found)
 
 
-def commits(events: Events) -> list[float]:
-    """Times of the commits, in seconds after request start."""
-    return [event["end_s"] for event in events if event["kind"] == "commit"]
-
-
-def _call(event: Mapping[str, Any], prefills: Events) -> list[Span]:
-    start, end = event["start_s"], event["end_s"]
-    busy = min(event.get("busy_s") or 0.0, end - start)
-    inside = [p["start_s"] for p in prefills if start <= p["start_s"] <= end - busy]
+def _call(event: Verify | Generate, prefills: Sequence[Prefill]) -> list[Span]:
+    start, end = event.start_s, event.end_s
+    busy = min(event.cost.busy_s, event.took_s)
+    inside = [p.start_s for p in prefills if start <= p.start_s <= end - busy]
     began = inside[0] if inside else start + (end - start - busy) / 2
     return [
         Span("link", "transfer", start, began),
-        Span("cloud", event["kind"], began, began + busy),
+        Span("cloud", event.kind, began, began + busy),
         Span("link", "transfer", began + busy, end),
     ]
 

@@ -149,7 +149,7 @@ def _within(result: Result, texts: Texts) -> Iterator[tuple[str, dict[str, Any]]
         listed = ", ".join(f"{name} {n}" for name, n in defects.items())
         yield "warn_defects", {"list": listed}
     rows = result["detailed_results"]
-    if noted := count_notes(rows):
+    if noted := count_notes(row.get("audio_notes") or {} for row in rows):
         kinds = ", ".join(f"{texts.label(KINDS.get(kind, kind))} {n}" for kind, n in noted.items())
         yield (
             "warn_recordings",

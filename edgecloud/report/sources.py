@@ -10,6 +10,7 @@ from typing import Any
 from edgecloud.errors import JournalError
 from edgecloud.report.loading import load_results, result_files
 from edgecloud.results import journal
+from edgecloud.results.records import Record
 
 __all__ = ["Source", "load_sources"]
 
@@ -24,7 +25,7 @@ class Source:
 
     path: Path
     result: dict[str, Any]
-    records: Mapping[str, Mapping[str, Any]]
+    records: Mapping[str, Record]
     missing: Path | None = None
     foreign: bool = False
 
@@ -50,11 +51,10 @@ def _source(path: Path, result: dict[str, Any], journals: Path | None) -> Source
         header, rows = journal.read(file)
     except JournalError:
         return Source(path, result, {}, missing=file, foreign=True)
-    tokens = {entry["file_id"]: entry["tokens"] for entry in result["detailed_results"]}
-    records = {row["file_id"]: row for row in rows}
+    tokens = {entry["file_id"]: tuple(entry["tokens"]) for entry in result["detailed_results"]}
+    records = {record.file_id: record for record in rows}
     same = header.get("mode") == result["experiment_config"]["mode"] and all(
-        file_id in records and records[file_id].get("tokens") == its
-        for file_id, its in tokens.items()
+        file_id in records and records[file_id].tokens == its for file_id, its in tokens.items()
     )
     if not same:
         return Source(path, result, {}, missing=file, foreign=True)

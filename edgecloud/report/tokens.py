@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from edgecloud.contracts import Commit, Draft, Origin, Trace, Verify
 from edgecloud.errors import DataError
 from edgecloud.textfiles import parse_json
 
@@ -28,46 +29,45 @@ class Doubt:
     proposed: int | None = None
 
 
-def doubts(events: Sequence[Mapping[str, Any]]) -> list[Doubt]:
-    """One for each output token, in order, from a trace's JSON.
+def doubts(trace: Trace) -> list[Doubt]:
+    """One for each output token, in order.
 
-    >>> draft = {"kind": "draft", "tokens": [5, 6], "entropies": [0.1, 2.0]}
-    >>> call = {"kind": "verify", "kept": 1, "ranks": [0, 31]}
-    >>> done = {"kind": "commit", "tokens": [5, 9], "origins": ["verified", "corrected"]}
-    >>> [(doubt.entropy, doubt.rank, doubt.proposed) for doubt in doubts([draft, call, done])]
+    >>> draft = Draft(0.0, 1.0, tokens=(5, 6), entropies=(0.1, 2.0))
+    >>> call = Verify(1.0, 2.0, drafted=2, kept=1, token=9, ranks=(0, 31))
+    >>> done = Commit(2.0, 2.0, tokens=(5, 9), origins=("verified", "corrected"))
+    >>> [(doubt.entropy, doubt.rank, doubt.proposed) for doubt in doubts(Trace((draft, call, done)))]
     [(0.1, 0, None), (2.0, 31, 6)]
     """
     found: list[Doubt] = []
-    draft: Mapping[str, Any] = {}
-    call: Mapping[str, Any] = {}
-    for event in events:
-        if event["kind"] == "draft":
-            draft, call = event, {}
-        elif event["kind"] == "verify":
+    draft: Draft | None = None
+    call: Verify | None = None
+    for event in trace.events:
+        if isinstance(event, Draft):
+            draft, call = event, None
+        elif isinstance(event, Verify):
             call = event
-        elif event["kind"] == "commit":
+        elif isinstance(event, Commit):
             found += [
                 _doubt(draft, call, position, token, origin)
                 for position, (token, origin) in enumerate(
-                    zip(event["tokens"], event["origins"], strict=True)
+                    zip(event.tokens, event.origins, strict=True)
                 )
             ]
-            draft, call = {}, {}
+            draft = call = None
     return found
 
 
 def _doubt(
-    draft: Mapping[str, Any], call: Mapping[str, Any], position: int, token: int, origin: str
+    draft: Draft | None, call: Verify | None, position: int, token: int, origin: Origin
 ) -> Doubt:
-    drafted, entropies = draft.get("tokens", []), draft.get("entropies", [])
-    if position >= len(drafted) or position >= len(entropies):
+    if draft is None or position >= min(len(draft.tokens), len(draft.entropies)):
         return Doubt()
-    ranks = call.get("ranks") or []
-    rank = ranks[position] if position < len(ranks) else None
-    if origin in _DRAFTED and drafted[position] == token:
-        return Doubt(entropies[position], rank)
+    proposed, entropy = draft.tokens[position], draft.entropies[position]
+    rank = call.ranks[position] if call is not None and position < len(call.ranks) else None
+    if origin in _DRAFTED and proposed == token:
+        return Doubt(entropy, rank)
     if origin == "corrected":
-        return Doubt(entropies[position], rank, drafted[position])
+        return Doubt(entropy, rank, proposed)
     return Doubt()
 
 

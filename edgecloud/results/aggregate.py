@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgecloud.contracts import Trace
 from edgecloud.results.cost import COST_NAMES, cost
 from edgecloud.results.histogram import histogram
 from edgecloud.results.latency import LATENCY_NAMES, latency
 from edgecloud.results.percentiles import summarize
+from edgecloud.results.records import Record
 from edgecloud.results.speculation import RATE_NAMES, pool, speculation
 
 __all__ = [
@@ -46,10 +46,9 @@ class Measured:
     resources: Block
 
 
-def measure(record: Mapping[str, Any], *, k: int) -> Measured:
+def measure(record: Record, *, k: int) -> Measured:
     """Compute every number of a completed sample from its journal record."""
-    trace = Trace.from_json(record["trace"])
-    readings = dict(record.get("resources") or {})
+    readings = record.resources or {}
     reasons = dict(readings.get("reasons") or {})
     resources: Block = {**dict.fromkeys((*RESOURCE_NAMES, _OVER_CAP)), **readings}
     for name, value in resources.items():
@@ -57,11 +56,9 @@ def measure(record: Mapping[str, Any], *, k: int) -> Measured:
             reasons.setdefault(name, "it was not read")
     resources["reasons"] = reasons
     return Measured(
-        latency=latency(
-            trace, audio_s=record.get("audio_s"), input_tokens=record.get("input_tokens")
-        ),
-        speculation=speculation(trace, k=k),
-        cost=cost(trace, resources=readings),
+        latency=latency(record.trace, audio_s=record.audio_s, input_tokens=record.input_tokens),
+        speculation=speculation(record.trace, k=k),
+        cost=cost(record.trace, resources=readings),
         resources=resources,
     )
 

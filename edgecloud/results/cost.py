@@ -18,7 +18,7 @@ _FROM_CALLS = {
     "bytes_up": "bytes_up",
     "bytes_down": "bytes_down",
 }
-"""Cost: the field of a ``verify`` or ``generate`` event that it sums."""
+"""Cost: the field of :class:`edgecloud.contracts.CloudCost` that it sums over the cloud's answers."""
 
 _ENERGY = ("energy_j", "cpu_energy_j")
 
@@ -32,9 +32,8 @@ def cost(trace: Trace, *, resources: Mapping[str, Any] | None = None) -> dict[st
     guess. Energy, of the cloud's GPU and of this machine's processors, comes from ``resources``, the
     probes' readings of this request.
     """
-    calls = trace.of("verify", "generate")
     result: dict[str, Any] = {
-        name: sum(event.data.get(field, 0) for event in calls)
+        name: sum(getattr(call.cost, field) for call in trace.calls)
         for name, field in _FROM_CALLS.items()
     }
     readings = resources or {}

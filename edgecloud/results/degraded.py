@@ -1,27 +1,14 @@
-"""Samples that lost the cloud: the edge went on alone where a verdict had been asked for.
-
-A caption that does without the cloud by its own settings (its budget is spent, it was handed off) is none
-of them: only a cloud that failed leaves the event.
-"""
+"""Sentences on samples that lost the cloud: the edge went on alone where a verdict had been asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["degraded", "sentence", "warm_up_sentence"]
+__all__ = ["sentence", "warm_up_sentence"]
 
 Json = Mapping[str, Any]
 _MOST_REASONS = 3
-
-
-def degraded(record: Json) -> dict[str, Any] | None:
-    """The end of the cloud's use in a journal's record, seconds after its start, and the reason; ``None``: it
-    was not."""
-    for event in record.get("trace") or ():
-        if event["kind"] == "degrade":
-            return {"at_s": event["end_s"], "error": event["error"], "reason": event["reason"]}
-    return None
 
 
 def sentence(entries: Sequence[Json]) -> str | None:

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from edgecloud.contracts import Trace
+from edgecloud.contracts import Generate
 from edgecloud.results.cost import cost
 from edgecloud.results.latency import latency
+from edgecloud.results.records import Record
 from edgecloud.results.speculation import speculation
 from edgecloud.results.statistics import Interval, gap_closed, mean_ratio
 
@@ -52,11 +53,11 @@ class Measures:
     """Of the prompt; prefills may cost by the token."""
 
 
-def measures(records: Sequence[Mapping[str, Any]], quality: Sequence[float]) -> Measures:
+def measures(records: Sequence[Record], quality: Sequence[float]) -> Measures:
     """Measures of the journal's records of completed samples; ``quality`` is in their order."""
     rows = []
     for record, scored in zip(records, quality, strict=True):
-        trace = Trace.from_json(record["trace"])
+        trace = record.trace
         times, counts, costs = latency(trace), speculation(trace, k=1), cost(trace)
         rows.append(
             (
@@ -68,9 +69,9 @@ def measures(records: Sequence[Mapping[str, Any]], quality: Sequence[float]) -> 
                 counts["cloud_calls"],
                 counts["verified"],
                 costs["cloud_prefill_tokens"] > 0,
-                any(event.data["tokens"] for event in trace.of("generate")),
+                any(chunk.tokens for chunk in trace.of(Generate)),
                 scored,
-                record.get("input_tokens") or 0,
+                record.input_tokens or 0,
             )
         )
     return Measures(*zip(*rows, strict=True))

@@ -14,9 +14,9 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self, cast
 
 from edgecloud.errors import JournalError, OutputError
-from edgecloud.results.degraded import degraded
+from edgecloud.jsontypes import Mismatch
 from edgecloud.results.files import put
-from edgecloud.results.records import unusable, unusable_facts
+from edgecloud.results.records import Facts, Record
 from edgecloud.results.weights import without_former
 from edgecloud.settings.config import Config
 from edgecloud.textfiles import parse_json
@@ -35,7 +35,7 @@ class Journal:
         self,
         path: Path,
         handle: BinaryIO,
-        records: dict[str, dict[str, Any]],
+        records: dict[str, Record],
         *,
         identity: Mapping[str, Any],
         notes: Sequence[str] = (),
@@ -68,18 +68,18 @@ class Journal:
         """
         target = Path(path)
         header = _plain({"schema": SCHEMA, "mode": mode, "identity": dict(identity)})
-        records: dict[str, dict[str, Any]] = {}
+        records: dict[str, Record] = {}
         notes: list[str] = []
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             content = target.read_bytes() if resume and target.exists() else b""
-            rows, length = _parse(target, content)
-            if rows:
-                notes = _check_header(target, rows[0], header)
-                for row in rows[1:]:
-                    records.pop(row["file_id"], None)
-                    if row.get("status") == "ok" and (keep_degraded or degraded(row) is None):
-                        records[row["file_id"]] = row
+            before, found, length = _parse(target, content)
+            if before is not None:
+                notes = _check_header(target, before, header)
+                for record in found:
+                    records.pop(record.file_id, None)
+                    if record.ok and (keep_degraded or record.loss is None):
+                        records[record.file_id] = record
                 if length < len(content):
                     os.truncate(target, length)
             else:
@@ -112,24 +112,23 @@ class Journal:
                 f"cannot write the journal {self.path}: {error.strerror or error}"
             ) from error
 
-    def append(self, record: Mapping[str, Any]) -> None:
+    def append(self, record: Record) -> None:
         """Write one sample's record and wait until it is on disk.
 
         Raises:
             OutputError: the disk refused it.
         """
-        row = _plain(record)
         try:
-            self._handle.write(_line(row))
+            self._handle.write(_line(record.to_json()))
             self._handle.flush()
             os.fsync(self._handle.fileno())
         except OSError as error:
             raise OutputError(
                 f"cannot write the journal {self.path}: {error.strerror or error}"
             ) from error
-        self.records.pop(row["file_id"], None)
-        if row.get("status") == "ok":
-            self.records[row["file_id"]] = row
+        self.records.pop(record.file_id, None)
+        if record.ok:
+            self.records[record.file_id] = record
 
     def close(self) -> None:
         """Close the file. Safe to call twice."""
@@ -147,7 +146,7 @@ class Journal:
         self.close()
 
 
-def read(path: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def read(path: str | Path) -> tuple[dict[str, Any], list[Record]]:
     """The header and the records of a journal, the latest of each sample; a torn end is ignored.
 
     Raises:
@@ -155,19 +154,23 @@ def read(path: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """
     target = Path(path)
     try:
-        rows, _ = _parse(target, target.read_bytes())
+        header, records, _ = _parse(target, target.read_bytes())
     except OSError as error:
         raise JournalError(
             f"cannot read the journal {target}: {error.strerror or error}"
         ) from error
-    if not rows:
+    if header is None:
         raise JournalError(f"the journal {target} is empty")
-    if rows[0].get("schema") != SCHEMA:
+    if header.get("schema") != SCHEMA:
         raise JournalError(f"{target} is not a journal of this version ({SCHEMA})")
-    if "facts" in rows[0] and (wrong := unusable_facts(rows[0]["facts"])) is not None:
-        raise JournalError(f"the journal {target} is damaged in line 1 ({wrong})")
-    latest: dict[str, dict[str, Any]] = {row["file_id"]: row for row in rows[1:]}
-    return rows[0], list(latest.values())
+    try:
+        if "facts" in header:
+            Facts.from_json(header["facts"])
+    except Mismatch as error:
+        why = error.under("facts")
+        raise JournalError(f"the journal {target} is damaged in line 1 ({why})") from None
+    latest = {record.file_id: record for record in records}
+    return header, list(latest.values())
 
 
 def _plain(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -179,9 +182,11 @@ def _line(row: Mapping[str, Any]) -> bytes:
     return json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 
-def _parse(path: Path, content: bytes) -> tuple[list[dict[str, Any]], int]:
-    """The rows, and how many bytes of ``content`` they take; a torn last line is left out."""
-    rows: list[dict[str, Any]] = []
+def _parse(path: Path, content: bytes) -> tuple[dict[str, Any] | None, list[Record], int]:
+    """The first line, the records, and how many bytes of ``content`` they take; a torn last line is left
+    out. No first line: ``None``."""
+    header: dict[str, Any] | None = None
+    records: list[Record] = []
     length = 0
     lines = content.splitlines(keepends=True)
     for number, line in enumerate(lines, start=1):
@@ -197,27 +202,33 @@ def _parse(path: Path, content: bytes) -> tuple[list[dict[str, Any]], int]:
             raise JournalError(
                 f"the journal {path} is damaged in line {number} ({why}); run again without --resume"
             )
-        wrong = unusable(row) if number > 1 else _unusable_header(row)
-        if wrong is not None:
+        try:
+            if header is None:
+                header = _header(row)
+            else:
+                records.append(Record.from_json(row))
+        except Mismatch as error:
             raise JournalError(
-                f"the journal {path} is damaged in line {number} ({wrong}); run again without "
+                f"the journal {path} is damaged in line {number} ({error}); run again without "
                 "--resume"
-            )
-        rows.append(row)
+            ) from None
         length += len(line)
-    return rows, length
+    return header, records, length
 
 
-def _unusable_header(header: Mapping[str, Any]) -> str | None:
-    """The reason why a journal's first line cannot be used; ``None``: its shape is sound."""
+def _header(header: dict[str, Any]) -> dict[str, Any]:
+    """A journal's first line, as far as its schema is this version's.
+
+    Raises:
+        Mismatch: its shape is of none.
+    """
     if not isinstance(header.get("schema"), str):
-        return "it names no schema"
-    if header["schema"] != SCHEMA:
-        return None  # said in other words
+        raise Mismatch("it names no schema")
     identity = header.get("identity")
-    if not isinstance(identity, Mapping) or not isinstance(header.get("mode"), str):
-        return "mode or identity are missing"
-    return None
+    known = isinstance(identity, Mapping) and isinstance(header.get("mode"), str)
+    if header["schema"] == SCHEMA and not known:  # another is refused in other words
+        raise Mismatch("mode or identity are missing")
+    return header
 
 
 def _check_header(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:

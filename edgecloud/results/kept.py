@@ -52,7 +52,7 @@ def standing(journal: Path) -> Standing | None:
     if not isinstance(facts, dict) or not isinstance(facts.get("samples"), list):
         return len(records), None
     wanted = set(facts["samples"])
-    return sum(record["file_id"] in wanted for record in records), len(wanted)
+    return sum(record.file_id in wanted for record in records), len(wanted)
 
 
 def told(journal: Path) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
-from edgecloud.contracts import Event, Trace
+from edgecloud.contracts import Commit, Finish, Generate, Prefill, Trace
 
 __all__ = ["LATENCY_NAMES", "latency"]
 
@@ -32,10 +32,10 @@ def latency(
     about when tokens of the cloud came, ``delivered_late`` is there, ``True``, and ``tpot`` is ``None``.
 
     >>> trace = Trace((
-    ...     Event("prefill", 0.0, 0.5, {"side": "edge", "input_tokens": 50}),
-    ...     Event("commit", 1.0, 1.0, {"tokens": [7, 8, 9], "origins": ["edge"] * 3}),
-    ...     Event("commit", 2.0, 2.0, {"tokens": [4, 5], "origins": ["edge"] * 2}),
-    ...     Event("finish", 2.0, 2.1, {"stop": "end_of_text"}),
+    ...     Prefill(0.0, 0.5, "edge", input_tokens=50),
+    ...     Commit(1.0, 1.0, tokens=(7, 8, 9), origins=("edge",) * 3),
+    ...     Commit(2.0, 2.0, tokens=(4, 5), origins=("edge",) * 2),
+    ...     Finish(2.0, 2.1, "end_of_text"),
     ... ))
     >>> result = latency(trace)
     >>> result["ttft"], result["oet"], result["tpot"], result["otps"], result["itps"]
@@ -43,8 +43,8 @@ def latency(
     """
     values: dict[str, Any] = dict.fromkeys(LATENCY_NAMES)
     reasons: dict[str, str] = {}
-    commits = trace.of("commit")
-    per_block = [len(event.data["tokens"]) for event in commits]
+    commits = trace.of(Commit)
+    per_block = [len(commit.tokens) for commit in commits]
     output_tokens = sum(per_block)
 
     prefill_s, prompt_tokens = _prefill(trace)
@@ -57,7 +57,7 @@ def latency(
         reasons["itps"] = "input tokens or a prefill time above zero are missing"
 
     if commits:
-        first, last = commits[0].end_s, commits[-1].end_s
+        first, last = commits[0].at_s, commits[-1].at_s
         values["ttft"] = first
         values["oet"] = last - first
         values["otps"] = _ratio(output_tokens, last)
@@ -72,7 +72,7 @@ def latency(
         values["delivered_late"] = True
         values["tpot"], reasons["tpot"] = None, together
 
-    finish = trace.of("finish")
+    finish = trace.of(Finish)
     values["total_time"] = finish[-1].end_s if finish else None
     if not finish:
         reasons["total_time"] = "the request did not finish"
@@ -84,7 +84,7 @@ def latency(
             else "the total time is not known"
         )
 
-    times = [event.end_s for event in commits]
+    times = [commit.at_s for commit in commits]
     values["input_tokens"] = tokens_in
     if tokens_in is None:
         reasons["input_tokens"] = "the prompt's length was not recorded"
@@ -101,11 +101,11 @@ def _came_together(trace: Trace) -> str | None:
     Tokens after the first commit cannot take less time to come than the cloud was busy with making
     them: where they do, the first ones were delivered late, and the trace contradicts itself.
     """
-    commits, chunks = trace.of("commit"), trace.of("generate")
+    commits, chunks = trace.of(Commit), trace.of(Generate)
     if len(commits) < 2 or len(chunks) != len(commits):
         return None  # not the cloud's stream alone
-    made_s = sum(chunk.data.get("busy_s") or 0.0 for chunk in chunks[1:])
-    came_s = commits[-1].end_s - commits[0].end_s
+    made_s = sum(chunk.cost.busy_s for chunk in chunks[1:])
+    came_s = commits[-1].at_s - commits[0].at_s
     if came_s >= _LEAST_OF_BUSY * made_s:
         return None
     return (
@@ -116,14 +116,8 @@ def _came_together(trace: Trace) -> str | None:
 
 def _prefill(trace: Trace) -> tuple[float | None, int | None]:
     """Seconds and tokens of the prefill: the edge's where it has one, else the cloud's."""
-    events = sorted(trace.of("prefill"), key=lambda event: event.data.get("side") != "edge")
-    if events:
-        return _seconds(events[0]), events[0].data.get("input_tokens")
-    return None, None
-
-
-def _seconds(event: Event) -> float:
-    return event.end_s - event.start_s
+    prefills = sorted(trace.of(Prefill), key=lambda prefill: prefill.side != "edge")
+    return (prefills[0].took_s, prefills[0].input_tokens) if prefills else (None, None)
 
 
 def _ratio(numerator: float | None, denominator: float | None) -> float | None:

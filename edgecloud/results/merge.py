@@ -9,6 +9,7 @@ from typing import Any
 
 from edgecloud.errors import JournalError
 from edgecloud.results.journal import differences
+from edgecloud.results.records import Record
 from edgecloud.results.weights import without_former
 
 __all__ = ["Merged", "Part", "merge"]
@@ -24,7 +25,7 @@ class Part:
 
     path: Path
     header: Json
-    records: Sequence[dict[str, Any]]
+    records: Sequence[Record]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class Merged:
     where and in what, besides its samples, a part differs from the first (JSON)."""
 
     header: dict[str, Any]
-    records: list[dict[str, Any]]
+    records: list[Record]
     parts: list[dict[str, Any]]
 
 
@@ -87,13 +88,13 @@ def _check_same_run(first: Part, part: Part) -> None:
         raise JournalError(f"{part.path} is of another run than {first.path}: {'; '.join(lines)}")
 
 
-def _records(parts: Sequence[Part]) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
+def _records(parts: Sequence[Part]) -> dict[str, Record]:
+    found: dict[str, Record] = {}
     source: dict[str, Path] = {}
     for part in parts:
         wanted = set(part.header["facts"]["samples"])
         for record in part.records:
-            name = record["file_id"]
+            name = record.file_id
             if name not in wanted:
                 continue
             if name in found:

@@ -1,146 +1,188 @@
-"""The shape of a journal's records, checked before anybody computes with them."""
+"""A sample's record in a journal, and the ``facts`` of a journal's first line: their types, read and checked."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from typing import Any, Final, get_args
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
 
-from edgecloud.contracts import Language
+from edgecloud.contracts import Degrade, Language, Origin, Trace
+from edgecloud.jsontypes import Mismatch, read, write
 from edgecloud.results.floors import unusable_floors
 
-__all__ = ["unusable", "unusable_facts"]
+__all__ = ["CorpusRow", "Facts", "Failure", "Loss", "Record"]
 
-Check = Callable[[Any], bool]
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
+Json = Mapping[str, Any]
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The reason why a sample failed: the error's class and its message."""
+
+    type: str
+    message: str
 
 
-def _is_number(value: Any) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # a whole number beyond all floats
-        return False
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """The end of the cloud's use in a request that had asked for a verdict: the cloud failed it ``at_s``
+    seconds after its start, and the edge went on alone."""
+
+    at_s: float
+    error: str
+    reason: str
+
+    @classmethod
+    def of(cls, trace: Trace) -> Loss | None:
+        """The loss in a trace; ``None``: there was none. A caption that does without the cloud by its own
+        settings (its budget is spent, it was handed off) has none."""
+        lost = next(iter(trace.of(Degrade)), None)
+        return None if lost is None else cls(lost.end_s, lost.error, lost.reason)
 
 
-def _is_object(value: Any) -> bool:
-    return isinstance(value, dict)
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A line of a journal: what one sample gave, and its trace.
 
-
-def _list_of(check: Check) -> Check:
-    return lambda value: isinstance(value, list) and all(map(check, value))
-
-
-def _or_null(check: Check) -> Check:
-    return lambda value: value is None or check(value)
-
-
-_RECORD: Final[Mapping[str, tuple[Check, str]]] = {
-    "file_id": (_is_text, "text"),
-    "index": (_or_null(_is_count), "a whole number"),
-    "dataset": (_or_null(_is_text), "text"),
-    "status": (lambda value: value in ("ok", "failed"), "ok or failed"),
-    "error": (_or_null(_is_object), "an object"),
-    "audio_notes": (_or_null(_is_object), "an object"),
-    "audio_s": (_or_null(_is_number), "a number"),
-    "input_tokens": (_or_null(_is_count), "a whole number"),
-    "tokens": (_list_of(_is_count), "a list of whole numbers"),
-    "origins": (_list_of(_is_text), "a list of texts"),
-    "text": (_or_null(_is_text), "text"),
-    "stop": (_or_null(_is_text), "text"),
-    "trace": (_list_of(_is_object), "a list of objects"),
-    "references": (_list_of(_is_text), "a list of texts"),
-    "reference_language": (_or_null(_is_text), "text"),
-    "resources": (_or_null(_is_object), "an object"),
-}
-"""Entries of a record and their types; one that lacks an entry is of an older version."""
-_NEEDED: Final = ("text", "stop", "trace", "references", "reference_language")
-"""Entries of a completed sample's record that a result is made of."""
-_ANY_EVENT: Final[Mapping[str, Check]] = {
-    "kind": _is_text,
-    "start_s": _is_number,
-    "end_s": _is_number,
-}
-_EVENTS: Final[Mapping[str, Mapping[str, Check]]] = {
-    "commit": {"tokens": _list_of(_is_count), "origins": _list_of(_is_text)},
-    "draft": {"tokens": _list_of(_is_count)},
-    "verify": {"drafted": _is_count, "kept": _is_count, "token": _or_null(_is_count)},
-    "degrade": {"error": _is_text, "reason": _is_text},
-}
-"""Fields of every event, and of those of a kind, as far as metrics read them."""
-
-
-_FACTS: Final[Mapping[str, tuple[Check, str]]] = {
-    "config": (_is_object, "an object"),
-    "setup": (_is_object, "an object"),
-    "environment": (_is_object, "an object"),
-    "floors": (_or_null(_is_object), "an object"),
-    "samples": (_list_of(_is_text), "a list of texts"),
-    "corpus": (_list_of(_is_object), "a list of objects"),
-    "others": (_or_null(_list_of(_list_of(_is_text))), "a list of lists of texts"),
-}
-_CORPUS: Final[Mapping[str, Check]] = {
-    "file_id": _is_text,
-    "references": _list_of(_is_text),
-    "language": _is_text,
-}
-
-
-def language_of(record: Mapping[str, Any], *, text: bool, default: Language) -> Language:
-    """The language that a sample was generated in: the run's, and of a prompt of ``text`` its own."""
-    own = record.get("reference_language") if text else None
-    languages: tuple[Language, ...] = get_args(Language)
-    return next((language for language in languages if language == own), default)
-
-
-def unusable_facts(facts: Any) -> str | None:
-    """The reason why no result can be made of ``facts``, a journal's first line; ``None``: they are sound."""
-    if not isinstance(facts, Mapping):
-        return "facts is not an object"
-    for name, (check, expected) in _FACTS.items():
-        if not check(facts.get(name)):
-            return f"facts.{name} is not {expected}"
-    if facts["floors"] is not None and (wrong := unusable_floors(facts["floors"])) is not None:
-        return f"facts.floors: {wrong}"
-    for place, row in enumerate(facts["corpus"]):
-        for name, sound in _CORPUS.items():
-            if not sound(row.get(name)):
-                return f"facts.corpus[{place}].{name} is missing or of another type"
-    return None
-
-
-def unusable(record: Mapping[str, Any], *, whole: bool = False) -> str | None:
-    """The reason why a record cannot be used; ``None``: its shape is sound.
-
-    What is there must be of its type; with ``whole``, all that a result is made of must be there too.
-
-    >>> unusable({"file_id": ["a"], "status": "ok"})
-    'file_id is not text'
+    ``tokens`` and ``origins`` stand in the file, too; they are those of the trace's commits. ``audio_notes`` are
+    sentences by kind, ``audio_s`` is the recording's length, ``resources`` holds the probes' readings.
     """
-    needed = ("file_id", "status", *(_NEEDED if whole and record.get("status") == "ok" else ()))
-    missing = next((name for name in needed[: None if whole else 1] if name not in record), None)
-    if missing is not None:
-        return f"{missing} is missing"
-    for name, value in record.items():
-        check, expected = _RECORD.get(name, (None, ""))
-        if check is not None and not check(value):
-            return f"{name} is not {expected}"
-    if whole and record["status"] == "ok" and record["text"] is None:
-        return "text is null"
-    for place, event in enumerate(record.get("trace", ())):
-        fields = {**_ANY_EVENT, **_EVENTS.get(str(event.get("kind")), {})}
-        for name, sound in fields.items():
-            if name not in event:
-                if whole or name == "kind":
-                    return f"trace[{place}].{name} is missing"
-            elif not sound(event[name]):
-                return f"trace[{place}].{name} is of another type"
-    return None
+
+    file_id: str
+    index: int | None = None
+    dataset: str | None = None
+    status: Literal["ok", "failed"] = "ok"
+    error: Failure | None = None
+    audio_s: float | None = None
+    audio_notes: Mapping[str, str] = field(default_factory=dict)
+    input_tokens: int | None = None
+    text: str | None = None
+    stop: str | None = None
+    trace: Trace = field(default_factory=Trace)
+    references: tuple[str, ...] = ()
+    reference_language: Language | None = None
+    resources: Mapping[str, Any] | None = None
+
+    @property
+    def ok(self) -> bool:
+        """True when the sample was completed."""
+        return self.status == "ok"
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """The output's tokens."""
+        return self.trace.tokens
+
+    @property
+    def origins(self) -> tuple[Origin, ...]:
+        """Who chose each token."""
+        return self.trace.origins
+
+    @property
+    def loss(self) -> Loss | None:
+        """The end of the cloud's use, where the cloud failed the sample."""
+        return Loss.of(self.trace)
+
+    def language(self, *, text: bool, default: Language) -> Language:
+        """The language that the sample was generated in: the run's, and of a prompt of ``text`` its own."""
+        own = self.reference_language if text else None
+        languages: tuple[Language, ...] = get_args(Language)
+        return next((language for language in languages if language == own), default)
+
+    @property
+    def unfinished(self) -> str | None:
+        """The reason why no result can be made of a completed sample's record; ``None``: it has all."""
+        if self.ok and self.text is None:
+            return "text is missing"
+        if self.ok and not self.trace.events:
+            return "trace is missing"
+        return None
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as a line of a journal holds it."""
+        return {
+            "file_id": self.file_id,
+            "index": self.index,
+            "dataset": self.dataset,
+            "status": self.status,
+            "error": write(self.error),
+            "audio_s": self.audio_s,
+            "audio_notes": dict(self.audio_notes),
+            "input_tokens": self.input_tokens,
+            "tokens": list(self.tokens),
+            "origins": list(self.origins),
+            "text": self.text,
+            "stop": self.stop,
+            "trace": self.trace.to_json(),
+            "references": list(self.references),
+            "reference_language": self.reference_language,
+            "resources": write(self.resources),
+        }
+
+    @classmethod
+    def from_json(cls, row: Json) -> Record:
+        """The record in a line of a journal. What is missing is ``None`` or empty.
+
+        Raises:
+            Mismatch: it names no sample, a field is of another type, or the tokens are not those of the
+                trace.
+
+        >>> Record.from_json({"file_id": ["a"], "status": "ok"})
+        Traceback (most recent call last):
+        edgecloud.jsontypes.Mismatch: file_id is not text
+        """
+        found = read(cls, row)
+        written = read(_Output, row)
+        for name in ("tokens", "origins") if found.trace.events else ():
+            its = getattr(written, name)
+            if its is not None and its != getattr(found, name):
+                raise Mismatch("are not those of the trace's commits", name)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Output:
+    """What a line says of the output besides its trace."""
+
+    tokens: tuple[int, ...] | None = None
+    origins: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusRow:
+    """A sample of the manifest, as a journal's first line knows it."""
+
+    file_id: str
+    references: tuple[str, ...]
+    language: Language
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a result needs besides the samples: settings, what the run was set up with and where it ran, its
+    quality floors, the ids of its ``samples``, and the references of the manifest, from which CIDEr has its
+    document frequencies.
+
+    ``corpus`` are the samples that the run, or all shards of it, may ask for; ``others`` the language and the
+    references of each of the manifest's other samples, without an id.
+    """
+
+    config: Mapping[str, Any]
+    setup: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    floors: Mapping[str, Any] | None
+    samples: tuple[str, ...]
+    corpus: tuple[CorpusRow, ...]
+    others: tuple[tuple[str, ...], ...] | None = None
+
+    @classmethod
+    def from_json(cls, row: Any) -> Facts:
+        """The facts in a journal's first line.
+
+        Raises:
+            Mismatch: a field is missing or of another type, or the floors are not.
+        """
+        found = read(cls, row)
+        if found.floors is not None and (wrong := unusable_floors(found.floors)) is not None:
+            raise Mismatch(wrong, "floors")
+        return found

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from edgecloud.contracts import Language, Sample
 from edgecloud.errors import OutputError
+from edgecloud.jsontypes import write
 from edgecloud.quality.describe import plain_names
 from edgecloud.quality.metric import METRICS, values
 from edgecloud.quality.tokenize import LANGUAGE_TOKENIZERS
@@ -25,10 +26,9 @@ from edgecloud.results.aggregate import (
     speculation_metrics,
 )
 from edgecloud.results.audio_notes import count_notes
-from edgecloud.results.degraded import degraded
 from edgecloud.results.files import put
 from edgecloud.results.percentiles import drift
-from edgecloud.results.records import language_of
+from edgecloud.results.records import Record
 from edgecloud.settings.config import Config
 from edgecloud.settings.options import OPTIONS
 
@@ -64,7 +64,7 @@ class OutcomeLike(Protocol):
         """The samples that were run."""
 
     @property
-    def records(self) -> Sequence[Mapping[str, Any]]:
+    def records(self) -> Sequence[Record]:
         """The journal's records, one a sample."""
 
     @property
@@ -111,7 +111,7 @@ def build_result(
     load, commit, run id); the settings that change no result and the models' cold times join it.
     ``defects`` says of each completed sample which defects its caption has, all under the same names.
     """
-    completed = [record for record in outcome.records if record["status"] == "ok"]
+    completed = [record for record in outcome.records if record.ok]
     measured = [measure(record, k=outcome.config.draft.k) for record in completed]
     languages = [_language(record, outcome.config) for record in completed]
     plain = [
@@ -203,15 +203,15 @@ def _metrics(
         ("cost_metrics", cost_notes),
     ):
         notes.update({f"{block}.{name}": why for name, why in some.items()})
-    failed = sum(record["status"] != "ok" for record in outcome.records)
+    failed = sum(not record.ok for record in outcome.records)
     return {
         **quality,
         "num_samples": len(outcome.records),
         "num_completed": len(outcome.records) - failed,
         "num_failed": failed,
-        "num_degraded": sum(degraded(record) is not None for record in outcome.records),
+        "num_degraded": sum(record.loss is not None for record in outcome.records),
         "defects": _defect_counts(defects),
-        "audio_notes": count_notes(outcome.records),
+        "audio_notes": count_notes(record.audio_notes for record in outcome.records),
         "latency_metrics": latency,
         "speculative_decoding_metrics": speculation,
         "cost_metrics": cost,
@@ -228,8 +228,8 @@ def _defect_counts(defects: Sequence[Mapping[str, bool]] | None) -> Json | None:
     return {**counts, "any": sum(any(flags.values()) for flags in defects)}
 
 
-def _language(record: Mapping[str, Any], config: Config) -> Language:
-    return language_of(record, text=config.data.kind == "text", default=config.data.language)
+def _language(record: Record, config: Config) -> Language:
+    return record.language(text=config.data.kind == "text", default=config.data.language)
 
 
 def _several(languages: Sequence[Language]) -> dict[str, str]:
@@ -294,7 +294,7 @@ def _quality_notes(quality: Json, notes: Mapping[str, str], language: Language) 
 
 
 def _details(
-    records: Sequence[Mapping[str, Any]],
+    records: Sequence[Record],
     measured: Sequence[Measured],
     scores: Sequence[Mapping[str, float | None]],
     score_notes: Sequence[str | None],
@@ -307,7 +307,7 @@ def _details(
     entries: list[Json] = []
     for record in records:
         entry = _head(record)
-        if record["status"] == "ok":
+        if record.ok:
             found, its_scores, why, has = next(rows)
             entry.update(its_scores)
             entry["score_note"] = why
@@ -328,22 +328,22 @@ def _details(
     return entries
 
 
-def _head(record: Mapping[str, Any]) -> Json:
-    references = list(record.get("references") or [])
+def _head(record: Record) -> Json:
+    references = list(record.references)
     return {
-        "file_id": record["file_id"],
-        "index": record.get("index"),
-        "dataset": record.get("dataset"),
-        "status": record["status"],
-        "error": record.get("error"),
-        "degraded": degraded(record),
+        "file_id": record.file_id,
+        "index": record.index,
+        "dataset": record.dataset,
+        "status": record.status,
+        "error": write(record.error),
+        "degraded": write(record.loss),
         "reference_caption": references[0] if references else None,
         "reference_captions": references,
-        "reference_language": record.get("reference_language"),
-        "generated_text": record.get("text"),
-        "tokens": list(record.get("tokens") or []),
-        "origins": list(record.get("origins") or []),
-        "stop": record.get("stop"),
-        "audio_s": record.get("audio_s"),
-        "audio_notes": dict(record.get("audio_notes") or {}),
+        "reference_language": record.reference_language,
+        "generated_text": record.text,
+        "tokens": list(record.tokens),
+        "origins": list(record.origins),
+        "stop": record.stop,
+        "audio_s": record.audio_s,
+        "audio_notes": dict(record.audio_notes),
     }

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
-from edgecloud.contracts import Trace
+from edgecloud.contracts import Draft, Trace, Verify
 
 __all__ = ["COUNT_NAMES", "RATE_NAMES", "pool", "speculation"]
 
@@ -54,13 +54,13 @@ def speculation(trace: Trace, *, k: int) -> dict[str, Any]:
 
     Two rounds of two tokens; the cloud keeps one token of the second and corrects the other:
 
-    >>> from edgecloud.contracts import Event
+    >>> from edgecloud.contracts import Commit
     >>> trace = Trace((
-    ...     Event("draft", 0.0, 1.0, {"tokens": [1, 2], "escalated": False}),
-    ...     Event("commit", 1.0, 1.0, {"tokens": [1, 2], "origins": ["edge", "edge"]}),
-    ...     Event("draft", 1.0, 2.0, {"tokens": [3, 4], "escalated": True}),
-    ...     Event("verify", 2.0, 3.0, {"drafted": 2, "kept": 1, "token": 9}),
-    ...     Event("commit", 3.0, 3.0, {"tokens": [3, 9], "origins": ["verified", "corrected"]}),
+    ...     Draft(0.0, 1.0, tokens=(1, 2)),
+    ...     Commit(1.0, 1.0, tokens=(1, 2), origins=("edge", "edge")),
+    ...     Draft(1.0, 2.0, tokens=(3, 4), escalated=True),
+    ...     Verify(2.0, 3.0, drafted=2, kept=1, token=9),
+    ...     Commit(3.0, 3.0, tokens=(3, 9), origins=("verified", "corrected")),
     ... ))
     >>> result = speculation(trace, k=2)
     >>> result["cloud_call_rate"], result["acceptance_rate"], result["cloud_token_share"]
@@ -68,29 +68,23 @@ def speculation(trace: Trace, *, k: int) -> dict[str, Any]:
     >>> result["accept_histogram"]
     [0, 1, 0]
     """
-    drafts = trace.of("draft")
-    calls = trace.of("verify")
-    origins = [origin for event in trace.of("commit") for origin in event.data["origins"]]
-    drafted = sum(len(event.data["tokens"]) for event in drafts)
+    drafts, calls, origins = trace.of(Draft), trace.of(Verify), trace.origins
     counts: dict[str, int] = {
         "draft_rounds": len(drafts),
-        "escalated_rounds": sum(bool(event.data.get("escalated")) for event in drafts),
+        "escalated_rounds": sum(draft.escalated for draft in drafts),
         "cloud_calls": len(calls),
-        "drafted": drafted,
-        "verified": sum(event.data["drafted"] for event in calls),
-        "accepted": sum(event.data["kept"] for event in calls),
+        "drafted": sum(len(draft.tokens) for draft in drafts),
+        "verified": sum(call.drafted for call in calls),
+        "accepted": sum(call.kept for call in calls),
         "reached_output": sum(origin in _DRAFTED for origin in origins) if drafts else 0,
-        "corrections": sum(
-            event.data["kept"] < event.data["drafted"] and event.data["token"] is not None
-            for event in calls
-        ),
+        "corrections": sum(call.kept < call.drafted and call.token is not None for call in calls),
         "useful_calls": sum(origin in ("corrected", "bonus") for origin in origins),
         "cloud_tokens": sum(origin in _CLOUD_CHOSE for origin in origins),
         "output_tokens": len(origins),
     }
-    histogram = [0] * (max([k, *(event.data["kept"] for event in calls)]) + 1)
-    for event in calls:
-        histogram[event.data["kept"]] += 1
+    histogram = [0] * (max([k, *(call.kept for call in calls)]) + 1)
+    for call in calls:
+        histogram[call.kept] += 1
     return _with_rates(counts, histogram)
 
 

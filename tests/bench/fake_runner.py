@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,7 +17,7 @@ from edgecloud.errors import CheckpointError, OutputError
 from edgecloud.results import environment
 from edgecloud.results.files import held
 from edgecloud.results.result_file import write_result
-from tests.results.synthetic import FakeOutcome, degrade
+from tests.results.synthetic import FakeOutcome, degraded
 
 
 def run(mode: str, config: Any, *, on_progress: Any = None, **_: Any) -> FakeOutcome:
@@ -28,11 +29,15 @@ def run(mode: str, config: Any, *, on_progress: Any = None, **_: Any) -> FakeOut
     outcome = FakeOutcome(mode, int(os.environ.get("FAKE_N", "6")), bad=bad)
     outcome.config = config
     if os.environ.get("FAKE_OVER"):
-        for record in outcome.records:
-            record["resources"]["memory_over_cap"] = True
+        outcome.records = tuple(
+            replace(record, resources={**(record.resources or {}), "memory_over_cap": True})
+            for record in outcome.records
+        )
     lost = [int(index) for index in os.environ.get("FAKE_DEGRADED", "").split()]
-    for record in (outcome.records[index] for index in lost):
-        record["trace"].insert(-1, degrade(record))
+    outcome.records = tuple(
+        replace(record, trace=degraded(record.trace)) if index in lost else record
+        for index, record in enumerate(outcome.records)
+    )
     on_progress(0, len(outcome.records), None)
     for done, record in enumerate(outcome.records, start=1):
         on_progress(done, len(outcome.records), record)

@@ -14,7 +14,7 @@ from bench.replay import Caption, record, replay
 from edgecloud.cloud.engine.local import LocalCloud
 from edgecloud.cloud.http.client import HttpChannel
 from edgecloud.cloud.protocol.remote import RemoteCloud
-from edgecloud.contracts import Acceptance, Model, Prompt, StopLimits
+from edgecloud.contracts import Acceptance, Degrade, Model, Prompt, StopLimits
 from edgecloud.decoding.speculative import Speculation
 from edgecloud.decoding.stopping import Stopping
 from edgecloud.models.scripted import ScriptedModel, hashed
@@ -100,8 +100,8 @@ def test_an_edge_over_the_context_goes_on_alone_and_asks_once() -> None:
         cloud = RemoteCloud(channel, deadline_s=30)
         for _ in range(4):
             found = run_speculative(case, case.edge(), cloud)
-            (lost,) = found.trace.of("degrade")
-            assert f"this cloud takes {bounds.context}" in lost.data["reason"]
+            (lost,) = found.trace.of(Degrade)
+            assert f"this cloud takes {bounds.context}" in lost.reason
             assert found.tokens
         page = httpx.get(f"{url}/metrics", trust_env=False).text
     assert 'edgecloud_requests_total{op="verify",status="413"} 4.0' in page

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from edgecloud.contracts import TokenStats
+from edgecloud.contracts import Draft, TokenStats
 from edgecloud.decoding.gates import GATES, Gate, Thresholds
 from edgecloud.decoding.speculative import Speculation
 from edgecloud.settings.parts import settings_of
@@ -100,10 +100,10 @@ def test_the_loop_escalates_what_the_gate_asks_about_and_nothing_else(
     case = Case(settings=settings)
     cloud = case.cloud()
     run = run_speculative(case, case.edge(), cloud)
-    escalated = [event for event in run.trace.of("draft") if event.data["escalated"]]
+    escalated = [event for event in run.trace.of(Draft) if event.escalated]
     assert len(cloud.calls) == len(escalated)
     if name in ("never", "always"):
-        rounds = len(run.trace.of("draft"))
+        rounds = len(run.trace.of(Draft))
         assert len(escalated) == (rounds if name == "always" else 0)
 
 

@@ -106,10 +106,10 @@ def test_notes_are_found_at_other_rates_too(tmp_path: Path) -> None:
 
 
 def test_notes_are_counted_by_kind() -> None:
-    records = [
-        {"audio_notes": {"clipped": "…", "beyond_full_scale": "…"}},
-        {"audio_notes": {"clipped": "…"}},
-        {"audio_notes": None},
+    records: list[dict[str, str]] = [
+        {"clipped": "…", "beyond_full_scale": "…"},
+        {"clipped": "…"},
+        {},
         {},
     ]
     assert count_notes(records) == {"beyond_full_scale": 1, "clipped": 2}

@@ -10,6 +10,7 @@ from edgecloud.contracts import (
     Acceptance,
     CloudChunk,
     CloudSession,
+    Degrade,
     Pending,
     Prompt,
     StopLimits,
@@ -76,7 +77,7 @@ def test_a_start_that_failed_is_told_once_and_nothing_more_is_asked(how: str) ->
         assert line.ask([], [2, 3], 0, drafter, ahead=False) is None
     assert not line.usable
     assert session.submitted == 0
-    assert len(recorder.trace().of("degrade")) == 1
+    assert len(recorder.trace().of(Degrade)) == 1
 
 
 def test_what_ended_the_cloud_s_use_is_named_by_its_public_class() -> None:
@@ -86,5 +87,5 @@ def test_what_ended_the_cloud_s_use_is_named_by_its_public_class() -> None:
     recorder = Recorder(WallClock())
     for error in (_Again("gone"), CloudTimeout("late")):
         recorder.degrade(0.0, error)
-    told = [event.data["error"] for event in recorder.trace().of("degrade")]
+    told = [event.error for event in recorder.trace().of(Degrade)]
     assert told == ["CloudUnavailable", "CloudTimeout"]

@@ -22,6 +22,7 @@ from edgecloud.experiments import experiment
 from edgecloud.experiments import run as arm
 from edgecloud.experiments.reporting import result_of
 from edgecloud.results.journal import read
+from edgecloud.results.records import Record
 from edgecloud.settings.config import Config
 from tests.experiments.scripted import ScriptedSystem, config, manifest
 
@@ -35,9 +36,9 @@ def attempt(settings: Config, draw: random.Random) -> tuple[list[str], bool]:
     if child == 0:
         os.close(told)
 
-        def tell(done: int, total: int, record: dict[str, Any] | None) -> None:
+        def tell(done: int, total: int, record: Record | None) -> None:
             if record is not None:
-                os.write(tells, f"{record['file_id']}\n".encode())
+                os.write(tells, f"{record.file_id}\n".encode())
 
         experiment.run("spec", settings, on_progress=tell)
         os._exit(0)
@@ -62,7 +63,7 @@ def attempt(settings: Config, draw: random.Random) -> tuple[list[str], bool]:
 
 def kept(path: Path) -> set[str]:
     try:
-        return {record["file_id"] for record in read(path)[1]}
+        return {record.file_id for record in read(path)[1]}
     except JournalError:
         return set()  # killed before its first line
 

@@ -42,11 +42,13 @@ def draft(entropies: list[float]) -> dict[str, Any]:
 
 
 def verify(kept: int) -> dict[str, Any]:
-    return {"kind": "verify", "start_s": 0.0, "end_s": 0.0, "kept": kept}
+    call = {"kind": "verify", "start_s": 0.0, "end_s": 0.0}
+    return {**call, "drafted": 2, "kept": kept, "token": 5}
 
 
 def commit(*origins: str) -> dict[str, Any]:
-    return {"kind": "commit", "start_s": 0.0, "end_s": 0.0, "origins": list(origins)}
+    made = {"kind": "commit", "start_s": 0.0, "end_s": 0.0}
+    return {**made, "tokens": [1] * len(origins), "origins": list(origins)}
 
 
 def caption(rng: random.Random) -> list[dict[str, Any]]:

@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edgecloud.cli.main import main
+from edgecloud.contracts import Trace
 from edgecloud.errors import ConfigError, JournalError, OutputError, WorkerError
 from edgecloud.experiments import experiment
 from edgecloud.experiments import run as arm
@@ -23,7 +25,7 @@ from edgecloud.results.kept import result_path
 from edgecloud.settings.config import Config, resolve
 from edgecloud.stages import listening
 from tests.experiments.scripted import ScriptedSystem, config, manifest
-from tests.results.synthetic import degrade
+from tests.results.synthetic import degraded
 from tests.told import Told
 
 ROOT = Path(__file__).parents[2]
@@ -141,7 +143,11 @@ def test_a_journal_without_its_facts_says_what_to_do(
     _, journal = run(config(data, tmp_path))
     header, records = read(journal)
     del header["facts"]
-    journal.write_text("".join(json.dumps(row) + "\n" for row in [header, *records]))
+    journal.write_text(
+        "".join(
+            json.dumps(row) + "\n" for row in [header, *(record.to_json() for record in records)]
+        )
+    )
     assert main(["rescore", str(journal), "-o", str(tmp_path / "x.json")]) == 2
     assert "--resume" in capsys.readouterr().err
 
@@ -304,7 +310,7 @@ def test_a_warm_up_that_lost_the_cloud_is_told_and_kept(
         nonlocal asked
         found, asked = answer(self, request, on_commit), asked + 1
         if asked == 1:
-            found.trace.insert(-1, degrade({"trace": found.trace}))
+            found.trace[:] = degraded(Trace.from_json(found.trace)).to_json()
         return found
 
     monkeypatch.setattr(ScriptedSystem, "caption", caption)
@@ -329,11 +335,17 @@ def test_memory_that_grows_over_the_cap_while_samples_run_is_in_the_limits(
     settings = config(data, tmp_path, clock="wall", max_samples=3)
     outcome = experiment.run("edge", settings)
     outcome.setup["limits"] = LIMITS
-    for record, peak_gb in zip(outcome.records, (0.3, 0.39, 0.4), strict=True):
-        record["resources"]["ram_gb_peak"] = peak_gb
-    assert result_of(outcome, environment={}, run_block={})["limits"] == LIMITS
-    outcome.records[1]["resources"]["ram_gb_peak"] = 0.557
-    found = result_of(outcome, environment={}, run_block={})["limits"]
+
+    def limits(*peaks_gb: float) -> Any:
+        records = [
+            replace(record, resources={**(record.resources or {}), "ram_gb_peak": peak_gb})
+            for record, peak_gb in zip(outcome.records, peaks_gb, strict=True)
+        ]
+        grown = replace(outcome, records=tuple(records))
+        return result_of(grown, environment={}, run_block={})["limits"]
+
+    assert limits(0.3, 0.39, 0.4) == LIMITS
+    found = limits(0.3, 0.557, 0.4)
     assert found["in_force"]["memory"] == {"enforced_by": None, "watched": True}
     assert found["summary"].endswith("0.4 GB (watched)")
     assert any("0.56 GB were resident" in note for note in found["notes"])

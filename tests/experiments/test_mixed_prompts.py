@@ -20,15 +20,18 @@ CHINESE = ("说话人十分开心，语速很快。", "听起来开心的声音�
 def outcome(n: int = 6, **flags: Any) -> FakeOutcome:
     """Every other prompt is in Chinese; each answer is its reference, word for word."""
     found = FakeOutcome("edge", n, dataset_type="text", dataset_path="prompts.json", **flags)
-    for record in found.records[1::2]:
-        record.update(reference_language="chinese", references=[CHINESE[record["index"] % 4 // 2]])
-    for record in found.records:
-        record["text"] = record["references"][0]
+    records = [
+        replace(record, reference_language="chinese", references=(CHINESE[number % 4 // 2],))
+        if number % 2
+        else record
+        for number, record in enumerate(found.records)
+    ]
+    found.records = tuple(replace(record, text=record.references[0]) for record in records)
     found.corpus = tuple(
         replace(
             sample,
-            references=tuple(record["references"]),
-            reference_language=record["reference_language"],
+            references=record.references,
+            reference_language=record.reference_language or "english",
         )
         for sample, record in zip(found.samples, found.records, strict=True)
     )
@@ -67,8 +70,7 @@ def test_in_one_language_nothing_changes() -> None:
 
 def test_a_recordings_caption_is_in_the_runs_language_whatever_its_reference_is_in() -> None:
     found = FakeOutcome("edge", 4)
-    for record in found.records:
-        record["reference_language"] = "chinese"
+    found.records = tuple(replace(record, reference_language="chinese") for record in found.records)
     assert {entry["score_note"] for entry in result(found)["detailed_results"]} == {
         "reference in chinese, caption in english"
     }

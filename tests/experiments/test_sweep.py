@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from edgecloud.cli.main import main
+from edgecloud.contracts import Trace
 from edgecloud.datasets.manifest import embedded_manifest
 from edgecloud.errors import ConfigError, EdgeCloudError, OutputError
 from edgecloud.experiments.frontier import frontier
@@ -27,7 +28,8 @@ from edgecloud.experiments.system import model_of
 from edgecloud.experiments.targets import MEASURES, Target, check_targets, read_targets
 from edgecloud.results.files import held
 from edgecloud.results.journal import Journal, read
-from tests.results.synthetic import degrade
+from edgecloud.results.records import Record
+from tests.results.synthetic import degraded
 
 GRID = """
 [where]
@@ -241,7 +243,7 @@ def _check_crossing(swept: list[Any], undeclared: dict[str, Any]) -> None:
 def _lose_the_cloud(path: Path) -> None:
     """In modelled time a link's outage is the same each time."""
     header, *rows = map(json.loads, path.read_text("utf-8").splitlines())
-    rows[0]["trace"].insert(-1, degrade(rows[0]))
+    rows[0]["trace"] = degraded(Trace.from_json(rows[0]["trace"])).to_json()
     path.write_text("".join(json.dumps(row) + "\n" for row in (header, *rows)), "utf-8")
 
 
@@ -258,11 +260,11 @@ def test_a_sweep_into_a_folder_of_another_that_runs_is_refused_before_it_begins(
         _run(Point("edge", "edge"), journal, {})
 
 
-def _records(path: Path) -> list[dict[str, Any]]:
-    return sorted(read(path)[1], key=lambda record: str(record["file_id"]))
+def _records(path: Path) -> list[Record]:
+    return sorted(read(path)[1], key=lambda record: record.file_id)
 
 
-def _records_of(content: bytes, tmp_path: Path) -> list[dict[str, Any]]:
+def _records_of(content: bytes, tmp_path: Path) -> list[Record]:
     path = tmp_path / "before.jsonl"
     path.write_bytes(content)
     return _records(path)
@@ -274,7 +276,7 @@ def test_recordings_that_cannot_be_right_are_counted_once_a_sweep(tmp_path: Path
         path = tmp_path / f"{mode}.jsonl"
         with Journal.open(path, mode=mode, identity={}) as journal:
             for name, notes in (("a", {"silent": "…"}), ("b", {})):
-                journal.append({"file_id": name, "status": "ok", "audio_notes": notes})
+                journal.append(Record(name, audio_notes=notes))
         swept.append((Point(mode, mode, {"language": "english"}), path, None))
     assert audio_notes_of(swept) == "1 of 2 recordings cannot be right: 1 silent once mixed down"
 

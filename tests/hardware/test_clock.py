@@ -16,7 +16,18 @@ import pytest
 from edgecloud.cloud.engine.local import LocalCloud
 from edgecloud.cloud.pipe_server import MessageServer
 from edgecloud.cloud.protocol.remote import RemoteCloud
-from edgecloud.contracts import Acceptance, Commit, Prompt, StopLimits, StopReason, Trace
+from edgecloud.contracts import (
+    Acceptance,
+    Commit,
+    Draft,
+    Generate,
+    Prefill,
+    Prompt,
+    StopLimits,
+    StopReason,
+    Trace,
+    Verify,
+)
 from edgecloud.decoding.autoregressive import cloud_only, edge_only
 from edgecloud.decoding.recorder import Recorder
 from edgecloud.decoding.speculative import Speculation, speculative
@@ -92,16 +103,16 @@ def times(commits: list[Commit]) -> list[float]:
 def test_the_edge_alone_takes_a_prefill_then_a_step_a_token() -> None:
     commits, trace = Bench().edge_only()
     assert times(commits) == pytest.approx([7.3 + n * 0.415 for n in range(5)])
-    (prefill,) = trace.of("prefill")
+    (prefill,) = trace.of(Prefill)
     assert (prefill.start_s, prefill.end_s) == (0.0, 7.3)
 
 
 def test_the_cloud_alone_takes_a_round_trip_a_prefill_then_a_step_a_token() -> None:
     commits, trace = Bench().cloud_only()
     assert times(commits) == pytest.approx([0.05 + 0.39 + n * 0.041 for n in range(5)])
-    busy = [event.data["busy_s"] for event in trace.of("generate")]
+    busy = [event.cost.busy_s for event in trace.of(Generate)]
     assert busy == pytest.approx([0.39, *[0.041] * 4])
-    (prefill,) = trace.of("prefill")
+    (prefill,) = trace.of(Prefill)
     assert prefill.end_s - prefill.start_s == pytest.approx(0.39)
 
 
@@ -115,7 +126,7 @@ def test_kept_blocks_cost_their_steps_and_one_verification_each() -> None:
     # Kept and bonus tokens are ingested in one forward; one more for the second drafted token.
     second = first + 2 * 0.415 + 0.025 + 0.05 + 0.025
     assert times(commits) == pytest.approx([first, second])
-    assert [event.data["busy_s"] for event in trace.of("verify")] == pytest.approx([0.44, 0.05])
+    assert [event.cost.busy_s for event in trace.of(Verify)] == pytest.approx([0.44, 0.05])
 
 
 def test_a_corrected_block_costs_one_ingestion() -> None:
@@ -131,12 +142,12 @@ def test_a_corrected_block_costs_one_ingestion() -> None:
 def test_a_block_that_passes_the_gate_costs_its_steps_alone() -> None:
     commits, trace = Bench(sure=30.0).speculative(Speculation(k=2, gate="entropy"))
     assert times(commits) == pytest.approx([7.3 + n * 0.415 for n in (1, 3, 4)])
-    assert not trace.of("verify")
+    assert not trace.of(Verify)
 
 
 def test_draft_and_verify_share_the_time_without_gap_or_overlap() -> None:
     _, trace = Bench().speculative(Speculation(k=2, gate="always"))
-    spans = [(e.start_s, e.end_s) for e in trace.of("prefill", "draft", "verify")]
+    spans = [(e.start_s, e.end_s) for e in trace.of(Prefill, Draft, Verify)]
     assert spans[0][0] == 0.0
     for (_, end), (start, _) in itertools.pairwise(spans):
         assert start == end

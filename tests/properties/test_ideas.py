@@ -10,7 +10,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from edgecloud.contracts import Acceptance, Event, StopLimits
+from edgecloud.contracts import (
+    Acceptance,
+    Degrade,
+    Draft,
+    Event,
+    Generate,
+    Prefill,
+    StopLimits,
+    Verify,
+)
 from edgecloud.decoding.speculation_controller import CloudBudget
 from edgecloud.decoding.speculative import Speculation
 from edgecloud.hardware.profiles import LinkCosts
@@ -46,8 +55,8 @@ unhurried = {
 }
 
 
-def calls_of(run: Run) -> list[Event]:
-    return run.trace.of("verify", "generate")
+def calls_of(run: Run) -> list[Verify | Generate]:
+    return run.trace.calls
 
 
 @given(cases(acceptance=st.just(EXACT), **verified))
@@ -106,11 +115,11 @@ def test_timelines_never_run_backwards(case: Case) -> None:
     times = [commit.at_s for commit in run.commits]
     assert times == sorted(times)
     # The edge computes one thing at a time, and the cloud is asked one thing at a time.
-    assert in_order(run.trace.of("prefill", "draft"))
-    assert in_order(run.trace.of("verify"))
+    assert in_order(run.trace.of(Prefill, Draft))
+    assert in_order(run.trace.of(Verify))
     # Nobody waits for less time than the cloud was busy and the message was under way.
-    for call in run.trace.of("verify"):
-        least_s = call.data["busy_s"] + MODELLED.link.round_trip_s
+    for call in run.trace.of(Verify):
+        least_s = call.cost.busy_s + MODELLED.link.round_trip_s
         assert call.end_s - call.start_s >= least_s - 1e-9
 
 
@@ -122,25 +131,25 @@ def test_the_account_of_tokens_adds_up(case: Case) -> None:
     assert len(cloud.opened) <= 1
     if not calls:
         return
-    prefilled = sum(call.data["prefill_tokens"] for call in calls)
+    prefilled = sum(call.cost.prefill_tokens for call in calls)
     assert prefilled == PROMPT.length
-    verdicts = run.trace.of("verify")
+    verdicts = run.trace.of(Verify)
     # A call's own tokens are its correction or bonus and what it went on with: the rest are forwards.
-    own = sum(call.data["generated_tokens"] for call in verdicts)
-    assert own == sum((v.data["token"] is not None) + len(v.data["continuation"]) for v in verdicts)
-    verified = sum(call.data["verified_tokens"] for call in verdicts)
+    own = sum(call.cost.generated_tokens for call in verdicts)
+    assert own == sum((v.token is not None) + len(v.continuation) for v in verdicts)
+    verified = sum(call.cost.verified_tokens for call in verdicts)
     assert verified == sum(len(draft) for _, draft, _ in cloud.calls)
     cloud_tokens = sum(origin in ("corrected", "bonus", "cloud") for origin in run.origins)
     # Only the last answer may hold more than the caption takes.
     most = case.settings.continuation + 1 if not case.settings.hand_off else VOCAB * 40
-    generated = sum(call.data["generated_tokens"] for call in calls)
+    generated = sum(call.cost.generated_tokens for call in calls)
     assert cloud_tokens <= generated <= cloud_tokens + most
 
 
 @given(cases(**{**ideas, "budget": st.builds(CloudBudget, tokens=st.integers(0, 20))}))
 def test_a_budget_of_tokens_is_kept(case: Case) -> None:
     run = run_modelled(case, case.edge(), case.cloud())
-    spent = sum(call.data["generated_tokens"] for call in calls_of(run))
+    spent = sum(call.cost.generated_tokens for call in calls_of(run))
     assert spent <= max(case.settings.budget.tokens, case.settings.seed_tokens)
 
 
@@ -196,7 +205,7 @@ def test_a_seed_is_there_long_before_the_edge_has_its_prompt() -> None:
     assert run.tokens[:3] == run_cloud(case).tokens[:3]
     # Half a round trip up, the prefill with its first token, two steps, half a round trip down.
     assert run.commits[0].at_s == pytest.approx(0.1 + 0.5 + 2 * 0.05)
-    (prefill,) = run.trace.of("prefill")
+    (prefill,) = run.trace.of(Prefill)
     assert (prefill.start_s, prefill.end_s) == (0.0, 2.0)
 
 
@@ -212,7 +221,7 @@ def test_a_continuation_replaces_edge_steps_by_cloud_steps() -> None:
     short, long = far(case, 0.1), far(case, 0.1, continuation=4)
     assert short.tokens == long.tokens
     assert total_s(long) < total_s(short)
-    assert len(long.trace.of("verify")) < len(short.trace.of("verify"))
+    assert len(long.trace.of(Verify)) < len(short.trace.of(Verify))
 
 
 def test_a_hand_off_lets_the_cloud_finish() -> None:
@@ -220,22 +229,22 @@ def test_a_hand_off_lets_the_cloud_finish() -> None:
     run = far(case, 0.1, hand_off=True, expected_tokens=20, parallel_prefill=True)
     assert run.tokens == run_cloud(case).tokens
     # One call to see what the cloud takes, one to hand off.
-    assert len(run.trace.of("verify")) <= 2
+    assert len(run.trace.of(Verify)) <= 2
 
 
 def test_when_the_budget_is_spent_the_edge_finishes() -> None:
     case = Case(every=2, settings=Speculation(gate="always", acceptance=EXACT))
     run = far(case, 0.1, budget=CloudBudget(busy_s=0.8))
     assert run.origins[-1] == "edge"
-    assert sum(call.data["busy_s"] for call in calls_of(run)) <= 0.8
-    assert not run.trace.of("degrade")
+    assert sum(call.cost.busy_s for call in calls_of(run)) <= 0.8
+    assert not run.trace.of(Degrade)
 
 
 @given(cases(**{**ideas, "parallel_prefill": st.just(False), "seed_tokens": st.just(0)}))
 @example(Case(settings=Speculation(gate="never", verify_scope="since-last-call")))
 def test_what_nobody_was_asked_about_is_the_edges_own(case: Case) -> None:
     run = run_modelled(case, case.edge(), case.cloud())
-    if not run.trace.of("verify"):
+    if not run.trace.of(Verify):
         assert run.tokens == run_edge(case).tokens
         assert set(run.origins) == {"edge"}
 

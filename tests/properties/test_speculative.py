@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecloud.contracts import Acceptance, StopLimits
+from edgecloud.contracts import Acceptance, Commit, Draft, StopLimits, Verify
 from edgecloud.decoding.recorder import Recorder
 from edgecloud.decoding.speculative import Speculation, speculative
 from edgecloud.hardware.clock import WallClock
@@ -92,8 +92,8 @@ def test_the_output_keeps_to_its_limits_and_stops_for_the_reason_given(case: Cas
 def test_a_request_prefills_the_edge_once_and_ingests_in_one_forward_a_round(case: Case) -> None:
     edge = case.edge()
     run = run_speculative(case, edge, case.cloud())
-    drafts = run.trace.of("draft")
-    drafted = sum(len(draft.data["tokens"]) for draft in drafts)
+    drafts = run.trace.of(Draft)
+    drafted = sum(len(draft.tokens) for draft in drafts)
     # The first round drafts from the prefill's logits; every other begins with one ingestion.
     assert edge.forwards == 1 + (drafted - len(drafts)) + (len(drafts) - 1)
 
@@ -135,24 +135,24 @@ def test_the_trace_accounts_for_every_token(case: Case) -> None:
     cloud = case.cloud()
     run = run_speculative(case, case.edge(), cloud)
     trace = run.trace
-    drafts, verdicts, commits = (trace.of(kind) for kind in ("draft", "verify", "commit"))
+    drafts, verdicts, commits = trace.of(Draft), trace.of(Verify), trace.of(Commit)
     assert len(drafts) == len(commits) == len(run.commits)
-    assert sum(draft.data["escalated"] for draft in drafts) == len(verdicts) == len(cloud.calls)
-    assert [t for commit in commits for t in commit.data["tokens"]] == run.tokens
+    assert sum(draft.escalated for draft in drafts) == len(verdicts) == len(cloud.calls)
+    assert [t for commit in commits for t in commit.tokens] == run.tokens
     asked = iter(verdicts)
     for draft, commit in zip(drafts, commits, strict=True):
-        tokens, origins = list(commit.data["tokens"]), list(commit.data["origins"])
+        tokens, origins = list(commit.tokens), list(commit.origins)
         assert len(tokens) == len(origins)
-        if not draft.data["escalated"]:
-            expected = draft.data["tokens"]
+        if not draft.escalated:
+            expected = list(draft.tokens)
             assert set(origins) == {"edge"}
         else:
-            verdict = next(asked).data
-            assert verdict["drafted"] == len(draft.data["tokens"]) == len(verdict["ranks"])
-            own = [] if verdict["token"] is None else [verdict["token"]]
-            expected = draft.data["tokens"][: verdict["kept"]] + own
-            chosen = "bonus" if verdict["kept"] == verdict["drafted"] else "corrected"
-            whole = ["verified"] * verdict["kept"] + [chosen] * len(own)
+            verdict = next(asked)
+            assert verdict.drafted == len(draft.tokens) == len(verdict.ranks)
+            own = [] if verdict.token is None else [verdict.token]
+            expected = [*draft.tokens[: verdict.kept], *own]
+            chosen = "bonus" if verdict.kept == verdict.drafted else "corrected"
+            whole = ["verified"] * verdict.kept + [chosen] * len(own)
             assert origins == whole[: len(origins)]
         # Only the last commit may be cut short.
         assert tokens == expected[: len(tokens)]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from edgecloud.cloud.engine.local import LocalCloud
-from edgecloud.contracts import Model, Prompt, StopLimits
+from edgecloud.contracts import Model, Prompt, StopLimits, Trace
 from edgecloud.decoding.recorder import Recorder
 from edgecloud.decoding.speculative import Speculation, speculative
 from edgecloud.decoding.stopping import Stopping
@@ -97,13 +98,13 @@ def modelled_outcome(n: int = 12, *, wasteful: bool = False) -> FakeOutcome:
     }
     records = []
     for record in outcome.records:
-        found = _decode(record["index"], wasteful=wasteful)
-        records.append({**record, **found, "input_tokens": 3})
+        trace = _decode(record.index or 0, wasteful=wasteful)
+        records.append(replace(record, trace=trace, input_tokens=3))
     outcome.records = tuple(records)
     return outcome
 
 
-def _decode(seed: int, *, wasteful: bool) -> Result:
+def _decode(seed: int, *, wasteful: bool) -> Trace:
     clock, hardware = ModelledClock(), PROFILES["paper"]
     script = hashed(seed + 1000, vocab_size=VOCAB, end_id=END)
     draft = hashed(seed, vocab_size=VOCAB, end_id=END, disagree_with=script, every=4)
@@ -119,26 +120,24 @@ def _decode(seed: int, *, wasteful: bool) -> Result:
         stopping=stopping,
         recorder=recorder,
     )
-    tokens: list[int] = []
-    origins: list[str] = []
-    for commit in commits:
-        tokens += commit.tokens
-        origins += commit.origins
+    list(commits)
     recorder.finish("end_of_text")
-    return {"tokens": tokens, "origins": origins, "trace": recorder.trace().to_json()}
+    return recorder.trace()
 
 
 def slowed(outcome: FakeOutcome, factors: Sequence[float]) -> FakeOutcome:
     """The same records, every moment of sample ``i`` multiplied by ``factors[i]``."""
     changed = copy.copy(outcome)
     changed.records = tuple(
-        {
-            **record,
-            "trace": [
-                {**event, "start_s": event["start_s"] * factor, "end_s": event["end_s"] * factor}
-                for event in record["trace"]
-            ],
-        }
+        replace(
+            record,
+            trace=Trace(
+                tuple(
+                    replace(event, start_s=event.start_s * factor, end_s=event.end_s * factor)
+                    for event in record.trace.events
+                )
+            ),
+        )
         for record, factor in zip(outcome.records, factors, strict=True)
     )
     return changed

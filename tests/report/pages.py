@@ -6,6 +6,7 @@ import json
 import math
 import struct
 import wave
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +50,12 @@ def write_runs(folder: Path, n: int = 8, *, texts: bool = True, **flags: Any) ->
         bad = (1,) if mode == "edge" and n > 4 else ()
         outcome = FakeOutcome(mode, n, bad=bad, acceptance=acceptance, **flags)
         tokenizer = words()
-        for record in outcome.records:
-            if texts and record["status"] == "ok":
-                record["text"] = tokenizer.decode(record["tokens"]).strip()
+        outcome.records = tuple(
+            replace(record, text=tokenizer.decode(list(record.tokens)).strip())
+            if texts and record.ok
+            else record
+            for record in outcome.records
+        )
         result = build_result(
             outcome,
             FakeScores(outcome, shift=shift),
@@ -61,7 +65,8 @@ def write_runs(folder: Path, n: int = 8, *, texts: bool = True, **flags: Any) ->
         name = f"{mode}-{acceptance}-{language}"
         write_result(folder / "results" / f"{name}.json", result)
         header = {"schema": SCHEMA, "mode": mode, "identity": {}}
-        lines = [json.dumps(row, ensure_ascii=False) for row in (header, *outcome.records)]
+        rows = [record.to_json() for record in outcome.records]
+        lines = [json.dumps(row, ensure_ascii=False) for row in (header, *rows)]
         journal = folder / "journals" / f"{name}.jsonl"
         journal.parent.mkdir(parents=True, exist_ok=True)
         journal.write_text("\n".join(lines) + "\n", encoding="utf-8")

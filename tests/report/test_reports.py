@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from edgecloud.cli.main import main
-from edgecloud.contracts import Trace
+from edgecloud.contracts import CloudCost, Commit, Generate, Prefill, Trace
 from edgecloud.report.comparison import groups
 from edgecloud.report.csv import to_csv
 from edgecloud.report.lanes import spans
@@ -26,9 +26,13 @@ from edgecloud.report.words.interface import INTERFACE
 from edgecloud.report.words.sentences import SENTENCES
 from tests.report.pages import words, write_runs
 from tests.report.test_table import four, result
-from tests.results.synthetic import trace
+from tests.results.synthetic import trace as rows
 
 EN = Texts("en")
+
+
+def trace(mode: str, seed: int = 0) -> Trace:
+    return Trace.from_json(rows(mode, seed=seed))
 
 
 def said(results: list[Any], language: Any = "en") -> str:
@@ -55,22 +59,22 @@ def test_spans_of_a_lane_do_not_overlap_and_cover_the_request(mode: str, seed: i
     for lane in ("edge", "link", "cloud"):
         own = sorted((s.start_s, s.end_s) for s in found if s.lane == lane)
         assert all(a[1] <= b[0] + 1e-9 for a, b in pairwise(own))
-    last_commit = max(e.end_s for e in Trace.from_json(events).of("commit"))
+    last_commit = max(commit.at_s for commit in events.of(Commit))
     assert max(span.end_s for span in found) == pytest.approx(last_commit)
 
 
 def test_the_cloud_is_busy_for_as_long_as_the_calls_say() -> None:
     events = trace("spec", seed=3)
-    busy = sum(event.get("busy_s", 0.0) for event in events)
+    busy = sum(call.cost.busy_s for call in events.calls)
     assert sum(s.end_s - s.start_s for s in spans(events) if s.lane == "cloud") == pytest.approx(
         busy
     )
 
 
 def test_a_prefill_inside_a_call_says_when_the_cloud_began() -> None:
-    call = {"kind": "generate", "start_s": 0.0, "end_s": 1.0, "busy_s": 0.6}
-    prefill = {"kind": "prefill", "side": "cloud", "start_s": 0.3, "end_s": 0.5}
-    cloud = next(span for span in spans([call, prefill]) if span.lane == "cloud")
+    call = Generate(0.0, 1.0, (5,), CloudCost(busy_s=0.6))
+    prefill = Prefill(0.3, 0.5, "cloud")
+    cloud = next(span for span in spans(Trace((call, prefill))) if span.lane == "cloud")
     assert (cloud.start_s, cloud.end_s) == pytest.approx((0.3, 0.9))
 
 
@@ -81,7 +85,7 @@ def test_a_prefill_inside_a_call_says_when_the_cloud_began() -> None:
 def test_every_output_token_has_its_doubt(mode: str) -> None:
     events = trace(mode, seed=2)
     known = doubts(events)
-    origins = [o for e in events if e["kind"] == "commit" for o in e["origins"]]
+    origins = events.origins
     assert len(known) == len(origins)
     # The made-up trace puts its end of text in the place of the last token, whoever chose that.
     for doubt, origin in list(zip(known, origins, strict=True))[:-1]:

@@ -11,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgecloud.contracts import Sample
+from edgecloud.contracts import Degrade, Sample, Trace
+from edgecloud.results.records import Failure, Record
 from edgecloud.results.result_file import PRIMARY_TOKENIZER
 from edgecloud.settings.config import Config, resolve
 
@@ -151,10 +152,8 @@ def _cloud(draw: random.Random, length: int) -> list[Row]:
     return events
 
 
-def record(mode: str, sample: Sample, *, seed: int = 0, modelled: bool = False) -> Row:
+def record(mode: str, sample: Sample, *, seed: int = 0, modelled: bool = False) -> Record:
     """The journal record of a sample that went well."""
-    rows = trace(mode, seed=1000 * seed + sample.index)
-    commits = [row for row in rows if row["kind"] == "commit"]
     reason = "time is modelled" if modelled else "there is no GPU"
     readings: dict[str, Any] = {
         "cpu_percent": None if modelled else 150.0 + sample.index,
@@ -169,44 +168,37 @@ def record(mode: str, sample: Sample, *, seed: int = 0, modelled: bool = False) 
         "samples": 0 if modelled else 20,
     }
     fields = [name for name, value in readings.items() if value is None]
-    return {
-        "file_id": sample.file_id,
-        "index": sample.index,
-        "dataset": sample.dataset,
-        "status": "ok",
-        "error": None,
-        "audio_s": 2.0 + sample.index % 3,
-        "input_tokens": 60,
-        "tokens": [token for row in commits for token in row["tokens"]],
-        "origins": [origin for row in commits for origin in row["origins"]],
-        "text": f"{mode} says a voice {sample.index}",
-        "stop": "end_of_text",
-        "trace": rows,
-        "references": list(sample.references),
-        "reference_language": sample.reference_language,
-        "resources": {**readings, "reasons": dict.fromkeys(fields, reason)},
-    }
+    return Record(
+        sample.file_id,
+        index=sample.index,
+        dataset=sample.dataset,
+        audio_s=2.0 + sample.index % 3,
+        input_tokens=60,
+        text=f"{mode} says a voice {sample.index}",
+        stop="end_of_text",
+        trace=Trace.from_json(trace(mode, seed=1000 * seed + sample.index)),
+        references=sample.references,
+        reference_language=sample.reference_language,
+        resources={**readings, "reasons": dict.fromkeys(fields, reason)},
+    )
 
 
-def failed(sample: Sample) -> Row:
+def failed(sample: Sample) -> Record:
     """The journal record of a sample that failed before anything was decoded."""
-    return {
-        **record("edge", sample),
-        "status": "failed",
-        "error": {"type": "AudioError", "message": f"{sample.audio_path}: not audio"},
-        "audio_s": None,
-        "input_tokens": None,
-        "tokens": [],
-        "origins": [],
-        "text": None,
-        "stop": None,
-        "trace": [],
-        "resources": {
+    return Record(
+        sample.file_id,
+        index=sample.index,
+        dataset=sample.dataset,
+        status="failed",
+        error=Failure("AudioError", f"{sample.audio_path}: not audio"),
+        references=sample.references,
+        reference_language=sample.reference_language,
+        resources={
             "cpu_percent": None,
             "samples": 0,
             "reasons": {"cpu_percent": "the sample failed"},
         },
-    }
+    )
 
 
 class FakeOutcome:
@@ -238,15 +230,15 @@ class FakeScores:
     """What ``edgecloud.quality.score`` returns, with the same attributes."""
 
     def __init__(self, outcome: Any, *, shift: float = 0.0) -> None:
-        ok = [row for row in outcome.records if row["status"] == "ok"]
+        ok = [record for record in outcome.records if record.ok]
         prefix = PRIMARY_TOKENIZER[outcome.config.data.language]
         bertscore = ("bertscore_precision", "bertscore_recall", "bertscore_f1")
         self.per_sample: list[dict[str, float | None]] = [
             {
                 f"{prefix}.bleu_4": 0.2 + shift,
-                f"{prefix}.cider": 0.5 + shift + 0.01 * row["index"],
+                f"{prefix}.cider": 0.5 + shift + 0.01 * row.index,
                 **dict.fromkeys(bertscore),
-                "emotion_accuracy": float(row["index"] % 2),
+                "emotion_accuracy": float(row.index % 2),
                 "caption_length": 7.0,
             }
             for row in ok
@@ -267,7 +259,8 @@ class FakeScores:
         self.scored = len(ok)
 
 
-def degrade(record: Row) -> Row:
-    """The event of a record that lost the cloud just before it ended."""
-    at_s = record["trace"][-1]["start_s"]
-    return _event("degrade", at_s, at_s, error="CloudUnavailable", reason="no cloud answers")
+def degraded(trace: Trace) -> Trace:
+    """The trace of a request that lost the cloud just before it ended."""
+    *others, last = trace.events
+    lost = Degrade(last.start_s, last.start_s, "CloudUnavailable", "no cloud answers")
+    return Trace((*others, lost, last))

@@ -12,16 +12,13 @@ from edgecloud.contracts.sampling import GREEDY, Sampling
 from edgecloud.decoding.speculation_controller import CloudBudget
 from edgecloud.decoding.speculative import Speculation
 from edgecloud.errors import CloudTimeout
-from edgecloud.results.degraded import degraded, warm_up_sentence
+from edgecloud.results.degraded import warm_up_sentence
+from edgecloud.results.records import Loss
 from edgecloud.results.result_file import build_result
-from tests.properties.loop import Case, Run, run_modelled, run_speculative
+from tests.properties.loop import Case, run_modelled, run_speculative
 from tests.results.synthetic import FakeOutcome, FakeScores
 
 ALWAYS = Speculation(gate="always", acceptance=Acceptance("exact"))
-
-
-def record(run: Run) -> dict[str, Any]:
-    return {"trace": run.trace.to_json(), "tokens": run.tokens, "origins": run.origins}
 
 
 @pytest.mark.parametrize(
@@ -40,9 +37,9 @@ def test_doing_without_the_cloud_or_the_edge_by_choice_is_not_degraded(
     case = Case(every=2, settings=replace(ALWAYS, **choice))
     run = run_modelled(case, case.edge(), case.cloud())
     assert run.origins[-1] == last  # it did stop asking, or handed off
-    assert degraded(record(run)) is None
+    assert Loss.of(run.trace) is None
     outcome = FakeOutcome("spec", 1)
-    outcome.records = ({**outcome.records[0], **record(run)},)
+    outcome.records = (replace(outcome.records[0], trace=run.trace),)
     found = build_result(outcome, FakeScores(outcome), environment={}, run_block={})
     assert found["metrics"]["num_degraded"] == 0
     assert found["detailed_results"][0]["degraded"] is None
@@ -55,9 +52,9 @@ def test_a_cloud_that_failed_within_its_budget_is() -> None:
 
     case = Case(every=2, settings=replace(ALWAYS, budget=CloudBudget(tokens=3)))
     run = run_speculative(case, case.edge(), Lost())
-    found = degraded(record(run))
+    found = Loss.of(run.trace)
     assert found is not None
-    assert (found["error"], found["reason"]) == ("CloudTimeout", "no answer in 2 s")
+    assert (found.error, found.reason) == ("CloudTimeout", "no answer in 2 s")
 
 
 def test_warm_up_requests_that_lost_the_cloud_are_one_sentence() -> None:

@@ -10,13 +10,18 @@ import pytest
 
 from edgecloud.errors import JournalError, OutputError
 from edgecloud.results.journal import Journal, read
+from edgecloud.results.records import Record
 from edgecloud.settings.config import resolve
 
 IDENTITY: dict[str, Any] = {"settings": {"k": 3, "language": "english"}, "data": "abc"}
 
 
-def row(file_id: str, status: str = "ok", **more: Any) -> dict[str, Any]:
+def row(file_id: str, status: Any = "ok", **more: Any) -> dict[str, Any]:
     return {"file_id": file_id, "status": status, **more}
+
+
+def record(file_id: str, status: Any = "ok", **more: Any) -> Record:
+    return Record.from_json(row(file_id, status, **more))
 
 
 def opened(path: Path, *, resume: bool = False, **changes: Any) -> Journal:
@@ -26,49 +31,49 @@ def opened(path: Path, *, resume: bool = False, **changes: Any) -> Journal:
 def test_a_record_is_readable_before_the_journal_is_closed(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "run.jsonl"
     with opened(path) as journal:
-        journal.append(row("a", text="平静"))
+        journal.append(record("a", text="平静"))
         header, records = read(path)
     assert header["mode"] == "spec"
-    assert records == [row("a", text="平静")]
+    assert records == [record("a", text="平静")]
 
 
 def test_resuming_brings_back_completed_samples_and_retries_failed_ones(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     with opened(path) as journal:
-        journal.append(row("a"))
-        journal.append(row("b", "failed"))
+        journal.append(record("a"))
+        journal.append(record("b", "failed"))
     with opened(path, resume=True) as journal:
         assert list(journal.records) == ["a"]
-        journal.append(row("b"))
+        journal.append(record("b"))
         assert list(journal.records) == ["a", "b"]
-    assert read(path)[1] == [row("a"), row("b")]
+    assert read(path)[1] == [record("a"), record("b")]
 
 
 @pytest.mark.parametrize("torn", [b'{"file_id": "b", "sta', b'{"file_id": "b"}', b"\xff\xfe\n"])
 def test_a_torn_last_line_is_cut_away(tmp_path: Path, torn: bytes) -> None:
     path = tmp_path / "run.jsonl"
     with opened(path) as journal:
-        journal.append(row("a"))
+        journal.append(record("a"))
     with path.open("ab") as handle:
         handle.write(torn)
     with opened(path, resume=True) as journal:
         assert list(journal.records) == ["a"]
-        journal.append(row("b"))
+        journal.append(record("b"))
     assert [json.loads(line)["file_id"] for line in path.read_text().splitlines()[1:]] == ["a", "b"]
 
 
 def test_every_cut_of_a_journal_can_be_resumed(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     with opened(path) as journal:
-        journal.append(row("a"))
-        journal.append(row("b"))
+        journal.append(record("a"))
+        journal.append(record("b"))
     whole = path.read_bytes()
     for length in range(len(whole) + 1):
         path.write_bytes(whole[:length])
         with opened(path, resume=True) as journal:
             assert set(journal.records) <= {"a", "b"}
-            journal.append(row("c"))
-        assert read(path)[1][-1] == row("c")
+            journal.append(record("c"))
+        assert read(path)[1][-1] == record("c")
 
 
 def test_a_journal_of_another_run_is_refused_with_the_difference(tmp_path: Path) -> None:
@@ -89,7 +94,7 @@ def test_tuples_in_the_identity_are_the_lists_they_become(tmp_path: Path) -> Non
 def test_without_resume_an_old_journal_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     with opened(path) as journal:
-        journal.append(row("a"))
+        journal.append(record("a"))
     with opened(path, data="other") as journal:
         assert journal.records == {}
     assert read(path)[1] == []
@@ -99,7 +104,7 @@ def test_without_resume_an_old_journal_is_replaced(tmp_path: Path) -> None:
 def test_damage_in_the_middle_is_named(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     with opened(path) as journal:
-        journal.append(row("a"))
+        journal.append(record("a"))
     path.write_bytes(path.read_bytes().replace(b'"a"', b'"a') + b'{"file_id": "b"}\n')
     with pytest.raises(JournalError, match="line 2"):
         opened(path, resume=True)
@@ -130,7 +135,7 @@ def test_weights_known_by_their_headers_are_recognised_and_it_is_said(
 ) -> None:
     path = tmp_path / "run.jsonl"
     with opened(path, **FORMER) as journal:
-        journal.append(row("a"))
+        journal.append(record("a"))
     models = {"models": {"edge": "content", "cloud": "c"}, "headers": {"edge": former}}
     if former != "headers:1":
         with pytest.raises(
@@ -156,12 +161,20 @@ def test_equal_headers_are_no_reason_to_mix_weights_whose_content_is_known(tmp_p
     path = tmp_path / "run.jsonl"
     headers = {"headers": {"edge": "headers:1"}}
     with opened(path, models={"edge": "a", "cloud": None}, **headers) as journal:
-        journal.append(row("a"))
+        journal.append(record("a"))
     with pytest.raises(JournalError, match=r"models\.edge: 'a' in the journal, 'b' now"):
         opened(path, resume=True, models={"edge": "b", "cloud": None}, **headers)
 
 
-LOST = [{"kind": "degrade", "end_s": 1.0, "error": "CloudTimeout", "reason": "no answer"}]
+LOST = [
+    {
+        "kind": "degrade",
+        "start_s": 0.5,
+        "end_s": 1.0,
+        "error": "CloudTimeout",
+        "reason": "no answer",
+    }
+]
 
 
 @pytest.mark.parametrize("keep", [False, True])
@@ -170,14 +183,14 @@ def test_resuming_runs_samples_that_lost_the_cloud_again_unless_they_are_kept(
 ) -> None:
     path = tmp_path / "run.jsonl"
     with opened(path) as journal:
-        journal.append(row("a"))
-        journal.append(row("b", trace=LOST))
+        journal.append(record("a"))
+        journal.append(record("b", trace=LOST))
     with Journal.open(
         path, mode="spec", identity=IDENTITY, resume=True, keep_degraded=keep
     ) as journal:
         assert list(journal.records) == (["a", "b"] if keep else ["a"])
     # Until it has run again, the earlier record is still there to be rescored.
-    assert [record["file_id"] for record in read(path)[1]] == ["a", "b"]
+    assert [record.file_id for record in read(path)[1]] == ["a", "b"]
 
 
 EVENT = {"kind": "commit", "start_s": 0.0, "end_s": 1.0, "tokens": [1], "origins": ["edge"]}
@@ -203,6 +216,9 @@ EVENT = {"kind": "commit", "start_s": 0.0, "end_s": 1.0, "tokens": [1], "origins
         row("b", trace=[{**EVENT, "end_s": "1"}]),
         row("b", trace=[{**EVENT, "tokens": None}]),
         row("b", trace=[{**EVENT, "kind": "verify", "kept": "1"}]),
+        row("b", trace=[{**EVENT, "kind": "nap"}]),
+        row("b", trace=[EVENT], tokens=[2]),
+        row("b", trace=[EVENT], origins=["cloud"]),
         row("b", audio_s=10**400),
         row("b", resources=[]),
     ],
@@ -213,7 +229,7 @@ def test_a_row_of_another_shape_is_one_line_that_names_it(
 ) -> None:
     path = tmp_path / "run.jsonl"
     with opened(path) as journal:
-        journal.append(row("a", trace=[EVENT]))
+        journal.append(record("a", trace=[EVENT]))
     rows = [bad] if last else [bad, row("c")]
     with path.open("a") as handle:
         handle.write("".join(json.dumps(one) + "\n" for one in rows))
@@ -238,7 +254,7 @@ def test_a_row_of_another_shape_is_one_line_that_names_it(
 def test_a_row_that_json_cannot_mean_is_one_line(tmp_path: Path, text: str) -> None:
     path = tmp_path / "run.jsonl"
     with opened(path) as journal:
-        journal.append(row("a"))
+        journal.append(record("a"))
     path.write_bytes(path.read_bytes() + text.encode() + b"\n" + b'{"file_id": "c"}\n')
     for use in (lambda: read(path), lambda: opened(path, resume=True)):
         with pytest.raises(JournalError, match="damaged in line 3") as caught:
@@ -249,9 +265,9 @@ def test_a_row_that_json_cannot_mean_is_one_line(tmp_path: Path, text: str) -> N
 def test_a_journal_with_a_byte_order_mark_is_read_and_resumed(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     with opened(path) as journal:
-        journal.append(row("a"))
+        journal.append(record("a"))
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
-    assert read(path)[1] == [row("a")]
+    assert read(path)[1] == [record("a")]
     with opened(path, resume=True) as journal:
         journal.describe({"samples": ["a"]})
         assert list(journal.records) == ["a"]

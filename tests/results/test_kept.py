@@ -16,6 +16,7 @@ from edgecloud.errors import ConfigError, OutputError
 from edgecloud.results.files import held
 from edgecloud.results.journal import Journal
 from edgecloud.results.kept import MOST_KEPT, keep_unfinished, standing, told
+from edgecloud.results.records import Record
 from edgecloud.settings.config import check_output_name
 
 FACTS: dict[str, Any] = {
@@ -32,7 +33,7 @@ def journal(path: Path, done: int, total: int | None) -> Path:
         if total is not None:
             found.describe({**FACTS, "samples": [f"s{index}" for index in range(total)]})
         for index in range(done):
-            found.append({"file_id": f"s{index}", "status": "ok"})
+            found.append(Record(f"s{index}"))
     return path
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgecloud.contracts import Event, Trace
+from edgecloud.contracts import CloudCost, Commit, Features, Finish, Generate, Prefill, Trace
 from edgecloud.results.latency import LATENCY_NAMES, latency
 from tests.results.synthetic import trace as rows
 
@@ -22,12 +24,12 @@ traces = st.builds(
 def test_a_speculative_request_worked_by_hand() -> None:
     trace = Trace(
         (
-            Event("features", 0.0, 0.1),
-            Event("prefill", 0.1, 0.6, {"side": "edge", "input_tokens": 50}),
-            Event("commit", 1.0, 1.0, {"tokens": [5, 6, 7], "origins": ["edge"] * 3}),
-            Event("commit", 1.5, 1.5, {"tokens": [8], "origins": ["edge"]}),
-            Event("commit", 2.5, 2.5, {"tokens": [9, 2], "origins": ["verified", "bonus"]}),
-            Event("finish", 2.5, 2.6, {"stop": "end_of_text"}),
+            Features(0.0, 0.1),
+            Prefill(0.1, 0.6, "edge", 50),
+            Commit(1.0, 1.0, (5, 6, 7), ("edge",) * 3),
+            Commit(1.5, 1.5, (8,), ("edge",)),
+            Commit(2.5, 2.5, (9, 2), ("verified", "bonus")),
+            Finish(2.5, 2.6, "end_of_text"),
         )
     )
     found = latency(trace, audio_s=5.2, input_tokens=50)
@@ -47,8 +49,8 @@ def test_a_speculative_request_worked_by_hand() -> None:
 def test_one_commit_has_no_time_per_token_and_says_why() -> None:
     trace = Trace(
         (
-            Event("commit", 1.0, 1.0, {"tokens": [2], "origins": ["edge"]}),
-            Event("finish", 1.0, 1.1, {}),
+            Commit(1.0, 1.0, (2,), ("edge",)),
+            Finish(1.0, 1.1),
         )
     )
     found = latency(trace)
@@ -80,13 +82,13 @@ def test_times_are_ordered_and_blocks_add_up(trace: Trace) -> None:
 
 def streamed(*, came_s: float, made_s: float, count: int = 6) -> Trace:
     """A stream of the cloud: ``count`` tokens, each made in ``made_s`` and ``came_s`` after the last."""
-    events = [Event("prefill", 0.0, 0.1, {"side": "cloud", "input_tokens": 50})]
+    events: list[Any] = [Prefill(0.0, 0.1, "cloud", 50)]
     for number in range(count):
         at = 0.1 + number * came_s
-        cost = {"busy_s": 0.1 if number == 0 else made_s}
-        events.append(Event("generate", max(0.0, at - came_s), at, {"tokens": [number], **cost}))
-        events.append(Event("commit", at, at, {"tokens": [number], "origins": ["cloud"]}))
-    events.append(Event("finish", at, at, {"stop": "end_of_text"}))
+        cost = CloudCost(busy_s=0.1 if number == 0 else made_s)
+        events.append(Generate(max(0.0, at - came_s), at, (number,), cost))
+        events.append(Commit(at, at, (number,), ("cloud",)))
+    events.append(Finish(at, at, "end_of_text"))
     return Trace(tuple(sorted(events, key=lambda event: event.start_s)))
 
 

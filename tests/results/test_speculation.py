@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgecloud.contracts import Event, Trace
+from edgecloud.contracts import Commit, Draft, Trace, Verify
 from edgecloud.results.cost import COST_NAMES, cost
 from edgecloud.results.speculation import COUNT_NAMES, RATE_NAMES, pool, speculation
 from tests.results.synthetic import trace as rows
@@ -22,14 +22,14 @@ def test_three_rounds_worked_by_hand() -> None:
     """Local, corrected after one token, wholly kept with a bonus: 2 calls in 3 rounds."""
     trace = Trace(
         (
-            Event("draft", 0, 1, {"tokens": [1, 2, 3], "escalated": False}),
-            Event("commit", 1, 1, {"tokens": [1, 2, 3], "origins": ["edge"] * 3}),
-            Event("draft", 1, 2, {"tokens": [4, 5, 6], "escalated": True}),
-            Event("verify", 2, 3, {"drafted": 3, "kept": 1, "token": 9}),
-            Event("commit", 3, 3, {"tokens": [4, 9], "origins": ["verified", "corrected"]}),
-            Event("draft", 3, 4, {"tokens": [7, 8], "escalated": True}),
-            Event("verify", 4, 5, {"drafted": 2, "kept": 2, "token": 11}),
-            Event("commit", 5, 5, {"tokens": [7, 8, 11], "origins": ["verified"] * 2 + ["bonus"]}),
+            Draft(0, 1, (1, 2, 3), escalated=False),
+            Commit(1, 1, (1, 2, 3), ("edge", "edge", "edge")),
+            Draft(1, 2, (4, 5, 6), escalated=True),
+            Verify(2, 3, drafted=3, kept=1, token=9),
+            Commit(3, 3, (4, 9), ("verified", "corrected")),
+            Draft(3, 4, (7, 8), escalated=True),
+            Verify(4, 5, drafted=2, kept=2, token=11),
+            Commit(5, 5, (7, 8, 11), ("verified", "verified", "bonus")),
         )
     )
     found = speculation(trace, k=3)
@@ -47,9 +47,9 @@ def test_three_rounds_worked_by_hand() -> None:
 def test_a_call_that_only_confirms_the_end_is_not_useful() -> None:
     trace = Trace(
         (
-            Event("draft", 0, 1, {"tokens": [1, 2], "escalated": True}),
-            Event("verify", 1, 2, {"drafted": 2, "kept": 2, "token": None}),
-            Event("commit", 2, 2, {"tokens": [1, 2], "origins": ["verified"] * 2}),
+            Draft(0, 1, (1, 2), escalated=True),
+            Verify(1, 2, drafted=2, kept=2, token=None),
+            Commit(2, 2, (1, 2), ("verified", "verified")),
         )
     )
     found = speculation(trace, k=2)
@@ -96,7 +96,7 @@ def test_costs_are_the_sums_of_the_calls(seed: int, k: int, length: int) -> None
     found = cost(trace)
     assert found["cloud_verified_tokens"] == speculation(trace, k=k)["verified"]
     assert found["cloud_busy_time"] == pytest.approx(
-        sum(event.data["busy_s"] for event in trace.of("verify"))
+        sum(call.cost.busy_s for call in trace.of(Verify))
     )
     assert set(found) == {*COST_NAMES, "reasons"}
 

@@ -140,7 +140,7 @@ def test_an_edge_over_its_memory_cgroup_ends_the_run_with_its_journal_whole(tmp_
             arm.step(big)
     header, records = read(journal_path("edge", config))
     assert header["mode"] == "edge"
-    assert [(record["file_id"], record["status"]) for record in records] == [
+    assert [(record.file_id, record.status) for record in records] == [
         (arm.samples[0].file_id, "ok")
     ]
 

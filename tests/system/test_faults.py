@@ -28,7 +28,7 @@ from edgecloud.cloud.engine.local import LocalCloud
 from edgecloud.cloud.http.client import Breaker, HttpChannel
 from edgecloud.cloud.protocol import wire
 from edgecloud.cloud.protocol.remote import RemoteCloud
-from edgecloud.contracts import Acceptance, Trace
+from edgecloud.contracts import Acceptance, Commit, Degrade, Trace
 from edgecloud.decoding.speculative import Speculation
 from edgecloud.hardware.link import Link
 from edgecloud.hardware.profiles import LinkCosts
@@ -85,9 +85,9 @@ class Told:
 
     @property
     def degraded(self) -> str | None:
-        events = self.trace.of("degrade")
+        events = self.trace.of(Degrade)
         assert len(events) <= 1
-        return events[0].data["reason"] if events else None
+        return events[0].reason if events else None
 
 
 def captions(
@@ -120,16 +120,16 @@ def check(case: Case, told: Told, deadline_s: float) -> None:
     if told.degraded is None:
         assert told.tokens == expected
         return
-    (lost,) = told.trace.of("degrade")
+    (lost,) = told.trace.of(Degrade)
     before = [
         token
-        for event in told.trace.of("commit")
+        for event in told.trace.of(Commit)
         if event.end_s < lost.end_s
-        for token in event.data["tokens"]
+        for token in event.tokens
     ]
     assert before == expected[: len(before)]
-    after = [event for event in told.trace.of("commit") if event.end_s >= lost.end_s]
-    assert {origin for event in after for origin in event.data["origins"]} == {"edge"}
+    after = [event for event in told.trace.of(Commit) if event.end_s >= lost.end_s]
+    assert {origin for event in after for origin in event.origins} == {"edge"}
     assert told.tokens
 
 

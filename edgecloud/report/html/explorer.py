@@ -15,8 +15,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from edgecloud.contracts import Trace
 from edgecloud.report.comparison import Group
 from edgecloud.report.tokens import Doubt, doubts, pieces
+from edgecloud.results.records import Record
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -31,7 +33,7 @@ Json = dict[str, Any]
 def group_data(
     group: Group,
     *,
-    records: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    records: Mapping[str, Mapping[str, Record]],
     tokenizers: Mapping[str, Tokenizer | None],
     audio: Mapping[str, int],
 ) -> tuple[Json, int]:
@@ -46,7 +48,7 @@ def group_data(
         for entry in result["detailed_results"]:
             file_id = entry["file_id"]
             sample = samples.setdefault(file_id, _sample(entry, len(group.arms), audio))
-            record = records.get(arm, {}).get(file_id, {})
+            record = records.get(arm, {}).get(file_id)
             its = _arm(entry, record, tokenizers.get(arm))
             sample["a"][position] = its
             whole += "w" in its
@@ -94,7 +96,7 @@ def _tag(language: Any) -> str:
     return "en" if language == "english" else "zh"
 
 
-def _arm(entry: Mapping[str, Any], record: Mapping[str, Any], tokenizer: Tokenizer | None) -> Json:
+def _arm(entry: Mapping[str, Any], record: Record | None, tokenizer: Tokenizer | None) -> Json:
     if entry["status"] != "ok":
         error = entry.get("error") or {}
         return {"s": "failed", "e": f"{error.get('type', '')}: {error.get('message', '')}"}
@@ -104,14 +106,14 @@ def _arm(entry: Mapping[str, Any], record: Mapping[str, Any], tokenizer: Tokeniz
         "m": entry.get("emotion_accuracy"),
         "t": _rounded((entry.get("latency_metrics") or {}).get("total_time")),
     }
-    if entry.get("degraded") or record.get("degraded"):
+    if entry.get("degraded"):
         found["d"] = 1
     texts = pieces(tokenizer, entry["tokens"], entry["generated_text"])
     if texts is None:
         found["w"] = entry["generated_text"] or ""
         return found
     found["p"] = texts
-    return found | _uncertainty(doubts(record.get("trace") or []), len(texts), tokenizer)
+    return found | _uncertainty(doubts(record.trace if record else Trace()), len(texts), tokenizer)
 
 
 def _uncertainty(known: Sequence[Doubt], count: int, tokenizer: Tokenizer | None) -> Json:

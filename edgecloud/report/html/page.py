@@ -22,6 +22,7 @@ from edgecloud.report.sources import Source
 from edgecloud.report.summary import Finding, decimals, number, percent, summarize
 from edgecloud.report.texts import Texts, UiLanguage
 from edgecloud.report.tokens import first_tokenizer
+from edgecloud.results.records import Record
 from edgecloud.results.statistics import Interval
 
 __all__ = ["to_html"]
@@ -37,7 +38,7 @@ _SECTIONS = (
     "samples",
     "environment",
 )
-Records = Mapping[str, Mapping[str, Mapping[str, Any]]]
+Records = Mapping[str, Mapping[str, Record]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from matplotlib.patches import Patch
 
+from edgecloud.contracts import Commit, Trace
 from edgecloud.report.comparison import Group
 from edgecloud.report.html import svg
 from edgecloud.report.html.plots import Figure, by_clock
 from edgecloud.report.html.svg import color
 from edgecloud.report.html.theme import role_of_arm
-from edgecloud.report.lanes import commits, spans
+from edgecloud.report.lanes import spans
 from edgecloud.report.summary import per_sample
 from edgecloud.report.texts import Texts
+from edgecloud.results.records import Record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +29,7 @@ _INKS = {"edge": "edge", "link": "muted", "cloud": "cloud"}
 # The waiting that comes before the first token is pale, the work token by token is full.
 _ALPHA = {"features": 0.22, "prefill": 0.45, "transfer": 0.75}
 
-Records = Mapping[str, Mapping[str, Mapping[str, Any]]]
+Records = Mapping[str, Mapping[str, Record]]
 
 
 def timelines(group: Group, records: Records, texts: Texts, *, prefix: str) -> list[Figure]:
@@ -48,7 +50,11 @@ def _of_clock(
 ) -> list[Figure]:
     leading = next((arm for arm in reversed(group.specs) if arm in arms), arms[0])
     times = per_sample(group.arms[leading], "total_time")
-    shared = [i for i in times if all(records[arm].get(i, {}).get("trace") for arm in arms)]
+    found = {
+        arm: {i: record.trace for i, record in records[arm].items() if record.trace.events}
+        for arm in arms
+    }
+    shared = [i for i in times if all(i in found[arm] for arm in arms)]
     ordered = sorted(shared, key=lambda file_id: times[file_id])
     if not ordered:
         return []
@@ -59,7 +65,7 @@ def _of_clock(
     }
     return [
         _timeline(
-            {arm: records[arm][file_id]["trace"] for arm in arms},
+            {arm: found[arm][file_id] for arm in arms},
             group,
             texts,
             title=f"{texts(f'timeline_{which}')} ({file_id}){clock}",
@@ -70,19 +76,19 @@ def _of_clock(
 
 
 def _timeline(
-    traces: Mapping[str, Sequence[Mapping[str, Any]]],
+    traces: Mapping[str, Trace],
     group: Group,
     texts: Texts,
     *,
     title: str,
     name: str,
 ) -> Figure:
-    end = max(event["end_s"] for events in traces.values() for event in events)
+    end = max(event.end_s for trace in traces.values() for event in trace.events)
     with svg.style():
         drawn = svg.figure(_WIDTH, 0.72 * len(traces) + 0.75)
         rows = drawn.subplots(len(traces), 1, sharex=True, squeeze=False)[:, 0]
-        for axes, (arm, events) in zip(rows, traces.items(), strict=True):
-            _lanes(axes, events)
+        for axes, (arm, trace) in zip(rows, traces.items(), strict=True):
+            _lanes(axes, trace)
             axes.set_yticks(range(3), [texts(f"lane_{lane}") for lane in _LANES])
             axes.set_title(
                 texts.arm(arm),
@@ -106,8 +112,8 @@ def _timeline(
     return Figure(name, title, text, texts("timeline_note"))
 
 
-def _lanes(axes: Axes, events: Sequence[Mapping[str, Any]]) -> None:
-    for span in spans(events):
+def _lanes(axes: Axes, trace: Trace) -> None:
+    for span in spans(trace):
         axes.barh(
             _LANES.index(span.lane),
             span.end_s - span.start_s,
@@ -117,7 +123,7 @@ def _lanes(axes: Axes, events: Sequence[Mapping[str, Any]]) -> None:
             alpha=_ALPHA.get(span.kind, 0.9),
             linewidth=0,
         )
-    done = commits(events)
+    done = [commit.at_s for commit in trace.of(Commit)]
     axes.vlines(done, 2.5, 2.85, color=color("ink"), linewidth=0.7)
     axes.set_ylim(2.9, -0.5)
     axes.grid(visible=False, axis="y")
@@ -125,11 +131,11 @@ def _lanes(axes: Axes, events: Sequence[Mapping[str, Any]]) -> None:
     axes.spines["left"].set_visible(False)
 
 
-def _legend(traces: Mapping[str, Sequence[Mapping[str, Any]]], texts: Texts) -> list[Any]:
+def _legend(traces: Mapping[str, Trace], texts: Texts) -> list[Patch]:
     """One patch for each kind of work that is drawn."""
     found: dict[tuple[str, str], Patch] = {}
-    for events in traces.values():
-        for span in spans(events):
+    for trace in traces.values():
+        for span in spans(trace):
             kind = "decode" if span.kind == "draft" else span.kind
             label = texts(f"lane_{span.lane}")
             if span.lane != "link":
@@ -147,12 +153,12 @@ def _legend(traces: Mapping[str, Sequence[Mapping[str, Any]]], texts: Texts) -> 
     return [found[key] for key in order]
 
 
-def _words(traces: Mapping[str, Sequence[Mapping[str, Any]]], texts: Texts) -> str:
+def _words(traces: Mapping[str, Trace], texts: Texts) -> str:
     """Seconds that each lane was busy, for a screen reader."""
     parts = []
-    for arm, events in traces.items():
+    for arm, trace in traces.items():
         busy = dict.fromkeys(_LANES, 0.0)
-        for span in spans(events):
+        for span in spans(trace):
             busy[span.lane] += span.end_s - span.start_s
         lanes = ", ".join(f"{texts(f'lane_{lane}')} {busy[lane]:.2f} s" for lane in _LANES)
         parts.append(f"{texts.arm(arm)}: {lanes}")

@@ -19,7 +19,7 @@ from edgecloud.cloud.engine.local import LocalCloud
 from edgecloud.cloud.pipe_server import MessageServer
 from edgecloud.cloud.protocol import wire
 from edgecloud.cloud.protocol.remote import PipeChannel, RemoteCloud
-from edgecloud.contracts import Acceptance, CloudCost, Prompt, StopLimits, Verdict
+from edgecloud.contracts import Acceptance, CloudCost, Degrade, Prompt, StopLimits, Verdict, Verify
 from edgecloud.contracts.sampling import Distribution, Sampling
 from edgecloud.decoding.speculative import Speculation
 from edgecloud.errors import (
@@ -72,10 +72,10 @@ def test_behind_the_wire_texts_and_verdicts_are_those_of_this_process(case: Case
     assert [without_bytes_and_time(call[2]) for call in behind.calls] == [
         without_bytes_and_time(call[2]) for call in here.calls
     ]
-    verified = run.trace.of("verify")
-    assert sum(event.data["bytes_down"] for event in verified) == sum(map(len, channel.received))
+    verified = run.trace.of(Verify)
+    assert sum(event.cost.bytes_down for event in verified) == sum(map(len, channel.received))
     last = channel.sent[-1:] if channel.sent else []
-    assert sum(event.data["bytes_up"] for event in verified) == sum(map(len, channel.sent)) - sum(
+    assert sum(event.cost.bytes_up for event in verified) == sum(map(len, channel.sent)) - sum(
         map(len, last)
     )
     assert behind.closed == here.closed
@@ -548,8 +548,8 @@ def test_a_caption_beside_a_cloud_that_stands_still_is_finished_by_the_edge_and_
         for _ in range(2):
             run = run_speculative(case, case.edge(), RemoteCloud(channel, deadline_s=0.05))
             assert run.tokens
-            (lost,) = run.trace.of("degrade")
-            assert "did not answer" in lost.data["reason"]
+            (lost,) = run.trace.of(Degrade)
+            assert "did not answer" in lost.reason
 
 
 def test_what_a_cloud_leaves_unread_is_bounded() -> None:

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from edgecloud.cloud.engine.local import LocalCloud
 from edgecloud.cloud.protocol import wire
-from edgecloud.contracts import Acceptance, CloudCost, Prompt, StopLimits, Verdict
+from edgecloud.contracts import Acceptance, CloudCost, Degrade, Prompt, StopLimits, Verdict
 from edgecloud.contracts.sampling import GREEDY, Distribution, Sampling
 from edgecloud.datasets.audio import as_flac
 from edgecloud.decoding.speculative import Speculation
@@ -88,7 +88,7 @@ def test_captions_through_the_gateway_are_those_of_the_verifier_in_this_process(
             case = replace(CASE, settings=settings)
             found = run_speculative(case, case.edge(), cloud)
             assert found.tokens == run_speculative(case, case.edge(), local()).tokens
-            assert found.trace.of("degrade") == []
+            assert found.trace.of(Degrade) == []
 
 
 def test_a_session_has_a_salt_and_a_name_of_its_own_and_stays_on_one_server() -> None:
@@ -267,8 +267,8 @@ def test_without_vllm_the_service_says_503_and_the_edge_goes_on_alone() -> None:
         assert refused.headers["retry-after"] == "1"
         with edge_of(here, deadline_s=1.0) as cloud:
             run = run_speculative(CASE, CASE.edge(), cloud)
-    (lost,) = run.trace.of("degrade")
-    assert "vLLM" in lost.data["reason"]
+    (lost,) = run.trace.of(Degrade)
+    assert "vLLM" in lost.reason
     assert run.tokens
     assert set(run.origins) == {"edge"}
 
@@ -278,7 +278,7 @@ def test_when_vllm_comes_back_so_do_its_verdicts_within_the_same_caption() -> No
     with server.running() as url, gateway(to(url)) as here, edge_of(here) as cloud:
         assert httpx.get(f"{here}/readyz").status_code == 200
         run = run_speculative(CASE, CASE.edge(), cloud)
-    assert run.trace.of("degrade") == []
+    assert run.trace.of(Degrade) == []
     assert run.tokens == run_speculative(CASE, CASE.edge(), local()).tokens
 
 
