@@ -66,6 +66,13 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         return (yield)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything in ``tests/system`` works with whole runs."""
+    for item in items:
+        if Path(__file__).parent / "system" in item.path.parents:
+            item.add_marker("system")
+
+
 TINY = Size(
     hidden=32,
     layers=2,

@@ -88,6 +88,7 @@ def test_prompts_of_text_are_scored_in_their_own_language_and_the_last_line_says
     assert "nothing was scored; the manifest has no captions" in line
 
 
+@pytest.mark.system
 def test_the_last_line_of_a_run_that_scored_nothing_is_the_flag_that_helps(tmp_path: Path) -> None:
     shared = os.environ.get("EDGECLOUD_TEST_DATA", "")
     case = Path(shared, "cases", "manifests", "en_in_zh.json")

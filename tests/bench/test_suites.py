@@ -17,6 +17,8 @@ import pytest
 
 from edgecloud.results.files import held
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).parents[2]
 Call = Callable[..., "subprocess.CompletedProcess[str]"]
 

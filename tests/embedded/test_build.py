@@ -27,6 +27,8 @@ PLAN = Plan(
     cloud_schedule=SCHEDULE,
 )
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -54,6 +54,7 @@ def test_loudness_and_rate_are_audible() -> None:
     assert durations[0] > durations[1] > durations[2]
 
 
+@pytest.mark.system
 def test_fresh_processes_say_the_same(tmp_path: Path, feature_settings: Path) -> None:
     count = 18
     breathy = {"f2", "f3", "f5", "Alicia"}
@@ -65,6 +66,7 @@ def test_fresh_processes_say_the_same(tmp_path: Path, feature_settings: Path) ->
     assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
 
 
+@pytest.mark.system
 def test_a_corpus_is_found_again(tmp_path: Path, feature_settings: Path) -> None:
     def make() -> tuple[np.ndarray, int]:
         corpus = make_corpus(

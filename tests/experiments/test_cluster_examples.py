@@ -11,6 +11,8 @@ import pytest
 
 from edgecloud.settings.options import OPTIONS
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "docs" / "examples"
 

@@ -68,6 +68,7 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return json.dumps(one) == json.dumps(other)
 
 
+@pytest.mark.system
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 def test_twenty_kills_lose_no_finished_sample_and_end_in_the_same_result(tmp_path: Path) -> None:
     done = subprocess.run(

@@ -67,6 +67,7 @@ def test_the_command_converts_into_a_folder_that_is_a_checkpoint(
     assert Processor(checkpoint).vocab_size > 0
 
 
+@pytest.mark.system
 def test_the_command_evaluates_every_precision_in_both_languages(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

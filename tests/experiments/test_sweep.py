@@ -143,6 +143,7 @@ def own_grid(tmp_path: Path, **changes: str) -> Path:
     return grid(tmp_path, text)
 
 
+@pytest.mark.system
 def test_a_sweep_on_own_data_works_as_documented(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -193,6 +194,7 @@ def test_the_grid_of_the_project_and_its_targets_are_sound() -> None:
     assert {target.policy for target in targets} <= names
 
 
+@pytest.mark.system
 def test_a_sweep_gives_what_runs_give_and_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     points = [p for p in read_grid(grid(tmp_path)) if p.config.data.language == "chinese"]
     swept = list(sweep(points, tmp_path / "out"))

@@ -226,6 +226,7 @@ print(json.dumps([max(seen) - before, sum(p.nbytes for p in network.parameters()
 """
 
 
+@pytest.mark.system
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_loading_takes_the_network_and_one_tensor(tmp_path: Path) -> None:
     """A float32 checkpoint of 110 MB in eight shards, loaded as bfloat16."""
