@@ -44,6 +44,7 @@ def test_a_block_counts_by_its_largest_entropy() -> None:
     assert Caption((1, 2, 3, 4), "", (0.1, 0.9, 0.3, 0.2)).blocks(3) == [0.9, 0.2]
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("language", ["chinese", "english"])
 def test_float32_differs_from_itself_in_nothing_and_eight_bits_in_little(language: str) -> None:
     config = resolve({"language": language, "max_samples": 4, "max_new_tokens": 24})

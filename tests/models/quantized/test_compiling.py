@@ -31,6 +31,7 @@ def _run(folder: Path) -> list[str]:
     return done.stdout.split()
 
 
+@pytest.mark.system
 def test_a_kernel_is_compiled_anew_when_a_function_in_another_file_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -153,6 +153,7 @@ def test_a_folder_that_cannot_be_written_is_told(tiny_checkpoint: Path, tmp_path
         convert(checkpoint, tiny_checkpoint, bits=8)
 
 
+@pytest.mark.system
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in other units elsewhere")
 def test_memory_stays_under_the_quantised_size_and_one_shard(
     tiny_checkpoint: Path, tmp_path: Path

@@ -299,6 +299,7 @@ def test_without_openvino_the_extra_is_named(
         load_edge("tiny", str(tiny_checkpoint), device="cpu", dtype="auto", quantization="int8")
 
 
+@pytest.mark.system
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.alone
 def test_the_cap_of_cores_holds_for_the_engine(tiny_checkpoint: Path) -> None:
