@@ -86,8 +86,8 @@ TINY = Size(
 )
 
 
-def byte_tokenizer() -> Tokenizer:
-    """All bytes, a few merges (full stops of both languages among them) and the special tokens."""
+def byte_tokenizer(words: str = "。！？. ! ? 的 the voice") -> Tokenizer:
+    """All bytes, a few merges of ``words`` (full stops of both languages among them) and the special tokens."""
     tokenizer = Tokenizer(token_models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -102,7 +102,7 @@ def byte_tokenizer() -> Tokenizer:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(["。！？. ! ? 的 the voice"] * 4, trainer)
+    tokenizer.train_from_iterator([words] * 4, trainer)
     tokenizer.add_special_tokens(
         [AddedToken(token, special=True, normalized=False) for token in tok.SPECIAL_TOKENS]
     )

@@ -41,11 +41,14 @@ class Prompt:
 
     ``features``: log-mel ``(n_mels, T) float16``, rounded once on the edge so that every side sees the
     same numbers; ``None`` for text alone. ``recording``: as FLAC, only where ``--upload-audio`` is said.
+    ``edge``: the same request as the edge takes it, where its family or vocabulary is not the cloud's; it
+    never travels.
     """
 
     token_ids: tuple[int, ...]
     features: NDArray[np.float16] | None = None
     recording: bytes | None = field(default=None, repr=False)
+    edge: Prompt | None = field(default=None, repr=False)
 
     @property
     def length(self) -> int:

@@ -136,7 +136,7 @@ def speculative(
     def prefill() -> None:
         start = recorder.now()
         drafter.prefill()
-        recorder.prefill(start, "edge", prompt.length)
+        recorder.prefill(start, "edge", (prompt.edge or prompt).length)
 
     try:
         seeds = min(settings.seed_tokens, stopping.room(output))

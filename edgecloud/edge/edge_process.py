@@ -41,12 +41,14 @@ def main(control: Connection, cloud: Connection | None, setup: EdgeSetup) -> Non
     from edgecloud.edge.request_handler import RequestHandler
     from edgecloud.models.checkpoint import Checkpoint
     from edgecloud.models.edge import load_edge
+    from edgecloud.models.translation import of_pair
 
     # What a plug-in imports is capped, too.
     load_plugins()
     limits["torch_threads"] = apply_torch_threads(config.caps.cpu_cores)
     began = time.perf_counter()
     loaded: LoadedEdge | None = None
+    drafter = None
     if setup.mode == "cloud":
         processor = Checkpoint.open(setup.path).processor()
         facts: dict[str, Any] | None = None
@@ -61,6 +63,8 @@ def main(control: Connection, cloud: Connection | None, setup: EdgeSetup) -> Non
             verify=config.service.verify_weights,
         )
         processor = loaded.processor
+        if setup.cloud_path is not None:
+            processor, drafter = of_pair(processor, Checkpoint.open(setup.cloud_path).processor())
         facts = {**loaded.facts, "load_s": time.perf_counter() - began}
     if config.data.kind != "text" and not processor.accepts_audio:
         raise ConfigError(
@@ -77,8 +81,11 @@ def main(control: Connection, cloud: Connection | None, setup: EdgeSetup) -> Non
         processor,
         edge=loaded.model if loaded else None,
         cloud=RemoteCloud(channel, deadline_s=config.run.deadline_s) if channel else None,
+        drafter=drafter,
         cache_dir=setup.cache_dir,
     )
+    if facts is not None and request_handler.translation is not None:
+        facts["shared_vocabulary"] = request_handler.translation.to_json()
     ready = {
         "limits": limits,
         "model": facts,

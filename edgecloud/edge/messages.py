@@ -16,7 +16,8 @@ __all__ = ["EdgeSetup", "Failed", "Mode", "Request", "Response", "Streamed"]
 @dataclass(frozen=True, slots=True)
 class EdgeSetup:
     """The settings that an edge process is started with. ``model`` and ``path`` name the checkpoint whose
-    tokenizer and features it uses; its weights are loaded unless ``mode`` is ``cloud``. ``cache_dir``
+    tokenizer and features it uses; its weights are loaded unless ``mode`` is ``cloud``. ``cloud_path`` is the
+    folder of a cloud that may be of another family or vocabulary; its weights are not read. ``cache_dir``
     holds features of earlier requests, for modelled time only. ``first_core`` is the place, among the
     cores this process may use, of the first that its cap leaves it."""
 
@@ -24,6 +25,7 @@ class EdgeSetup:
     config: Config
     model: str
     path: str
+    cloud_path: str | None = None
     cache_dir: str | None = None
     first_core: int = 0
 

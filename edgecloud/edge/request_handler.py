@@ -30,6 +30,7 @@ from edgecloud.hardware.link import link
 from edgecloud.hardware.profiles import profile
 from edgecloud.models.features import SAMPLE_RATE_HZ
 from edgecloud.models.processor import Processor
+from edgecloud.models.translation import TranslatedModel, Translation
 from edgecloud.settings.config import Config
 
 if TYPE_CHECKING:
@@ -42,7 +43,12 @@ __all__ = ["RequestHandler"]
 class RequestHandler:
     """Captions recordings: with an ``edge`` model, with a ``cloud``, or by speculation with both.
 
-    ``cache_dir`` holds features of earlier requests, for modelled time only.
+    ``drafter`` is what surrounds the ``edge``'s own model where its family or vocabulary is not that of
+    ``processor``, which is then the cloud's. ``cache_dir`` holds features of earlier requests, for modelled
+    time only.
+
+    Raises:
+        ModelError: ``drafter`` and ``processor`` have no text in common.
     """
 
     def __init__(
@@ -52,10 +58,12 @@ class RequestHandler:
         *,
         edge: Model | None,
         cloud: CloudModel | None,
+        drafter: Processor | None = None,
         cache_dir: str | None = None,
     ) -> None:
         self._config = config
         self._processor = processor
+        self._drafter = drafter
         self._edge = edge
         self._cloud = cloud
         self._policies = policies(config)
@@ -80,6 +88,11 @@ class RequestHandler:
                 )
             if cache_dir is not None:
                 self._cache = FeatureCache(cache_dir)
+        self.translation: Translation | None = None
+        """How the edge drafts in another vocabulary; ``None`` where both have one."""
+        if self._edge is not None and drafter is not None:
+            self.translation = Translation.between(drafter.vocabulary(), processor.vocabulary())
+            self._edge = TranslatedModel(self._edge, self.translation)
         self._clock: Clock = self._modelled or WallClock()
 
     def caption(
@@ -120,28 +133,42 @@ class RequestHandler:
     def _prompt(
         self, request: Request, waveform: NDArray[np.float32] | None, recorder: Recorder
     ) -> Prompt:
-        """The prompt of a recording, its features computed here, or of a text."""
-        config, processor = self._config, self._processor
-        if waveform is None or request.audio_path is None:
+        """The prompt of a recording, its features computed here, or of a text; the edge's own form of it where
+        that is another."""
+        sides = [self._processor, *([self._drafter] if self._drafter else [])]
+        if waveform is None:
             if request.prompt is None:
                 raise DataError("a request needs a recording or a prompt")
-            return processor.text_prompt(request.prompt)
-        if self._cache is not None:
-            features = self._cache.get_or_compute(
-                request.audio_path, processor.features_key, lambda: processor.features(waveform)
-            )
+            prompts = [side.text_prompt(request.prompt) for side in sides]
         else:
-            features = processor.features(waveform)
-        recorder.features()
-        prompt = processor.prompt(
-            features,
-            language=config.data.language,
-            prompt_type=config.data.prompt_type,
-            transcription=request.transcription,
+            features = [self._features(side, request, waveform) for side in sides]
+            recorder.features()
+            prompts = [
+                side.prompt(
+                    some,
+                    language=self._config.data.language,
+                    prompt_type=self._config.data.prompt_type,
+                    transcription=request.transcription,
+                )
+                for side, some in zip(sides, features, strict=True)
+            ]
+        uploaded = (
+            as_flac(waveform)
+            if waveform is not None
+            and self._config.service.upload_audio
+            and self._cloud is not None
+            else None
         )
-        if config.service.upload_audio and self._cloud is not None:
-            return replace(prompt, recording=as_flac(waveform))
-        return prompt
+        return replace(prompts[0], recording=uploaded, edge=prompts[1] if self._drafter else None)
+
+    def _features(
+        self, processor: Processor, request: Request, waveform: NDArray[np.float32]
+    ) -> NDArray[np.float16]:
+        if self._cache is None or request.audio_path is None:
+            return processor.features(waveform)
+        return self._cache.get_or_compute(
+            request.audio_path, processor.features_key, lambda: processor.features(waveform)
+        )
 
     def _decode(
         self, prompt: Prompt, request: Request, recorder: Recorder

@@ -79,7 +79,7 @@ def check_cloud(
     side = {"role": "cloud", "path": path, "device": device, "dtype": dtype, "caches": caches}
     # Text is taken by every family.
     config = resolve().changed(dataset_type="text")
-    arm = {"config": config, "sides": [side], "remote": None, "conversations": []}
+    arm = {"config": config, "sides": [side], "remote": None, "conversations": [[]]}
     _examined([arm], together=False, timeout_s=timeout_s)
 
 
@@ -141,10 +141,10 @@ def _settings(mode: Mode, config: Config, samples: Sequence[Sample]) -> dict[str
                 "quantization": quantization,
             }
         )
-    if mode == "cloud" or (mode == "spec" and near):
+    # Of a cloud elsewhere the edge's process uses the tokenizer and the features.
+    if mode == "cloud" or (mode == "spec" and (near or config.models.cloud is not None)):
         _, path = model_of(config.models.cloud, "cloud")
         device, dtype = config.models.cloud_device, config.models.cloud_dtype
-        # Of a cloud elsewhere the edge's process uses the tokenizer and the features.
         sides.append(
             {"role": "cloud", "path": path, "device": device, "dtype": dtype, "weights": near}
         )
@@ -152,7 +152,9 @@ def _settings(mode: Mode, config: Config, samples: Sequence[Sample]) -> dict[str
         "config": config,
         "sides": sides,
         "remote": None if near or mode == "edge" else remote_facts(config),
-        "conversations": _conversations(config, samples, family_at(sides[0]["path"])),
+        "conversations": [
+            _conversations(config, samples, family_at(side["path"])) for side in sides
+        ],
     }
 
 

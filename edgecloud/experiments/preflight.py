@@ -34,9 +34,10 @@ from edgecloud.models.memory import (
     with_room,
 )
 from edgecloud.models.networks import Network
-from edgecloud.models.pairing import check_pair
+from edgecloud.models.pairing import check_pair, have_own_vocabularies
 from edgecloud.models.placing import AUTO_MAP, placed
 from edgecloud.models.processor import Processor
+from edgecloud.models.translation import Translation, described
 from edgecloud.settings.config import Config
 
 __all__ = ["Arm", "Side", "examine"]
@@ -70,7 +71,7 @@ class Arm:
     config: Config
     sides: tuple[Side, ...]
     remote: Mapping[str, Any] | None
-    conversations: Sequence[Messages]
+    conversations: Sequence[Sequence[Messages]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ def examine(arms: Sequence[Arm], *, together: bool, say: Callable[[str], None]) 
     Raises:
         EdgeCloudError: what is wrong, in one line.
     """
-    opened = [_without_weights(arm) for arm in arms]
+    opened = [_without_weights(arm, say) for arm in arms]
     needs = [_needs(arm, sides) for arm, sides in zip(arms, opened, strict=True)]
     said = []
     if together:
@@ -109,31 +110,43 @@ def examine(arms: Sequence[Arm], *, together: bool, say: Callable[[str], None]) 
         Checkpoint.open(path).fingerprint()
 
 
-def _without_weights(arm: Arm) -> list[_Opened]:
+def _without_weights(arm: Arm, say: Callable[[str], None]) -> list[_Opened]:
     """All that is known of a run's models from everything but their weights."""
     config = arm.config
     if config.gate.name == "calibrated":
         policies(config)
     opened = [_open(side) for side in arm.sides]
-    for found in opened:
+    for found, conversations in zip(opened, arm.conversations, strict=True):
         if config.data.kind != "text" and not found.processor.accepts_audio:
             raise ConfigError(
                 f"model {found.side.path} takes text alone; give --dataset-type text and a manifest of "
                 "prompts"
             )
-        for messages in arm.conversations[:1]:
+        for messages in conversations[:1]:
             found.processor.rendered(messages)
-    facts: list[Mapping[str, Any]] = [
-        {"shared": found.processor.shared(), "chat_template": found.processor.chat_template}
-        for found in opened
-    ]
-    if arm.remote is not None and opened and opened[0].side.role == "edge":
-        # An older service says no more of its tokenizer than this.
-        facts[0] = {**facts[0], "tokenizer_sha256": opened[0].processor.fingerprint()}
-        facts.append(arm.remote)
-    if len(facts) == 2:
-        check_pair(facts[0], facts[1], opened[0].processor, arm.conversations)
+    if opened and opened[0].side.role == "edge":
+        _check_together(arm, [found.processor for found in opened], say)
     return opened
+
+
+def _check_together(arm: Arm, processors: Sequence[Processor], say: Callable[[str], None]) -> None:
+    """Check that an edge and its cloud, here, elsewhere or both, have one vocabulary, or some of it in common."""
+    facts: list[Mapping[str, Any]] = [
+        {
+            "shared": one.shared(),
+            "chat_template": one.chat_template,
+            # An older service says no more of its tokenizer than this.
+            "tokenizer_sha256": one.fingerprint(),
+        }
+        for one in processors
+    ]
+    if len(facts) == 2 and have_own_vocabularies(facts[0]["shared"], facts[1]["shared"]):
+        edge, cloud = (one.vocabulary() for one in processors)
+        say(described(Translation.between(edge, cloud).to_json()))
+    elif len(facts) == 2:
+        check_pair(facts[0], facts[1], processors[0], arm.conversations[0])
+    if arm.remote is not None:
+        check_pair(facts[-1], arm.remote, processors[-1], arm.conversations[-1])
 
 
 @lru_cache(maxsize=16)

@@ -39,6 +39,7 @@ from edgecloud.hardware.profiles import profile
 from edgecloud.models.edge import LoadedEdge, load_edge
 from edgecloud.models.hub import locate
 from edgecloud.models.loading import Loaded, load
+from edgecloud.models.translation import of_pair
 from edgecloud.quality import corpus_references_of, score
 from edgecloud.quality.tokenize import LANGUAGE_TOKENIZERS
 from edgecloud.results import audio_notes
@@ -458,11 +459,15 @@ def _handler_of(point: Point, config: Config, edge: LoadedEdge, cloud: Loaded) -
     """Edge and cloud in this process, with the whole protocol between them."""
     server = MessageServer(LocalCloud(cloud.model, cloud.stopping()))
     remote = RemoteCloud(Loopback(server), deadline_s=config.run.deadline_s)
+    processor, drafter = (cloud if point.mode == "cloud" else edge).processor, None
+    if point.mode == "spec":
+        processor, drafter = of_pair(edge.processor, cloud.processor)
     return RequestHandler(
         config,
-        (cloud if point.mode == "cloud" else edge).processor,
+        processor,
         edge=None if point.mode == "cloud" else edge.model.new_sequence(),
         cloud=None if point.mode == "edge" else remote,
+        drafter=drafter,
         cache_dir=cache_dir(),
     )
 

@@ -150,6 +150,7 @@ class System(ResourceOwner):
             config=self._shaped() if remote else config,
             model=cloud_name if mode == "cloud" else edge_name,
             path=cloud_path if mode == "cloud" else edge_path,
+            cloud_path=self._cloud_folder(cloud_path) if mode == "spec" else None,
             cache_dir=cache_dir(),
             first_core=self._first_core,
         )
@@ -179,6 +180,16 @@ class System(ResourceOwner):
         self.facts["hardware_profile"] = hardware.to_json() if hardware else None
         if between is not None:
             self.facts["link"] = between.to_json()
+
+    def _cloud_folder(self, loaded: str) -> str | None:
+        """The folder of a cloud that need not be of the edge's family: the one ``loaded`` here, or where
+        ``--cloud-model`` says what a service runs."""
+        config = self._config
+        if known_good(self._mode, config):
+            return None
+        if config.service.url == "local":
+            return loaded
+        return model_of(config.models.cloud, "cloud")[1] if config.models.cloud else None
 
     def _shaped(self) -> Config:
         """The configuration for an edge behind the link that was asked for, in measured time.

@@ -1,4 +1,5 @@
-"""Compatibility of two models: the differences that keep them from decoding together."""
+"""Compatibility of two models: whether they have one vocabulary, and what keeps those that do from decoding
+together. Two of different families or vocabularies decode through :mod:`edgecloud.models.translation`."""
 
 from __future__ import annotations
 
@@ -7,10 +8,11 @@ from typing import Any, Protocol
 
 from edgecloud.errors import ModelError
 
-__all__ = ["TEMPLATE", "check_pair", "differences"]
+__all__ = ["TEMPLATE", "check_pair", "differences", "have_own_vocabularies"]
 
 TEMPLATE = "chat template"
 """The part of the compatibility that is compared by what it renders."""
+_VOCABULARY = ("family", "vocabulary", "special ids")
 _AROUND = 12
 _PIECE = 32
 
@@ -24,6 +26,12 @@ class Renderer(Protocol):
 
     def rendered(self, messages: list[dict[str, Any]], *, template: str | None = None) -> str:
         """The text of ``messages`` by ``template``, or by the model's own chat template."""
+
+
+def have_own_vocabularies(edge: Mapping[str, Any], cloud: Mapping[str, Any]) -> bool:
+    """True when two models, by their :meth:`edgecloud.models.processor.Processor.shared`, need prompts and
+    tokens of their own: their families, vocabularies or special tokens differ."""
+    return any(edge.get(part) != cloud.get(part) for part in _VOCABULARY)
 
 
 def check_pair(
@@ -51,9 +59,15 @@ def check_pair(
             at = found.index(_TEMPLATES_DIFFER)
             found[at : at + 1] = _rendered_differently(renderer, template, conversations)
     if found:
+        other = "shared" in cloud and have_own_vocabularies(edge["shared"], cloud["shared"])
         raise ModelError(
             f"edge and cloud do not fit together: {'; '.join(found)}; "
-            "give --edge-model and --cloud-model of one family"
+            + (
+                "give --cloud-model, a folder with the cloud's configuration and tokenizer, to decode in the "
+                "cloud's vocabulary"
+                if other
+                else "give --edge-model and --cloud-model of one family"
+            )
         )
 
 

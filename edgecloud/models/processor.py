@@ -21,6 +21,7 @@ from edgecloud.errors import CheckpointError, ModelError
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.families import FAMILIES
 from edgecloud.models.features import LogMel, audio_token_count
+from edgecloud.models.spelling import Vocabulary, spelled
 from edgecloud.registry import guarded
 from edgecloud.textfiles import parse_json
 
@@ -157,6 +158,14 @@ class Processor:
     def text(self, tokens: list[int] | tuple[int, ...]) -> str:
         """The caption that ``tokens`` spell, without special tokens."""
         return str(self._tokenizer.decode(list(tokens), skip_special_tokens=True)).strip()
+
+    def vocabulary(self) -> Vocabulary:
+        """What each token spells, and which end an answer.
+
+        Raises:
+            ModelError: what its tokens stand for cannot be told.
+        """
+        return spelled(self._tokenizer, self._family.end_tokens)
 
     def stopping(self, limits: StopLimits) -> Stopping:
         """The ends of an output in this vocabulary."""

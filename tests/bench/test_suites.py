@@ -307,17 +307,24 @@ def test_a_file_to_compare_with_is_read_before_a_run(
     "args, message",
     [
         (("--edge-device", "cuda:7"), "device cuda:7 is not available here"),
-        (("--cloud-model", "{audio}"), "edge and cloud do not fit together: family"),
+        (("--cloud-model", "{text}"), "takes text alone"),
         (("--edge-model", "{audio}", "--edge-quantization", "int8"), "that can be quantised"),
     ],
 )
 def test_models_that_do_not_fit_are_one_line_before_their_weights_are_opened(
-    call: Call, audio_folder: Path, tmp_path: Path, args: tuple[str, ...], message: str
+    call: Call,
+    audio_folder: Path,
+    text_folder: Path,
+    tmp_path: Path,
+    args: tuple[str, ...],
+    message: str,
 ) -> None:
-    folder = Path(shutil.copytree(audio_folder, tmp_path / "audio"))
-    for shard in folder.glob("*.safetensors"):
+    audio = Path(shutil.copytree(audio_folder, tmp_path / "audio"))
+    text = Path(shutil.copytree(text_folder, tmp_path / "text"))
+    for shard in (*audio.glob("*.safetensors"), *text.glob("*.safetensors")):
         shard.write_bytes(b"not to be opened")
-    done = call(*(arg.format(audio=folder) for arg in args), suites=("bench/test_spec.py",))
+    named = [arg.format(audio=audio, text=text) for arg in args]
+    done = call(*named, suites=("bench/test_spec.py",))
     assert done.returncode == 4, done.stdout + done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stdout + done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from multiprocessing import Pipe
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 
 from edgecloud.cloud.engine.local import LocalCloud
 from edgecloud.cloud.loopback import Loopback
@@ -24,6 +26,7 @@ from edgecloud.edge.messages import EdgeSetup, Mode, Request, Response
 from edgecloud.edge.request_handler import RequestHandler
 from edgecloud.errors import ConfigError, DataError
 from edgecloud.models.loading import Loaded, load
+from edgecloud.models.translation import of_pair
 from edgecloud.settings.config import resolve
 from tests.models.miniatures import audio_checkpoint, text_checkpoint
 
@@ -36,14 +39,17 @@ def loaded(folder: Path) -> Loaded:
 
 
 def asking(edge: Loaded, cloud: Loaded) -> Ask:
+    processor, drafter = of_pair(edge.processor, cloud.processor)
+
     def ask(mode: Mode, request: Request, **settings: Any) -> Response:
         flags = {"clock": "modelled", "max_new_tokens": 24, "language": "english", **settings}
         server = MessageServer(LocalCloud(cloud.model, cloud.stopping()))
         return RequestHandler(
             resolve(flags),
-            edge.processor,
+            edge.processor if mode == "edge" else processor,
             edge=None if mode == "cloud" else edge.model.new_sequence(),
             cloud=None if mode == "edge" else RemoteCloud(Loopback(server), deadline_s=60),
+            drafter=drafter if mode == "spec" else None,
         ).caption(request)
 
     return ask
@@ -111,6 +117,79 @@ def test_speculation_over_audio_of_qwen2_audio_is_exact(
     alone = audio_pair("cloud", request)
     assert audio_pair("spec", request, **EXACT).tokens == alone.tokens
     assert alone.audio_s == pytest.approx(0.8)
+
+
+def renumbered(folder: Path, to: Path) -> Path:
+    """The model in ``folder``, its tokens of text numbered from the other end."""
+    other = Path(shutil.copytree(folder, to))
+    content = json.loads((other / "tokenizer.json").read_text("utf-8"))
+    vocabulary = content["model"]["vocab"]
+    last = len(vocabulary) - 1
+    content["model"]["vocab"] = {token: last - index for token, index in vocabulary.items()}
+    (other / "tokenizer.json").write_text(json.dumps(content), "utf-8")
+    for shard in other.glob("*.safetensors"):
+        tensors = load_file(shard)
+        for name in ("model.embed_tokens.weight", "lm_head.weight"):
+            if name in tensors:
+                tensors[name][: last + 1] = tensors[name][: last + 1].flip(0)
+        save_file(tensors, shard, {"format": "pt"})
+    return other
+
+
+@pytest.fixture(scope="module")
+def families(tmp_path_factory: pytest.TempPathFactory, omni_folder: Path) -> Ask:
+    """A Qwen2.5-Omni on the edge, a Qwen2-Audio with a vocabulary and features of its own in the cloud."""
+    folder = tmp_path_factory.mktemp("cloud")
+    cloud = audio_checkpoint(folder, seed=2, words="她的声音 a happy child, lauter 🙂 talks. !")
+    return asking(loaded(omni_folder), loaded(cloud))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"k": 1},
+        {"k": 4},
+        {"k": 5, "verify_scope": "since-last-call", "gate_type": "entropy", "final_check": True},
+        {"k": 4, "draft_ahead": True, "parallel_prefill": True, "cloud_seed_tokens": 2},
+        {"k": 3, "continuation": 2},
+        {"k": 4, "temperature": 0.8, "acceptance": "rejection"},
+    ],
+)
+def test_speculation_across_families_and_vocabularies_is_exact(
+    families: Ask, tmp_path: Path, tone: NDArray[np.float32], settings: dict[str, Any]
+) -> None:
+    soundfile.write(tmp_path / "a.wav", tone, 16_000)
+    request = Request(str(tmp_path / "a.wav"))
+    drawn = {
+        name: settings[name] for name in ("temperature", "acceptance") if "temperature" in settings
+    }
+    alone = families("cloud", request, **drawn)
+    both = families("spec", request, **{**EXACT, **settings})
+    (prefill,) = [row for row in both.trace if row["kind"] == "prefill" and row["side"] == "edge"]
+    assert prefill["input_tokens"] != both.input_tokens == alone.input_tokens
+    if "temperature" not in settings:
+        assert (both.tokens, both.text, both.stop) == (alone.tokens, alone.text, alone.stop)
+    drafted = [token for row in both.trace if row["kind"] == "draft" for token in row["tokens"]]
+    assert drafted
+
+
+def test_an_edge_of_the_clouds_words_has_its_drafts_kept_in_another_vocabulary(
+    tmp_path: Path, text_folder: Path
+) -> None:
+    """The same network under a vocabulary whose numbers are turned round drafts what the cloud would."""
+    cloud = loaded(text_folder)
+    edge = loaded(renumbered(text_folder, tmp_path / "edge"))
+    ask = asking(edge, cloud)
+    request = Request(None, prompt="the voice.")
+    both = ask("spec", request, k=4, **EXACT)
+    assert both.tokens == ask("cloud", request).tokens != ask("edge", request).tokens
+    verified = [row for row in both.trace if row["kind"] == "verify"]
+    assert sum(row["kept"] for row in verified) > 12
+    spelled = cloud.processor.vocabulary().spellings
+    # Special tokens, which these weights like as well as any, are the cloud's alone; up to the first of them
+    # every draft is what the cloud writes.
+    first = next(row for row in verified if row["kept"] < row["drafted"])
+    assert spelled[first["token"]] is None
 
 
 def test_a_request_for_nothing_is_refused(text_pair: Ask) -> None:

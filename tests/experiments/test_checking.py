@@ -76,7 +76,7 @@ def test_templates_are_compared_by_what_this_run_asks(checks: list[Any]) -> None
     samples: list[Sample] = [*corpus[:3], corpus[0]]
     check_models([("edge", config)], samples=samples)
     ((arm,), _) = checks[0]
-    said = [conversation[1]["content"][1]["text"] for conversation in arm["conversations"]]
+    said = [conversation[1]["content"][1]["text"] for conversation in arm["conversations"][0]]
     assert len(said) == len({sample.transcription for sample in samples})
     for sample, text in zip(samples, said, strict=False):
         assert str(sample.transcription) in text

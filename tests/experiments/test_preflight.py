@@ -62,6 +62,14 @@ def template_of(folder: Path, change: Callable[[str], str]) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(settings), "utf-8")
 
 
+def hop(folder: Path, to: Path) -> Path:
+    """The model in ``folder`` with another step between its frames."""
+    shutil.rmtree(to)
+    other = Path(shutil.copytree(folder, to))
+    change(other / "preprocessor_config.json", hop_length=128)
+    return other
+
+
 def side(folder: Path, role: Any = "edge", **changes: Any) -> Side:
     return replace(Side(role, str(folder), "cpu", "auto"), **changes)
 
@@ -74,7 +82,8 @@ def run(
 ) -> list[str]:
     said: list[str] = []
     config = resolve({"max_memory_gb": 0.0, **settings})
-    examine([Arm(config, sides, remote, conversations)], together=False, say=said.append)
+    asked = [conversations for _ in sides]
+    examine([Arm(config, sides, remote, asked)], together=False, say=said.append)
     return said
 
 
@@ -92,7 +101,11 @@ def test_a_pair_in_order_is_told_its_plan_and_is_hashed(
 @pytest.mark.parametrize(
     "make, error, message",
     [
-        (lambda a, b: [side(a), side(b, "cloud")], ModelError, "do not fit together: family"),
+        (
+            lambda a, b: [side(a), side(hop(a, b), "cloud")],
+            ModelError,
+            "do not fit together: audio: hop_length is 160 on the edge, 128 in the cloud",
+        ),
         (lambda a, _: [side(a, device="cuda:7")], ModelError, "cuda:7 is not available"),
         (lambda a, _: [side(a, device="tpu9")], ModelError, "unknown device"),
         (lambda a, _: [side(a, "cloud", device="cuda:7")], ModelError, "not available"),
@@ -121,6 +134,25 @@ def test_what_needs_no_weights_is_found_though_no_shard_can_be_read(
     with pytest.raises(error, match=message) as info:
         run(*make(a, b))
     assert "\n" not in str(info.value)
+
+
+def test_a_pair_of_two_families_is_told_what_its_vocabularies_share(
+    omni_folder: Path, audio_folder: Path, tmp_path: Path
+) -> None:
+    said = run(side(omni_folder), side(audio_folder, "cloud"))
+    assert said[0] == (
+        "edge and cloud have vocabularies of their own: 269 of the cloud's 269 tokens of text can be drafted"
+    )
+    facts = Processor(Checkpoint.open(audio_folder))
+    remote = {"shared": facts.shared(), "tokenizer_sha256": facts.fingerprint()}
+    assert (
+        run(side(omni_folder), side(audio_folder, "cloud", weights=False), remote=remote)[0]
+        == said[0]
+    )
+    with pytest.raises(
+        ModelError, match="give --cloud-model, a folder with the cloud's configuration"
+    ):
+        run(side(omni_folder), remote=remote)
 
 
 def test_weights_are_opened_only_when_all_else_is_in_order(
@@ -226,7 +258,7 @@ def test_arms_together_share_the_room_and_arms_in_turn_do_not(
     omni_folder: Path, monkeypatch: pytest.MonkeyPatch, weights_alone: None
 ) -> None:
     monkeypatch.setattr(memory, "free_bytes", lambda _: 400_000)
-    arms = [Arm(resolve(), (side(omni_folder),), None, [REQUEST]) for _ in range(2)]
+    arms = [Arm(resolve(), (side(omni_folder),), None, [[REQUEST]]) for _ in range(2)]
     examine(arms, together=False, say=lambda _: None)
     with pytest.raises(OutOfMemoryError):
         examine(arms, together=True, say=lambda _: None)

@@ -48,7 +48,7 @@ def test_a_pair_that_does_not_fit_is_told_what_differs(
     _check_pair(omni, omni)
     with pytest.raises(ModelError, match=r"qwen2 on the edge, qwen2_audio in the cloud") as info:
         _check_pair(text, audio)
-    for part in ("do not fit together", "the chat templates differ", "--edge-model"):
+    for part in ("do not fit together", "the chat templates differ", "--cloud-model"):
         assert part in str(info.value)
     with pytest.raises(ModelError, match="n_window is 100 on the edge, absent in the cloud"):
         _check_pair(omni, audio)

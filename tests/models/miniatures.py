@@ -55,9 +55,13 @@ _TOWER = {
 }
 
 
-def audio_checkpoint(folder: Path, *, seed: int = 1, padded_rows: int = 0) -> Path:
-    """Qwen2-Audio; ``padded_rows`` are rows of the output layer beyond the tokenizer."""
-    tokenizer = _tokenizer(folder, Qwen2AudioProcessor.default_chat_template.fget(None))
+def audio_checkpoint(
+    folder: Path, *, seed: int = 1, padded_rows: int = 0, words: str | None = None
+) -> Path:
+    """Qwen2-Audio; ``padded_rows`` are rows of the output layer beyond the tokenizer, which is merged from
+    ``words``."""
+    template = Qwen2AudioProcessor.default_chat_template.fget(None)
+    tokenizer = _tokenizer(folder, template, words=words)
     WhisperFeatureExtractor(feature_size=128, return_attention_mask=True).save_pretrained(
         str(folder)
     )
@@ -142,8 +146,8 @@ def omni_checkpoint(folder: Path, *, seed: int = 1) -> Path:
     return _save(Qwen2_5OmniForConditionalGeneration, config, folder, seed)
 
 
-def _tokenizer(folder: Path, template: str) -> Any:
-    tokenizer = byte_tokenizer()
+def _tokenizer(folder: Path, template: str, *, words: str | None = None) -> Any:
+    tokenizer = byte_tokenizer(*([words] if words else []))
     tok.save_tokenizer(tokenizer, folder)
     path = folder / "tokenizer_config.json"
     settings = json.loads(path.read_text(encoding="utf-8"))

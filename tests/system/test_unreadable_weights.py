@@ -3,6 +3,7 @@ loads models, although no file with weights can be read."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from edgecloud.cli.main import main
 from edgecloud.datasets.manifest import embedded_manifest
+from edgecloud.embedded.pair import CLOUD_CHECKPOINT
 from edgecloud.experiments import checking
 from edgecloud.experiments.preflight import Arm, Side, examine
 
@@ -18,8 +20,20 @@ RECORDING = embedded_manifest("chinese").parent / "audio" / "test-00000.flac"
 
 
 @pytest.fixture
-def model(audio_folder: Path, tmp_path: Path) -> Path:
-    """A model of another family than the embedded pair, whose weights are not to be opened."""
+def model(tmp_path: Path) -> Path:
+    """The embedded cloud with features of its own, whose weights are not to be opened."""
+    folder = Path(shutil.copytree(CLOUD_CHECKPOINT, tmp_path / "cloud"))
+    for shard in folder.glob("*.safetensors"):
+        shard.write_bytes(b"not to be opened")
+    path = folder / "preprocessor_config.json"
+    settings = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps({**settings, "hop_length": 128}), "utf-8")
+    return folder
+
+
+@pytest.fixture
+def other(audio_folder: Path, tmp_path: Path) -> Path:
+    """A model of a family that cannot be quantised, whose weights are not to be opened."""
     folder = Path(shutil.copytree(audio_folder, tmp_path / "audio"))
     for shard in folder.glob("*.safetensors"):
         shard.write_bytes(b"not to be opened")
@@ -39,7 +53,7 @@ def test_caption_refuses_a_pair_that_does_not_fit(
     model: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     line = refused(["caption", "--cloud-model", str(model), str(RECORDING)], capfd)
-    assert "edge and cloud do not fit together: family" in line
+    assert "edge and cloud do not fit together: audio" in line
 
 
 GRID = """
@@ -59,7 +73,7 @@ def test_sweep_refuses_a_pair_that_does_not_fit(
     path = tmp_path / "grid.toml"
     path.write_text(GRID.format(model=model), encoding="utf-8")
     line = refused(["sweep", str(path), "-o", str(tmp_path / "out")], capfd)
-    assert "edge and cloud do not fit together: family" in line
+    assert "edge and cloud do not fit together: audio" in line
     assert not (tmp_path / "out").exists()
 
 
@@ -88,9 +102,9 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_serve_and_quantize_refuse_what_needs_no_weights_to_be_seen(
     in_this_process: None,
-    model: Path,
+    other: Path,
     capfd: pytest.CaptureFixture[str],
     arguments: list[str],
     message: str,
 ) -> None:
-    assert message in refused([word.format(model) for word in arguments], capfd)
+    assert message in refused([word.format(other) for word in arguments], capfd)
