@@ -108,11 +108,10 @@ def remote_facts(config: Config) -> dict[str, Any]:
 
 
 def known_good(mode: Mode, config: Config) -> bool:
-    """True when this machine loads only the embedded pair, as it was made, on a CPU, which need not be
+    """True when this machine uses only the embedded pair, as it was made, on a CPU, which need not be
     checked each time."""
-    local = mode == "cloud" or config.service.url == "local"
     own = (mode == "cloud" or config.models.edge is None) and (
-        mode == "edge" or not local or config.models.cloud is None
+        mode == "edge" or config.models.cloud is None
     )
     usual = {config.models.edge_device, config.models.cloud_device} <= {"auto", "cpu"}
     plain = config.models.edge_quantization == "none" and config.gate.calibration is None
