@@ -42,7 +42,7 @@ def test_the_embedded_pair_as_it_was_made_needs_no_check(checks: list[Any]) -> N
         ("edge", {"cloud_model": "m"}, True),
         ("cloud", {"cloud_model": "m"}, False),
         ("cloud", {"edge_model": "m"}, True),
-        ("spec", {"cloud_url": "http://h:1", "cloud_model": "m"}, True),
+        ("spec", {"cloud_url": "http://h:1", "cloud_model": "m"}, False),
         ("spec", {"cloud_url": "http://h:1", "edge_model": "m"}, False),
         ("edge", {"edge_device": "cuda:3"}, False),
         ("edge", {"edge_quantization": "int8"}, False),
