@@ -17,18 +17,24 @@ from bench.plugin_options import settle_comparison
 from bench.preflight import check_benchmark_files, check_plugins, check_run, settings
 from bench.progress import Progress
 from edgecloud.ending import TERMINATED
+from edgecloud.experiments.readiness import named
 from edgecloud.registry import broken_plugins
 from edgecloud.stages import Lines, listening
 
 if TYPE_CHECKING:
     from bench.recorder import Recorder
+    from edgecloud.edge.messages import Mode
     from edgecloud.settings.config import Config
 
 _FOLDER = Path(__file__).parent
-_SUITES = {"test_edge.py": "edge", "test_cloud.py": "cloud", "test_spec.py": "spec"}
+_SUITES: dict[str, Mode] = {
+    "test_edge.py": "edge",
+    "test_cloud.py": "cloud",
+    "test_spec.py": "spec",
+}
 
 CONFIG = pytest.StashKey["Config"]()
-MODES = pytest.StashKey[tuple[str, ...]]()
+MODES = pytest.StashKey[tuple["Mode", ...]]()
 WRITTEN = pytest.StashKey[list[Path]]()
 WARNED = pytest.StashKey[list[str]]()
 UNSCORED = pytest.StashKey[list[str]]()
@@ -113,17 +119,7 @@ def _is_suite(item: pytest.Item) -> bool:
 
 def _named(config: pytest.Config) -> dict[Any, Config]:
     """The settings of each experiment that will run, with the name of its result."""
-    settings, modes = config.stash[CONFIG], config.stash[MODES]
-    return {m: settings.changed(output_name=_output_name(settings, m, modes)) for m in modes}
-
-
-def _output_name(config: Config, mode: str, modes: tuple[str, ...]) -> str:
-    """``NAME``; ``NAME-edge`` when several suites run; ``edge_results`` when no name is given. A shard
-    has a name of its own, ``NAME-1of4``, so that several can write into one folder."""
-    name = f"{mode}_results"
-    if config.output.name is not None:
-        name = f"{config.output.name}-{mode}" if len(modes) > 1 else config.output.name
-    return name if config.run.shard is None else f"{name}-{config.run.shard.replace('/', 'of')}"
+    return named(config.stash[CONFIG], config.stash[MODES])
 
 
 @pytest.fixture
@@ -134,9 +130,9 @@ def recorder(request: pytest.FixtureRequest, benchmark: Any, arm: str) -> Record
     pytest_config = request.config
     mode = _SUITES[request.node.path.name]
     reporter = pytest_config.pluginmanager.getplugin("terminalreporter")
-    named = _named(pytest_config)
-    config = named[mode]
-    label = " + ".join(named) if config.run.interleave else mode
+    runs = _named(pytest_config)
+    config = runs[mode]
+    label = " + ".join(runs) if config.run.interleave else mode
     return Recorder(
         config=config,
         pytest_config=pytest_config,
@@ -152,7 +148,7 @@ def recorder(request: pytest.FixtureRequest, benchmark: Any, arm: str) -> Record
         begun=pytest_config.stash[BEGUN],
         warned=pytest_config.stash[WARNED],
         unscored=pytest_config.stash[UNSCORED],
-        arms=list(named.items()),
+        arms=list(runs.items()),
         together=pytest_config.stash[TOGETHER],
     )
 

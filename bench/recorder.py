@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
-from bench import floors
 from bench.progress import Progress
 from bench.rows import add_no_row, add_rows
 from edgecloud.contracts import Language
 from edgecloud.datasets.corpus import load_corpus
 from edgecloud.errors import EdgeCloudError, JournalError
+from edgecloud.experiments import floors
 from edgecloud.results import audio_notes, environment
 from edgecloud.results.aggregate import RESOURCE_NAMES
 from edgecloud.results.degraded import sentence, warm_up_sentence
 from edgecloud.results.kept import journal_path, result_path
 from edgecloud.results.result_file import write_result
 from edgecloud.settings.config import Config
-from edgecloud.stages import listening, stage
+from edgecloud.stages import listening
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
@@ -113,16 +113,10 @@ class Recorder:
         floor, more samples failed than ``--max-failures`` or lost the cloud than ``--max-degraded``
         allows."""
         # Not above: the scorers load when there is something to score.
-        from edgecloud.experiments.reporting import machine, result_of
+        from edgecloud.experiments.reporting import finished
 
         with OneLine(self.benchmark, self.begun), listening(self.progress):
-            stage("scoring the captions")
-            result = result_of(
-                outcome,
-                environment=machine(),
-                run_block=self.run_block,
-                floors=floors.load(),
-            )
+            result = finished(outcome, run_block=self.run_block)
             path = write_result(result_path(self.mode, self.config), result)
         self.written.append(path)
         journal = journal_path(self.mode, self.config)

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from edgecloud.datasets.converters import converter
     from edgecloud.decoding.acceptance import rule as acceptance_rule
     from edgecloud.decoding.gates import gate
+    from edgecloud.library.evaluation import Evaluation, evaluate
+    from edgecloud.library.experiments import run
+    from edgecloud.library.outcome import Outcome
+    from edgecloud.library.pair import Pair, load_pair
+    from edgecloud.library.requests import Stream, decode, stream
     from edgecloud.models.families import family
     from edgecloud.quality.metric import metric
 
@@ -26,32 +31,56 @@ __all__ = [
     "Acceptance",
     "Commit",
     "EdgeCloudError",
+    "Evaluation",
     "Event",
+    "Outcome",
+    "Pair",
     "Prompt",
     "Sample",
+    "Stream",
     "Trace",
     "Verdict",
     "__version__",
     "acceptance_rule",
     "converter",
+    "decode",
+    "evaluate",
     "family",
     "gate",
+    "load_pair",
     "metric",
+    "run",
+    "stream",
 ]
 
 _LAZY = {
+    "Evaluation": "edgecloud.library.evaluation",
+    "Outcome": "edgecloud.library.outcome",
+    "Pair": "edgecloud.library.pair",
+    "Stream": "edgecloud.library.requests",
     "acceptance_rule": "edgecloud.decoding.acceptance:rule",
-    "converter": "edgecloud.datasets.converters:converter",
-    "family": "edgecloud.models.families:family",
-    "gate": "edgecloud.decoding.gates:gate",
-    "metric": "edgecloud.quality.metric:metric",
+    "converter": "edgecloud.datasets.converters",
+    "decode": "edgecloud.library.requests",
+    "evaluate": "edgecloud.library.evaluation",
+    "family": "edgecloud.models.families",
+    "gate": "edgecloud.decoding.gates",
+    "load_pair": "edgecloud.library.pair",
+    "metric": "edgecloud.quality.metric",
+    "run": "edgecloud.library.experiments",
+    "stream": "edgecloud.library.requests",
 }
-"""Decorators by which other packages register their parts; importing this package loads none of them."""
+"""The library's functions and types, and the decorators by which other packages register their parts, each with its
+module; importing this package loads none of them."""
 
 
 def __getattr__(name: str) -> Any:
-    """A public decorator, from its module. Raises ``AttributeError`` for another name."""
+    """A public name, from its module. Raises ``AttributeError`` for another name."""
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, decorator = _LAZY[name].partition(":")
-    return getattr(import_module(module), decorator)
+    module, _, own = _LAZY[name].partition(":")
+    return getattr(import_module(module), own or name)
+
+
+def __dir__() -> list[str]:
+    """The public names, for completion."""
+    return __all__

@@ -15,11 +15,13 @@ import os
 import pkgutil
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import metadata
+from itertools import count
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any, Generic, ParamSpec, TypeVar, cast
@@ -37,6 +39,7 @@ __all__ = [
     "guarded",
     "import_all",
     "load_plugins",
+    "main_brings_parts",
     "outcome",
     "registry_of",
 ]
@@ -59,6 +62,8 @@ HOMES = {
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")
 """Names stand in flags, in the ids of benchmark rows and in messages to a cloud."""
 _LONGEST_ERROR = 200
+
+_LENDING = threading.Lock()
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -230,6 +235,30 @@ class Registry(Mapping[str, T]):
             self._parts.clear()
             self._parts.update(before)
 
+    @contextmanager
+    def lent(self, item: T) -> Iterator[str]:
+        """Register ``item`` for a while. Yields its name: that of the function, with a number behind it where another
+        part has that; one that is registered already goes by its own. Several threads may lend at once.
+
+        Raises:
+            PluginError: it cannot be called.
+        """
+        for part in self.parts():
+            if item is part.object or item is part.source:
+                yield part.name
+                return
+        spelled = re.sub(r"[^A-Za-z0-9_.-]", "", getattr(item, "__name__", type(item).__name__))
+        spelled = spelled.strip("_.-")[:30] or "own"
+        with _LENDING:
+            names = (f"{spelled}-{number}" if number > 1 else spelled for number in count(1))
+            name = next(each for each in names if each not in self)
+            self.add(name, item)
+        try:
+            yield name
+        finally:
+            self._parts.pop(name, None)
+            _OF_MAIN.discard(name)
+
     def __getitem__(self, name: str) -> T:
         return self._parts[name].object
 
@@ -259,6 +288,8 @@ _LOADING: list[_Load] = []
 _LOADED: set[str] = set()
 """Modules given as ``--plugin`` that are loaded; ``""`` when the entry points are."""
 _BROKEN: list[Broken] = []
+_OF_MAIN: set[str] = set()
+"""Names of parts that the program itself has registered."""
 
 
 def registry_of(group: str) -> Registry[Any]:
@@ -303,6 +334,11 @@ def load_plugins(modules: Sequence[str] = ()) -> None:
             _LOADED.add(module)
     if modules:
         os.environ[PLUGINS_VARIABLE] = ",".join(dict.fromkeys(named))
+
+
+def main_brings_parts() -> bool:
+    """True when the program itself, not a module of it, has registered a part."""
+    return bool(_OF_MAIN)
 
 
 def broken_plugins(group: str | None = None) -> tuple[Broken, ...]:
@@ -414,6 +450,8 @@ def _part(
                 "underscores, and a finite number"
             )
     module = getattr(source, "__module__", None) or "__main__"
+    if module == "__main__":
+        _OF_MAIN.add(name)
     part = Part(name, item, kind, BUILT_IN, module, tuple(options), source=source, own=dict(own))
     if module.partition(".")[0] == "edgecloud":
         return part

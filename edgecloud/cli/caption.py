@@ -18,6 +18,7 @@ from edgecloud.stages import Lines, listening, stage
 
 if TYPE_CHECKING:
     from edgecloud.edge.messages import Streamed
+    from edgecloud.library.outcome import Outcome
 
 __all__ = ["add"]
 
@@ -65,11 +66,10 @@ def _caption(parsed: argparse.Namespace) -> int:
     with ExitStack() as stack:
         with listening(Lines(patience_s=0.0)):
             stage("starting")  # first: what is imported takes a while, too
-            from edgecloud.contracts import Trace
             from edgecloud.edge.messages import Failed, Request
             from edgecloud.experiments.system import System
+            from edgecloud.library.outcome import Outcome
             from edgecloud.results.audio_notes import sentence
-            from edgecloud.results.records import Loss
 
             system = stack.enter_context(System(parsed.mode, config))
         for name in parsed.audio:
@@ -80,12 +80,13 @@ def _caption(parsed: argparse.Namespace) -> int:
                 failures += 1
                 print(f"edgecloud: {name}: {answer.message}", file=sys.stderr)
                 continue
+            outcome = Outcome.of(answer, parsed.mode, config)
             print()
-            print(_timings(answer, config))
-            heard.append(answer.audio_notes)
-            for note in answer.audio_notes.values():
+            print(_timings(outcome))
+            heard.append(outcome.audio_notes)
+            for note in outcome.audio_notes.values():
                 print(f"edgecloud: {name}: note: {note}", file=sys.stderr)
-            if (why := Loss.of(Trace.from_json(answer.trace))) is not None:
+            if (why := outcome.degraded) is not None:
                 lost += 1
                 print(
                     f"edgecloud: {name}: lost the cloud after {why.at_s:.2f} s and went on with the "
@@ -113,28 +114,23 @@ def _painter(stream: Any) -> Callable[[str, str], str]:
     return paint
 
 
-def _timings(answer: Any, config: Config) -> str:
+def _timings(outcome: Outcome) -> str:
     """One line: times, who chose how many tokens, what the cloud did."""
-    from edgecloud.contracts import Trace
-    from edgecloud.results.cost import cost
-    from edgecloud.results.latency import latency
-    from edgecloud.results.speculation import speculation
-
-    trace = Trace.from_json(answer.trace)
-    times = latency(trace, audio_s=answer.audio_s, input_tokens=answer.input_tokens)
-    counts = {origin: answer.origins.count(origin) for origin in _COLORS}
+    times = outcome.metrics["latency_metrics"]
+    spent = outcome.metrics["cost_metrics"]
+    counts = {origin: outcome.origins.count(origin) for origin in _COLORS}
     chosen = ", ".join(f"{origin} {count}" for origin, count in counts.items() if count)
-    spent = cost(trace)
     parts = [
-        f"{answer.audio_s:.1f} s of audio",
+        f"{outcome.audio_s:.1f} s of audio",
         f"first token {times['ttft']:.3f} s",
         f"total {times['total_time']:.3f} s",
         f"{times['otps']:.1f} tokens/s",
-        f"{len(answer.tokens)} tokens ({chosen})",
+        f"{len(outcome.tokens)} tokens ({chosen})",
     ]
-    calls = speculation(trace, k=config.draft.k)["cloud_calls"]
+    calls = outcome.metrics["speculative_decoding_metrics"]["cloud_calls"]
     if calls:
         parts.append(f"{calls} cloud calls")
     if spent["cloud_busy_time"]:
         parts.append(f"cloud busy {spent['cloud_busy_time']:.3f} s, {spent['bytes_up']} bytes up")
-    return " · ".join(parts) + (" · modelled time" if config.hardware.clock == "modelled" else "")
+    modelled = outcome.config.hardware.clock == "modelled"
+    return " · ".join(parts) + (" · modelled time" if modelled else "")

@@ -126,7 +126,7 @@ def check_fields(made: Any, **choices: Collection[str]) -> None:
         ConfigError: lists every field that is wrong.
     """
     wrong = []
-    for name, kind in value_types(type(made)).items():
+    for name, kind in value_types(made.__class__).items():
         value = getattr(made, name)
         try:
             kind.check(value)

@@ -30,6 +30,7 @@ __all__ = [
     "as_flac",
     "load_audio",
     "read_recording",
+    "recording_of",
 ]
 
 SAMPLE_RATE_HZ: Final = 16_000
@@ -37,6 +38,7 @@ MIN_AUDIO_S: Final = 0.1
 """Shortest recording accepted. The audio tower needs 3 frames of 10 ms to make one token, and says
 nothing useful about so little; the feature extractor refuses the same length."""
 MIN_RATE_HZ: Final = 4_000
+_MOST_CHANNELS: Final = 64
 _LOSSY: Final = frozenset({"MP3", "OGG"})
 _BLOCK_FRAMES: Final = 1 << 20
 _UNKNOWN_FRAMES: Final = 2**63 - 1
@@ -96,6 +98,42 @@ def read_recording(path: Path | str, *, max_audio_s: float) -> Recording:
         raise AudioError(
             f"recording {path} has no header that tells its sample rate; convert it to WAV"
         ) from error
+    return _recording(path, channels, rate)
+
+
+def recording_of(
+    samples: NDArray[np.generic], *, sample_rate_hz: int, max_audio_s: float
+) -> Recording:
+    """Samples in memory, ``(n,)`` or ``(n, channels)``, as :func:`read_recording` gives those of a file. Whole numbers
+    are taken as shares of the largest of their type, as in a WAV file.
+
+    Raises:
+        AudioError: they are of another shape or no real numbers, or what :func:`read_recording` refuses.
+    """
+    name = "of an array"
+    channels = np.asarray(samples)
+    if isinstance(sample_rate_hz, bool) or not isinstance(sample_rate_hz, int | np.integer):
+        raise AudioError(f"recording {name}: its rate is {sample_rate_hz!r}, no whole number of Hz")
+    if channels.dtype.kind not in "fiu":
+        raise AudioError(f"recording {name} holds {channels.dtype}, no real numbers")
+    if channels.ndim == 1:
+        channels = channels[:, np.newaxis]
+    if channels.ndim != 2 or not 1 <= channels.shape[1] <= _MOST_CHANNELS:
+        raise AudioError(
+            f"recording {name} has the shape {np.shape(samples)}; give (n,) or (n, channels), with "
+            f"{_MOST_CHANNELS} channels at most"
+        )
+    if channels.dtype.kind in "iu":
+        largest = 1 << (8 * channels.dtype.itemsize - 1)
+        centre = largest if channels.dtype.kind == "u" else 0
+        channels = (channels.astype(np.float64) - centre) / largest
+    rate = int(sample_rate_hz)
+    _check_length(name, len(channels), rate, max_audio_s, 0.0)
+    with np.errstate(over="ignore"):
+        return _recording(name, channels.astype(np.float32), rate)
+
+
+def _recording(path: Path | str, channels: NDArray[np.float32], rate: int) -> Recording:
     if not np.isfinite(channels).all():
         raise AudioError(f"recording {path} holds samples that are not finite numbers")
     mono = channels.mean(axis=1, dtype=np.float64).astype(np.float32)
@@ -177,7 +215,7 @@ def _read(
     return np.concatenate(blocks) if blocks else np.zeros((0, sound.channels), np.float32), None
 
 
-def _check_rate(path: Path, rate: int) -> None:
+def _check_rate(path: Path | str, rate: int) -> None:
     if rate < MIN_RATE_HZ:
         raise AudioError(
             f"recording {path} has {rate} samples a second; at least {MIN_RATE_HZ} are needed"
@@ -185,7 +223,7 @@ def _check_rate(path: Path, rate: int) -> None:
 
 
 def _check_length(
-    path: Path, count: int, rate: int, max_audio_s: float, announced_s: float
+    path: Path | str, count: int, rate: int, max_audio_s: float, announced_s: float
 ) -> None:
     """Raise when ``count`` samples are more than ``max_audio_s`` or fewer than a model can use."""
     _check_rate(path, rate)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edgecloud.contracts import Language, Origin, StopReason
+from edgecloud.contracts import Commit, Language, Origin, StopReason
 from edgecloud.settings.config import Config
 from edgecloud.settings.declaration import Mode
+
+if TYPE_CHECKING:
+    from edgecloud.datasets.audio import Recording
 
 __all__ = ["EdgeSetup", "Failed", "Mode", "Request", "Response", "Streamed"]
 
@@ -32,7 +35,8 @@ class EdgeSetup:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One recording to caption, or one ``prompt`` of text alone to answer. ``gate`` replaces the
+    """One recording to caption, a file or one ``recording`` that is decoded already, or one ``prompt`` of text alone
+    to answer. ``gate`` replaces the
     configured one (warm-up asks the cloud always); with ``stream`` every commit is sent as it comes.
     ``language`` is a prompt's own: it says which calibration of the gate is for it."""
 
@@ -42,13 +46,17 @@ class Request:
     stream: bool = False
     prompt: str | None = None
     language: Language | None = None
+    recording: Recording | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Streamed:
-    """New tokens of a caption, as text by origin."""
+    """A commit of a caption: its new tokens as text by origin, and the whole ``text`` so far, but for a character
+    whose bytes are not all there yet."""
 
     pieces: tuple[tuple[Origin, str], ...]
+    text: str
+    commit: Commit
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from edgecloud.contracts import (
     Clock,
@@ -30,7 +30,7 @@ from edgecloud.hardware.link import link
 from edgecloud.hardware.profiles import profile
 from edgecloud.models.features import SAMPLE_RATE_HZ
 from edgecloud.models.processor import Processor
-from edgecloud.models.translation import TranslatedModel, Translation
+from edgecloud.models.translation import TranslatedModel, Translation, translation_of
 from edgecloud.settings.config import Config
 
 if TYPE_CHECKING:
@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["RequestHandler"]
+
+A = TypeVar("A")
+B = TypeVar("B")
+Returned = TypeVar("Returned")
 
 
 class RequestHandler:
@@ -91,7 +95,7 @@ class RequestHandler:
         self.translation: Translation | None = None
         """How the edge drafts in another vocabulary; ``None`` where both have one."""
         if self._edge is not None and drafter is not None:
-            self.translation = Translation.between(drafter.vocabulary(), processor.vocabulary())
+            self.translation = translation_of(drafter, processor)
             self._edge = TranslatedModel(self._edge, self.translation)
         self._clock: Clock = self._modelled or WallClock()
 
@@ -104,8 +108,22 @@ class RequestHandler:
         Raises:
             EdgeCloudError: the recording or a model cannot be used.
         """
+        if listener is None:
+            return _returned(self._commits(request))
+        return _returned(_changed(self.stream(request), listener))
+
+    def stream(self, request: Request) -> Generator[Streamed, None, Response]:
+        """Yield each commit of :meth:`caption` with its text, as it comes; returns the response.
+
+        Raises:
+            EdgeCloudError: as :meth:`caption` does.
+        """
+        return (yield from _changed(self._commits(request), _Text(self._processor).grown))
+
+    def _commits(self, request: Request) -> Generator[Commit, None, Response]:
+        """Yield the commits of a request; returns its response."""
         processor = self._processor
-        recording = None
+        recording = request.recording
         if request.audio_path is not None:
             recording = read_recording(
                 request.audio_path, max_audio_s=self._config.data.max_audio_s
@@ -115,15 +133,22 @@ class RequestHandler:
             self._modelled.restart()
         recorder = Recorder(self._clock)
         prompt = self._prompt(request, waveform, recorder)
-        stream = _Stream(processor, listener)
-        stop = stream.follow(self._decode(prompt, request, recorder))
-        text = processor.text(stream.tokens)
+        tokens: list[int] = []
+        origins: list[Origin] = []
+
+        def collected(commit: Commit) -> Commit:
+            tokens.extend(commit.tokens)
+            origins.extend(commit.origins)
+            return commit
+
+        stop = yield from _changed(self._decode(prompt, request, recorder), collected)
+        text = processor.text(tokens)
         recorder.finish(stop)
         return Response(
             audio_s=None if waveform is None else len(waveform) / SAMPLE_RATE_HZ,
             input_tokens=prompt.length,
-            tokens=tuple(stream.tokens),
-            origins=tuple(stream.origins),
+            tokens=tuple(tokens),
+            origins=tuple(origins),
             text=text,
             stop=stop,
             trace=recorder.trace().to_json(),
@@ -204,37 +229,47 @@ class RequestHandler:
         )
 
 
-class _Stream:
-    """Collects commits, and passes on their text when someone listens."""
+class _Text:
+    """The text of a caption as it grows."""
 
-    def __init__(self, processor: Processor, listener: Callable[[Streamed], None] | None) -> None:
+    def __init__(self, processor: Processor) -> None:
         self._processor = processor
-        self._listener = listener
+        self._tokens: list[int] = []
         self._shown = ""
-        self.tokens: list[int] = []
-        self.origins: list[Origin] = []
 
-    def follow(self, commits: Generator[Commit, None, StopReason]) -> StopReason:
-        while True:
-            try:
-                commit = next(commits)
-            except StopIteration as end:
-                stop: StopReason = end.value
-                return stop
-            if self._listener is None:
-                self.tokens += commit.tokens
-                self.origins += commit.origins
-            else:
-                self._listener(Streamed(self._pieces(commit)))
-
-    def _pieces(self, commit: Commit) -> tuple[tuple[Origin, str], ...]:
-        """The text each new token adds; a character whose bytes are not all there yet waits."""
+    def grown(self, commit: Commit) -> Streamed:
+        """By ``commit``: the text each new token adds; a character whose bytes are not all there yet waits."""
         pieces: list[tuple[Origin, str]] = []
         for token, origin in zip(commit.tokens, commit.origins, strict=True):
-            self.tokens.append(token)
-            self.origins.append(origin)
-            text = self._processor.text(self.tokens)
-            if not text.endswith("�") and len(text) > len(self._shown):
+            self._tokens.append(token)
+            text = self._processor.text(self._tokens)
+            if not text.endswith("\ufffd") and len(text) > len(self._shown):
                 pieces.append((origin, text[len(self._shown) :]))
                 self._shown = text
-        return tuple(pieces)
+        return Streamed(tuple(pieces), self._shown, commit)
+
+
+def _changed(
+    steps: Generator[A, None, Returned], change: Callable[[A], B]
+) -> Generator[B, None, Returned]:
+    """``change`` of every step; returns what the steps return."""
+    try:
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as end:
+                returned: Returned = end.value
+                return returned
+            yield change(step)
+    finally:
+        steps.close()
+
+
+def _returned(steps: Generator[object, None, Returned]) -> Returned:
+    """What the steps return, once all are taken."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            returned: Returned = end.value
+            return returned

@@ -9,12 +9,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from edgecloud.ending import TERMINATED, end_on_sigterm
 from edgecloud.errors import EdgeCloudError, WorkerError
+from edgecloud.registry import main_brings_parts
 from edgecloud.stages import listening
 
 __all__ = ["At", "Said", "Worker", "pipe", "speaking"]
@@ -56,7 +58,8 @@ class Worker:
         self._process = multiprocessing.get_context("spawn").Process(
             target=_run, args=(entry, theirs, *arguments), name=f"edgecloud-{name}", daemon=True
         )
-        self._process.start()
+        with _without_main():
+            self._process.start()
         # Only the child holds its end now, so that its death is seen as the end of the stream.
         theirs.close()
 
@@ -144,6 +147,31 @@ def speaking(workers: Sequence[Worker], *, within_s: float) -> Iterator[Worker |
             yield None
         for end in ends:
             yield by_end[end]  # type: ignore[index]
+
+
+_STARTING = threading.Lock()
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Meanwhile a process that starts does not import the program it is started from: a script needs no guard of its
+    ``__main__``, and nothing of it runs twice. Where a program registers parts itself they are to be had there by
+    that alone, so then it is imported."""
+    main = sys.modules["__main__"]
+    with _STARTING:
+        if main_brings_parts():
+            yield
+            return
+        # What multiprocessing looks at to find it.
+        kept = {name: vars(main).get(name) for name in ("__file__", "__spec__")}
+        vars(main).update(dict.fromkeys(kept))
+        try:
+            yield
+        finally:
+            for name, value in kept.items():
+                vars(main)[name] = value
+            if kept["__file__"] is None:
+                del vars(main)["__file__"]
 
 
 class _ToParent:

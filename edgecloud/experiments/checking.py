@@ -28,7 +28,7 @@ from edgecloud.stages import say, stage
 if TYPE_CHECKING:
     from edgecloud.experiments.preflight import Arm, Side
 
-__all__ = ["check_cloud", "check_models", "known_good", "model_of", "remote_facts"]
+__all__ = ["check_cloud", "check_here", "check_models", "known_good", "model_of", "remote_facts"]
 
 _CHECKED: set[str] = set()
 """Checks that passed since this process began."""
@@ -63,6 +63,21 @@ def check_models(
                 timeout_s=max(config.run.start_deadline_s for _, config in wanted),
             )
         _CHECKED.update(keys)
+
+
+def check_here(config: Config) -> None:
+    """Check an edge and a cloud that this very process is to load, as :func:`check_models` checks a run's, for
+    requests of the kind that they take.
+
+    Raises:
+        EdgeCloudError: something is wrong; nothing has been loaded.
+    """
+    if known_good("spec", config):
+        return
+    family = family_at(model_of(config.models.edge, "edge")[1])
+    if family is not None and not family.accepts_audio:
+        config = config.changed(dataset_type="text")
+    _examine_here([_settings("spec", config, ())], together=False)
 
 
 def check_cloud(
@@ -188,6 +203,11 @@ def _examined(arms: list[dict[str, Any]], *, together: bool, timeout_s: float) -
 def _examine(connection: Connection, arms: list[dict[str, Any]], together: bool) -> None:
     stage("checking the models")
     load_plugins()
+    _examine_here(arms, together=together)
+    connection.send(_DONE)
+
+
+def _examine_here(arms: list[dict[str, Any]], *, together: bool) -> None:
     from edgecloud.experiments.preflight import Arm, Side, examine
 
     def made(arm: dict[str, Any]) -> Arm:
@@ -195,4 +215,3 @@ def _examine(connection: Connection, arms: list[dict[str, Any]], together: bool)
         return Arm(**{**arm, "sides": sides})
 
     examine([made(arm) for arm in arms], together=together, say=say)
-    connection.send(_DONE)

@@ -6,20 +6,25 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from edgecloud.contracts import Language, Sample
+from edgecloud.experiments import floors as pair_floors
 from edgecloud.hardware.gpu import gpu_facts
 from edgecloud.hardware.limits import with_resident
-from edgecloud.quality import Scores, bertscore_settings, corpus_references_of, score
+from edgecloud.quality import (
+    METEOR_FROM,
+    Scores,
+    bertscore_settings,
+    corpus_references_of,
+    score,
+)
 from edgecloud.quality.defects import defects_of
-from edgecloud.quality.mixed import join
+from edgecloud.quality.mixed import by_language
 from edgecloud.results.environment import environment
 from edgecloud.results.floors import check_floors
 from edgecloud.results.records import Record
 from edgecloud.results.result_file import OutcomeLike, build_result
+from edgecloud.stages import stage
 
-__all__ = ["METEOR_FROM", "ScorableOutcome", "machine", "result_of", "score_outcome"]
-
-METEOR_FROM = 20
-"""METEOR's program takes seconds to start, too long for a quick check on a few samples."""
+__all__ = ["ScorableOutcome", "finished", "machine", "result_of", "score_outcome"]
 
 
 class ScorableOutcome(OutcomeLike, Protocol):
@@ -42,16 +47,11 @@ def score_outcome(outcome: ScorableOutcome) -> Scores:
     """Scores of the completed samples, each in the language that it was generated in. A failed one is
     left out: it is no empty caption."""
     completed = _completed(outcome)
-    positions: dict[Language, list[int]] = {}
-    for position, record in enumerate(completed):
-        positions.setdefault(_language(record, outcome), []).append(position)
-    found = {
-        language: _scored(outcome, language, [completed[position] for position in its])
-        for language, its in sorted(positions.items())
-    }
-    if len(found) > 1:
-        return join(found, positions)
-    return next(iter(found.values()), None) or _scored(outcome, outcome.config.data.language, [])
+    found = by_language(
+        [_language(record, outcome) for record in completed],
+        lambda language, its: _scored(outcome, language, [completed[place] for place in its]),
+    )
+    return found or _scored(outcome, outcome.config.data.language, [])
 
 
 def _language(record: Record, outcome: ScorableOutcome) -> Language:
@@ -106,6 +106,13 @@ def result_of(
             corpus_size=len(outcome.corpus),
         )
     return result
+
+
+def finished(outcome: ScorableOutcome, *, run_block: Mapping[str, Any]) -> dict[str, Any]:
+    """The result of a run that has just come to its end, on this machine, judged by the floors of the embedded pair;
+    ``run_block`` is as it was before the run."""
+    stage("scoring the captions")
+    return result_of(outcome, environment=machine(), run_block=run_block, floors=pair_floors.load())
 
 
 def _completed(outcome: ScorableOutcome) -> list[Record]:

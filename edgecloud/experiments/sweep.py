@@ -20,14 +20,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from edgecloud.cloud.engine.local import LocalCloud
-from edgecloud.cloud.loopback import Loopback
-from edgecloud.cloud.pipe_server import MessageServer
-from edgecloud.cloud.protocol.remote import RemoteCloud
 from edgecloud.contracts import Sample
 from edgecloud.datasets.corpus import load_corpus
+from edgecloud.edge.in_process import handler_of
 from edgecloud.edge.messages import Failed, Mode, Response
-from edgecloud.edge.request_handler import RequestHandler
 from edgecloud.edge.speculation_policy import speculation
 from edgecloud.errors import CheckpointError, ConfigError, DataError, ModelError, WorkerError
 from edgecloud.experiments.checking import check_models
@@ -39,7 +35,6 @@ from edgecloud.hardware.profiles import profile
 from edgecloud.models.edge import LoadedEdge, load_edge
 from edgecloud.models.hub import locate
 from edgecloud.models.loading import Loaded, load
-from edgecloud.models.translation import of_pair
 from edgecloud.quality import corpus_references_of, score
 from edgecloud.quality.tokenize import LANGUAGE_TOKENIZERS
 from edgecloud.results import audio_notes
@@ -442,7 +437,9 @@ def _complete(point: Point, path: Path, environment: Mapping[str, Any]) -> dict[
                 floors=None,
             )
         )
-        request_handler = _handler_of(point, config, edge, cloud)
+        request_handler = handler_of(
+            point.mode, config, edge=edge, cloud=cloud, cache_dir=cache_dir()
+        )
         for sample in samples:
             if sample.file_id in journal.records:
                 continue
@@ -453,23 +450,6 @@ def _complete(point: Point, path: Path, environment: Mapping[str, Any]) -> dict[
                 answer = Failed(type(error).__name__, str(error))
             journal.append(journalled(sample, answer, null_readings("the clock is modelled")))
     return _ciders(config, corpus, journal.records)
-
-
-def _handler_of(point: Point, config: Config, edge: LoadedEdge, cloud: Loaded) -> RequestHandler:
-    """Edge and cloud in this process, with the whole protocol between them."""
-    server = MessageServer(LocalCloud(cloud.model, cloud.stopping()))
-    remote = RemoteCloud(Loopback(server), deadline_s=config.run.deadline_s)
-    processor, drafter = (cloud if point.mode == "cloud" else edge).processor, None
-    if point.mode == "spec":
-        processor, drafter = of_pair(edge.processor, cloud.processor)
-    return RequestHandler(
-        config,
-        processor,
-        edge=None if point.mode == "cloud" else edge.model.new_sequence(),
-        cloud=None if point.mode == "edge" else remote,
-        drafter=drafter,
-        cache_dir=cache_dir(),
-    )
 
 
 def _ciders(

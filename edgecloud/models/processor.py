@@ -71,6 +71,11 @@ class Processor:
         """The token that stands for audio, once for each of its embeddings; None where none does."""
         return self._audio_id if self.accepts_audio else None
 
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer of transformers."""
+        return self._tokenizer
+
     def shared(self) -> dict[str, Any]:
         """JSON: what two models must have in common to decode together, in parts that can be told
         apart (:mod:`edgecloud.models.pairing`). Padding of the output layer is none of it."""

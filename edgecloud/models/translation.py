@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from edgecloud.models.pairing import have_own_vocabularies
 from edgecloud.models.processor import Processor
 from edgecloud.models.spelling import Vocabulary
 
-__all__ = ["TranslatedModel", "Translation", "described", "of_pair"]
+__all__ = ["TranslatedModel", "Translation", "described", "of_pair", "translation_of"]
 
 _NONE = -1
 
@@ -92,12 +93,23 @@ def described(facts: Mapping[str, int]) -> str:
     )
 
 
+@lru_cache(maxsize=4)
 def of_pair(edge: Processor, cloud: Processor) -> tuple[Processor, Processor | None]:
     """What surrounds a pair of models: the processor of its output, and the edge's own where that is another
     (``None``: both have one vocabulary)."""
     if have_own_vocabularies(edge.shared(), cloud.shared()):
         return cloud, edge
     return edge, None
+
+
+@lru_cache(maxsize=2)
+def translation_of(edge: Processor, cloud: Processor) -> Translation:
+    """:meth:`Translation.between` the vocabularies of two models, made once.
+
+    Raises:
+        ModelError: as that does, or what a token stands for cannot be told.
+    """
+    return Translation.between(edge.vocabulary(), cloud.vocabulary())
 
 
 def _first_of_each(vocabulary: Vocabulary) -> dict[bytes, int]:

@@ -6,9 +6,10 @@ from edgecloud.quality import metrics as _metrics  # registers what lies there
 from edgecloud.quality.language import detect_language
 from edgecloud.quality.metric import METRICS
 from edgecloud.quality.metrics.bertscore import BertScoreSettings, bertscore_settings
-from edgecloud.quality.score import Scores, corpus_references_of, score
+from edgecloud.quality.score import METEOR_FROM, Scores, corpus_references_of, score
 
 __all__ = [
+    "METEOR_FROM",
     "METRICS",
     "BertScoreSettings",
     "Scores",

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from edgecloud.contracts import Language
 from edgecloud.quality.metric import CODES
 from edgecloud.quality.score import Scores
 
-__all__ = ["join"]
+__all__ = ["by_language", "join"]
+
+
+def by_language(
+    languages: Sequence[Language], scored: Callable[[Language, list[int]], Scores]
+) -> Scores | None:
+    """The scores of captions in these ``languages``, one each. ``scored`` gives those of one language's, at the
+    positions it is handed. ``None``: there is no caption."""
+    positions: dict[Language, list[int]] = {}
+    for position, language in enumerate(languages):
+        positions.setdefault(language, []).append(position)
+    found = {language: scored(language, positions[language]) for language in sorted(positions)}
+    return join(found, positions) if len(found) > 1 else next(iter(found.values()), None)
 
 
 def join(found: Mapping[Language, Scores], positions: Mapping[Language, Sequence[int]]) -> Scores:

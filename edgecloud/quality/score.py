@@ -22,8 +22,10 @@ from edgecloud.quality.metrics.meteor import PTB, ptb_tokens
 from edgecloud.quality.result import MetricResult, undefined
 from edgecloud.quality.tokenize import LANGUAGE_TOKENIZERS, Tokens, segment
 
-__all__ = ["MAX_CHARACTERS", "Scores", "corpus_references_of", "score"]
+__all__ = ["MAX_CHARACTERS", "METEOR_FROM", "Scores", "corpus_references_of", "score"]
 
+METEOR_FROM: Final = 20
+"""Captions from which on METEOR's program is worth the seconds that it takes to start."""
 MAX_CHARACTERS: Final = 2000
 """Most characters of a text that are scored. ROUGE-L and METEOR take the square of a length: minutes for
 15,000."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -111,10 +112,12 @@ def resolve(
     *,
     preset: str | None = None,
     file: str | Path | None = None,
+    given_by: str = "flag",
 ) -> Config:
     """Put the layers together and check the result.
 
-    ``flags`` holds what was given on the command line; ``None`` values mean "not given".
+    ``flags`` holds what was given on the command line, or in code; ``None`` values mean "not given". ``given_by`` is
+    what messages call them.
 
     Raises:
         ConfigError: lists every unknown key and every value of a wrong type or out of range.
@@ -127,7 +130,7 @@ def resolve(
     layers: list[tuple[str, Mapping[str, Any]]] = [
         (str(file), load_file(file) if file is not None else {}),
         (f"preset {preset}", PRESETS[preset] if preset is not None else {}),
-        ("flag", {key: value for key, value in (flags or {}).items() if value is not None}),
+        (given_by, {key: value for key, value in (flags or {}).items() if value is not None}),
     ]
     known = {option.name: option for option in OPTIONS}
     given: set[str] = set()
@@ -135,7 +138,9 @@ def resolve(
         for key, value in layer.items():
             name = key.replace("-", "_")
             if name not in known:
-                problems.append(f"{source}: unknown setting {key!r}")
+                near = get_close_matches(name, known, n=1)
+                meant = f"; did you mean {near[0]}?" if near else ""
+                problems.append(f"{source}: unknown setting {key!r}{meant}")
                 continue
             try:
                 values[name] = known[name].convert(value)

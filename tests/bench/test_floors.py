@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from bench import floors, preflight
+from bench import preflight
+from edgecloud.experiments import floors, readiness
 from edgecloud.settings.config import resolve
 
 FILE: dict[str, Any] = {
@@ -73,7 +74,7 @@ def test_a_floors_file_that_cannot_be_judged_by_is_refused_before_a_run(
     path = tmp_path / "floors.toml"
     path.write_text(text, encoding="utf-8")
     monkeypatch.setattr(floors.load, "__defaults__", (path,))
-    monkeypatch.setattr(preflight, "load_corpus", None)
+    monkeypatch.setattr(readiness, "load_corpus", None)
     config = resolve({"output_dir": str(tmp_path)})
     with ExitStack() as holding, pytest.raises(pytest.UsageError, match=says):
         preflight.check_run({"edge": config}, holding=holding)

@@ -1,10 +1,11 @@
-"""Quality floors of the embedded pair: the file beside this one, judged by edgecloud.results.floors."""
+"""Quality floors of the embedded pair: the file beside it, judged by edgecloud.results.floors."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from edgecloud import embedded
 from edgecloud.errors import ConfigError
 from edgecloud.results.floors import check_floors, unusable_floors
 from edgecloud.settings.options import OPTIONS
@@ -12,7 +13,7 @@ from edgecloud.textfiles import read_toml
 
 __all__ = ["PATH", "check_floors", "load"]
 
-PATH = Path(__file__).with_name("floors.toml")
+PATH = Path(embedded.__file__).with_name("floors.toml")
 
 
 def load(path: Path = PATH) -> dict[str, Any]:
