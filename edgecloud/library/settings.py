@@ -67,7 +67,10 @@ def settings_of(
     for short, name in _ALIASES.items():
         if short in given and name in given:
             raise ConfigError(f"{by}: {short} and {name} are one setting; give one of them")
-    flags = {_ALIASES.get(name, name): value for name, value in given.items()}
+    flags = {
+        _ALIASES.get(name, name): str(value) if isinstance(value, Path) else value
+        for name, value in given.items()
+    }
     options = {option.name for option in OPTIONS}
     for name in flags:
         if name in options and name not in allowed:
