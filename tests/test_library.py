@@ -425,6 +425,7 @@ def test_progress_is_told_on_request(data: Path, capfd: pytest.CaptureFixture[st
     assert {number: signal.getsignal(number) for number in before} == before
 
 
+@pytest.mark.system
 def test_a_script_without_a_guard_starts_an_experiment(tmp_path: Path) -> None:
     """Its processes import nothing of it; and nothing but what it prints itself is printed."""
     script = tmp_path / "study.py"
