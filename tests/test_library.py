@@ -293,9 +293,9 @@ def test_a_pair_of_text_models_answers_prompts(text_folder: Path) -> None:
         edgecloud.decode("Why?", pair)
 
 
-def test_a_pair_is_checked_before_it_is_loaded(text_folder: Path, audio_folder: Path) -> None:
-    with pytest.raises(ModelError, match="edge and cloud do not fit together"):
-        edgecloud.load_pair(text_folder, audio_folder)
+def test_a_pair_is_checked_before_it_is_loaded(text_folder: Path) -> None:
+    with pytest.raises(ConfigError, match="int8 decides the precision"):
+        edgecloud.load_pair(text_folder, edge_quantization="int8", edge_dtype="float16")
     with pytest.raises(ModelError, match="no/such"):
         edgecloud.load_pair("no/such/folder")
     with pytest.raises(ConfigError, match="no setting 'device'; did you mean"):

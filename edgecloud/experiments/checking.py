@@ -74,8 +74,9 @@ def check_here(config: Config) -> None:
     """
     if known_good("spec", config):
         return
-    family = family_at(model_of(config.models.edge, "edge")[1])
-    if family is not None and not family.accepts_audio:
+    models = (model_of(config.models.edge, "edge"), model_of(config.models.cloud, "cloud"))
+    families = [family_at(path) for _, path in models]
+    if any(family is not None and not family.accepts_audio for family in families):
         config = config.changed(dataset_type="text")
     _examine_here([_settings("spec", config, ())], together=False)
 

@@ -18,6 +18,7 @@ from edgecloud.library.settings import PAIR, settings_of
 from edgecloud.models.edge import LoadedEdge, load_edge
 from edgecloud.models.loading import Loaded, load
 from edgecloud.models.processor import Processor
+from edgecloud.models.translation import of_pair
 from edgecloud.settings.config import Config
 
 __all__ = ["Pair", "load_pair"]
@@ -56,16 +57,26 @@ class Pair:
 
     @property
     def processor(self) -> Processor:
-        """What makes prompts of recordings and words, and text of tokens: both models' alike.
+        """What makes prompts of recordings and words, and text of the pair's tokens: the cloud's, where the edge
+        has a vocabulary of its own.
 
         Raises:
             ModelError: the pair is closed.
         """
-        return self.edge.processor
+        return of_pair(self.edge.processor, self.cloud.processor)[0]
+
+    @property
+    def accepts_audio(self) -> bool:
+        """True when both models take recordings; otherwise the pair answers prompts of text.
+
+        Raises:
+            ModelError: the pair is closed.
+        """
+        return self.edge.processor.accepts_audio and self.cloud.processor.accepts_audio
 
     @property
     def tokenizer(self) -> Any:
-        """The tokenizer of transformers that both models share.
+        """The tokenizer of transformers of the pair's tokens.
 
         Raises:
             ModelError: the pair is closed.

@@ -124,7 +124,7 @@ def _asked(
     """Mode, configuration and request of a call, and what holds the parts that it brought."""
     mode = checked_mode(given.pop("mode", "spec"))
     words = {name: given.pop(name, None) for name in ("transcription", "sample_rate_hz")}
-    text = not pair.processor.accepts_audio
+    text = not pair.accepts_audio
     kind = given.pop("dataset_type", "text" if text else None)
     if words["transcription"] is not None:
         given.setdefault("input_modality", "audio_text")
