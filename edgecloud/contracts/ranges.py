@@ -26,6 +26,7 @@ __all__ = [
     "Probability",
     "Range",
     "RankThreshold",
+    "RepetitionPenalty",
     "SentenceLimit",
     "Share",
     "TokenCount",
@@ -71,6 +72,7 @@ Nats = Annotated[float, Range(0.0)]
 LogProbability = Annotated[float, Range(maximum=0.0)]
 Probability = Annotated[float, Range(0.0, 1.0)]
 Share = Annotated[float, Range(maximum=1.0, above=0.0)]
+RepetitionPenalty = Annotated[float, Range(maximum=100.0, above=0.0)]
 Unbounded = Annotated[float, Range(0.0, math.inf)]
 """From 0 on, infinity included: no limit."""
 GateScope = Literal["block", "token"]

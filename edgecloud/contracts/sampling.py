@@ -6,7 +6,7 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Annotated
 
-from edgecloud.contracts.ranges import Range, Share, check_fields
+from edgecloud.contracts.ranges import Count, Range, RepetitionPenalty, Share, check_fields
 
 __all__ = ["GREEDY", "MOST_WEIGHT", "WIDEST", "Distribution", "Sampling"]
 
@@ -22,6 +22,10 @@ class Sampling:
     nothing; above it they are drawn from the smallest set of tokens whose probabilities add up to
     ``top_p``. All chance comes from ``seed`` (0 to 2^63 - 1), see :mod:`edgecloud.decoding.sampling`.
 
+    At any temperature ``repetition_penalty`` makes tokens that the text already has less likely (1: no
+    change), and no n-gram of ``no_repeat_ngram`` tokens comes twice (0: any may); see
+    :mod:`edgecloud.decoding.penalties`.
+
     Raises, when made:
         ConfigError: a value is out of range.
     """
@@ -29,6 +33,8 @@ class Sampling:
     temperature: Annotated[float, Range(0.0)] = 0.0
     top_p: Share = 1.0
     seed: Annotated[int, Range(0, (1 << 63) - 1)] = 0
+    repetition_penalty: RepetitionPenalty = 1.0
+    no_repeat_ngram: Count = 0
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -38,6 +44,11 @@ class Sampling:
     def greedy(self) -> bool:
         """True at temperature 0: each token is the argmax."""
         return self.temperature == 0
+
+    @property
+    def unpenalized(self) -> bool:
+        """True where what the text says changes no logits."""
+        return self.repetition_penalty == 1.0 and not self.no_repeat_ngram
 
 
 GREEDY = Sampling()

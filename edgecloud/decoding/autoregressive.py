@@ -6,6 +6,7 @@ from collections.abc import Generator
 
 from edgecloud.contracts import CloudModel, Commit, Model, Prompt, StopReason
 from edgecloud.contracts.sampling import GREEDY, Sampling
+from edgecloud.decoding.penalties import penalized
 from edgecloud.decoding.recorder import Recorder, by
 from edgecloud.decoding.sampling import draw
 from edgecloud.decoding.stopping import Stopping
@@ -27,6 +28,7 @@ def edge_only(
     recorder.prefill(start, "edge", prompt.length)
     output: list[int] = []
     while True:
+        (logits,) = penalized(logits[None], sampling, (*prompt.token_ids, *output))
         own = int(logits.argmax()) if sampling.greedy else draw(logits, sampling, output)[0]
         tokens, reason = stopping.cut(output, [own])
         output += tokens

@@ -10,6 +10,7 @@ from torch import Tensor
 from edgecloud.contracts import Model, Prompt, TokenStats
 from edgecloud.contracts.sampling import GREEDY, Distribution, Sampling
 from edgecloud.decoding.draft_scores import choose
+from edgecloud.decoding.penalties import penalized
 from edgecloud.decoding.sampling import draw
 
 __all__ = ["Drafter", "common_prefix"]
@@ -95,10 +96,12 @@ class Drafter:
         """Draft one token more; ``False`` where the draft has ended with the text."""
         if self._drafted and self._drafted[-1][0] in self._end_ids:
             return False
-        logits = self._logits()
+        path = self._path()
+        (logits,) = penalized(
+            self._logits()[None], self._sampling, (*self._prompt.token_ids, *path)
+        )
         token, stat = choose(logits)
         if not self._sampling.greedy:
-            path = self._path()
             token, self._draft_probabilities[len(path)] = draw(logits, self._sampling, path)
             stat = replace(stat, logprob=float(logits.log_softmax(dim=-1)[token]))
         self._drafted.append((token, stat))

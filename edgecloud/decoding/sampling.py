@@ -41,7 +41,7 @@ def seeded(sampling: Sampling, seed: int, prompt: Prompt) -> Sampling:
     """``sampling`` with a seed made of the run's ``seed`` and what the cloud is given anyhow, so that a
     sample's tokens are its own, whatever is decoded before or beside it."""
     if sampling.greedy:
-        return GREEDY
+        return replace(sampling, top_p=GREEDY.top_p, seed=GREEDY.seed)
     content = hashlib.blake2b(f"{seed}/{prompt.token_ids}".encode(), digest_size=8)
     if prompt.features is not None:
         content.update(prompt.features.tobytes())

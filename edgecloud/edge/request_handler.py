@@ -71,7 +71,12 @@ class RequestHandler:
         self._edge = edge
         self._cloud = cloud
         self._policies = policies(config)
-        self._sampling = Sampling(config.sampling.temperature, config.sampling.top_p)
+        self._sampling = Sampling(
+            config.sampling.temperature,
+            config.sampling.top_p,
+            repetition_penalty=config.sampling.repetition_penalty,
+            no_repeat_ngram=config.sampling.no_repeat_ngram,
+        )
         self._stopping = processor.stopping(
             StopLimits(config.generation.max_new_tokens, config.generation.max_sentences)
         )

@@ -22,6 +22,7 @@ from edgecloud.models.assembly import check_rows
 from edgecloud.models.audio_lm import described_network, pick_device, pick_dtype
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.edge import check_precision, edge_need, quantizable
+from edgecloud.models.folder import read_json
 from edgecloud.models.loading import check_not_quantized
 from edgecloud.models.memory import (
     Need,
@@ -44,6 +45,7 @@ __all__ = ["Arm", "Side", "examine"]
 
 Messages = list[dict[str, Any]]
 
+_GENERATION = "generation_config.json"
 _SLOW_BYTES = 10**9
 """Weights from here on make an edge in a precision that its processor is slow in a matter of seconds."""
 
@@ -100,10 +102,14 @@ def examine(arms: Sequence[Arm], *, together: bool, say: Callable[[str], None]) 
         said += [plan(some) for some in needs if some]
     for line in dict.fromkeys(said):
         say(f"memory: {line}")
-    for hint in dict.fromkeys(
-        hint for sides in opened for found in sides if (hint := _slow(found)) is not None
-    ):
-        say(hint)
+    hints = [
+        hint
+        for arm, sides in zip(arms, opened, strict=True)
+        for hint in (_unheeded(arm.config, sides[-1]), *map(_slow, sides))
+    ]
+    for hint in dict.fromkeys(hints):
+        if hint is not None:
+            say(hint)
     for path in dict.fromkeys(
         found.side.path for sides in opened for found in sides if found.side.weights
     ):
@@ -223,6 +229,32 @@ def _need(found: _Opened, *, copies: int) -> Need:
         by_device=needed,
         copies=copies,
         ways=("--cloud-dtype bfloat16",) if dtype.itemsize > 2 else (),
+    )
+
+
+def _unheeded(config: Config, found: _Opened) -> str | None:
+    """What the model whose text is written asks for in its generation_config.json, and is not done unless it
+    is asked for here, too."""
+    path = found.checkpoint.path / _GENERATION
+    if not path.is_file():
+        return None
+    asked = read_json(path)
+    flags = {
+        "--repetition-penalty": (
+            asked.get("repetition_penalty") or 1.0,
+            config.sampling.repetition_penalty,
+        ),
+        "--no-repeat-ngram": (
+            asked.get("no_repeat_ngram_size") or 0,
+            config.sampling.no_repeat_ngram,
+        ),
+    }
+    told = [f"{flag} {wanted:g}" for flag, (wanted, here) in flags.items() if wanted != here]
+    if not told:
+        return None
+    return (
+        f"note: model {found.side.path} is published with {' '.join(told)} ({_GENERATION}), as transformers' "
+        "generate applies it; this run decodes without: give it to do the same"
     )
 
 

@@ -32,7 +32,7 @@ from edgecloud.stages import say, stage
 __all__ = ["System", "cache_dir", "model_of"]
 
 
-_COMPARED = ("shared", "chat_template", "rules")
+_COMPARED = ("shared", "chat_template", "rules", "protocols")
 """Facts about a model that two are compared by, and that are none of a result."""
 
 
@@ -349,7 +349,7 @@ def _check_audio(config: Config, cloud: dict[str, Any]) -> None:
 
 
 def _check_sampling(config: Config, cloud: dict[str, Any]) -> None:
-    """Check that the cloud can verify sampled tokens, where tokens are sampled.
+    """Check that the cloud can verify sampled tokens and apply penalties, where that is asked for.
 
     Raises:
         ConfigError: it is not.
@@ -358,6 +358,17 @@ def _check_sampling(config: Config, cloud: dict[str, Any]) -> None:
         raise ConfigError(
             f"the cloud at {config.service.url} runs on vLLM, which cannot verify drawn tokens; run with "
             "--temperature 0, or on a cloud without vLLM"
+        )
+    plain = config.sampling.repetition_penalty == 1.0 and not config.sampling.no_repeat_ngram
+    if not plain and not cloud.get("draws", True):
+        raise ConfigError(
+            f"the cloud at {config.service.url} runs on vLLM, which cannot verify with penalties; run without "
+            "--repetition-penalty and --no-repeat-ngram, or on a cloud without vLLM"
+        )
+    if not plain and "protocol" in cloud and 3 not in cloud.get("protocols", ()):
+        raise ConfigError(
+            f"the cloud at {config.service.url} is of a version that knows no penalties; update it, or run "
+            "without --repetition-penalty and --no-repeat-ngram"
         )
 
 

@@ -24,7 +24,14 @@ TIMING: Final = ("clock", "machine", "link", "limits", "profile")
 """Traits that decide times and no text: where only these differ, qualities and counts still compare."""
 
 _PROMPT = ("language", "prompt_type", "input_modality", "dataset_type")
-_DECODING = ("max_new_tokens", "max_sentences", "temperature", "top_p")
+_DECODING = (
+    "max_new_tokens",
+    "max_sentences",
+    "temperature",
+    "top_p",
+    "repetition_penalty",
+    "no_repeat_ngram",
+)
 """Settings of every way of decoding: with others of them, even a run alone writes another text."""
 _ALONE_COSTS = ("prefill_s", "prefill_per_token_s", "step_s")
 """Costs of a hardware profile that a run alone incurs: it never ingests or verifies a draft."""

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from edgecloud.contracts import Language, PromptType
 from edgecloud.contracts.ranges import (
+    Count,
     DraftLength,
     ExpectedLength,
     GateScope,
@@ -20,6 +21,7 @@ from edgecloud.contracts.ranges import (
     Nats,
     Probability,
     RankThreshold,
+    RepetitionPenalty,
     SentenceLimit,
     Share,
     TokenCount,
@@ -181,7 +183,7 @@ class Acceptance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """Drawing at random."""
+    """Drawing at random, and penalties on what is repeated."""
 
     temperature: float = setting(
         0.0,
@@ -193,6 +195,13 @@ class Sampling:
         1.0,
         "at a temperature: draw from the likeliest tokens that together have this probability",
         minimum=0.001,
+    )
+    repetition_penalty: RepetitionPenalty = setting(
+        1.0,
+        "make tokens that prompt and text already have less likely, as transformers does; 1: do not",
+    )
+    no_repeat_ngram: Count = setting(
+        0, "let no sequence of so many tokens come twice in prompt and text; 0: let them"
     )
 
 

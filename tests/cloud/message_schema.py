@@ -28,7 +28,7 @@ __all__ = [
     "well_formed",
 ]
 
-VERSION = 2
+VERSIONS = (2, 3)
 MEL_BINS = 128
 LOG_MEL_RANGE = 2.0
 """Whisper's log-mel is cut off 8 below its maximum, then divided by 4."""
@@ -96,10 +96,19 @@ def _acceptance(value: Any) -> bool:
     )
 
 
+def _penalties(value: list[Any]) -> bool:
+    """None, or those of version 3."""
+    if not value:
+        return True
+    repetition, ngram = value
+    return _number(repetition) and 0 < repetition <= 100 and _whole(ngram)
+
+
 def _sampling(value: Any) -> bool:
     return (
         type(value) is list
-        and len(value) == 3
+        and len(value) in (3, 5)
+        and _penalties(value[3:])
         and _number(value[0])
         and value[0] >= 0
         and _number(value[1])
@@ -250,7 +259,7 @@ def _check_message(
     content = msgpack.unpackb(message)
     _must(type(content) is list and len(content) >= 4, "not a list of four at least")
     version, seq, kind, session, *values = content
-    _must(version == VERSION and _whole(seq), "version and number")
+    _must(version in VERSIONS and _whole(seq), "version and number")
     _must(type(kind) is str and kind in schema, f"{kind!r} is no kind of message")
     _must(type(session) is bytes and len(session) == 16, "a session of 16 bytes")
     fields = schema[kind]

@@ -20,7 +20,7 @@ from edgecloud.cloud.protocol.remote import RemoteCloud
 from edgecloud.contracts import Acceptance
 from edgecloud.settings.options import OPTIONS
 from tests.cloud.message_schema import ANSWERS, RECORDING_REQUESTS, REQUESTS
-from tests.cloud.message_schema import VERSION as SCHEMA_VERSION
+from tests.cloud.message_schema import VERSIONS as SCHEMA_VERSIONS
 from tests.properties.loop import PROMPT, Case
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -36,8 +36,8 @@ def fields_of(kind: str) -> list[str]:
 
 
 def test_page_schema_and_code_speak_of_one_version() -> None:
-    assert f"**Version {wire.VERSION}.**" in WIRE
-    assert SCHEMA_VERSION == wire.VERSION
+    assert f"**Versions {' and '.join(map(str, wire.VERSIONS))}.**" in WIRE
+    assert SCHEMA_VERSIONS == wire.VERSIONS
 
 
 @pytest.mark.parametrize("kind", [*REQUESTS, *ANSWERS])

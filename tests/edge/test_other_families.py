@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
+from transformers import Qwen2ForCausalLM
 
 from edgecloud.cloud.engine.local import LocalCloud
 from edgecloud.cloud.loopback import Loopback
@@ -25,7 +27,9 @@ from edgecloud.edge.gate_calibration import to_json
 from edgecloud.edge.messages import EdgeSetup, Mode, Request, Response
 from edgecloud.edge.request_handler import RequestHandler
 from edgecloud.errors import ConfigError, DataError
+from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.loading import Loaded, load
+from edgecloud.models.processor import Processor
 from edgecloud.models.translation import of_pair
 from edgecloud.settings.config import resolve
 from tests.models.miniatures import audio_checkpoint, text_checkpoint
@@ -76,6 +80,46 @@ def test_speculation_over_text_is_exact(text_pair: Ask, prompt: str) -> None:
     edge = text_pair("edge", request)
     assert both.tokens == alone.tokens != edge.tokens
     assert edge.tokens == text_pair("spec", request, gate_type="never").tokens
+
+
+PENALTIES = {"repetition_penalty": 1.3, "no_repeat_ngram": 2}
+
+
+def test_with_penalties_the_cloud_writes_what_generate_writes(
+    text_pair: Ask, text_folder: Path
+) -> None:
+    found = text_pair("edge", Request(None, prompt="the voice."), **PENALTIES, max_new_tokens=40)
+    processor = Processor(Checkpoint.open(text_folder))
+    model: Any = Qwen2ForCausalLM.from_pretrained(text_folder, dtype=torch.float32)
+    ids = torch.tensor([processor.text_prompt("the voice.").token_ids])
+    written = model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        do_sample=False,
+        max_new_tokens=40,
+        repetition_penalty=1.3,
+        no_repeat_ngram_size=2,
+        pad_token_id=0,
+    )[0, ids.shape[1] :].tolist()
+    assert list(found.tokens) == written[: len(found.tokens)]
+    assert len(found.tokens) > 20
+    assert found.tokens != text_pair("edge", Request(None, prompt="the voice.")).tokens
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"k": 4},
+        {"k": 3, "continuation": 3},
+        {"k": 4, "draft_ahead": True, "parallel_prefill": True, "cloud_seed_tokens": 2},
+        {"k": 4, "verify_scope": "since-last-call", "gate_type": "entropy", "final_check": True},
+    ],
+)
+def test_with_penalties_exact_is_exact(text_pair: Ask, settings: dict[str, Any]) -> None:
+    request = Request(None, prompt="the voice.")
+    alone = text_pair("cloud", request, **PENALTIES)
+    assert alone.tokens != text_pair("cloud", request).tokens
+    assert text_pair("spec", request, **{**EXACT, **PENALTIES, **settings}).tokens == alone.tokens
 
 
 def test_a_prompt_has_no_audio_and_no_features_and_is_otherwise_complete(text_pair: Ask) -> None:

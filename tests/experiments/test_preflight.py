@@ -155,6 +155,17 @@ def test_a_pair_of_two_families_is_told_what_its_vocabularies_share(
         run(side(omni_folder), remote=remote)
 
 
+def test_what_a_published_model_asks_of_generate_is_said_unless_it_is_done(
+    omni_folder: Path, tmp_path: Path
+) -> None:
+    other = Path(shutil.copytree(omni_folder, tmp_path / "m"))
+    (other / "generation_config.json").write_text('{"repetition_penalty": 1.1}', "utf-8")
+    pair = side(omni_folder), side(other, "cloud")
+    (said,) = [line for line in run(*pair) if line.startswith("note: ")]
+    assert "--repetition-penalty 1.1 (generation_config.json)" in said
+    assert not any(line.startswith("note: ") for line in run(*pair, repetition_penalty=1.1))
+
+
 def test_weights_are_opened_only_when_all_else_is_in_order(
     omni_folder: Path, tmp_path: Path
 ) -> None:

@@ -74,6 +74,12 @@ def test_a_cloud_on_vllm_is_asked_for_no_drawn_tokens() -> None:
     drawn = resolve({"temperature": 0.7, "acceptance": "rejection"})
     with pytest.raises(ConfigError, match="--temperature 0"):
         _check_sampling(drawn, VLLM)
+    for penalty in ({"repetition_penalty": 1.1}, {"no_repeat_ngram": 3}):
+        with pytest.raises(ConfigError, match="cannot verify with penalties"):
+            _check_sampling(resolve(penalty), VLLM)
+        with pytest.raises(ConfigError, match="of a version that knows no penalties"):
+            _check_sampling(resolve(penalty), {"protocol": 2})
+        _check_sampling(resolve(penalty), {"protocol": 2, "protocols": [2, 3]})
     _check_sampling(drawn, {})
     _check_sampling(resolve(), VLLM)
 

@@ -27,6 +27,7 @@ from edgecloud.contracts import (
 from edgecloud.contracts.sampling import GREEDY, Distribution, Sampling
 from edgecloud.decoding.draft_scores import DraftScores, accept_draft, score_drafts
 from edgecloud.decoding.drafting import common_prefix
+from edgecloud.decoding.penalties import penalized
 from edgecloud.decoding.sampling import accept_sampled, pick
 from edgecloud.decoding.stopping import Stopping
 from edgecloud.errors import ModelError, WireError
@@ -265,7 +266,7 @@ class LocalSession(SteppedSession):
         output = [*committed, *draft[: verdict.kept], *chosen]
         while chosen and len(chosen) <= continuation and output[-1] not in self._stopping.end_ids:
             logits, _ = yield from self._extend(output, ())
-            chosen.append(pick(logits[-1], self._sampling, output))
+            chosen.append(self._pick(logits[-1:], output))
             output.append(chosen[-1])
         return replace(
             verdict,
@@ -291,7 +292,7 @@ class LocalSession(SteppedSession):
         reason = None
         while reason is None:
             logits, cost = yield from self._extend(output, ())
-            tokens, reason = stopping.cut(output, [pick(logits[-1], self._sampling, output)])
+            tokens, reason = stopping.cut(output, [self._pick(logits[-1:], output)])
             output += tokens
             # Its own last token is a step of decoding, not the ingestion of something unseen.
             ingested = cost.ingested_tokens if len(output) == len(committed) + 1 else 0
@@ -368,6 +369,11 @@ class LocalSession(SteppedSession):
             found[at : at + len(rows)] = rows
         return found
 
+    def _pick(self, logits: Tensor, output: Sequence[int]) -> int:
+        """The token after ``output``, by its ``logits (1, V)``."""
+        (row,) = penalized(logits, self._sampling, (*self._prompt.token_ids, *output))
+        return pick(row, self._sampling, output)
+
     def _verified(
         self,
         logits: Tensor,
@@ -379,10 +385,17 @@ class LocalSession(SteppedSession):
         """The verdict on ``draft``. A long one is scored in parts, between which others have their turns."""
         end_ids = self._stopping.end_ids
         parts = [slice(begin, begin + self._chunk) for begin in range(0, len(draft), self._chunk)]
+
+        def rows_of(part: slice) -> Tensor:
+            before = (*self._prompt.token_ids, *committed, *draft[: part.start])
+            return penalized(
+                logits[part.start : part.stop + 1], self._sampling, before, draft[part]
+            )
+
         if self._sampling.greedy:
             scores = []
             for part in parts:
-                found = yield DraftScoring(logits[part.start : part.stop + 1], tuple(draft[part]))
+                found = yield DraftScoring(rows_of(part), tuple(draft[part]))
                 if not isinstance(found, DraftScores):
                     raise ValueError("a draft scoring is answered with draft scores")
                 scores.append(found)
@@ -391,7 +404,7 @@ class LocalSession(SteppedSession):
         for part in parts:
             if part.start:
                 yield Pause()
-            rows = logits[part.start : part.stop + 1]
+            rows = rows_of(part)
             if verdict.kept < part.start:
                 ranked = score_drafts([rows], [draft[part]])[0].verdict(0, verdict.token)
             else:

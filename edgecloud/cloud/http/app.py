@@ -98,7 +98,7 @@ class _Service:
         prefill_beside: bool,
         runner: Runner | None,
     ) -> None:
-        self._facts = {**facts, "protocol": wire.VERSION}
+        self._facts = {**facts, "protocol": wire.VERSION, "protocols": list(wire.VERSIONS)}
         self._settings = settings
         self._engine: Runner = runner or Engine(
             extend_many,

@@ -19,22 +19,36 @@ from edgecloud.errors import WireError
 __all__ = ["draft_probabilities_of", "pack_drawn_from", "pack_sampling", "sampling_of"]
 
 _ENTRY_BYTES = 6
+_MOST_PENALTY = 100.0
 
 
 def pack_sampling(sampling: Sampling) -> list[Any]:
-    """``[temperature, top_p, seed]`` as in an ``open`` message."""
-    return [float(sampling.temperature), float(sampling.top_p), sampling.seed]
+    """``[temperature, top_p, seed]`` as in an ``open`` message; with penalties, which version 3 has, also
+    ``repetition_penalty, no_repeat_ngram``."""
+    drawn = [float(sampling.temperature), float(sampling.top_p), sampling.seed]
+    if sampling.unpenalized:
+        return drawn
+    return [*drawn, float(sampling.repetition_penalty), sampling.no_repeat_ngram]
 
 
 def sampling_of(values: Any) -> Sampling:
     """The sampling of an ``open`` request.
 
     Raises:
-        WireError: not a temperature, a share of probability and a seed.
+        WireError: not a temperature, a share of probability and a seed, or other penalties than there are.
     """
+    penalties = values[3:] if isinstance(values, list) else []
+    if penalties and not (
+        len(penalties) == 2
+        and isinstance(penalties[0], float)
+        and 0 < penalties[0] <= _MOST_PENALTY
+        and type(penalties[1]) is int
+        and 0 <= penalties[1] < 1 << 31
+    ):
+        raise WireError("open: a repetition penalty above 0 and a length of n-grams were expected")
     if not (
         isinstance(values, list)
-        and len(values) == 3
+        and len(values) >= 3
         and isinstance(values[0], float)
         and 0 <= values[0] < math.inf
         and isinstance(values[1], float)
@@ -47,7 +61,7 @@ def sampling_of(values: Any) -> Sampling:
             "open: a temperature from 0 on, a share above 0 and up to 1, and a seed of 63 bits were "
             "expected"
         )
-    return Sampling(*values)
+    return Sampling(*values[:3], *penalties)
 
 
 def pack_drawn_from(distributions: Sequence[Distribution]) -> list[bytes]:

@@ -6,7 +6,8 @@ Requests and answers are lists: short, and with no room for anything that is not
 request               ``[version, seq, op, session, *arguments]``; sessions are 16 random bytes
 ``open``              ``ids``: int32 little-endian bytes; ``[n_mels, T]``; features: float16
                       little-endian, bytes of equal significance together, deflated;
-                      ``[temperature, top_p, seed]``. With the edge's ``--upload-audio`` alone: nil
+                      ``[temperature, top_p, seed]``, in version 3 with penalties
+                      ``[…, repetition penalty, no-repeat n-gram]``. With the edge's ``--upload-audio`` alone: nil
                       and nil in the features' place, and a fifth: ``recording``, FLAC
 ``verify``            ``shared``: how many output tokens both sides know; ``new`` committed tokens
                       after those; ``draft``; acceptance: ``[rule, rank threshold, probability
@@ -42,6 +43,7 @@ from edgecloud.errors import EdgeCloudError, WireError
 __all__ = [
     "OPERATIONS",
     "VERSION",
+    "VERSIONS",
     "acceptance_of",
     "counted",
     "draft_probabilities_of",
@@ -65,16 +67,18 @@ __all__ = [
 ]
 
 VERSION = 2
+VERSIONS = (2, 3)
+"""What this side understands. 3 is 2 with penalties; it is spoken where they are asked for, and nowhere else."""
 OPERATIONS = ("open", "verify", "generate", "close")
 _MOST_OWN = 32
 """Numbers that an acceptance rule alone knows, at most."""
 
 
-def pack(seq: int, what: str, *values: Any) -> bytes:
+def pack(seq: int, what: str, *values: Any, version: int = VERSION) -> bytes:
     """One message as bytes."""
     return cast(
         "bytes",
-        msgpack.packb([VERSION, seq, what, *values], use_bin_type=True, use_single_float=False),
+        msgpack.packb([version, seq, what, *values], use_bin_type=True, use_single_float=False),
     )
 
 
@@ -92,8 +96,9 @@ def unpack(message: bytes) -> tuple[int, str, list[Any]]:
     if not isinstance(content, list) or len(content) < 3:
         raise WireError("not a message of this protocol")
     version, seq, what, *values = content
-    if type(version) is not int or version != VERSION:
-        raise WireError(f"protocol version {version!r}; this side speaks {VERSION}")
+    if type(version) is not int or version not in VERSIONS:
+        spoken = " and ".join(map(str, VERSIONS))
+        raise WireError(f"protocol version {version!r}; this side speaks {spoken}")
     if type(seq) is not int or not isinstance(what, str):
         raise WireError("not a message of this protocol")
     return seq, what, values

@@ -67,6 +67,11 @@ class VllmCloud:
                 "tokens are verified against all of them: run with --temperature 0, or on a cloud "
                 "without vLLM"
             )
+        if not sampling.unpenalized:
+            raise ModelError(
+                "a cloud on vLLM judges drafts by its model's own logits, without penalties: run without "
+                "--repetition-penalty and --no-repeat-ngram, or on a cloud without vLLM"
+            )
         if prompt.features is not None:
             first = "run" if settings.recordings else "start the gateway and run"
             raise ModelError(

@@ -384,6 +384,8 @@ def test_tokens_that_are_drawn_are_refused_with_the_reason() -> None:
         for prompt in (PROMPT, HEARD):
             with pytest.raises(ModelError, match=r"knows the first 20 choices.*--temperature 0"):
                 cloud.open(prompt, sampling)
+        with pytest.raises(ModelError, match="without penalties"):
+            cloud.open(PROMPT, Sampling(repetition_penalty=1.1))
         with pytest.raises(WireError, match="at temperature 0 nothing is drawn"):
             cloud.open(PROMPT).verify([], [2], EXACT, 0, [Distribution((2,), (1,))])
     with server.running() as url, gateway(to(url)) as here, edge_of(here) as edge:
