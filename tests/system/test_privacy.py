@@ -285,10 +285,10 @@ def test_a_planted_leak_is_found(
     secrets = secrets_of(sample, line)
     pack = wire.pack
 
-    def leaking(seq: int, op: str, *values: Any) -> bytes:
+    def leaking(seq: int, op: str, *values: Any, **version: int) -> bytes:
         if op in REQUESTS:
-            return pack(seq, op, *plant(op, list(values), sample, secrets))
-        return pack(seq, op, *values)
+            return pack(seq, op, *plant(op, list(values), sample, secrets), **version)
+        return pack(seq, op, *values, **version)
 
     settings = config("english", gate_type="always", cloud_seed_tokens=0)
     check(line.caption(sample, settings), secrets)
