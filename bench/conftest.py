@@ -19,6 +19,7 @@ from bench.progress import Progress
 from edgecloud.ending import TERMINATED
 from edgecloud.experiments.readiness import named
 from edgecloud.registry import broken_plugins
+from edgecloud.settings.naming import row
 from edgecloud.stages import Lines, listening
 
 if TYPE_CHECKING:
@@ -83,9 +84,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "arm" not in metafunc.fixturenames:
         return
     config = metafunc.config.stash[CONFIG]
-    name = f"{config.data.language}-{config.data.prompt_type}"
-    if _SUITES.get(Path(metafunc.module.__file__).name) == "spec":
-        name += f"-{config.acceptance.rule}"
+    name = row(
+        _SUITES.get(Path(metafunc.module.__file__).name, ""),
+        language=config.data.language,
+        prompt_type=config.data.prompt_type,
+        acceptance=config.acceptance.rule,
+    )
     metafunc.parametrize("arm", [name], ids=[name])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
     from edgecloud.experiments.experiment import Outcome
     from edgecloud.results.records import Record
+    from edgecloud.results.result import Result
 
 __all__ = ["Recorder"]
 
@@ -125,61 +125,59 @@ class Recorder:
         if (cold := warm_up_sentence(outcome.setup.get("cold", {}))) is not None:
             self.warned.append(f"{path.stem}: {cold}")
         if (
-            noted := audio_notes.sentence(e["audio_notes"] for e in result["detailed_results"])
+            noted := audio_notes.sentence(sample.audio_notes for sample in result.samples)
         ) is not None:
             self.warned.append(f"{path.stem}: {noted}; see audio_notes of its samples")
-        over = result["metrics"]["latency_metrics"]["memory_over_cap_total"]
+        over = result.metrics.latency_metrics.memory_over_cap_total
         if over:
             self.warned.append(
                 f"{path.stem}: {over} samples over the memory cap of "
                 f"{self.config.caps.memory_gb:g} GB, which is watched, not enforced, here"
             )
         problems = _problems(result, self.config)
-        lost = sentence(result["detailed_results"])
-        if lost and result["metrics"]["num_degraded"] <= self.config.run.max_degraded:
+        lost = sentence(result.samples)
+        if lost and result.metrics.num_degraded <= self.config.run.max_degraded:
             self.warned.append(f"{path.stem}: {lost}")
         if (unscored := no_reference(result, self.config)) is not None:
             self.unscored.append(f"{path.stem}: {unscored}")
         tag = "failed: " + "; ".join(problems) if problems else "passed"
-        details = [entry for entry in result["detailed_results"] if entry["status"] == "ok"]
         add_rows(
             self.benchmark,
             self.pytest_config,
-            total_times=[entry["latency_metrics"]["total_time"] for entry in details],
-            others={name: _known(details, name) for name in ("ttft", "tpot")},
-            extra_info=_extra_info(result, tag),
+            total_times=_known(result, "total_time")[1],
+            others={name: _known(result, name) for name in ("ttft", "tpot")},
+            extra_info=_extra_info(result.to_json(), tag),
         )
         if problems:
             pytest.fail("\n".join(problems), pytrace=False)
 
 
-def _problems(result: dict[str, Any], config: Config) -> list[str]:
+def _problems(result: Result, config: Config) -> list[str]:
     problems = []
-    failed = [entry for entry in result["detailed_results"] if entry["status"] != "ok"]
+    failed = [(s.file_id, s.error) for s in result.samples if s.error is not None]
     if len(failed) > config.run.max_failures:
-        shown = ", ".join(f"{e['file_id']} ({e['error']['message']})" for e in failed[:3])
+        shown = ", ".join(f"{file_id} ({error.message})" for file_id, error in failed[:3])
         more = f" and {len(failed) - 3} more" if len(failed) > 3 else ""
         problems.append(
-            f"{len(failed)} of {len(result['detailed_results'])} samples failed, "
+            f"{len(failed)} of {len(result.samples)} samples failed, "
             f"--max-failures allows {config.run.max_failures}: {shown}{more}"
         )
-    lost = sentence(result["detailed_results"])
-    if lost and result["metrics"]["num_degraded"] > config.run.max_degraded:
+    lost = sentence(result.samples)
+    if lost and result.metrics.num_degraded > config.run.max_degraded:
         problems.append(
             f"{lost}; --max-degraded allows {config.run.max_degraded}. --resume runs them again"
         )
-    problems += [f"quality: {missed}" for missed in result["quality_floors"].get("missed", [])]
+    problems += [f"quality: {missed}" for missed in result.quality_floors.missed]
     return problems
 
 
-def no_reference(result: Mapping[str, Any], config: Config) -> str | None:
+def no_reference(result: Result, config: Config) -> str | None:
     """That no sample has a reference in the language generated, and which flags would help; ``None``: one has.
 
     A prompt of text is scored in its own language, so there the whole manifest is looked at."""
-    language = result["experiment_config"]["language"]
-    entries = result["detailed_results"]
-    others = {entry["reference_language"] for entry in entries if entry["reference_captions"]}
-    if not entries or language in others:
+    language, samples = result.experiment_config.language, result.samples
+    others = {str(s.reference_language) for s in samples if s.reference_captions}
+    if not samples or language in others:
         return None
     scored = "nothing was scored"
     if config.data.kind == "text" and others:
@@ -216,12 +214,12 @@ def _has_references(config: Config) -> bool:
     )
 
 
-def _known(details: list[dict[str, Any]], name: str) -> tuple[list[str], list[float]]:
+def _known(result: Result, name: str) -> tuple[list[str], list[float]]:
     """The samples that have this latency, and its values."""
     pairs = [
-        (entry["file_id"], value)
-        for entry in details
-        if (value := entry["latency_metrics"][name]) is not None
+        (sample.file_id, value)
+        for sample in result.completed
+        if (value := sample.value(name)) is not None
     ]
     return [sample for sample, _ in pairs], [value for _, value in pairs]
 

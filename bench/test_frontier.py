@@ -90,8 +90,8 @@ def test_frontier(point: Point, found: Found, benchmark: Any, request: Any) -> N
     add_rows(
         benchmark,
         request.config,
-        total_times=[row["total_time"] for row in times],
-        others={"ttft": (ids, [row["ttft"] for row in times])},
+        total_times=[row.total_time for row in times],
+        others={"ttft": (ids, [row.ttft for row in times])},
         extra_info={
             "mode": "spec",
             "language": point.config.data.language,

@@ -3,8 +3,8 @@ describes what a file holds.
 
 A field may be annotated with ``str``, ``int``, ``float``, ``bool``, ``Any``, a ``Literal``, a dataclass,
 ``X | None``, a union of dataclasses with a ``kind`` each, ``tuple[X, ...]`` (a list in JSON), ``Mapping[str, X]``,
-and ``Annotated[X, Range(...)]``. :func:`inline`, :func:`rest` and :func:`unless` are fields that stand in a file
-in another way than under their name. What a file has beyond a type's fields is ignored.
+and ``Annotated[X, Range(...)]``. :func:`inline`, :func:`rest`, :func:`whole` and :func:`unless` are fields that
+stand in a file in another way than under their name. What a file has beyond a type's fields is ignored.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from edgecloud.contracts.ranges import Range
 
-__all__ = ["Mismatch", "inline", "read", "rest", "schema", "unless", "write"]
+__all__ = ["Mismatch", "inline", "read", "rest", "schema", "unless", "whole", "write"]
 
 T = TypeVar("T")
 Reader = Callable[[Any], Any]
@@ -55,6 +55,12 @@ def rest(**more: Any) -> Any:
     return field(metadata={"rest": True}, **more)
 
 
+def whole() -> Any:
+    """A ``Mapping[str, Any]`` of all that an object of a file holds, the other fields too, which are read out of
+    it: it is written as it was."""
+    return field(metadata={"whole": True}, default_factory=dict)
+
+
 def unless(default: Any) -> Any:
     """A field that is written only where it is not ``default``."""
     return field(default=default, metadata={"unless": True})
@@ -81,6 +87,8 @@ def write(value: Any) -> Any:
     row: dict[str, Any] = {}
     for entry in _plan(type(value)):
         its = getattr(value, entry.name)
+        if entry.whole:
+            return write(its)
         if entry.spread:
             row |= write(its)
         elif not (entry.unless and its == entry.default):
@@ -106,10 +114,11 @@ class _Field:
     inline: bool
     rest: bool
     unless: bool
+    whole: bool
 
     @property
     def spread(self) -> bool:
-        return self.inline or self.rest
+        return self.inline or self.rest or self.whole
 
     @property
     def needed(self) -> bool:
@@ -137,7 +146,7 @@ def _plan(kind: Any) -> tuple[_Field, ...]:
             hints[entry.name],
             entry.default,
             entry.default_factory,
-            *(bool(entry.metadata.get(mark)) for mark in ("inline", "rest", "unless")),
+            *(bool(entry.metadata.get(mark)) for mark in ("inline", "rest", "unless", "whole")),
         )
         for entry in fields(kind)
     )
@@ -160,8 +169,6 @@ def _words(hint: Any) -> str:
     origin, args = get_origin(hint), get_args(hint)
     if origin is Annotated:
         return _words(args[0])
-    if origin is Literal:
-        return f"one of {', '.join(map(str, args))}" if len(args) > 1 else repr(args[0])
     if origin in (Union, types.UnionType):
         return _words(next(one for one in args if one is not type(None)))
     if origin is tuple:
@@ -183,7 +190,7 @@ def _reader(hint: Any) -> Reader:
     if origin is Annotated:
         return _bounded(_reader(args[0]), args[1])
     if origin is Literal:
-        return _checked(lambda value: type(value) is str and value in args, hint)
+        return _choice(args)
     if origin in (Union, types.UnionType):
         return _union(args)
     if origin is tuple:
@@ -215,6 +222,17 @@ def _checked(check: Callable[[Any], bool], hint: Any) -> Reader:
     def reader(value: Any) -> Any:
         if not check(value):
             raise Mismatch(f"is not {_words(hint)}")
+        return value
+
+    return reader
+
+
+def _choice(choices: tuple[str, ...]) -> Reader:
+    def reader(value: Any) -> Any:
+        if type(value) is not str:
+            raise Mismatch("is not text")
+        if value not in choices:
+            raise Mismatch(f"{value!r:.40} is not one of {', '.join(choices)}")
         return value
 
     return reader
@@ -258,12 +276,13 @@ def _union(args: tuple[Any, ...]) -> Reader:
 
 def _list(item: Any, hint: Any) -> Reader:
     inner = _reader(item)
-    plain = _CHECKS.get(item)
+    plain = _CHECKS.get(get_args(item)[0] if get_origin(item) is Annotated else item)
+    bare = item in _CHECKS
 
     def reader(value: Any) -> Any:
         if type(value) is not list or (plain and not all(map(plain, value))):
             raise Mismatch(f"is not {_words(hint)}")
-        if plain:
+        if bare:
             return tuple(value)
         found = []
         for number, one in enumerate(value):
@@ -301,7 +320,8 @@ def _object(kind: type[Any]) -> Reader:
     if only is not None:
         inner = _reader(next(entry.hint for entry in plan if entry.name == only))
         return lambda value: kind(inner(value))
-    steps = [(entry, _reader(entry.hint)) for entry in plan if not entry.rest]
+    steps = [(entry, _reader(entry.hint)) for entry in plan if not (entry.rest or entry.whole)]
+    everything = next((entry.name for entry in plan if entry.whole), None)
     left = next(((entry, _reader(entry.hint)) for entry in plan if entry.rest), None)
     known = _keys(kind)
 
@@ -319,6 +339,8 @@ def _object(kind: type[Any]) -> Reader:
                     raise error.under(entry.name) from None
             elif entry.needed:
                 raise Mismatch("is missing", entry.name)
+        if everything is not None:
+            found[everything] = value
         if left is not None:
             entry, inner = left
             found[entry.name] = inner({k: v for k, v in value.items() if k not in known})
@@ -333,7 +355,7 @@ def _keys(kind: type[Any]) -> frozenset[str]:
     for entry in _plan(kind):
         if entry.inline:
             found |= _keys(entry.hint)
-        elif not entry.rest:
+        elif not entry.spread:
             found.add(entry.name)
     return frozenset(found)
 
@@ -375,6 +397,8 @@ def _object_schema(kind: type[Any], known: dict[str, Any]) -> dict[str, Any]:
         if entry.rest:
             inner = _schema(get_args(entry.hint)[1], known)
             others = {"additionalProperties": inner} if inner else {}
+        elif entry.whole:
+            pass
         elif entry.inline:
             own = _object_schema(entry.hint, known)
             properties |= own["properties"]

@@ -395,7 +395,8 @@ def test_an_experiment_gives_what_the_suites_write(mode: Any, data: Path, tmp_pa
     assert len((folder / "journals" / "mine.jsonl").read_text("utf-8").splitlines()) == 7
     config = resolve({**given, "gate_type": "margin", "output_dir": str(tmp_path / "other")})
     outcome = experiment.run(mode, config, floors=floors.load())
-    bench = result_of(outcome, environment=machine(), run_block={}, floors=floors.load())
+    found = result_of(outcome, environment=machine(), run_block={}, floors=floors.load())
+    bench = found.to_json()
     assert json.dumps({**kept, "run": 0}) == json.dumps({**bench, "run": 0})
     again = edgecloud.run(mode, gate_type="margin", **given)
     assert {**again, "run": 0} == {**kept, "run": 0}

@@ -66,7 +66,7 @@ def write(found: Replay, output: Path, said: dict[str, Any]) -> int:
             floors=found.floors,
         )
         print(f"result: {write_result(output, result, flag='-o')}")
-    if lost := sentence(result["detailed_results"]):
+    if lost := sentence(result.samples):
         print(f"edgecloud: {lost}", file=sys.stderr)
     if found.missing:
         print(f"{len(found.missing)} samples are not in it yet", file=sys.stderr)

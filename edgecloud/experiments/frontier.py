@@ -10,9 +10,11 @@ from typing import Any
 from edgecloud.errors import DataError, JournalError
 from edgecloud.experiments.sweep import Point
 from edgecloud.hardware.profiles import profile
+from edgecloud.jsontypes import Mismatch
 from edgecloud.results.comparable import (
     CROSSINGS,
     TIMING,
+    Circumstances,
     Side,
     described,
     mismatches,
@@ -69,10 +71,10 @@ def _block(place: Place, found: Sequence[Swept]) -> Json:
         by_id = {record.file_id: record for record in journals[path][1]}
         return measures([by_id[id_] for id_ in ids], [quality[id_] for id_ in ids])
 
-    def run(path: Path) -> Json:
+    def run(path: Path) -> Circumstances:
         try:
             return of_journal(journals[path][0])
-        except KeyError as error:
+        except (KeyError, Mismatch) as error:
             raise JournalError(
                 f"the journal {path} does not say what it ran on: {error}"
             ) from error
@@ -88,9 +90,7 @@ def _block(place: Place, found: Sequence[Swept]) -> Json:
         ran, other = run(path), policies.get(point.against or "")
         edge = _beside(ran, runs["edge"], ("edge",), point.crosses)
         cloud = _beside(ran, runs["cloud"], ("cloud",), point.crosses)
-        row = _row(
-            point, own, (alone["edge"], edge), (alone["cloud"], cloud), ran["hardware_profile"]
-        )
+        row = _row(point, own, (alone["edge"], edge), (alone["cloud"], cloud), _profile_of(ran))
         crossings = {"edge": edge.crossing, "cloud": cloud.crossing}
         against = None
         if other is not None:
@@ -118,6 +118,10 @@ def _block(place: Place, found: Sequence[Swept]) -> Json:
     }
 
 
+def _profile_of(ran: Circumstances) -> Json:
+    return dict(ran.hardware_profile.facts) if ran.hardware_profile else {}
+
+
 def _alone(found: Measures) -> Json:
     return {
         "total_s": mean(found.total_s),
@@ -138,7 +142,9 @@ class _Beside:
     no_texts: str | None
 
 
-def _beside(own: Json, other: Json, sides: Sequence[Side], crosses: Sequence[str]) -> _Beside:
+def _beside(
+    own: Circumstances, other: Circumstances, sides: Sequence[Side], crosses: Sequence[str]
+) -> _Beside:
     differing = {
         name: words for side in sides for name, words in mismatches(own, other, side).items()
     }

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from edgecloud.contracts import Language, Sample
 from edgecloud.experiments import floors as pair_floors
 from edgecloud.hardware.gpu import gpu_facts
 from edgecloud.hardware.limits import with_resident
+from edgecloud.jsontypes import read
 from edgecloud.quality import (
     METEOR_FROM,
     Scores,
@@ -21,6 +23,7 @@ from edgecloud.quality.mixed import by_language
 from edgecloud.results.environment import environment
 from edgecloud.results.floors import check_floors
 from edgecloud.results.records import Record
+from edgecloud.results.result import Floors, Limits, Result
 from edgecloud.results.result_file import OutcomeLike, build_result
 from edgecloud.stages import stage
 
@@ -82,7 +85,7 @@ def result_of(
     environment: Mapping[str, Any],
     run_block: Mapping[str, Any],
     floors: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
+) -> Result:
     """The whole result. ``floors`` holds the content of a floors file; none, and none is asserted."""
     result = build_result(
         outcome,
@@ -96,19 +99,21 @@ def result_of(
     )
     # What grew only while samples ran; from the records, so that a result made again says it too.
     peaks = [(record.resources or {}).get("ram_gb_peak") or 0.0 for record in outcome.records]
-    result["limits"] = with_resident(result["limits"], max(peaks, default=0.0))
-    if floors is not None:
-        result["quality_floors"] = check_floors(
-            floors,
-            mode=outcome.mode,
-            config=result["experiment_config"],
-            metrics=result["metrics"],
-            corpus_size=len(outcome.corpus),
-        )
-    return result
+    limits = with_resident(result.limits.facts, max(peaks, default=0.0))
+    result = replace(result, limits=read(Limits, limits))
+    if floors is None:
+        return result
+    verdict = check_floors(
+        floors,
+        mode=outcome.mode,
+        config=result.experiment_config.settings,
+        metrics=result.metrics,
+        corpus_size=len(outcome.corpus),
+    )
+    return replace(result, quality_floors=read(Floors, verdict))
 
 
-def finished(outcome: ScorableOutcome, *, run_block: Mapping[str, Any]) -> dict[str, Any]:
+def finished(outcome: ScorableOutcome, *, run_block: Mapping[str, Any]) -> Result:
     """The result of a run that has just come to its end, on this machine, judged by the floors of the embedded pair;
     ``run_block`` is as it was before the run."""
     stage("scoring the captions")

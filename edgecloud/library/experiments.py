@@ -20,6 +20,7 @@ from edgecloud.library.settings import checked_mode, settings_of
 from edgecloud.registry import load_plugins
 from edgecloud.results.environment import run_block
 from edgecloud.results.kept import result_path
+from edgecloud.results.records import Record
 from edgecloud.results.result_file import write_result
 from edgecloud.settings.config import Config, check_output_name
 from edgecloud.settings.options import OPTIONS
@@ -30,7 +31,7 @@ __all__ = ["run"]
 _OUTPUT = frozenset({"output_name", "output_dir"})
 _ALLOWED = tuple(option.name for option in OPTIONS if option.name != "interleave")
 
-Progress = Callable[[int, int, dict[str, Any] | None], None]
+Progress = Callable[[int, int, Record | None], None]
 
 
 def run(
@@ -80,9 +81,9 @@ def run(
         if _keeps(given):
             result = finished(outcome, run_block=begun)
             write_result(result_path(checked, its), result)
-            return result
+            return result.to_json()
         as_given = outcome.config.changed(output_dir=given.output.folder)
-        return finished(replace(outcome, config=as_given), run_block=begun)
+        return finished(replace(outcome, config=as_given), run_block=begun).to_json()
 
 
 def _check_program() -> None:
@@ -120,7 +121,7 @@ def _told(mode: str, progress: bool | Progress) -> Progress:
     if callable(progress):
         return progress
 
-    def show(done: int, total: int, record: dict[str, Any] | None) -> None:
+    def show(done: int, total: int, record: Record | None) -> None:
         stage(f"{mode}: {done} of {total} samples", done / total)
 
     return show

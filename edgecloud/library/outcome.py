@@ -8,6 +8,7 @@ from typing import Any
 
 from edgecloud.contracts import Origin, StopReason, Trace
 from edgecloud.edge.messages import Mode, Response
+from edgecloud.jsontypes import write
 from edgecloud.results.cost import cost
 from edgecloud.results.latency import latency
 from edgecloud.results.records import Loss
@@ -52,11 +53,11 @@ class Outcome:
             mode=mode,
             trace=trace,
             metrics={
-                "latency_metrics": latency(
-                    trace, audio_s=response.audio_s, input_tokens=response.input_tokens
+                "latency_metrics": write(
+                    latency(trace, audio_s=response.audio_s, input_tokens=response.input_tokens)
                 ),
-                "speculative_decoding_metrics": speculation(trace, k=config.draft.k),
-                "cost_metrics": cost(trace),
+                "speculative_decoding_metrics": write(speculation(trace, k=config.draft.k)),
+                "cost_metrics": write(cost(trace)),
             },
             audio_s=response.audio_s,
             input_tokens=response.input_tokens,

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from edgecloud.errors import DataError
+from edgecloud.jsontypes import Mismatch, read
 from edgecloud.regression.fields import Fields, flatten, unique
 from edgecloud.regression.model import Benchmark, Series, Summary
-from edgecloud.regression.result_rows import experiment_settings, machine, scores_of
+from edgecloud.regression.result_rows import by_content, experiment_settings, machine, scores_of
+from edgecloud.results.result import Environment
 
 __all__ = ["TIME", "from_plugin_file"]
 
@@ -50,7 +52,7 @@ def _info(row: Fields, infos: Mapping[str, Fields]) -> Fields:
 def _benchmark(row: Fields, info: Fields, whole: Fields) -> Benchmark:
     ours = "experiment_config" in info.content and "sample_ids" in info.content
     config = info.optional("experiment_config").content if ours else {}
-    models = info.optional("models").content if ours else {}
+    models = flatten(info.optional("models").content) if ours else {}
     ids = info.texts("sample_ids") if ours else _others_ids(row)
     failed = info.texts("failed_ids") if ours and "failed_ids" in info.content else ()
     outcome = info.content.get("outcome")
@@ -62,7 +64,7 @@ def _benchmark(row: Fields, info: Fields, whole: Fields) -> Benchmark:
         modelled=modelled,
         times={TIME: _time(row, ids)},
         # Of the corpus: these files keep no scores of samples.
-        scores=scores_of(info.optional("quality"), [])
+        scores=scores_of(info.optional("quality").maybe_number, lambda _: {})
         if ours and row.content.get("group") == "total_time"
         else {},
         samples=(*ids, *failed) if ids is not None else (),
@@ -72,7 +74,7 @@ def _benchmark(row: Fields, info: Fields, whole: Fields) -> Benchmark:
         identity=_identity(row, info, whole, ours=ours),
         environment={
             **_circumstances(row, whole),
-            **(machine(info.optional("environment"), models) if ours else {}),
+            **(machine(_environment(info), models) if ours else {}),
         },
         provenance={
             "started_at": whole.content.get("datetime"),
@@ -81,6 +83,14 @@ def _benchmark(row: Fields, info: Fields, whole: Fields) -> Benchmark:
             "load_average": info.content.get("load_average") if ours else None,
         },
     )
+
+
+def _environment(info: Fields) -> Environment:
+    found = info.optional("environment")
+    try:
+        return read(Environment, found.content)
+    except Mismatch as error:
+        raise DataError(f"{found.where}: {error}; the file is broken, make it again") from None
 
 
 def _circumstances(row: Fields, whole: Fields) -> dict[str, Any]:
@@ -135,16 +145,13 @@ def _identity(
         return {"settings": settings, "hardware": hardware}
     config = info.mapping("experiment_config").content
     data = info.optional("data").content
-    models = flatten(info.optional("models").content)
     if config.get("clock") == "modelled":
         hardware = {"profile": config.get("hardware_profile")}
     else:
         hardware["limits"] = info.optional("limits").content.get("summary")
     return {
         "data": {key: data.get(key) for key in ("sha256", "samples")},
-        "models": {
-            k: v for k, v in models.items() if not k.endswith((".name", ".device", ".path"))
-        },
+        "models": by_content(flatten(info.optional("models").content)),
         "settings": {**settings, **experiment_settings({**config, "mode": info.text("mode")})},
         "hardware": hardware,
     }

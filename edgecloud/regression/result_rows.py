@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from edgecloud.errors import DataError
 from edgecloud.quality.metric import values
-from edgecloud.regression.fields import Fields, flatten, unique
+from edgecloud.regression.fields import flatten
 from edgecloud.regression.model import Benchmark, Scores, Series
-from edgecloud.results.result_file import SCHEMA
+from edgecloud.results.result import Environment, Experiment, Result, SampleResult, of_content
+from edgecloud.settings.naming import row
 from edgecloud.settings.options import OPTIONS
 from edgecloud.settings.parts import unused_settings
 
 __all__ = [
     "COSTS",
     "TIMES",
+    "by_content",
     "default_tolerances",
     "experiment_name",
     "experiment_settings",
@@ -42,53 +43,43 @@ def from_result(content: Mapping[str, Any], path: Path) -> Benchmark:
     Raises:
         DataError: an older schema, or a field that is missing or of the wrong type.
     """
-    whole = Fields(content, str(path))
-    if whole.text("schema") != SCHEMA:
-        raise DataError(
-            f"{path} has schema {content['schema']}, this version reads {SCHEMA}; "
-            "run the experiment again with this version"
-        )
-    config = whole.mapping("experiment_config").content
-    rows = whole.rows("detailed_results")
-    unique((row.text("file_id") for row in rows), str(path))
-    done = [row for row in rows if row.text("status") == "ok"]
-    floors = whole.optional("quality_floors")
-    modelled = config.get("clock") == "modelled"
-    models = whole.mapping("models").content
-    scores = scores_of(whole.mapping("metrics"), done)
+    found = of_content(content, path)
+    own, done = found.experiment_config, found.completed
+    models = flatten({side: model and model.facts for side, model in found.models.items()})
+    scores = scores_of(found.metrics.value, found.per_sample)
     return Benchmark(
-        name=experiment_name(config, str(path)),
+        name=experiment_name(own),
         kind="result",
         source=path,
-        modelled=modelled,
-        times=_times(done),
+        modelled=own.modelled,
+        times=_times(found),
         scores=scores,
-        samples=tuple(row.text("file_id") for row in rows),
-        failed=tuple(row.text("file_id") for row in rows if row.text("status") != "ok"),
-        degraded=tuple(row.text("file_id") for row in rows if row.content.get("degraded")),
-        problem="; ".join(map(str, floors.content.get("missed") or [])) or None,
+        samples=tuple(sample.file_id for sample in found.samples),
+        failed=tuple(sample.file_id for sample in found.samples if not sample.ok),
+        degraded=tuple(s.file_id for s in found.samples if s.degraded is not None),
+        problem="; ".join(found.quality_floors.missed) or None,
         identity={
-            "data": flatten(_data(whole)),
-            "models": _models(models),
-            "settings": experiment_settings(config),
-            "scorers": _scorers(whole.optional("quality_info"), scores),
-            "hardware": _profile(whole) if modelled else _hardware(whole, models),
+            "data": flatten(_data(found)),
+            "models": by_content(models),
+            "settings": experiment_settings(own.settings),
+            "scorers": _scorers(found.quality_info, scores),
+            "hardware": _profile(found) if own.modelled else _hardware(found, models),
         },
-        environment=machine(whole.optional("environment"), models),
-        texts={row.text("file_id"): _digest(row) for row in done},
+        environment=machine(found.environment, models),
+        texts={sample.file_id: _digest(sample) for sample in done},
         provenance={
-            key: whole.optional("run").content.get(key)
+            key: found.run.facts.get(key)
             for key in ("started_at", "commit", "dirty", "load_average")
         },
     )
 
 
-def experiment_name(config: Mapping[str, Any], where: str) -> str:
+def experiment_name(own: Experiment) -> str:
     """The key of comparison: ``spec[chinese-default-rank]``, as in the suites' ids."""
-    fields = Fields(config, f"{where}, experiment_config")
-    mode = fields.text("mode")
-    name = f"{fields.text('language')}-{fields.text('prompt_type')}"
-    return f"{mode}[{name}{'-' + fields.text('acceptance') if mode == 'spec' else ''}]"
+    its = row(
+        own.mode, language=own.language, prompt_type=own.prompt_type, acceptance=own.acceptance
+    )
+    return f"{own.mode}[{its}]"
 
 
 def experiment_settings(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,27 +95,27 @@ def experiment_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def machine(environment: Fields, models: Mapping[str, Any]) -> dict[str, Any]:
-    """Causes of other tokens though code, data and models are the same: processors and libraries."""
-    versions = environment.optional("versions").content
+def machine(environment: Environment, models: Mapping[str, Any]) -> dict[str, Any]:
+    """Causes of other tokens though code, data and models are the same: processors and libraries.
+    ``models`` are flat."""
+    versions = environment.versions or {}
     return {
-        **flatten(environment.optional("cpu").content, "cpu"),
-        "platform.machine": environment.optional("platform").content.get("machine"),
+        **_processor(environment),
         **_devices(models),
         **{f"versions.{name}": versions.get(name) for name in _KERNEL_PACKAGES},
     }
 
 
-def _times(done: list[Fields]) -> dict[str, Series]:
-    found: dict[str, Series] = {}
-    for block, names in (("latency_metrics", TIMES), ("cost_metrics", COSTS)):
-        for name in names:
-            series = _series([(row, row.mapping(block).maybe_number(name)) for row in done])
-            if series is not None:
-                if min(series.values) < 0:
-                    raise DataError(f"{done[0].where}: {name} is negative; the file is broken")
-                found[name] = series
-    return found
+def _processor(environment: Environment) -> dict[str, Any]:
+    return {
+        **flatten(environment.cpu.facts if environment.cpu else {}, "cpu"),
+        "platform.machine": (environment.platform or {}).get("machine"),
+    }
+
+
+def _times(found: Result) -> dict[str, Series]:
+    series = {name: _series(found.per_sample(name)) for name in (*TIMES, *COSTS)}
+    return {name: its for name, its in series.items() if its is not None}
 
 
 def default_tolerances() -> dict[str, float]:
@@ -135,75 +126,74 @@ def default_tolerances() -> dict[str, float]:
     }
 
 
-def scores_of(metrics: Fields, done: list[Fields]) -> dict[str, Scores]:
-    """The scores that are compared, of the corpus and of each completed sample."""
+def scores_of(
+    corpus: Callable[[str], float | None], per_sample: Callable[[str], Mapping[str, float]]
+) -> dict[str, Scores]:
+    """The scores that are compared: ``corpus`` gives one by its name in ``metrics``, ``per_sample`` those of
+    the completed samples."""
     known = values()
     found: dict[str, Scores] = {}
     for name in default_tolerances():
-        corpus = metrics.maybe_number(known[name].key)
-        series = _series([(row, row.maybe_number(name)) for row in done])
-        if corpus is not None or series is not None:
-            found[name] = Scores(corpus, series)
+        value, series = corpus(known[name].key), _series(per_sample(name))
+        if value is not None or series is not None:
+            found[name] = Scores(value, series)
     return found
 
 
-def _series(pairs: list[tuple[Fields, float | None]]) -> Series | None:
-    known = [(row.text("file_id"), value) for row, value in pairs if value is not None]
-    if not known:
-        return None
-    return Series(tuple(value for _, value in known), tuple(name for name, _ in known))
+def _series(found: Mapping[str, float]) -> Series | None:
+    return Series(tuple(found.values()), tuple(found)) if found else None
 
 
-def _data(whole: Fields) -> dict[str, Any]:
-    data = whole.mapping("data").content
-    if data.get("sha256") is not None:
-        return {"sha256": data["sha256"], "samples": data.get("samples")}
-    return {**data, "dataset_path": whole.mapping("experiment_config").content.get("dataset_path")}
+def _data(found: Result) -> dict[str, Any]:
+    data = found.data
+    if data.sha256 is not None:
+        return {"sha256": data.sha256, "samples": data.samples}
+    return {**data.facts, "dataset_path": found.experiment_config.dataset_path}
 
 
-def _models(models: Mapping[str, Any]) -> dict[str, Any]:
-    """Name and device are left out: a hash says what a name may not, and a device is hardware."""
-    flat = flatten(models)
+def by_content(models: Mapping[str, Any]) -> dict[str, Any]:
+    """Flat facts about models. Name and device are left out: a hash says what a name may not, and a device
+    is hardware."""
     return {
-        key: value for key, value in flat.items() if not key.endswith((".name", ".device", ".path"))
+        key: value
+        for key, value in models.items()
+        if not key.endswith((".name", ".device", ".path"))
     }
 
 
 def _devices(models: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in flatten(models).items() if key.endswith(".device")}
+    return {key: value for key, value in models.items() if key.endswith(".device")}
 
 
-def _scorers(info: Fields, scores: Mapping[str, Scores]) -> dict[str, Any]:
+def _scorers(info: Mapping[str, Any], scores: Mapping[str, Scores]) -> dict[str, Any]:
     """Causes of other scores of the same captions: tokeniser, library, model."""
     return {
         f"{name}.{key}": value
-        for name, entry in info.content.items()
+        for name, entry in info.items()
         if isinstance(entry, dict) and name.rpartition(".")[2] in scores
         for key, value in entry.items()
         if key in ("tokeniser", "library", "model", "layer")
     }
 
 
-def _profile(whole: Fields) -> dict[str, Any]:
-    flat = flatten(whole.optional("hardware_profile").content)
+def _profile(found: Result) -> dict[str, Any]:
+    flat = flatten(found.hardware_profile.facts if found.hardware_profile else {})
     told = ("source", "provenance.", "caps.")  # words, and what is in force is compared elsewhere
     return {key: value for key, value in flat.items() if not key.startswith(told)}
 
 
-def _hardware(whole: Fields, models: Mapping[str, Any]) -> dict[str, Any]:
+def _hardware(found: Result, models: Mapping[str, Any]) -> dict[str, Any]:
     """Processor, memory, devices and the caps in force; which cores they are does not matter."""
-    environment = whole.optional("environment")
-    memory = environment.maybe_number("memory_total_gb")
-    in_force = flatten(whole.optional("limits").optional("in_force").content, "limits")
-    run = whole.optional("run").content
-    counted = {"affinity": run.get("affinity"), **in_force}
+    environment, run = found.environment, found.run
+    memory = environment.memory_total_gb
+    in_force = flatten(found.limits.in_force or {}, "limits")
+    counted = {"affinity": run.facts.get("affinity"), **in_force}
     return {
-        **flatten(environment.optional("cpu").content, "cpu"),
-        "platform.machine": environment.optional("platform").content.get("machine"),
+        **_processor(environment),
         "memory_gb": None if memory is None else round(memory),
-        **flatten(environment.optional("devices").content, "devices"),
+        **flatten(environment.devices.facts if environment.devices else {}, "devices"),
         **_devices(models),
-        "cpu_governor": run.get("cpu_governor"),
+        "cpu_governor": run.cpu_governor,
         **{
             key: f"{len(value)} cores" if isinstance(value, list) else value
             for key, value in counted.items()
@@ -211,9 +201,7 @@ def _hardware(whole: Fields, models: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _digest(row: Fields) -> str:
+def _digest(sample: SampleResult) -> str:
     """Of a sample's tokens and their origins: an accepted token took longer than an unverified one."""
-    tokens, origins = row.content.get("tokens"), row.content.get("origins")
-    if not isinstance(tokens, list) or not isinstance(origins, list):
-        raise DataError(f"{row.where}: tokens or origins are missing; the file is broken")
-    return hashlib.sha256(json.dumps([tokens, origins]).encode()).hexdigest()[:12]
+    content = json.dumps([sample.tokens, sample.origins])
+    return hashlib.sha256(content.encode()).hexdigest()[:12]

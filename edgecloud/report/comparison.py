@@ -14,11 +14,10 @@ from edgecloud.quality.metric import values
 from edgecloud.report.paired import paired_rows
 from edgecloud.report.references import Reference, reference
 from edgecloud.results.comparable import Side
+from edgecloud.results.result import Result
 from edgecloud.results.statistics import Interval
 
-__all__ = ["Block", "Cell", "Group", "Result", "Row", "arm_name", "blocks", "clock_name", "groups"]
-
-Result = Mapping[str, Any]
+__all__ = ["Block", "Cell", "Group", "Result", "Row", "blocks", "clock_name", "groups"]
 
 _ORDER = ("edge", "spec rank", "spec exact", "spec", "cloud")
 
@@ -143,19 +142,19 @@ class Group:
     @property
     def specs(self) -> list[str]:
         """Names of the runs that speculate."""
-        return [name for name, result in self.arms.items() if _mode(result) == "spec"]
+        return [name for name, result in self.arms.items() if result.mode == "spec"]
 
     @property
     def compared(self) -> list[str]:
         """The series that are compared with others: all but the edge alone, where there are others."""
         if len(self.arms) < 2:
             return []
-        return [name for name, result in self.arms.items() if _mode(result) != "edge"]
+        return [name for name, result in self.arms.items() if result.mode != "edge"]
 
     @property
     def sides(self) -> list[Side]:
         """The sides, edge and cloud, that some run is the run alone of."""
-        modes = {_mode(result) for result in self.arms.values()}
+        modes = {result.mode for result in self.arms.values()}
         sides: tuple[Side, ...] = ("edge", "cloud")
         return [side for side in sides if side in modes]
 
@@ -177,7 +176,7 @@ class Group:
         """A series' column with its run's name; ``–`` for none."""
         if arm is None:
             return "–"
-        run = (self.arms[arm]["run"].get("settings") or {}).get("output_name")
+        run = self.arms[arm].run.output_name
         return arm if run is None or "(" in arm else f"{arm} ({run})"
 
     def clocks(self) -> dict[str, list[str]]:
@@ -217,8 +216,7 @@ class Group:
         """The limits in force, in words, and the series that each was in force for."""
         found: dict[str, list[str]] = {}
         for name, result in self.arms.items():
-            summary = result["limits"].get("summary") or "none recorded"
-            found.setdefault(str(summary), []).append(name)
+            found.setdefault(result.limits.summary or "none recorded", []).append(name)
         return found
 
 
@@ -227,10 +225,9 @@ def groups(results: Iterable[Result]) -> list[Group]:
     edge, speculative by acceptance, cloud."""
     found: dict[tuple[str, str, str], list[Result]] = {}
     for result in results:
-        config, data = result["experiment_config"], result["data"]
-        # What has one hash is the same data, wherever it lies and whatever its file is called.
-        content = str(data.get("sha256") or data.get("manifest") or "")
-        found.setdefault((config["language"], config["prompt_type"], content), []).append(result)
+        own = result.experiment_config
+        key = (own.language, own.prompt_type, result.data.identity)
+        found.setdefault(key, []).append(result)
     titles = Counter((key[0], key[1], _manifest(some)) for key, some in found.items())
 
     def data_name(key: tuple[str, str, str], some: Sequence[Result]) -> str:
@@ -241,34 +238,23 @@ def groups(results: Iterable[Result]) -> list[Group]:
 
 
 def _manifest(results: Sequence[Result]) -> str:
-    return str(results[0]["data"].get("manifest") or "unnamed data")
-
-
-def arm_name(result: Result) -> str:
-    """``edge``, ``cloud``, or ``spec`` with its acceptance."""
-    mode = _mode(result)
-    return f"spec {result['experiment_config']['acceptance']}" if mode == "spec" else mode
+    return results[0].data.manifest or "unnamed data"
 
 
 def clock_name(result: Result) -> str:
     """The clock of a run as a reader is told it, with the hardware profile in modelled time."""
-    config = result["experiment_config"]
-    modelled = config["clock"] == "modelled"
-    return f"modelled: {config['hardware_profile']}" if modelled else str(config["clock"])
-
-
-def _mode(result: Result) -> str:
-    return str(result["experiment_config"]["mode"])
+    own = result.experiment_config
+    return f"modelled: {own.hardware_profile}" if own.modelled else own.clock
 
 
 def _arms(results: Sequence[Result]) -> dict[str, Result]:
     """Results by their column's name; where a series occurs twice, what tells them apart is added: the
     clock, the run's own name, or a number."""
-    kinds = [arm_name(result) for result in results]
+    kinds = [result.arm for result in results]
     labels = list(kinds)
     for marks in (
         [clock_name(result) for result in results],
-        [str((result["run"].get("settings") or {}).get("output_name")) for result in results],
+        [str(result.run.output_name) for result in results],
         [str(number) for number in range(1, len(results) + 1)],
     ):
         told: dict[str, set[str]] = {}
@@ -291,11 +277,8 @@ def _marked(label: str, mark: str) -> str:
 
 
 def _cell(result: Result, name: str, form: str) -> Cell:
-    metrics = result["metrics"]
-    value: Any = metrics
-    for part in name.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    note = metrics["notes"].get(name)
+    value = result.metrics.value(name)
+    note = result.metrics.notes.get(name)
     if value is None:
         return Cell(None, "", note or "not in this result")
     return Cell(value, format(value, form), note)
@@ -306,24 +289,16 @@ def _run_rows(results: Sequence[Result]) -> list[Row]:
         return Row(label, name, tuple(Cell(value, str(value)) for value in values))
 
     return [
-        row("samples", "num_samples", (r["metrics"]["num_samples"] for r in results)),
-        row("failed", "num_failed", (r["metrics"]["num_failed"] for r in results)),
-        row(
-            "degraded to the edge",
-            "num_degraded",
-            (r["metrics"].get("num_degraded", 0) for r in results),
-        ),
+        row("samples", "num_samples", (r.metrics.num_samples for r in results)),
+        row("failed", "num_failed", (r.metrics.num_failed for r in results)),
+        row("degraded to the edge", "num_degraded", (r.metrics.num_degraded for r in results)),
         row("clock", "clock", (clock_name(r) for r in results)),
         row("edge device", "models.edge.device", (_device(r, "edge") for r in results)),
         row("cloud device", "models.cloud.device", (_device(r, "cloud") for r in results)),
-        row("quality floors", "quality_floors.status", (_floors(r) for r in results)),
+        row("quality floors", "quality_floors.status", (r.quality_floors.status for r in results)),
     ]
 
 
-def _floors(result: Result) -> Any:
-    return result["quality_floors"]["status"]
-
-
 def _device(result: Result, side: str) -> str:
-    model = result["models"].get(side)
-    return "–" if not model else str(model.get("device", "–"))
+    model = result.models.get(side)
+    return "–" if model is None else model.device or "–"

@@ -6,8 +6,9 @@ import csv
 from collections.abc import Iterable, Sequence
 from io import StringIO
 
-from edgecloud.report.comparison import Group, Result, groups
+from edgecloud.report.comparison import Group, groups
 from edgecloud.report.summary import headline, headlines
+from edgecloud.results.result import Result
 from edgecloud.results.statistics import Interval
 
 __all__ = [

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from edgecloud.errors import DataError
-from edgecloud.report.shape import check_shape
-from edgecloud.results.result_file import SCHEMA
-from edgecloud.textfiles import json_files, parse_json, read_text
+from edgecloud.results.result import Result, read_result
+from edgecloud.textfiles import json_files
 
 __all__ = ["load_results", "result_files", "select_this_run"]
-
-Result = dict[str, Any]
 
 
 def load_results(paths: Iterable[str | Path]) -> list[Result]:
@@ -30,7 +26,7 @@ def load_results(paths: Iterable[str | Path]) -> list[Result]:
     problems: list[str] = []
     for file in files:
         try:
-            results.append(_load(file))
+            results.append(read_result(file))
         except DataError as error:
             problems.append(" ".join(str(error).split()))
     if problems:
@@ -55,19 +51,7 @@ def select_this_run(results: Sequence[Result], run_id: str) -> list[Result]:
     Raises:
         DataError: there is none.
     """
-    chosen = [result for result in results if result["run"].get("run_id") == run_id]
+    chosen = [result for result in results if result.run.run_id == run_id]
     if not chosen:
         raise DataError(f"none of {len(results)} results is of this run ({run_id})")
     return chosen
-
-
-def _load(path: Path) -> Result:
-    text = read_text(path, what="result file", error=DataError)
-    try:
-        content = parse_json(text, finite=True)
-    except ValueError as error:
-        raise DataError(f"result file {path} is not JSON: {error}") from error
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        raise DataError(f"{path} is not a result file of this version ({SCHEMA})")
-    check_shape(content, path)
-    return content

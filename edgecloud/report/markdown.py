@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 
 from tabulate import tabulate
 
-from edgecloud.report.comparison import Group, Result, clock_name, groups
+from edgecloud.report.comparison import Group, clock_name, groups
 from edgecloud.report.notices import group_name, notices
 from edgecloud.report.paired import EQUAL
 from edgecloud.report.summary import headline, headlines, summarize
 from edgecloud.report.texts import Texts, UiLanguage
+from edgecloud.results.result import Result
 from edgecloud.results.statistics import Interval
 
 __all__ = ["to_markdown"]

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from itertools import combinations
 from typing import Any
 
-from edgecloud.report.comparison import Group, Result
+from edgecloud.report.comparison import Group
 from edgecloud.report.texts import Texts
 from edgecloud.results.audio_notes import KINDS, count_notes
+from edgecloud.results.result import Result
 from edgecloud.results.weights import former_alike
 
 __all__ = ["ESSENTIAL", "environment", "group_name", "notices"]
@@ -87,20 +88,20 @@ def environment(group: Group) -> list[tuple[str, list[str]]]:
 
 def _between(group: Group, name: str, texts: Texts) -> Iterator[str]:
     results = list(group.arms.values())
-    commits = sorted({str(r["run"].get("commit") or texts("unknown"))[:10] for r in results})
+    commits = sorted({(r.run.commit or texts("unknown"))[:10] for r in results})
     if len(commits) > 1:
         yield texts("warn_commits", group=name, commits=", ".join(commits))
     clocks = sorted(map(texts.clock, group.clocks()))
     if len(clocks) > 1:
         yield texts("warn_clocks", group=name, clocks=", ".join(clocks))
-    measured = [result for result in results if result["experiment_config"]["clock"] == "wall"]
-    hosts = sorted({str(r["run"].get("host") or texts("unknown")) for r in measured})
+    measured = [result for result in results if not result.experiment_config.modelled]
+    hosts = sorted({r.run.host or texts("unknown") for r in measured})
     if len(hosts) > 1:
         yield texts("warn_hosts", group=name, hosts=", ".join(hosts))
     if len(measured) > 1 and not all(_interleaved(result) for result in measured):
         yield texts("warn_turns", group=name)
     for side in ("edge", "cloud"):
-        models = [found for result in results if (found := result["models"].get(side))]
+        models = [found.facts for result in results if (found := result.models.get(side))]
         pairs = list(combinations(models, 2))
         if any(
             one.get("sha256") != o.get("sha256") and not former_alike(one, o) for one, o in pairs
@@ -122,85 +123,79 @@ def _samples(group: Group, arm: str, texts: Texts) -> Iterator[tuple[str, dict[s
 
 
 def _completed(result: Result) -> set[str]:
-    return {e["file_id"] for e in result["detailed_results"] if e["status"] == "ok"}
+    return {sample.file_id for sample in result.completed}
 
 
 def _interleaved(result: Result) -> bool:
-    return bool((result["run"].get("settings") or {}).get("interleave"))
+    return result.run.settings is not None and result.run.settings.interleave
 
 
 def _within(result: Result, texts: Texts) -> Iterator[tuple[str, dict[str, Any]]]:
-    metrics, run = result["metrics"], result["run"]
-    if metrics["num_failed"]:
-        yield "warn_failed", {"n": metrics["num_failed"], "all": metrics["num_samples"]}
-    degraded = sum(bool(entry.get("degraded")) for entry in result["detailed_results"])
+    metrics, samples = result.metrics, result.samples
+    if metrics.num_failed:
+        yield "warn_failed", {"n": metrics.num_failed, "all": metrics.num_samples}
+    degraded = sum(sample.degraded is not None for sample in samples)
     if degraded:
         yield "warn_degraded", {"n": degraded}
-    if result["quality_floors"]["status"] == "failed":
+    if result.quality_floors.status == "failed":
         yield "warn_floors", {}
-    if note := metrics["notes"].get("avg_cider"):
+    if note := metrics.notes.get("avg_cider"):
         yield "warn_unstable", {"note": texts.note(note).rstrip(".")}
     defects = {
         texts.label(name.replace("_", " ")): n
-        for name, n in (metrics.get("defects") or {}).items()
-        if name != "any" and _positive(n)
+        for name, n in (metrics.defects or {}).items()
+        if name != "any" and n
     }
     if defects:
         listed = ", ".join(f"{name} {n}" for name, n in defects.items())
         yield "warn_defects", {"list": listed}
-    rows = result["detailed_results"]
-    if noted := count_notes(row.get("audio_notes") or {} for row in rows):
+    if noted := count_notes(sample.audio_notes for sample in samples):
         kinds = ", ".join(f"{texts.label(KINDS.get(kind, kind))} {n}" for kind, n in noted.items())
         yield (
             "warn_recordings",
             {
-                "n": sum(bool(row.get("audio_notes")) for row in rows),
-                "all": len(rows),
+                "n": sum(bool(sample.audio_notes) for sample in samples),
+                "all": len(samples),
                 "list": kinds,
             },
         )
-    over = metrics["latency_metrics"].get("memory_over_cap_total")
-    if over:
+    if over := metrics.latency_metrics.memory_over_cap_total:
         yield "warn_memory", {"n": over}
-    late = metrics["latency_metrics"].get("delivered_late_total")
-    if late:
+    if late := metrics.latency_metrics.delivered_late_total:
         yield "warn_late", {"n": late}
-    if run.get("dirty"):
+    if result.run.dirty:
         yield "warn_dirty", {}
-    if result["experiment_config"]["clock"] == "wall":
+    if not result.experiment_config.modelled:
         yield from _timing(result)
 
 
 def _timing(result: Result) -> Iterator[tuple[str, dict[str, Any]]]:
-    run = result["run"]
-    ratio = (run.get("drift") or {}).get("second_half_over_first")
+    run, cpu = result.run, result.environment.cpu
+    ratio = None if run.drift is None else run.drift.second_half_over_first
     if ratio is not None and not 1 / _DRIFT <= ratio <= _DRIFT:
         yield "warn_drift", {"value": f"{ratio:.2f}"}
-    load = (run.get("load_average") or [None])[0]
-    cores = (result["environment"].get("cpu") or {}).get("logical_cores")
+    load = run.load_average[0] if run.load_average else None
+    cores = cpu and cpu.logical_cores
     if load is not None and cores and load > cores:
         yield "warn_load", {"load": f"{load:.1f}", "cores": cores}
 
 
-def _positive(value: Any) -> bool:
-    return isinstance(value, int | float) and value > 0
-
-
 def _facts(result: Result) -> dict[str, str]:
     """Flat facts in the order that a reader needs them."""
-    run = {name: value for name, value in result["run"].items() if name not in _HIDDEN}
-    settings = {
-        name: value for name, value in result["experiment_config"].items() if value is not None
-    }
+    run = {name: value for name, value in result.run.facts.items() if name not in _HIDDEN}
+    own = result.experiment_config.settings
+    settings = {name: value for name, value in own.items() if value is not None}
+    environment = {k: v for k, v in result.environment.facts.items() if k != "reasons" and v}
+    profile = result.hardware_profile
     parts: tuple[tuple[str, Any], ...] = (
         ("run", run),
-        ("data", result["data"]),
-        ("models", {side: model for side, model in result["models"].items() if model}),
-        ("limits", result["limits"].get("summary")),
-        ("hardware_profile", result["hardware_profile"]),
+        ("data", result.data.facts),
+        ("models", {side: model.facts for side, model in result.models.items() if model}),
+        ("limits", result.limits.summary),
+        ("hardware_profile", profile and profile.facts),
         ("setting", settings),
-        ("environment", {k: v for k, v in result["environment"].items() if k != "reasons" and v}),
-        ("quality_floors", result["quality_floors"].get("status")),
+        ("environment", environment),
+        ("quality_floors", result.quality_floors.status),
     )
     found: dict[str, str] = {}
     for prefix, value in parts:

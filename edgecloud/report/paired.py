@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 from edgecloud.quality.metric import values
 from edgecloud.report.references import Reference
 from edgecloud.results.comparable import Side
+from edgecloud.results.result import Result
 from edgecloud.results.statistics import Interval, gap_closed, mean_difference, median_log_ratio
 
 __all__ = ["EQUAL", "paired_rows", "qualities"]
 
-Arms = Mapping[str, Mapping[str, Any]]
+Arms = Mapping[str, Result]
 Row = tuple[str, list[Interval | None]]
 References = Mapping[Side, Mapping[str, Reference]]
 
@@ -80,8 +80,7 @@ def _gap(arms: Arms, name: str, arm: str, edge: str, cloud: str) -> Interval:
 def _equal(arms: Arms, arm: str, cloud: str) -> Interval:
     """The share of captions that are the cloud's own, token for token."""
     own, other = (
-        {e["file_id"]: e["tokens"] for e in arms[name]["detailed_results"] if e["status"] == "ok"}
-        for name in (arm, cloud)
+        {sample.file_id: sample.tokens for sample in arms[name].completed} for name in (arm, cloud)
     )
     equal = [float(tokens == other[file_id]) for file_id, tokens in own.items() if file_id in other]
     return mean_difference(equal, [0.0] * len(equal))
@@ -95,17 +94,8 @@ def _factor(arms: Arms, arm: str, edge: str) -> Interval:
     return Interval(estimate, low, high, found.n, found.level, found.reason)
 
 
-def _shared(name: str, *results: Mapping[str, Any]) -> list[list[float]]:
+def _shared(name: str, *results: Result) -> list[list[float]]:
     """The values of one quantity in each result, over the samples for which all have it."""
-    columns = [_values(result, name) for result in results]
+    columns = [result.per_sample(name) for result in results]
     ids = [file_id for file_id in columns[0] if all(file_id in column for column in columns)]
     return [[column[file_id] for file_id in ids] for column in columns]
-
-
-def _values(result: Mapping[str, Any], name: str) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for entry in result["detailed_results"]:
-        holder = entry if name in entry else entry["latency_metrics"] or {}
-        if holder.get(name) is not None:
-            found[entry["file_id"]] = holder[name]
-    return found

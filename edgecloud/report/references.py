@@ -9,10 +9,9 @@ from datetime import datetime
 from typing import Any
 
 from edgecloud.results.comparable import Side, described, mismatches
+from edgecloud.results.result import Result
 
 __all__ = ["Reference", "reference"]
-
-Result = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +29,11 @@ def reference(arms: Mapping[str, Result], arm: str, side: Side) -> Reference:
     of ``side`` alone is its own reference.
     """
     own = arms[arm]
-    if _mode(own) == side:
+    if own.mode == side:
         return Reference(arm)
     found: list[tuple[tuple[Any, ...], str, dict[str, tuple[str, str]]]] = []
     for position, (name, result) in enumerate(arms.items()):
-        if _mode(result) == side:
+        if result.mode == side:
             differing = mismatches(own, result, side)
             rank = (len(differing), not _same_run(own, result), _apart_s(own, result), position)
             found.append((rank, name, differing))
@@ -46,13 +45,8 @@ def reference(arms: Mapping[str, Result], arm: str, side: Side) -> Reference:
     return Reference(name)
 
 
-def _mode(result: Result) -> str:
-    return str(result["experiment_config"]["mode"])
-
-
 def _same_run(one: Result, other: Result) -> bool:
-    named = one["run"].get("run_id")
-    return named is not None and named == other["run"].get("run_id")
+    return one.run.run_id is not None and one.run.run_id == other.run.run_id
 
 
 def _apart_s(one: Result, other: Result) -> float:
@@ -64,6 +58,6 @@ def _apart_s(one: Result, other: Result) -> float:
 
 def _started(result: Result) -> float | None:
     try:
-        return datetime.fromisoformat(str(result["run"].get("started_at"))).timestamp()
+        return datetime.fromisoformat(str(result.run.started_at)).timestamp()
     except ValueError:
         return None

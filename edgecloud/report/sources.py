@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from edgecloud.errors import JournalError
 from edgecloud.report.loading import load_results, result_files
 from edgecloud.results import journal
 from edgecloud.results.records import Record
+from edgecloud.results.result import Result
 
 __all__ = ["Source", "load_sources"]
 
@@ -24,7 +24,7 @@ class Source:
     """
 
     path: Path
-    result: dict[str, Any]
+    result: Result
     records: Mapping[str, Record]
     missing: Path | None = None
     foreign: bool = False
@@ -42,7 +42,7 @@ def load_sources(paths: Iterable[str | Path], *, journals: Path | None = None) -
     return [_source(file, result, journals) for file, result in zip(files, results, strict=True)]
 
 
-def _source(path: Path, result: dict[str, Any], journals: Path | None) -> Source:
+def _source(path: Path, result: Result, journals: Path | None) -> Source:
     folder = journals or path.resolve().parent.parent / "journals"
     file = folder / f"{path.stem}.jsonl"
     if not file.is_file():
@@ -51,10 +51,10 @@ def _source(path: Path, result: dict[str, Any], journals: Path | None) -> Source
         header, rows = journal.read(file)
     except JournalError:
         return Source(path, result, {}, missing=file, foreign=True)
-    tokens = {entry["file_id"]: tuple(entry["tokens"]) for entry in result["detailed_results"]}
     records = {record.file_id: record for record in rows}
-    same = header.get("mode") == result["experiment_config"]["mode"] and all(
-        file_id in records and records[file_id].tokens == its for file_id, its in tokens.items()
+    same = header.get("mode") == result.mode and all(
+        sample.file_id in records and records[sample.file_id].tokens == sample.tokens
+        for sample in result.samples
     )
     if not same:
         return Source(path, result, {}, missing=file, foreign=True)

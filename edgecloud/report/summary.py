@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from edgecloud.quality.metric import value_of_key, values
-from edgecloud.report.comparison import Group, Result
+from edgecloud.report.comparison import Group
 from edgecloud.report.paired import EQUAL
 from edgecloud.report.texts import Texts
+from edgecloud.results.result import Result
 from edgecloud.results.statistics import Interval, mean_difference, mean_ratio
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
     "headlines",
     "identical",
     "number",
-    "per_sample",
     "percent",
     "summarize",
 ]
@@ -87,24 +86,13 @@ def headlines() -> list[Headline]:
     return [*scores, *_MEASURES]
 
 
-def per_sample(result: Result, name: str) -> dict[str, float]:
-    """A quantity of each completed sample, by id; samples without it are left out."""
-    found: dict[str, float] = {}
-    for entry in result["detailed_results"]:
-        value = _find(entry, name) if entry["status"] == "ok" else None
-        if isinstance(value, int | float):
-            found[entry["file_id"]] = float(value)
-    return found
-
-
 def headline(result: Result, name: str) -> Interval:
     """The mean of a per-sample value with its bootstrap interval; a corpus score has none."""
-    metrics = result["metrics"]
-    value = value_of_key(name)
+    metrics, value = result.metrics, value_of_key(name)
     if value is not None and (value.pooled or not value.per_sample):
-        note = metrics["notes"].get(name, "a corpus score has no interval by sample")
-        return Interval(metrics.get(name), None, None, metrics["num_completed"], reason=note)
-    values = list(per_sample(result, name).values())
+        note = metrics.notes.get(name, "a corpus score has no interval by sample")
+        return Interval(metrics.value(name), None, None, metrics.num_completed, reason=note)
+    values = list(result.per_sample(name).values())
     return mean_difference(values, [0.0] * len(values))
 
 
@@ -115,11 +103,9 @@ def summarize(group: Group, texts: Texts) -> Summary:
     context = [*_context(group, texts), *_clocks(group, texts)]
     for arm, result in group.arms.items():
         factor = cells.get(FACTOR, {}).get(arm)
-        if result["experiment_config"]["mode"] == "cloud" and factor is not None:
+        if result.mode == "cloud" and factor is not None:
             text = _factor_text(factor, texts)
-            several = sum(
-                other["experiment_config"]["mode"] == "cloud" for other in group.arms.values()
-            )
+            several = sum(other.mode == "cloud" for other in group.arms.values())
             key = "cloud_sentence_of" if several > 1 else "cloud_sentence"
             context.append(texts(key, arm=texts.arm(arm), factor=text))
     if rows:
@@ -155,7 +141,7 @@ def _finding(
     gap = cells.get(GAP, {}).get(arm)
     factor = cells.get(FACTOR, {}).get(arm)
     busy = _busy(group, arm)
-    name = texts("spec_arm", rule=group.arms[arm]["experiment_config"]["acceptance"])
+    name = texts("spec_arm", rule=group.arms[arm].experiment_config.acceptance)
     if "(" in arm:  # what tells it from another series of its kind
         name += f" {texts.arm(arm[arm.index('(') :])}"
     comparable = {side: group.reference(arm, side).name is not None for side in group.sides}
@@ -210,12 +196,8 @@ def identical(group: Group, arm: str, other: str) -> int | None:
     return len(shared) if same else None
 
 
-def _captions(result: Result) -> dict[str, Any]:
-    return {
-        entry["file_id"]: entry.get("generated_text")
-        for entry in result["detailed_results"]
-        if entry["status"] == "ok"
-    }
+def _captions(result: Result) -> dict[str, str | None]:
+    return {sample.file_id: sample.generated_text for sample in result.completed}
 
 
 def _references(group: Group, arm: str, texts: Texts) -> list[str]:
@@ -228,7 +210,7 @@ def _references(group: Group, arm: str, texts: Texts) -> list[str]:
 
 def _cost_sentences(result: Result, busy: Interval | None, texts: Texts) -> list[str]:
     found = []
-    own = result["metrics"]["cost_metrics"].get("cloud_busy_time_mean")
+    own = result.metrics.value("cost_metrics.cloud_busy_time_mean")
     if own is not None and busy is not None and busy.estimate is not None and busy.low is not None:
         share = percent(busy.estimate, decimals(busy))
         found.append(
@@ -238,7 +220,7 @@ def _cost_sentences(result: Result, busy: Interval | None, texts: Texts) -> list
         found.append(texts("busy_point", own=number(own)))
     if busy is not None and busy.estimate is None:
         found.append(texts("cloud_undefined", reason=texts.note(busy.reason or "")))
-    share_of_tokens = result["metrics"]["speculative_decoding_metrics"].get("cloud_token_share")
+    share_of_tokens = result.metrics.speculative_decoding_metrics.cloud_token_share
     if share_of_tokens is not None:
         found.append(texts("tokens_share", value=percent(share_of_tokens)))
     return found
@@ -251,8 +233,8 @@ def _busy(group: Group, arm: str) -> Interval | None:
     cloud = group.reference(arm, "cloud")
     if cloud.name is None:
         return Interval(None, None, None, 0, reason=cloud.reason)
-    own = per_sample(group.arms[arm], "cloud_busy_time")
-    other = per_sample(group.arms[cloud.name], "cloud_busy_time")
+    own = group.arms[arm].per_sample("cloud_busy_time")
+    other = group.arms[cloud.name].per_sample("cloud_busy_time")
     shared = [file_id for file_id in own if file_id in other]
     if not shared:
         return Interval(None, None, None, 0, reason="no paired samples")
@@ -287,7 +269,7 @@ def _context(group: Group, texts: Texts) -> list[str]:
 def _pair(
     group: Group, edge: str, cloud: str, texts: Texts, names: Mapping[str, str], *, several: bool
 ) -> list[str]:
-    values = [per_sample(group.arms[name], "cider") for name in (edge, cloud)]
+    values = [group.arms[name].per_sample("cider") for name in (edge, cloud)]
     shared = [file_id for file_id in values[0] if file_id in values[1]]
     found = []
     if shared:
@@ -306,13 +288,12 @@ def _clocks(group: Group, texts: Texts) -> list[str]:
     clocks = group.clocks()
     found = []
     for arms in clocks.values():
-        config = group.arms[arms[0]]["experiment_config"]
+        config = group.arms[arms[0]].experiment_config
         names = comma.join(texts.arm(arm) for arm in arms)
-        profile = config["hardware_profile"]
-        key = "time_modelled" if config["clock"] == "modelled" else "time_wall"
+        key = "time_modelled" if config.modelled else "time_wall"
         if len(clocks) > 1:
             key += "_of"
-        found.append(texts(key, profile=profile, arms=names))
+        found.append(texts(key, profile=config.hardware_profile, arms=names))
     return found
 
 
@@ -360,15 +341,3 @@ def decimals(interval: Interval) -> int:
     if interval.low is None or interval.high is None:
         return 0
     return 1 if 1e-9 < interval.high - interval.low < 0.03 else 0
-
-
-def _find(entry: Mapping[str, Any], name: str) -> Any:
-    for holder in (
-        entry,
-        entry["latency_metrics"],
-        entry["cost_metrics"],
-        entry["speculative_decoding_metrics"],
-    ):
-        if holder and name in holder:
-            return holder[name]
-    return None

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
-from edgecloud.report.comparison import Cell, Group, Result, groups
+from edgecloud.report.comparison import Cell, Group, groups
 from edgecloud.report.loading import load_results, select_this_run
 from edgecloud.report.paired import EQUAL
+from edgecloud.results.result import Result
 from edgecloud.results.statistics import Interval
 
 __all__ = ["load_results", "select_this_run", "side_by_side"]

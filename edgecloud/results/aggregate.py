@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-from edgecloud.results.cost import COST_NAMES, cost
-from edgecloud.results.histogram import histogram
-from edgecloud.results.latency import LATENCY_NAMES, latency
+from edgecloud.jsontypes import rest
+from edgecloud.results.cost import COST_NAMES, Cost, cost
+from edgecloud.results.histogram import Histogram, histogram
+from edgecloud.results.latency import LATENCY_NAMES, Latency, latency
+from edgecloud.results.numbers import Amount, Count, Number
 from edgecloud.results.percentiles import summarize
 from edgecloud.results.records import Record
-from edgecloud.results.speculation import RATE_NAMES, pool, speculation
+from edgecloud.results.speculation import RATE_NAMES, Counts, Speculation, pool, speculation
 
 __all__ = [
     "RESOURCE_NAMES",
     "Measured",
+    "Resources",
+    "RunLatency",
+    "RunSpeculation",
     "cost_metrics",
     "latency_metrics",
     "measure",
@@ -30,102 +35,144 @@ RESOURCE_NAMES = (
     "gpu_memory_gb",
     "gpu_memory_gb_peak",
 )
-_OVER_CAP = "memory_over_cap"
 _HISTOGRAMS = ("ttft", "tpot", "total_time")
 
-Block = dict[str, Any]
+Numbers = dict[str, float | None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """Readings of the probes around a request; ``memory_over_cap`` says that the peak was over the cap,
+    ``others`` of how many readings and of what else. ``reasons`` say why a quantity was not read."""
+
+    cpu_percent: Amount | None = None
+    ram_gb: Amount | None = None
+    ram_gb_peak: Amount | None = None
+    gpu_util: Amount | None = None
+    gpu_memory_gb: Amount | None = None
+    gpu_memory_gb_peak: Amount | None = None
+    memory_over_cap: bool | None = None
+    others: Mapping[str, Number | None] = rest(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """Measurements of one completed sample: four blocks of values, each with its ``reasons``."""
+    """Measurements of one completed sample, each with its ``reasons``."""
 
-    latency: Block
-    speculation: Block
-    cost: Block
-    resources: Block
+    latency: Latency
+    speculation: Speculation
+    cost: Cost
+    resources: Resources
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunLatency:
+    """Latency and resources over samples: ``<name>_mean``, ``_min``, ``_max`` and percentiles of each, totals,
+    and histograms of seconds."""
+
+    numbers: Mapping[str, Number | None] = rest()
+    memory_over_cap_total: Count | None = None
+    delivered_late_total: Count = 0
+    input_tokens_total: Count = 0
+    output_tokens_total: Count = 0
+    histograms: Mapping[str, Histogram] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSpeculation(Counts):
+    """Counts and rates of the whole run, and ``<rate>_mean``, the mean of the samples' own rates."""
+
+    means: Mapping[str, Number | None] = rest(default_factory=dict)
 
 
 def measure(record: Record, *, k: int) -> Measured:
     """Compute every number of a completed sample from its journal record."""
-    readings = record.resources or {}
-    reasons = dict(readings.get("reasons") or {})
-    resources: Block = {**dict.fromkeys((*RESOURCE_NAMES, _OVER_CAP)), **readings}
-    for name, value in resources.items():
+    readings = dict(record.resources or {})
+    reasons = dict(readings.pop("reasons", None) or {})
+    own = {
+        entry.name: readings.pop(entry.name, None)
+        for entry in fields(Resources)
+        if entry.name not in ("others", "reasons")
+    }
+    for name, value in {**own, **readings}.items():
         if value is None:
             reasons.setdefault(name, "it was not read")
-    resources["reasons"] = reasons
     return Measured(
         latency=latency(record.trace, audio_s=record.audio_s, input_tokens=record.input_tokens),
         speculation=speculation(record.trace, k=k),
-        cost=cost(record.trace, resources=readings),
-        resources=resources,
+        cost=cost(record.trace, resources=record.resources),
+        resources=Resources(**own, others=readings, reasons=reasons),
     )
 
 
-def latency_metrics(samples: Sequence[Measured]) -> tuple[Block, dict[str, str]]:
-    """Latency and resources over samples: mean, min, max and percentiles of each, token totals and
-    histograms; and why a value is ``None``, by its name."""
-    block: Block = {}
+def latency_metrics(samples: Sequence[Measured]) -> tuple[RunLatency, dict[str, str]]:
+    """Latency and resources over samples, and why a value is ``None``, by its name."""
+    numbers: Numbers = {}
     notes: dict[str, str] = {}
+    times = [sample.latency for sample in samples]
+    resources = [sample.resources for sample in samples]
     for name in LATENCY_NAMES:
-        _summarize([sample.latency for sample in samples], name, block, notes)
+        _summarize(times, name, numbers, notes)
     for name in ("block_gap", "tokens_per_block"):
-        values = [value for sample in samples for value in sample.latency[name]]
-        numbers, reasons = summarize(values, name)
-        block.update(numbers)
+        summary, reasons = summarize([value for its in times for value in getattr(its, name)], name)
+        numbers.update(summary)
         notes.update(reasons)
     for name in RESOURCE_NAMES:
-        _summarize([sample.resources for sample in samples], name, block, notes)
-    over = [v for sample in samples if (v := sample.resources[_OVER_CAP]) is not None]
-    block[f"{_OVER_CAP}_total"] = sum(over) if over else None
+        _summarize(resources, name, numbers, notes)
+    over = [its.memory_over_cap for its in resources if its.memory_over_cap is not None]
     if not over:
-        notes[f"{_OVER_CAP}_total"] = _reason([sample.resources for sample in samples], _OVER_CAP)
-    block["delivered_late_total"] = sum(
-        sample.latency.get("delivered_late", False) for sample in samples
+        notes["memory_over_cap_total"] = _reason(resources, "memory_over_cap")
+    histograms = {name: histogram(getattr(its, name) for its in times) for name in _HISTOGRAMS}
+    histograms["block_gap"] = histogram(gap for its in times for gap in its.block_gap)
+    found = RunLatency(
+        numbers=numbers,
+        memory_over_cap_total=sum(over) if over else None,
+        delivered_late_total=sum(its.delivered_late for its in times),
+        input_tokens_total=sum(its.input_tokens or 0 for its in times),
+        output_tokens_total=sum(its.output_tokens for its in times),
+        histograms=histograms,
     )
-    for name in ("input_tokens", "output_tokens"):
-        block[f"{name}_total"] = sum(sample.latency[name] or 0 for sample in samples)
-    block["histograms"] = {
-        name: histogram(sample.latency[name] for sample in samples) for name in _HISTOGRAMS
-    }
-    block["histograms"]["block_gap"] = histogram(
-        gap for sample in samples for gap in sample.latency["block_gap"]
-    )
-    return block, notes
+    return found, notes
 
 
-def speculation_metrics(samples: Sequence[Measured]) -> tuple[Block, dict[str, str]]:
-    """Counts and rates of the whole run, and ``<rate>_mean``, the mean of the samples' own rates."""
-    block = pool([sample.speculation for sample in samples])
-    notes: dict[str, str] = block.pop("reasons")
+def speculation_metrics(samples: Sequence[Measured]) -> tuple[RunSpeculation, dict[str, str]]:
+    """Counts and rates of the whole run, and why a rate is ``None``, by its name."""
+    pooled = pool([sample.speculation for sample in samples])
+    notes = dict(pooled.reasons)
+    means: Numbers = {}
     for name in RATE_NAMES:
-        known = [v for s in samples if (v := s.speculation[name]) is not None]
-        block[f"{name}_mean"] = sum(known) / len(known) if known else None
-        if not known:
+        means[f"{name}_mean"] = _mean([getattr(sample.speculation, name) for sample in samples])
+        if means[f"{name}_mean"] is None:
             notes[f"{name}_mean"] = notes.get(name, "no sample has a value")
-    return block, notes
+    own: dict[str, Any] = {entry.name: getattr(pooled, entry.name) for entry in fields(Counts)}
+    return RunSpeculation(**own, means=means), notes
 
 
-def cost_metrics(samples: Sequence[Measured]) -> tuple[Block, dict[str, str]]:
-    """``<cost>_mean`` per sample and ``<cost>_total`` of the run."""
-    block: Block = {}
+def cost_metrics(samples: Sequence[Measured]) -> tuple[Numbers, dict[str, str]]:
+    """``<cost>_mean`` per sample and ``<cost>_total`` of the run, and why one is ``None``, by its name."""
+    numbers: Numbers = {}
     notes: dict[str, str] = {}
+    costs = [sample.cost for sample in samples]
     for name in COST_NAMES:
-        known = [v for sample in samples if (v := sample.cost[name]) is not None]
-        block[f"{name}_mean"] = sum(known) / len(known) if known else None
-        block[f"{name}_total"] = sum(known) if known else None
+        known = [value for its in costs if (value := getattr(its, name)) is not None]
+        numbers[f"{name}_mean"] = _mean(known)
+        numbers[f"{name}_total"] = sum(known) if known else None
         if not known:
-            why = _reason([sample.cost for sample in samples], name)
-            notes[f"{name}_mean"] = notes[f"{name}_total"] = why
-    return block, notes
+            notes[f"{name}_mean"] = notes[f"{name}_total"] = _reason(costs, name)
+    return numbers, notes
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _summarize(
-    blocks: Sequence[Mapping[str, Any]], name: str, into: Block, notes: dict[str, str]
+    blocks: Sequence[Latency | Resources], name: str, into: Numbers, notes: dict[str, str]
 ) -> None:
     """Add the summary of one quantity; where no sample has it, say what the samples say."""
-    values = [block[name] for block in blocks]
+    values = [getattr(block, name) for block in blocks]
     numbers, reasons = summarize(values, name)
     into.update(numbers)
     if all(value is None for value in values):
@@ -133,9 +180,9 @@ def _summarize(
     notes.update(reasons)
 
 
-def _reason(blocks: Sequence[Mapping[str, Any]], name: str) -> str:
+def _reason(blocks: Sequence[Latency | Cost | Resources], name: str) -> str:
     """The first reason that a sample gives."""
     for block in blocks:
-        if name in block["reasons"]:
-            return str(block["reasons"][name])
+        if name in block.reasons:
+            return block.reasons[name]
     return "no sample has a value" if blocks else "no sample was completed"

@@ -11,9 +11,28 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from edgecloud.jsontypes import read
+from edgecloud.results.result import (
+    Cpu,
+    Data,
+    Environment,
+    Experiment,
+    HardwareProfile,
+    Limits,
+    ModelFacts,
+    Result,
+)
 from edgecloud.results.weights import former_alike
 
-__all__ = ["CROSSINGS", "TIMING", "Side", "described", "mismatches", "of_journal"]
+__all__ = [
+    "CROSSINGS",
+    "TIMING",
+    "Circumstances",
+    "Side",
+    "described",
+    "mismatches",
+    "of_journal",
+]
 
 Side = Literal["edge", "cloud"]
 Json = Mapping[str, Any]
@@ -37,42 +56,61 @@ _ALONE_COSTS = ("prefill_s", "prefill_per_token_s", "step_s")
 """Costs of a hardware profile that a run alone incurs: it never ingests or verifies a draft."""
 
 
-def mismatches(run: Json, reference: Json, side: Side) -> dict[str, tuple[str, str]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circumstances:
+    """What a run's comparability hangs on: the fields of a :class:`~edgecloud.results.result.Result` that a
+    journal has, too."""
+
+    experiment_config: Experiment
+    environment: Environment
+    limits: Limits
+    models: Mapping[str, ModelFacts | None]
+    data: Data
+    hardware_profile: HardwareProfile | None = None
+    setup: Json | None = None
+
+
+Compared = Result | Circumstances
+
+
+def mismatches(run: Compared, reference: Compared, side: Side) -> dict[str, tuple[str, str]]:
     """The traits that keep ``run`` from being compared with ``reference``, a run of ``side`` alone; or, of
     two speculative runs, those that differ between them on ``side``.
 
-    Both are results, or have a result's keys ``experiment_config`` (``mode`` inside), ``data``,
-    ``models``, ``limits``, ``hardware_profile``, ``environment`` and ``setup``. Returns the values of both, in
-    words, by what differs; empty where the two compare. What one of them does not record, or does not
-    have (a cloud alone has no edge model), is no difference.
+    Returns the values of both, in words, by what differs; empty where the two compare. What one of them does
+    not record, or does not have (a cloud alone has no edge model), is no difference.
     """
     found: dict[str, tuple[str, str]] = {}
-    alone = reference["experiment_config"]["mode"] != "spec"
+    alone = reference.experiment_config.mode != "spec"
     other = _traits(reference, side, alone=alone)
     for name, own in _traits(run, side, alone=alone).items():
         its = other[name]
         if own is None or its is None or own.key == its.key:
             continue
-        if name == "model" and former_alike(run["models"][side], reference["models"][side]):
+        if name == "model" and former_alike(*(_model(one, side).facts for one in (run, reference))):
             continue  # as far as a former identity tells; the report's notices say so
         one = own.words != its.words
         found[name] = (own.words, its.words) if one else (_worded(own.key), _worded(its.key))
     return found
 
 
-def of_journal(header: Json) -> dict[str, Any]:
-    """What :func:`mismatches` reads of a run, from the first line of its journal.
+def of_journal(header: Json) -> Circumstances:
+    """The circumstances of a run, from the first line of its journal.
 
     Raises:
         KeyError: the journal does not say what it ran on.
+        Mismatch: it says so in another way.
     """
     facts = header["facts"]
-    return {
-        **facts["setup"],
-        "setup": facts["setup"],
-        "experiment_config": {"mode": header["mode"], **facts["config"]},
-        "environment": facts["environment"],
-    }
+    return read(
+        Circumstances,
+        {
+            **facts["setup"],
+            "setup": facts["setup"],
+            "experiment_config": {"mode": header["mode"], **facts["config"]},
+            "environment": facts["environment"],
+        },
+    )
 
 
 def described(found: Mapping[str, tuple[str, str]]) -> str:
@@ -114,83 +152,85 @@ def _trait(key: Any, words: Any = None) -> _Trait | None:
     return None if key is None else _Trait(key, _worded(key if words is None else words))
 
 
-def _traits(run: Json, side: Side, *, alone: bool) -> dict[str, _Trait | None]:
-    config, data = run["experiment_config"], run["data"]
-    modelled = config["clock"] == "modelled"
+def _traits(run: Compared, side: Side, *, alone: bool) -> dict[str, _Trait | None]:
+    config, data = run.experiment_config, run.data
     own = {
-        "data": _trait(data.get("sha256") or data.get("manifest"), data.get("manifest")),
-        "prompt": _trait(_listed(config, _PROMPT)),
-        "decoding": _trait(_listed(config, _DECODING)),
-        "clock": _trait(config["clock"]),
-        "machine": None if modelled else _trait(_machine(run, side)),
+        "data": _trait(data.identity or None, data.manifest),
+        "prompt": _trait(_listed(config.settings, _PROMPT)),
+        "decoding": _trait(_listed(config.settings, _DECODING)),
+        "clock": _trait(config.clock),
+        "machine": None if config.modelled else _trait(_machine(run, side)),
         "link": _link(run, side),
-        "profile": _costs(run, side, alone=alone) if modelled else None,
+        "profile": _costs(run, side, alone=alone) if config.modelled else None,
     }
-    if config["mode"] not in (side, "spec"):
+    if config.mode not in (side, "spec"):
         return own | dict.fromkeys(("model", "precision", "device", "limits"))
-    model = run["models"].get(side) or {}
+    model = _model(run, side)
     return own | {
-        "model": _trait(model.get("sha256") or model.get("name"), model.get("name")),
+        "model": _trait(model.sha256 or model.name, model.name),
         "precision": _trait(_precision(config, model, side)),
-        "device": _trait(model.get("device")),
+        "device": _trait(model.device),
         "limits": _limits(run) if side == "edge" else None,
     }
+
+
+def _model(run: Compared, side: Side) -> ModelFacts:
+    return run.models.get(side) or ModelFacts()
 
 
 def _listed(config: Json, names: Iterable[str]) -> str:
     return ", ".join(f"{name} {config[name]}" for name in names if config.get(name) is not None)
 
 
-def _machine(run: Json, side: Side) -> str | None:
+def _machine(run: Compared, side: Side) -> str | None:
     """The processor that a measured time is of; for a cloud on a GPU that GPU is a part of it."""
-    model = run["models"].get(side) or {}
-    if side == "cloud" and model.get("transport"):
+    model, environment = _model(run, side), run.environment
+    if side == "cloud" and model.transport:
         return None  # a service elsewhere: its device is all that is known
-    environment = run.get("environment") or {}
-    cpu = environment.get("cpu") or {}
-    gpus = (environment.get("devices") or {}).get("gpus") or ()
-    on_gpu = str(model.get("device") or "").startswith("cuda")
-    cores = cpu.get("logical_cores")
-    words = [cpu.get("model"), cores and f"{cores} cores", *(gpus if on_gpu else ())]
+    cpu = environment.cpu or Cpu()
+    gpus = (environment.devices and environment.devices.gpus) or ()
+    on_gpu = (model.device or "").startswith("cuda")
+    cores = cpu.logical_cores and f"{cpu.logical_cores} cores"
+    words = [cpu.model, cores, *(gpus if on_gpu else ())]
     return ", ".join(str(word) for word in words if word) or None
 
 
-def _link(run: Json, side: Side) -> _Trait:
+def _link(run: Compared, side: Side) -> _Trait:
     """The link to the cloud: by name, with its content where a run records it."""
-    config = run["experiment_config"]
-    if config.get("link") is not None:
-        recorded = (run.get("setup") or {}).get("link")
-        return _Trait((config["link"], _flat(recorded)), _worded(config["link"]))
-    if config["clock"] == "modelled":
-        costs = (run.get("hardware_profile") or {}).get("link")
-        return _Trait(("of the profile", _flat(costs)), "the profile's own")
-    transport = (run["models"].get("cloud") or {}).get("transport") if side == "cloud" else None
+    config, profile = run.experiment_config, run.hardware_profile
+    if config.link is not None:
+        recorded = (run.setup or {}).get("link")
+        return _Trait((config.link, _flat(recorded)), _worded(config.link))
+    if config.modelled:
+        return _Trait(("of the profile", _flat(profile and profile.link)), "the profile's own")
+    transport = _model(run, "cloud").transport if side == "cloud" else None
     return _Trait(("real", transport), f"the real one{f', {transport}' if transport else ''}")
 
 
-def _precision(config: Json, model: Json, side: Side) -> str:
+def _precision(config: Experiment, model: ModelFacts, side: Side) -> str:
     """As the model runs; in the settings' words where a run does not record that."""
-    if model.get("dtype"):
-        return str(model["dtype"])
-    quantized = config.get("edge_quantization") if side == "edge" else None
-    return str(config.get(f"{side}_dtype") if quantized in (None, "none") else quantized)
+    if model.dtype:
+        return model.dtype
+    if side == "edge" and config.edge_quantization not in (None, "none"):
+        return str(config.edge_quantization)
+    return str(config.edge_dtype if side == "edge" else config.cloud_dtype)
 
 
-def _limits(run: Json) -> _Trait:
+def _limits(run: Compared) -> _Trait:
     """The caps of the edge: as asked for, and in measured time what is in force of them."""
-    config = run["experiment_config"]
-    cores, memory_gb = config.get("max_cpu_cores"), config.get("max_memory_gb")
+    config = run.experiment_config
+    cores, memory_gb = config.max_cpu_cores, config.max_memory_gb
     asked = f"{cores or 'all'} cores, {f'{memory_gb:g}' if memory_gb else 'all'} GB"
-    in_force = run["limits"].get("summary") if config["clock"] == "wall" else None
+    in_force = None if config.modelled else run.limits.summary
     return _Trait((asked, in_force), _worded(in_force or asked))
 
 
-def _costs(run: Json, side: Side, *, alone: bool) -> _Trait:
+def _costs(run: Compared, side: Side, *, alone: bool) -> _Trait:
     """The costs under its hardware profile, of a run ``alone`` those that it incurs, called by the
     profile's name."""
-    name = run["experiment_config"].get("hardware_profile")
-    costs = (run.get("hardware_profile") or {}).get(side)
-    if not isinstance(costs, Mapping):
+    name, profile = run.experiment_config.hardware_profile, run.hardware_profile
+    costs = None if profile is None else profile.edge if side == "edge" else profile.cloud
+    if costs is None:
         return _Trait(name, _worded(name))
     kept = {key: costs.get(key) or 0.0 for key in _ALONE_COSTS} if alone else costs
     return _Trait(_flat(kept), _worded(name))

@@ -3,44 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from edgecloud.contracts import Trace
+from edgecloud.contracts import CloudCost, Trace
+from edgecloud.results.numbers import Amount, Count
 
-__all__ = ["COST_NAMES", "cost"]
+__all__ = ["COST_NAMES", "Cost", "cost"]
 
-_FROM_CALLS = {
-    "cloud_prefill_tokens": "prefill_tokens",
-    "cloud_verified_tokens": "verified_tokens",
-    "cloud_ingested_tokens": "ingested_tokens",
-    "cloud_generated_tokens": "generated_tokens",
-    "cloud_busy_time": "busy_s",
-    "bytes_up": "bytes_up",
-    "bytes_down": "bytes_down",
-}
-"""Cost: the field of :class:`edgecloud.contracts.CloudCost` that it sums over the cloud's answers."""
-
+COST_NAMES = (
+    "cloud_prefill_tokens",
+    "cloud_verified_tokens",
+    "cloud_ingested_tokens",
+    "cloud_generated_tokens",
+    "cloud_busy_time",
+    "bytes_up",
+    "bytes_down",
+    "energy_j",
+    "cpu_energy_j",
+)
 _ENERGY = ("energy_j", "cpu_energy_j")
 
-COST_NAMES = (*_FROM_CALLS, *_ENERGY)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """Cost of a request: tokens, seconds, bytes, joules; ``reasons`` say why a quantity is ``None``."""
+
+    cloud_prefill_tokens: Count | None = None
+    cloud_verified_tokens: Count | None = None
+    cloud_ingested_tokens: Count | None = None
+    cloud_generated_tokens: Count | None = None
+    cloud_busy_time: Amount | None = None
+    bytes_up: Count | None = None
+    bytes_down: Count | None = None
+    energy_j: Amount | None = None
+    cpu_energy_j: Amount | None = None
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
 
-def cost(trace: Trace, *, resources: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """:data:`COST_NAMES` of a request: tokens, seconds, bytes, joules; and ``reasons`` of nulls.
+def cost(trace: Trace, *, resources: Mapping[str, Any] | None = None) -> Cost:
+    """The cost of a request.
 
     A request that never asked the cloud cost it nothing: those fields are 0, which is a count, not a
     guess. Energy, of the cloud's GPU and of this machine's processors, comes from ``resources``, the
     probes' readings of this request.
     """
-    result: dict[str, Any] = {
-        name: sum(getattr(call.cost, field) for call in trace.calls)
-        for name, field in _FROM_CALLS.items()
-    }
+    calls: list[CloudCost] = [call.cost for call in trace.calls]
     readings = resources or {}
-    reasons: dict[str, str] = {}
-    for name in _ENERGY:
-        result[name] = readings.get(name)
-        if result[name] is None:
-            reasons[name] = (readings.get("reasons") or {}).get(name, "it was not read")
-    result["reasons"] = reasons
-    return result
+    why = readings.get("reasons") or {}
+    return Cost(
+        cloud_prefill_tokens=sum(call.prefill_tokens for call in calls),
+        cloud_verified_tokens=sum(call.verified_tokens for call in calls),
+        cloud_ingested_tokens=sum(call.ingested_tokens for call in calls),
+        cloud_generated_tokens=sum(call.generated_tokens for call in calls),
+        cloud_busy_time=sum(call.busy_s for call in calls),
+        bytes_up=sum(call.bytes_up for call in calls),
+        bytes_down=sum(call.bytes_down for call in calls),
+        energy_j=readings.get("energy_j"),
+        cpu_energy_j=readings.get("cpu_energy_j"),
+        reasons={
+            name: why.get(name, "it was not read") for name in _ENERGY if readings.get(name) is None
+        },
+    )

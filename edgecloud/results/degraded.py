@@ -5,33 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from edgecloud.results.records import Loss
+from edgecloud.results.result import SampleResult
+
 __all__ = ["sentence", "warm_up_sentence"]
 
 Json = Mapping[str, Any]
 _MOST_REASONS = 3
 
 
-def sentence(entries: Sequence[Json]) -> str | None:
-    """Number of a result's ``detailed_results`` that lost the cloud, with reasons, in one line; ``None``:
-    none.
+def sentence(samples: Sequence[SampleResult]) -> str | None:
+    """Number of a result's samples that lost the cloud, with reasons, in one line; ``None``: none. As
 
-    >>> why = {"at_s": 1.0, "error": "CloudTimeout", "reason": "no answer in 2 s"}
-    >>> sentence([{"file_id": "a", "degraded": why}, {"file_id": "b", "degraded": None}])
     '1 of 2 samples lost the cloud and went on with the edge alone: 1 × CloudTimeout (no answer in 2 s; first a)'
     """
-    lost = [entry for entry in entries if entry.get("degraded")]
+    lost = [(sample.file_id, sample.degraded) for sample in samples if sample.degraded]
     if not lost:
         return None
-    by_error: dict[str, list[Json]] = {}
-    for entry in lost:
-        by_error.setdefault(str(entry["degraded"]["error"]), []).append(entry)
+    by_error: dict[str, list[tuple[str, Loss]]] = {}
+    for file_id, loss in lost:
+        by_error.setdefault(loss.error, []).append((file_id, loss))
     told = [
-        f"{len(some)} × {error} ({some[0]['degraded']['reason']}; first {some[0]['file_id']})"
+        f"{len(some)} × {error} ({some[0][1].reason}; first {some[0][0]})"
         for error, some in by_error.items()
     ]
     more = f" and {len(told) - _MOST_REASONS} more reasons" if len(told) > _MOST_REASONS else ""
     return (
-        f"{len(lost)} of {len(entries)} samples lost the cloud and went on with the edge alone: "
+        f"{len(lost)} of {len(samples)} samples lost the cloud and went on with the edge alone: "
         f"{', '.join(told[:_MOST_REASONS])}{more}"
     )
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgecloud.quality.metric import value_of_key
+from edgecloud.settings.naming import kind
+
+if TYPE_CHECKING:
+    from edgecloud.results.result import Metrics
 
 __all__ = ["check_floors", "unusable_floors"]
 
@@ -38,7 +42,7 @@ def check_floors(
     *,
     mode: str,
     config: Mapping[str, Any],
-    metrics: Mapping[str, Any],
+    metrics: Metrics,
     corpus_size: int,
 ) -> dict[str, Any]:
     """The ``quality_floors`` block of a result.
@@ -46,21 +50,22 @@ def check_floors(
     ``status`` is ``passed``, ``failed`` (then ``missed`` says what) or ``not asserted`` (then ``why``
     says why). ``corpus_size`` is the number of samples in the whole manifest.
     """
-    arm = f"spec-{config['acceptance']}" if mode == "spec" else mode
+    arm = kind(mode, config["acceptance"]).replace(" ", "-")
     wanted = floors["floors"].get(config["language"], {}).get(arm, {})
     reasons = _other_settings(floors, mode, config)
-    if metrics["num_samples"] < corpus_size:
-        reasons.append(f"{metrics['num_samples']} of the corpus's {corpus_size} samples were run")
-    if metrics["num_failed"]:
-        reasons.append(f"{metrics['num_failed']} samples failed")
+    if metrics.num_samples < corpus_size:
+        reasons.append(f"{metrics.num_samples} of the corpus's {corpus_size} samples were run")
+    if metrics.num_failed:
+        reasons.append(f"{metrics.num_failed} samples failed")
     if not wanted:
         reasons.append(f"floors.toml names none for {config['language']} {arm}")
     if reasons:
         return {"status": "not asserted", "why": "; ".join(reasons)}
+    found = {name: metrics.value(name) for name in wanted}
     missed = [
-        f"{name} is {_number(metrics.get(name))}, the floor is {_number(least)}"
+        f"{name} is {_number(found[name])}, the floor is {_number(least)}"
         for name, least in wanted.items()
-        if metrics.get(name) is None or _worse(name, metrics[name], least)
+        if _worse(name, found[name], least)
     ]
     block = {"status": "failed" if missed else "passed", "floors": dict(wanted)}
     return {**block, "missed": missed} if missed else block
@@ -75,10 +80,10 @@ def _other_settings(floors: Mapping[str, Any], mode: str, config: Mapping[str, A
     ]
 
 
-def _worse(name: str, found: float, floor: float) -> bool:
-    """Below the floor, or above it where a lower value is better."""
+def _worse(name: str, found: float | None, floor: float) -> bool:
+    """No value, or one below the floor, or above it where a lower value is better."""
     value = value_of_key(name)
-    return (found - floor) * (1.0 if value is None else value.sign) < 0
+    return found is None or (found - floor) * (1.0 if value is None else value.sign) < 0
 
 
 def _number(value: float | None) -> str:

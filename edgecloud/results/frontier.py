@@ -61,14 +61,14 @@ def measures(records: Sequence[Record], quality: Sequence[float]) -> Measures:
         times, counts, costs = latency(trace), speculation(trace, k=1), cost(trace)
         rows.append(
             (
-                times["total_time"],
-                times["ttft"],
-                costs["cloud_busy_time"],
-                counts["output_tokens"],
-                counts["cloud_tokens"],
-                counts["cloud_calls"],
-                counts["verified"],
-                costs["cloud_prefill_tokens"] > 0,
+                times.total_time,
+                times.ttft,
+                costs.cloud_busy_time,
+                counts.output_tokens,
+                counts.cloud_tokens,
+                counts.cloud_calls,
+                counts.verified,
+                bool(costs.cloud_prefill_tokens),
                 any(chunk.tokens for chunk in trace.of(Generate)),
                 scored,
                 record.input_tokens or 0,

@@ -5,12 +5,15 @@ The definitions are in the table of ``reports/README.md``. Request start is seco
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
 
 from edgecloud.contracts import Commit, Finish, Generate, Prefill, Trace
+from edgecloud.jsontypes import unless
+from edgecloud.results.numbers import Amount, Count
 
-__all__ = ["LATENCY_NAMES", "latency"]
+__all__ = ["LATENCY_NAMES", "Latency", "latency"]
 
 _LEAST_OF_BUSY = 0.9
 """Of the time that tokens take to make, the least in which they may come: one token more or less late
@@ -20,28 +23,48 @@ LATENCY_NAMES = ("ttft", "itps", "otps", "oet", "tpot", "total_time", "prefill_t
 """The quantities that are one number per request and are summarised over samples."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latency:
+    """Every latency of a request in seconds; ``itps`` and ``otps`` in tokens a second, ``rtf`` a ratio.
+
+    ``block_gap`` are the seconds between successive commits, ``tokens_per_block`` the tokens of each;
+    ``reasons`` say why a quantity is ``None``. Where the trace contradicts itself about when tokens of the
+    cloud came, ``delivered_late`` is true and there is no ``tpot``.
+    """
+
+    ttft: Amount | None = None
+    itps: Amount | None = None
+    otps: Amount | None = None
+    oet: Amount | None = None
+    tpot: Amount | None = None
+    total_time: Amount | None = None
+    prefill_time: Amount | None = None
+    rtf: Amount | None = None
+    delivered_late: bool = unless(False)
+    input_tokens: Count | None = None
+    output_tokens: Count = 0
+    block_gap: tuple[Amount, ...] = ()
+    tokens_per_block: tuple[Count, ...] = ()
+    reasons: Mapping[str, str] = field(default_factory=dict)
+
+
 def latency(
     trace: Trace, *, audio_s: float | None = None, input_tokens: int | None = None
-) -> dict[str, Any]:
+) -> Latency:
     """Every latency of a request.
 
     ``audio_s`` is the length of the recording in seconds, ``input_tokens`` the length of the prompt;
-    the prompt's length is read from the trace when it is not given. The result holds
-    :data:`LATENCY_NAMES`, ``input_tokens``, ``output_tokens``, the lists ``block_gap`` (seconds) and
-    ``tokens_per_block``, and ``reasons``: why a quantity is ``None``. Where the trace contradicts itself
-    about when tokens of the cloud came, ``delivered_late`` is there, ``True``, and ``tpot`` is ``None``.
+    the prompt's length is read from the trace when it is not given.
 
-    >>> trace = Trace((
+    >>> found = latency(Trace((
     ...     Prefill(0.0, 0.5, "edge", input_tokens=50),
     ...     Commit(1.0, 1.0, tokens=(7, 8, 9), origins=("edge",) * 3),
     ...     Commit(2.0, 2.0, tokens=(4, 5), origins=("edge",) * 2),
     ...     Finish(2.0, 2.1, "end_of_text"),
-    ... ))
-    >>> result = latency(trace)
-    >>> result["ttft"], result["oet"], result["tpot"], result["otps"], result["itps"]
+    ... )))
+    >>> found.ttft, found.oet, found.tpot, found.otps, found.itps
     (1.0, 1.0, 0.5, 2.5, 100.0)
     """
-    values: dict[str, Any] = dict.fromkeys(LATENCY_NAMES)
     reasons: dict[str, str] = {}
     commits = trace.of(Commit)
     per_block = [len(commit.tokens) for commit in commits]
@@ -49,50 +72,56 @@ def latency(
 
     prefill_s, prompt_tokens = _prefill(trace)
     tokens_in = input_tokens if input_tokens is not None else prompt_tokens
-    values["prefill_time"] = prefill_s
-    values["itps"] = _ratio(tokens_in, prefill_s)
+    itps = _ratio(tokens_in, prefill_s)
     if prefill_s is None:
         reasons["prefill_time"] = "the trace holds no prefill"
-    if values["itps"] is None:
+    if itps is None:
         reasons["itps"] = "input tokens or a prefill time above zero are missing"
 
+    ttft = oet = otps = tpot = None
     if commits:
-        first, last = commits[0].at_s, commits[-1].at_s
-        values["ttft"] = first
-        values["oet"] = last - first
-        values["otps"] = _ratio(output_tokens, last)
-        values["tpot"] = _ratio(last - first, output_tokens - per_block[0])
-    for name in ("ttft", "oet", "otps"):
-        if values[name] is None:
+        ttft, last = commits[0].at_s, commits[-1].at_s
+        oet = last - ttft
+        otps = _ratio(output_tokens, last)
+        tpot = _ratio(oet, output_tokens - per_block[0])
+    for name, value in (("ttft", ttft), ("oet", oet), ("otps", otps)):
+        if value is None:
             reasons[name] = "nothing was committed" if not commits else "the last commit is at 0 s"
-    if values["tpot"] is None:
+    if tpot is None:
         reasons["tpot"] = "no token after the first commit"
     together = _came_together(trace)
     if together is not None:
-        values["delivered_late"] = True
-        values["tpot"], reasons["tpot"] = None, together
+        tpot, reasons["tpot"] = None, together
 
     finish = trace.of(Finish)
-    values["total_time"] = finish[-1].end_s if finish else None
+    total_time = finish[-1].end_s if finish else None
     if not finish:
         reasons["total_time"] = "the request did not finish"
-    values["rtf"] = _ratio(values["total_time"], audio_s)
-    if values["rtf"] is None:
+    rtf = _ratio(total_time, audio_s)
+    if rtf is None:
         reasons["rtf"] = (
             "there is no audio, or its length is not known"
             if audio_s is None
             else "the total time is not known"
         )
-
-    times = [commit.at_s for commit in commits]
-    values["input_tokens"] = tokens_in
     if tokens_in is None:
         reasons["input_tokens"] = "the prompt's length was not recorded"
-    values["output_tokens"] = output_tokens
-    values["block_gap"] = [after - before for before, after in pairwise(times)]
-    values["tokens_per_block"] = per_block
-    values["reasons"] = reasons
-    return values
+    return Latency(
+        ttft=ttft,
+        itps=itps,
+        otps=otps,
+        oet=oet,
+        tpot=tpot,
+        total_time=total_time,
+        prefill_time=prefill_s,
+        rtf=rtf,
+        delivered_late=together is not None,
+        input_tokens=tokens_in,
+        output_tokens=output_tokens,
+        block_gap=tuple(after.at_s - before.at_s for before, after in pairwise(commits)),
+        tokens_per_block=tuple(per_block),
+        reasons=reasons,
+    )
 
 
 def _came_together(trace: Trace) -> str | None:

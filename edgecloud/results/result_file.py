@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from edgecloud.contracts import Language, Sample
 from edgecloud.errors import OutputError
-from edgecloud.jsontypes import write
+from edgecloud.jsontypes import read
 from edgecloud.quality.describe import plain_names
 from edgecloud.quality.metric import METRICS, values
 from edgecloud.quality.tokenize import LANGUAGE_TOKENIZERS
@@ -29,23 +29,34 @@ from edgecloud.results.audio_notes import count_notes
 from edgecloud.results.files import put
 from edgecloud.results.percentiles import drift
 from edgecloud.results.records import Record
+from edgecloud.results.result import (
+    Data,
+    Environment,
+    Experiment,
+    Floors,
+    HardwareProfile,
+    Limits,
+    Metrics,
+    ModelFacts,
+    Result,
+    Run,
+    SampleResult,
+)
 from edgecloud.settings.config import Config
 from edgecloud.settings.options import OPTIONS
 
 __all__ = [
     "PRIMARY_TOKENIZER",
-    "SCHEMA",
     "OutcomeLike",
     "ScoresLike",
     "build_result",
     "write_result",
 ]
 
-SCHEMA = "edgecloud-result/1"
 PRIMARY_TOKENIZER = {language: some[0] for language, some in LANGUAGE_TOKENIZERS.items()}
 """The tokeniser whose n-gram scores also go by their plain names: ``cider`` is ``zh.jieba.cider``."""
 
-Json = dict[str, Any]
+Scored = dict[str, float | None]
 
 
 class OutcomeLike(Protocol):
@@ -104,8 +115,8 @@ def build_result(
     run_block: Mapping[str, Any],
     quality_floors: Mapping[str, Any] | None = None,
     defects: Sequence[Mapping[str, bool]] | None = None,
-) -> Json:
-    """The whole result of a run, as JSON values in a fixed order.
+) -> Result:
+    """The whole result of a run.
 
     ``environment`` holds what stays the same on one machine, ``run_block`` what does not (dates, host,
     load, commit, run id); the settings that change no result and the models' cold times join it.
@@ -124,39 +135,39 @@ def build_result(
     varying = {
         "settings": {name: settings.pop(name) for name in list(settings) if name in ways},
         "cold": setup.pop("cold", {}),
-        "drift": drift([found.latency["total_time"] for found in measured]),
+        "drift": drift([found.latency.total_time or 0.0 for found in measured]),
     }
-    return {
-        "schema": SCHEMA,
-        "experiment_config": {"mode": outcome.mode, **settings},
-        "metrics": _metrics(outcome, scores, measured, defects, sorted({*languages})),
-        "detailed_results": _details(
-            outcome.records, measured, plain, scores.sample_notes, defects
-        ),
-        "quality_info": dict(scores.info),
-        "quality_floors": dict(quality_floors or {"status": "not asserted", "why": "none given"}),
-        "environment": dict(environment),
-        "limits": setup.pop("limits", {}),
-        "models": setup.pop("models", {}),
-        "data": setup.pop("data", {}),
-        "hardware_profile": setup.pop("hardware_profile", None),
-        "plugins": [*setup.pop("plugins", []), *_metrics_of_others(scores.corpus)],
-        **({"setup": setup} if setup else {}),
-        "run": {**run_block, **varying},
-    }
+    models, profile = setup.pop("models", {}), setup.pop("hardware_profile", None)
+    floors = dict(quality_floors or {"status": "not asserted", "why": "none given"})
+    return Result(
+        experiment_config=read(Experiment, {"mode": outcome.mode, **settings}),
+        metrics=_metrics(outcome, scores, measured, defects, sorted({*languages})),
+        detailed_results=_details(outcome.records, measured, plain, scores.sample_notes, defects),
+        quality_info=dict(scores.info),
+        quality_floors=read(Floors, floors),
+        environment=read(Environment, dict(environment)),
+        limits=read(Limits, setup.pop("limits", {})),
+        models={side: model and read(ModelFacts, model) for side, model in models.items()},
+        data=read(Data, setup.pop("data", {})),
+        hardware_profile=profile and read(HardwareProfile, profile),
+        plugins=(*setup.pop("plugins", []), *_metrics_of_others(scores.corpus)),
+        setup=setup or None,
+        run=read(Run, {**run_block, **varying}),
+    )
 
 
 def write_result(
-    path: str | Path, result: Mapping[str, Any], *, flag: str = "--output-dir"
+    path: str | Path, result: Result | Mapping[str, Any], *, flag: str = "--output-dir"
 ) -> Path:
-    """Write ``result`` at ``path`` whole or not at all; ``flag`` is what chose the path.
+    """Write ``result``, or other JSON, at ``path`` whole or not at all; ``flag`` is what chose the path.
 
     Raises:
         OutputError: the file cannot be written.
         ValueError: the result holds a number that JSON has no word for.
     """
     target = Path(path)
-    text = json.dumps(result, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+    content = result.to_json() if isinstance(result, Result) else result
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         put(target, text.encode())
@@ -173,7 +184,7 @@ def _metrics(
     measured: Sequence[Measured],
     defects: Sequence[Mapping[str, bool]] | None,
     languages: Sequence[Language],
-) -> Json:
+) -> Metrics:
     language = outcome.config.data.language
     several = _several(languages)
     corpus = {**dict.fromkeys(several), **scores.corpus}
@@ -184,7 +195,7 @@ def _metrics(
     cost, cost_notes = cost_metrics(measured)
     known = values()
     renamed = {value.name for value in known.values() if value.key != value.name}
-    quality: Json = {
+    quality: Scored = {
         **{alias: corpus.get(value.name) for value in known.values() for alias in value.aliases},
         **{known[name].key: corpus.get(name) for name in known if name in renamed},
         **{name: value for name, value in corpus.items() if name not in renamed},
@@ -204,22 +215,22 @@ def _metrics(
     ):
         notes.update({f"{block}.{name}": why for name, why in some.items()})
     failed = sum(not record.ok for record in outcome.records)
-    return {
-        **quality,
-        "num_samples": len(outcome.records),
-        "num_completed": len(outcome.records) - failed,
-        "num_failed": failed,
-        "num_degraded": sum(record.loss is not None for record in outcome.records),
-        "defects": _defect_counts(defects),
-        "audio_notes": count_notes(record.audio_notes for record in outcome.records),
-        "latency_metrics": latency,
-        "speculative_decoding_metrics": speculation,
-        "cost_metrics": cost,
-        "notes": notes,
-    }
+    return Metrics(
+        scores=quality,
+        num_samples=len(outcome.records),
+        num_completed=len(outcome.records) - failed,
+        num_failed=failed,
+        num_degraded=sum(record.loss is not None for record in outcome.records),
+        defects=_defect_counts(defects),
+        audio_notes=count_notes(record.audio_notes for record in outcome.records),
+        latency_metrics=latency,
+        speculative_decoding_metrics=speculation,
+        cost_metrics=cost,
+        notes=notes,
+    )
 
 
-def _defect_counts(defects: Sequence[Mapping[str, bool]] | None) -> Json | None:
+def _defect_counts(defects: Sequence[Mapping[str, bool]] | None) -> dict[str, int] | None:
     """Number of completed captions with each defect, and with ``any``; ``None`` if none was examined."""
     if defects is None:
         return None
@@ -277,7 +288,7 @@ def _other_languages(language: Language) -> dict[str, str]:
     return found
 
 
-def _quality_notes(quality: Json, notes: Mapping[str, str], language: Language) -> dict[str, str]:
+def _quality_notes(quality: Scored, notes: Mapping[str, str], language: Language) -> dict[str, str]:
     """The scorers' notes, and the same under every other name that a score goes by here."""
     long = plain_names(language)
     names = {key: value.name for value in values().values() for key in value.keys}
@@ -299,51 +310,48 @@ def _details(
     scores: Sequence[Mapping[str, float | None]],
     score_notes: Sequence[str | None],
     defects: Sequence[Mapping[str, bool]] | None,
-) -> list[Json]:
+) -> tuple[SampleResult, ...]:
     """One entry a sample; a failed one has its error, and nulls where the others have numbers."""
     flags = [None] * len(measured) if defects is None else defects
     rows = iter(zip(measured, scores, score_notes, flags, strict=True))
-    names = list(dict.fromkeys(name for row in scores for name in row))
-    entries: list[Json] = []
+    no_scores = dict.fromkeys(name for row in scores for name in row)
+    entries = []
     for record in records:
-        entry = _head(record)
         if record.ok:
-            found, its_scores, why, has = next(rows)
-            entry.update(its_scores)
-            entry["score_note"] = why
-            entry["defects"] = None if has is None else [name for name in has if has[name]]
-            entry["latency_metrics"] = found.latency
-            entry["speculative_decoding_metrics"] = found.speculation
-            entry["cost_metrics"] = found.cost
-            entry["resources"] = found.resources
+            entries.append(_entry(record, *next(rows)))
         else:
-            entry.update(dict.fromkeys(names))
-            entry["score_note"] = "the sample failed"
-            entry["defects"] = None
-            entry["latency_metrics"] = None
-            entry["speculative_decoding_metrics"] = None
-            entry["cost_metrics"] = None
-            entry["resources"] = None
-        entries.append(entry)
-    return entries
+            entries.append(_entry(record, None, no_scores, "the sample failed", None))
+    return tuple(entries)
 
 
-def _head(record: Record) -> Json:
-    references = list(record.references)
-    return {
-        "file_id": record.file_id,
-        "index": record.index,
-        "dataset": record.dataset,
-        "status": record.status,
-        "error": write(record.error),
-        "degraded": write(record.loss),
-        "reference_caption": references[0] if references else None,
-        "reference_captions": references,
-        "reference_language": record.reference_language,
-        "generated_text": record.text,
-        "tokens": list(record.tokens),
-        "origins": list(record.origins),
-        "stop": record.stop,
-        "audio_s": record.audio_s,
-        "audio_notes": dict(record.audio_notes),
-    }
+def _entry(
+    record: Record,
+    found: Measured | None,
+    scores: Mapping[str, float | None],
+    note: str | None,
+    defects: Mapping[str, bool] | None,
+) -> SampleResult:
+    return SampleResult(
+        file_id=record.file_id,
+        index=record.index,
+        dataset=record.dataset,
+        status=record.status,
+        error=record.error,
+        degraded=record.loss,
+        reference_caption=next(iter(record.references), None),
+        reference_captions=record.references,
+        reference_language=record.reference_language,
+        generated_text=record.text,
+        tokens=record.tokens,
+        origins=record.origins,
+        stop=record.stop,
+        audio_s=record.audio_s,
+        audio_notes=record.audio_notes,
+        scores=scores,
+        score_note=note,
+        defects=None if defects is None else tuple(name for name in defects if defects[name]),
+        latency_metrics=None if found is None else found.latency,
+        speculative_decoding_metrics=None if found is None else found.speculation,
+        cost_metrics=None if found is None else found.cost,
+        resources=None if found is None else found.resources,
+    )

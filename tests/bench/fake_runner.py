@@ -16,6 +16,7 @@ from bench import recorder
 from edgecloud.errors import CheckpointError, OutputError
 from edgecloud.results import environment
 from edgecloud.results.files import held
+from edgecloud.results.result import Result
 from edgecloud.results.result_file import write_result
 from tests.results.synthetic import FakeOutcome, degraded
 
@@ -44,14 +45,15 @@ def run(mode: str, config: Any, *, on_progress: Any = None, **_: Any) -> FakeOut
     return outcome
 
 
-def _written(path: Path, result: dict[str, Any]) -> Path:
+def _written(path: Path, result: Result) -> Path:
     """Notes in the result whether its name was still this process's when it was written."""
     try:
         with held(path):
-            result["run"]["held"] = False
+            was_held = False
     except OutputError:
-        result["run"]["held"] = True
-    return write_result(path, result)
+        was_held = True
+    run = replace(result.run, facts={**result.run.facts, "held": was_held})
+    return write_result(path, replace(result, run=run))
 
 
 def pytest_configure() -> None:

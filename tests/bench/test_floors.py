@@ -10,6 +10,8 @@ import pytest
 
 from bench import preflight
 from edgecloud.experiments import floors, readiness
+from edgecloud.results.aggregate import RunLatency, RunSpeculation
+from edgecloud.results.result import Metrics
 from edgecloud.settings.config import resolve
 
 FILE: dict[str, Any] = {
@@ -20,7 +22,17 @@ FILE: dict[str, Any] = {
 
 
 def judged(mode: str = "edge", *, cider: float | None = 1.5, n: int = 10, **flags: Any) -> Any:
-    metrics = {"avg_cider": cider, "num_samples": n, "num_failed": flags.pop("failed", 0)}
+    failed = flags.pop("failed", 0)
+    metrics = Metrics(
+        scores={"avg_cider": cider},
+        num_samples=n,
+        num_completed=n - failed,
+        num_failed=failed,
+        latency_metrics=RunLatency(numbers={}),
+        speculative_decoding_metrics=RunSpeculation(),
+        cost_metrics={},
+        notes={},
+    )
     config = {"mode": mode, **resolve(flags).identity()}
     return floors.check_floors(FILE, mode=mode, config=config, metrics=metrics, corpus_size=10)
 

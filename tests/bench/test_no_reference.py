@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ import pytest
 from bench.recorder import no_reference
 from edgecloud.datasets.corpus import load_corpus
 from edgecloud.datasets.manifest import embedded_manifest
+from edgecloud.results.result import Result
+from edgecloud.results.result_file import build_result
 from edgecloud.settings.config import Config, resolve
+from tests.results.synthetic import FakeOutcome, FakeScores
 from tests.system.test_command_line import bench
 
 
@@ -26,12 +30,14 @@ def config(folder: Path, entries: list[dict[str, Any]], **settings: str) -> Conf
     return resolve({"dataset_path": str(path), **settings})
 
 
-def result(language: str, *references: tuple[str, str]) -> dict[str, Any]:
-    entries = [
-        {"reference_language": its, "reference_captions": [text] if text else []}
-        for its, text in references
-    ]
-    return {"experiment_config": {"language": language}, "detailed_results": entries}
+def result(language: Any, *references: tuple[Any, str]) -> Result:
+    """A result whose samples have these references, each in its language."""
+    outcome = FakeOutcome("edge", len(references), language=language)
+    outcome.records = tuple(
+        replace(record, reference_language=its, references=(text,) if text else ())
+        for record, (its, text) in zip(outcome.records, references, strict=True)
+    )
+    return build_result(outcome, FakeScores(outcome), environment={}, run_block={})
 
 
 _AUDIO_ONLY = {"language": "english", "caption_type": "audio_only"}

@@ -88,7 +88,7 @@ def main() -> None:
         if not was_killed:
             break
     results = [
-        result_of(experiment.run("spec", some), environment={}, run_block={})
+        result_of(experiment.run("spec", some), environment={}, run_block={}).to_json()
         for some in (broken, config(data, folder / "unbroken"))
     ]
     for result in results:

@@ -88,7 +88,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
             if interleave
             else [experiment.run(mode, settings) for mode, settings in arms]
         )
-        return [result_of(one, environment=environment(), run_block={}) for one in outcomes]
+        return [
+            result_of(one, environment=environment(), run_block={}).to_json() for one in outcomes
+        ]
 
     return run
 

@@ -51,7 +51,7 @@ def run(settings: Config, mode: Any = "spec") -> tuple[dict[str, Any], Path]:
     """The run's result without what may vary, and its journal."""
     outcome = experiment.run(mode, settings, floors=FLOORS)
     result = result_of(outcome, environment=machine(), run_block={}, floors=FLOORS)
-    return still(result), experiment.journal_path(mode, settings)
+    return still(result.to_json()), experiment.journal_path(mode, settings)
 
 
 def still(result: dict[str, Any]) -> dict[str, Any]:
@@ -223,7 +223,7 @@ def test_the_samples_of_other_workers_are_kept_when_one_dies(
     settings = config(data, tmp_path, workers=2)
     with pytest.raises(WorkerError, match="died at s008"):
         experiment.run("spec", settings)
-    done = {record["file_id"] for record in read(experiment.journal_path("spec", settings))[1]}
+    done = {record.file_id for record in read(experiment.journal_path("spec", settings))[1]}
     assert {"s000", "s001", "s002", "s003", "s004", "s005", "s006"} <= done
     monkeypatch.setattr(ScriptedSystem, "dies_at", None)
     resumed, _ = run(config(data, tmp_path, workers=2, resume=True))
@@ -322,8 +322,9 @@ def test_a_warm_up_that_lost_the_cloud_is_told_and_kept(
     assert line.startswith("1 of 2 warm-up requests lost the cloud and went on with the edge alone")
     assert "CloudUnavailable (no cloud answers)" in line
     result = result_of(outcome, environment={}, run_block={})
-    assert result["metrics"]["num_degraded"] == 0
-    (lost,) = result["run"]["cold"]["degraded"]
+    assert result.metrics.num_degraded == 0
+    assert result.run.cold is not None
+    (lost,) = result.run.cold["degraded"]
     assert (lost["request"], lost["error"]) == (0, "CloudUnavailable")
 
 
@@ -343,7 +344,7 @@ def test_memory_that_grows_over_the_cap_while_samples_run_is_in_the_limits(
             for record, peak_gb in zip(outcome.records, peaks_gb, strict=True)
         ]
         grown = replace(outcome, records=tuple(records))
-        return result_of(grown, environment={}, run_block={})["limits"]
+        return result_of(grown, environment={}, run_block={}).limits.facts
 
     assert limits(0.3, 0.39, 0.4) == LIMITS
     found = limits(0.3, 0.557, 0.4)

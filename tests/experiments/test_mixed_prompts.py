@@ -39,7 +39,7 @@ def outcome(n: int = 6, **flags: Any) -> FakeOutcome:
 
 
 def result(found: FakeOutcome) -> dict[str, Any]:
-    return result_of(found, environment={}, run_block={})
+    return result_of(found, environment={}, run_block={}).to_json()
 
 
 def test_each_prompt_is_scored_in_its_own_language() -> None:

@@ -51,7 +51,7 @@ def result(outcome: Any, *, shift: float = 0.0, cpu: str = "processor A") -> Res
         environment=environment(cpu),
         run_block={"run_id": "r", "commit": "c0ffee", "dirty": False},
     )
-    return json.loads(json.dumps(built, allow_nan=False))  # type: ignore[no-any-return]
+    return json.loads(json.dumps(built.to_json(), allow_nan=False))  # type: ignore[no-any-return]
 
 
 class Wasteful:

@@ -61,7 +61,7 @@ def write_runs(folder: Path, n: int = 8, *, texts: bool = True, **flags: Any) ->
             FakeScores(outcome, shift=shift),
             environment={"versions": {"python": "3.11"}, "cpu": {"logical_cores": 2}},
             run_block={"run_id": "r", "host": "here", "started_at": "2026-01-02T03:04:05+00:00"},
-        )
+        ).to_json()
         name = f"{mode}-{acceptance}-{language}"
         write_result(folder / "results" / f"{name}.json", result)
         header = {"schema": SCHEMA, "mode": mode, "identity": {}}

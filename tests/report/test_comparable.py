@@ -11,15 +11,14 @@ from edgecloud.report.comparison import Group, groups
 from edgecloud.report.markdown import to_markdown
 from edgecloud.report.notices import notices
 from edgecloud.report.summary import summarize
-from edgecloud.report.table import side_by_side
 from edgecloud.report.texts import Texts
-from tests.report.test_table import result, row
+from tests.report.test_table import result, row, table, typed
 
 EN, ZH = Texts("en"), Texts("zh")
 
 
 def group(*results: Any) -> Group:
-    found = groups(results)
+    found = groups(typed(results))
     assert len(found) == 1
     return found[0]
 
@@ -64,8 +63,8 @@ def test_a_capped_run_is_compared_with_the_capped_edge_whatever_the_names_are() 
     assert alone.name is None
     assert alone.reason is not None
     assert "different limits" in alone.reason
-    assert "– [" in row(side_by_side([free, spec]), "total time over edge")
-    assert "edge (b)" in row(side_by_side([free, capped, spec]), "edge compared with")
+    assert "– [" in row(table([free, spec]), "total time over edge")
+    assert "edge (b)" in row(table([free, capped, spec]), "edge compared with")
 
 
 @pytest.mark.parametrize(
@@ -147,8 +146,8 @@ def test_the_reference_is_named_in_sentences_and_tables() -> None:
     some = [edge, result("spec", shift=0.1, output_name="s"), result("cloud", shift=0.4)]
     assert "Ratios are over edge (mine) and cloud." in said(*some)
     assert "参照为 端侧 (mine)、云端" in said(*some, texts=ZH)
-    assert "edge (mine)" in row(side_by_side(some), "edge compared with")
-    assert "edge (mine)" in to_markdown(some)
+    assert "edge (mine)" in row(table(some), "edge compared with")
+    assert "edge (mine)" in to_markdown(typed(some))
 
 
 def test_a_reason_is_given_in_the_reports_language() -> None:
@@ -159,15 +158,15 @@ def test_a_reason_is_given_in_the_reports_language() -> None:
 def test_a_group_is_titled_with_its_data_set() -> None:
     one, other = result("edge"), result("edge")
     other["data"] = {"manifest": "mine.json", "samples": 8, "sha256": "0123456789ab"}
-    text = side_by_side([one, other])
+    text = table([one, other])
     assert "English, default prompt, embedded\n" in text
     assert "English, default prompt, mine.json\n" in text
     again = result("edge")
     again["data"] = {"manifest": "mine.json", "samples": 8, "sha256": "fedcba9876543210"}
-    text = side_by_side([one, other, again])
+    text = table([one, other, again])
     assert "default prompt, mine.json 01234567\n" in text
     assert "default prompt, mine.json fedcba98\n" in text
-    assert "English captions, default prompt, mine.json" in to_markdown([other])
+    assert "English captions, default prompt, mine.json" in to_markdown(typed([other]))
 
 
 def test_one_arm_of_few_samples_does_not_make_all_pairs_share_few() -> None:
@@ -190,21 +189,21 @@ def test_equal_texts_are_called_identical() -> None:
     edge, spec, cloud = result("edge"), result("spec", shift=0.1), result("cloud", shift=0.4)
     for other in (spec, cloud):
         for own, its in zip(edge["detailed_results"], other["detailed_results"], strict=True):
-            its |= {name: own[name] for name in ("generated_text", "tokens")}
+            its |= {name: own[name] for name in ("generated_text", "tokens", "origins")}
     text = said(edge, spec, cloud)
     assert "All 8 captions of edge and cloud are identical." in text
     assert "All 8 captions are identical to those of cloud." in text
-    assert "identical" in row(side_by_side([edge, spec, cloud]), "captions equal to the cloud's")
+    assert "identical" in row(table([edge, spec, cloud]), "captions equal to the cloud's")
     assert "完全相同" in said(edge, spec, cloud, texts=ZH)
-    spec["detailed_results"][0] |= {"generated_text": "another", "tokens": [1]}
+    spec["detailed_results"][0] |= {"generated_text": "another", "tokens": [1], "origins": ["edge"]}
     assert "identical to those" not in said(edge, spec, cloud)
 
 
 def test_almost_all_is_not_called_all() -> None:
     edge, spec, cloud = (result(mode, 400) for mode in ("edge", "spec", "cloud"))
     for own, its in zip(spec["detailed_results"], cloud["detailed_results"], strict=True):
-        its["tokens"] = own["tokens"]
-    cloud["detailed_results"][0]["tokens"] = [1]
+        its |= {name: own[name] for name in ("tokens", "origins")}
+    cloud["detailed_results"][0] |= {"tokens": [1], "origins": ["cloud"]}
     assert re.search(r"99\.\d+% of its captions are the cloud’s own", said(edge, spec, cloud))
 
 

@@ -25,7 +25,7 @@ from edgecloud.report.tokens import doubts, pieces
 from edgecloud.report.words.interface import INTERFACE
 from edgecloud.report.words.sentences import SENTENCES
 from tests.report.pages import words, write_runs
-from tests.report.test_table import four, result
+from tests.report.test_table import four, result, typed
 from tests.results.synthetic import trace as rows
 
 EN = Texts("en")
@@ -36,7 +36,9 @@ def trace(mode: str, seed: int = 0) -> Trace:
 
 
 def said(results: list[Any], language: Any = "en") -> str:
-    return "\n".join(summarize(groups(results)[0], Texts(language)).paragraphs(Texts(language)))
+    return "\n".join(
+        summarize(groups(typed(results))[0], Texts(language)).paragraphs(Texts(language))
+    )
 
 
 # Lanes
@@ -139,7 +141,7 @@ def test_below_the_edge_and_above_the_cloud_are_said() -> None:
 def test_different_clocks_are_not_compared_in_time() -> None:
     arms = [result("edge"), result("spec", shift=0.1, clock="modelled"), result("cloud", shift=0.4)]
     assert "cannot be compared with the edge in time" in said(arms)
-    assert any("different clocks" in notice for notice in notices(groups(arms)[0], EN))
+    assert any("different clocks" in notice for notice in notices(groups(typed(arms))[0], EN))
 
 
 def test_modelled_time_is_called_computed() -> None:
@@ -182,11 +184,11 @@ def test_models_known_by_headers_alone_are_said_and_not_called_different() -> No
     edge, cloud = result("edge"), result("cloud", shift=0.4)
     edge["models"]["edge"]["sha256"] = "headers:1"
     cloud["models"]["edge"] = {"name": "e", "sha256": "2", "headers_sha256": "headers:1"}
-    text = "\n".join(notices(groups([edge, cloud])[0], EN))
+    text = "\n".join(notices(groups(typed([edge, cloud]))[0], EN))
     assert "known by its headers alone" in text
     assert "differs between" not in text
     edge["models"]["edge"]["sha256"] = "headers:3"
-    assert "model differs" in "\n".join(notices(groups([edge, cloud])[0], EN))
+    assert "model differs" in "\n".join(notices(groups(typed([edge, cloud]))[0], EN))
 
 
 def test_warnings_name_what_weakens_a_conclusion() -> None:
@@ -198,11 +200,15 @@ def test_warnings_name_what_weakens_a_conclusion() -> None:
     edge["metrics"]["notes"]["avg_cider"] = "unstable: 8 samples"
     edge["metrics"]["defects"] = {"any": 2, "repetition_loop": 2, "chat_leakage": 0}
     edge["metrics"]["latency_metrics"]["memory_over_cap_total"] = 3
-    edge["detailed_results"][3]["degraded"] = True
+    edge["detailed_results"][3]["degraded"] = {
+        "at_s": 1.0,
+        "error": "CloudTimeout",
+        "reason": "late",
+    }
     edge["detailed_results"][4]["audio_notes"] = {"silent": "…", "clipped": "…"}
     edge["models"]["edge"]["sha256"] = "1"
     cloud["models"]["edge"] = {"name": "other", "sha256": "2"}
-    text = "\n".join(notices(groups([edge, cloud])[0], EN))
+    text = "\n".join(notices(groups(typed([edge, cloud]))[0], EN))
     for part in (
         "only 7 samples",
         "1 of 8 samples failed",
@@ -229,7 +235,7 @@ def test_what_is_true_of_several_arms_is_said_once() -> None:
     arms = [result("edge"), result("cloud", shift=0.4)]
     for one in arms:
         one["run"]["dirty"] = True
-    found = [n for n in notices(groups(arms)[0], EN) if "uncommitted" in n]
+    found = [n for n in notices(groups(typed(arms))[0], EN) if "uncommitted" in n]
     assert found == [
         "English captions, default prompt, embedded corpus, edge, cloud: the code had uncommitted changes."
     ]
@@ -239,24 +245,24 @@ def test_what_is_true_of_several_arms_is_said_once() -> None:
 
 
 def test_markdown_has_summary_tables_and_warnings() -> None:
-    text = to_markdown(four())
+    text = to_markdown(typed(four()))
     assert "| CIDEr" in text
     assert re.search(r"0\.535 \[0\.5[12]\d, 0\.5[45]\d\]", text)
     assert "exact acceptance closed 75% of the CIDEr gap" in text
     assert "only 8 samples" in text
     assert "三方" not in text
-    assert "配对差异" in to_markdown(four(), language="zh")
+    assert "配对差异" in to_markdown(typed(four()), language="zh")
 
 
 def test_markdown_takes_names_as_text() -> None:
     arms = [result("edge", output_name="a|b<i>"), result("edge", output_name="*c*")]
-    text = to_markdown(arms)
+    text = to_markdown(typed(arms))
     assert "a\\|b\\<i>" in text
     assert "\\*c\\*" in text
 
 
 def test_csv_has_a_line_for_every_value_with_its_interval_or_reason() -> None:
-    rows = list(csv.DictReader(io.StringIO(to_csv(four()))))
+    rows = list(csv.DictReader(io.StringIO(to_csv(typed(four())))))
     gap = next(r for r in rows if r["metric"] == "CIDEr gap closed" and r["arm"] == "spec exact")
     assert float(gap["value"]) == pytest.approx(0.75)
     assert (gap["n"], gap["level"]) == ("8", "0.95")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,28 @@ import pytest
 from edgecloud.cli.main import main
 from edgecloud.errors import DataError
 from edgecloud.report.table import load_results, select_this_run, side_by_side
+from edgecloud.results.result import Result
 from edgecloud.results.result_file import build_result
 from tests.results.synthetic import FakeOutcome, FakeScores
 
 
 def result(mode: str, n: int = 8, *, shift: float = 0.0, run: str = "r", **flags: Any) -> Any:
+    """The content of a result file, to be changed and :func:`typed`."""
     outcome = FakeOutcome(mode, n, **flags)
     return build_result(
         outcome,
         FakeScores(outcome, shift=shift),
         environment={},
         run_block={"run_id": run},
-    )
+    ).to_json()
+
+
+def typed(results: Iterable[Any]) -> list[Result]:
+    return [Result.from_json(content) for content in results]
+
+
+def table(results: Iterable[Any]) -> str:
+    return side_by_side(typed(results))
 
 
 def four() -> list[Any]:
@@ -39,7 +50,7 @@ def row(text: str, label: str) -> str:
 
 
 def test_columns_are_edge_rank_exact_cloud_in_whatever_order_they_come() -> None:
-    text = side_by_side(four())
+    text = table(four())
     header = text.splitlines()[1]
     positions = [header.index(name) for name in ("edge", "spec rank", "spec exact", "cloud")]
     assert positions == sorted(positions)
@@ -47,7 +58,7 @@ def test_columns_are_edge_rank_exact_cloud_in_whatever_order_they_come() -> None
 
 
 def test_a_null_is_a_dash_with_its_reason_below() -> None:
-    text = side_by_side(four())
+    text = table(four())
     assert row(text, "BERTScore F1").split()[2:4] == ["–", "[1]"]
     assert "[1] no model folder was given" in text
     number = row(text, "correction rate").split()[3]
@@ -55,7 +66,7 @@ def test_a_null_is_a_dash_with_its_reason_below() -> None:
 
 
 def test_paired_differences_show_the_gap_closed_and_the_factor_of_time() -> None:
-    text = side_by_side(four())
+    text = table(four())
     gap = row(text, "CIDEr gap closed")
     assert "0.250 [0.250, 0.250]" in gap
     assert "0.750 [0.750, 0.750]" in gap
@@ -65,33 +76,33 @@ def test_paired_differences_show_the_gap_closed_and_the_factor_of_time() -> None
 
 
 def test_failed_samples_are_left_out_of_the_pairs_and_counted() -> None:
-    text = side_by_side([result("edge"), result("cloud", shift=0.4, bad=(0, 3))])
+    text = table([result("edge"), result("cloud", shift=0.4, bad=(0, 3))])
     assert row(text, "failed").split() == ["failed", "0", "2"]
     assert "0.400 [0.400, 0.400]" in row(text, "CIDEr minus edge")
 
 
 def test_different_clocks_give_no_factor_of_time() -> None:
-    text = side_by_side([result("edge"), result("cloud", clock="modelled")])
+    text = table([result("edge"), result("cloud", clock="modelled")])
     assert "–" in row(text, "total time over edge")
     assert "different clocks" in text
     assert row(text, "clock").split() == ["clock", "wall", "modelled:", "paper"]
 
 
 def test_each_language_has_its_table_and_limits_are_shown() -> None:
-    text = side_by_side([result("edge"), result("edge", language="chinese")])
+    text = table([result("edge"), result("edge", language="chinese")])
     assert text.startswith("English")
     assert "\n\nChinese" in text
     assert text.count("limits in force (edge): 2 cores") == 2
 
 
 def test_an_arm_that_occurs_twice_is_told_apart_by_its_name() -> None:
-    text = side_by_side([result("edge", output_name="a"), result("edge", output_name="b")])
+    text = table([result("edge", output_name="a"), result("edge", output_name="b")])
     assert "edge (a)" in text
     assert "edge (b)" in text
 
 
 def test_one_sample_gives_no_interval_and_says_so() -> None:
-    text = side_by_side([result("edge", 1), result("cloud", 1, shift=0.4)])
+    text = table([result("edge", 1), result("cloud", 1, shift=0.4)])
     assert "one sample gives no interval" in text
 
 
@@ -120,7 +131,7 @@ def test_an_empty_folder_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_only_results_of_this_run_are_taken() -> None:
-    some = [result("edge", run="old"), result("edge", run="new")]
+    some = typed([result("edge", run="old"), result("edge", run="new")])
     assert select_this_run(some, "new") == [some[1]]
     with pytest.raises(DataError, match="none of 2 results"):
         select_this_run(some, "other")

@@ -41,8 +41,8 @@ def test_doing_without_the_cloud_or_the_edge_by_choice_is_not_degraded(
     outcome = FakeOutcome("spec", 1)
     outcome.records = (replace(outcome.records[0], trace=run.trace),)
     found = build_result(outcome, FakeScores(outcome), environment={}, run_block={})
-    assert found["metrics"]["num_degraded"] == 0
-    assert found["detailed_results"][0]["degraded"] is None
+    assert found.metrics.num_degraded == 0
+    assert found.samples[0].degraded is None
 
 
 def test_a_cloud_that_failed_within_its_budget_is() -> None:

@@ -33,17 +33,17 @@ def test_a_speculative_request_worked_by_hand() -> None:
         )
     )
     found = latency(trace, audio_s=5.2, input_tokens=50)
-    assert found["ttft"] == 1.0
-    assert found["total_time"] == 2.6
-    assert found["prefill_time"] == pytest.approx(0.5)
-    assert found["itps"] == pytest.approx(100.0)
-    assert found["oet"] == 1.5
-    assert found["otps"] == pytest.approx(6 / 2.5)
-    assert found["tpot"] == pytest.approx(1.5 / 3)
-    assert found["block_gap"] == [0.5, 1.0]
-    assert found["tokens_per_block"] == [3, 1, 2]
-    assert found["rtf"] == pytest.approx(0.5)
-    assert found["reasons"] == {}
+    assert found.ttft == 1.0
+    assert found.total_time == 2.6
+    assert found.prefill_time == pytest.approx(0.5)
+    assert found.itps == pytest.approx(100.0)
+    assert found.oet == 1.5
+    assert found.otps == pytest.approx(6 / 2.5)
+    assert found.tpot == pytest.approx(1.5 / 3)
+    assert found.block_gap == (0.5, 1.0)
+    assert found.tokens_per_block == (3, 1, 2)
+    assert found.rtf == pytest.approx(0.5)
+    assert found.reasons == {}
 
 
 def test_one_commit_has_no_time_per_token_and_says_why() -> None:
@@ -54,30 +54,30 @@ def test_one_commit_has_no_time_per_token_and_says_why() -> None:
         )
     )
     found = latency(trace)
-    assert found["tpot"] is None
-    assert "first commit" in found["reasons"]["tpot"]
-    assert found["oet"] == 0.0
+    assert found.tpot is None
+    assert "first commit" in found.reasons["tpot"]
+    assert found.oet == 0.0
 
 
 def test_an_empty_trace_is_all_nulls_with_reasons() -> None:
     found = latency(Trace(()))
-    assert all(found[name] is None for name in LATENCY_NAMES)
-    assert set(found["reasons"]) >= set(LATENCY_NAMES)
+    assert all(getattr(found, name) is None for name in LATENCY_NAMES)
+    assert set(found.reasons) >= set(LATENCY_NAMES)
 
 
 @settings(deadline=None)
 @given(traces)
 def test_times_are_ordered_and_blocks_add_up(trace: Trace) -> None:
     found = latency(trace, audio_s=3.0, input_tokens=60)
-    assert 0 < found["ttft"] <= found["ttft"] + found["oet"] <= found["total_time"]
-    assert sum(found["block_gap"]) == pytest.approx(found["oet"])
-    assert sum(found["tokens_per_block"]) == found["output_tokens"]
-    assert 0 < found["prefill_time"] < found["ttft"]
+    assert 0 < found.ttft <= found.ttft + found.oet <= found.total_time
+    assert sum(found.block_gap) == pytest.approx(found.oet)
+    assert sum(found.tokens_per_block) == found.output_tokens
+    assert 0 < found.prefill_time < found.ttft
     for name in LATENCY_NAMES:
-        assert (found[name] is None) == (name in found["reasons"])
-    if found["tpot"] is not None:
-        after_first = found["output_tokens"] - found["tokens_per_block"][0]
-        assert found["tpot"] * after_first == pytest.approx(found["oet"])
+        assert (getattr(found, name) is None) == (name in found.reasons)
+    if found.tpot is not None:
+        after_first = found.output_tokens - found.tokens_per_block[0]
+        assert found.tpot * after_first == pytest.approx(found.oet)
 
 
 def streamed(*, came_s: float, made_s: float, count: int = 6) -> Trace:
@@ -94,14 +94,14 @@ def streamed(*, came_s: float, made_s: float, count: int = 6) -> Trace:
 
 def test_tokens_that_came_together_have_no_tpot_and_the_sample_is_flagged() -> None:
     found = latency(streamed(came_s=0.00001, made_s=0.0014))
-    assert found["delivered_late"] is True
-    assert found["tpot"] is None
-    assert "although the cloud was busy with them for 7.0 ms" in found["reasons"]["tpot"]
-    assert found["ttft"] == pytest.approx(0.1)
+    assert found.delivered_late is True
+    assert found.tpot is None
+    assert "although the cloud was busy with them for 7.0 ms" in found.reasons["tpot"]
+    assert found.ttft == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize("came_s", [0.00135, 0.0014, 0.002])
 def test_tokens_that_came_as_they_were_made_have_a_tpot(came_s: float) -> None:
     found = latency(streamed(came_s=came_s, made_s=0.0014))
-    assert "delivered_late" not in found
-    assert found["tpot"] == pytest.approx(came_s)
+    assert found.delivered_late is False
+    assert found.tpot == pytest.approx(came_s)

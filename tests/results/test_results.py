@@ -24,7 +24,7 @@ def built(mode: str, n: int = 6, *, run: str = "r", **flags: Any) -> dict[str, A
     outcome = FakeOutcome(mode, n, **flags)
     return build_result(
         outcome, FakeScores(outcome), environment={"os": "linux"}, run_block={"run_id": run}
-    )
+    ).to_json()
 
 
 def test_it_has_the_guides_structure_and_key_names() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from operator import mul
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +14,7 @@ from edgecloud.results.cost import COST_NAMES, cost
 from edgecloud.results.speculation import COUNT_NAMES, RATE_NAMES, pool, speculation
 from tests.results.synthetic import trace as rows
 
+LENGTHS = ("mean_acceptance_length", "acceptance_by_position")
 seeds, ks, lengths = st.integers(0, 10_000), st.integers(1, 8), st.integers(1, 30)
 
 
@@ -33,15 +37,21 @@ def test_three_rounds_worked_by_hand() -> None:
         )
     )
     found = speculation(trace, k=3)
-    assert (found["draft_rounds"], found["cloud_calls"]) == (3, 2)
-    assert (found["drafted"], found["verified"], found["accepted"]) == (8, 5, 3)
-    assert found["cloud_call_rate"] == pytest.approx(2 / 3)
-    assert found["acceptance_rate"] == pytest.approx(6 / 8)
-    assert found["verified_acceptance_rate"] == pytest.approx(3 / 5)
-    assert found["correction_rate"] == 0.5
-    assert found["useful_call_rate"] == 1.0
-    assert found["cloud_token_share"] == pytest.approx(2 / 8)
-    assert found["accept_histogram"] == [0, 1, 1, 0]
+    assert (found.draft_rounds, found.cloud_calls) == (3, 2)
+    assert (found.drafted, found.verified, found.accepted) == (8, 5, 3)
+    assert found.cloud_call_rate == pytest.approx(2 / 3)
+    assert found.acceptance_rate == pytest.approx(6 / 8)
+    assert found.verified_acceptance_rate == pytest.approx(3 / 5)
+    assert found.correction_rate == 0.5
+    assert found.useful_call_rate == 1.0
+    assert found.cloud_token_share == pytest.approx(2 / 8)
+    assert found.accept_histogram == (0, 1, 1, 0)
+    # Two drafts had a second token, of which one was kept; one had a third, which was not.
+    assert (found.verified_by_position, found.acceptance_by_position) == (
+        (2, 2, 1),
+        (1.0, 0.5, 0.0),
+    )
+    assert found.mean_acceptance_length == 5 / 2
 
 
 def test_a_call_that_only_confirms_the_end_is_not_useful() -> None:
@@ -53,16 +63,17 @@ def test_a_call_that_only_confirms_the_end_is_not_useful() -> None:
         )
     )
     found = speculation(trace, k=2)
-    assert (found["correction_rate"], found["useful_call_rate"]) == (0.0, 0.0)
+    assert (found.correction_rate, found.useful_call_rate) == (0.0, 0.0)
+    assert found.mean_acceptance_length == 2.0
 
 
 @pytest.mark.parametrize(("mode", "share"), [("edge", 0.0), ("cloud", 1.0)])
 def test_without_speculation_rates_are_null_and_the_share_is_known(mode: str, share: float) -> None:
     found = speculation(made(mode), k=3)
-    assert found["cloud_token_share"] == share
-    for name in set(RATE_NAMES) - {"cloud_token_share"}:
-        assert found[name] is None
-        assert name in found["reasons"]
+    assert found.cloud_token_share == share
+    for name in {*RATE_NAMES, *LENGTHS} - {"cloud_token_share"}:
+        assert getattr(found, name) is None
+        assert name in found.reasons
 
 
 @settings(deadline=None)
@@ -70,12 +81,15 @@ def test_without_speculation_rates_are_null_and_the_share_is_known(mode: str, sh
 def test_rates_are_rates_and_counts_add_up(seed: int, k: int, length: int) -> None:
     found = speculation(made("spec", seed, k, length), k=k)
     for name in RATE_NAMES:
-        assert found[name] is None or 0.0 <= found[name] <= 1.0
-        assert (found[name] is None) == (name in found["reasons"])
-    assert sum(found["accept_histogram"]) == found["cloud_calls"]
-    kept = sum(n * count for n, count in enumerate(found["accept_histogram"]))
-    assert kept == found["accepted"] <= found["verified"] <= found["drafted"]
-    assert found["reached_output"] + found["cloud_tokens"] == found["output_tokens"]
+        assert getattr(found, name) is None or 0.0 <= getattr(found, name) <= 1.0
+        assert (getattr(found, name) is None) == (name in found.reasons)
+    assert sum(found.accept_histogram) == found.cloud_calls
+    kept = sum(n * count for n, count in enumerate(found.accept_histogram))
+    assert kept == found.accepted <= found.verified <= found.drafted
+    assert found.reached_output + found.cloud_tokens == found.output_tokens
+    by_position = found.acceptance_by_position or ()
+    assert sum(found.verified_by_position) == found.verified
+    assert sum(map(mul, by_position, found.verified_by_position)) == pytest.approx(found.accepted)
 
 
 @settings(deadline=None)
@@ -84,9 +98,11 @@ def test_pooled_rates_are_rates_of_the_sums(some: list[int], k: int) -> None:
     each = [speculation(made("spec", seed, k), k=k) for seed in some]
     found = pool(each)
     for name in COUNT_NAMES:
-        assert found[name] == sum(one[name] for one in each)
-    if found["draft_rounds"]:
-        assert found["cloud_call_rate"] == found["cloud_calls"] / found["draft_rounds"]
+        assert getattr(found, name) == sum(getattr(one, name) for one in each)
+    of_calls = sum(one.cloud_calls * (one.mean_acceptance_length or 0.0) for one in each)
+    assert (found.mean_acceptance_length or 0.0) * found.cloud_calls == pytest.approx(of_calls)
+    if found.draft_rounds:
+        assert found.cloud_call_rate == found.cloud_calls / found.draft_rounds
 
 
 @settings(deadline=None)
@@ -94,15 +110,15 @@ def test_pooled_rates_are_rates_of_the_sums(some: list[int], k: int) -> None:
 def test_costs_are_the_sums_of_the_calls(seed: int, k: int, length: int) -> None:
     trace = made("spec", seed, k, length)
     found = cost(trace)
-    assert found["cloud_verified_tokens"] == speculation(trace, k=k)["verified"]
-    assert found["cloud_busy_time"] == pytest.approx(
+    assert found.cloud_verified_tokens == speculation(trace, k=k).verified
+    assert found.cloud_busy_time == pytest.approx(
         sum(call.cost.busy_s for call in trace.of(Verify))
     )
-    assert set(found) == {*COST_NAMES, "reasons"}
+    assert {entry.name for entry in fields(found)} == {*COST_NAMES, "reasons"}
 
 
 def test_the_edge_alone_costs_the_cloud_nothing_and_unread_energy_says_why() -> None:
     readings = {"cpu_energy_j": 2.5, "energy_j": None, "reasons": {"energy_j": "no counter"}}
     found = cost(made("edge"), resources=readings)
-    assert {found[name] for name in COST_NAMES} == {0, 2.5, None}
-    assert found["reasons"] == {"energy_j": "no counter"}
+    assert {getattr(found, name) for name in COST_NAMES} == {0, 2.5, None}
+    assert found.reasons == {"energy_j": "no counter"}

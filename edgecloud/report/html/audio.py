@@ -40,21 +40,18 @@ class Recordings:
 def recordings(group: Group, texts: Texts, *, embed: bool) -> Recordings:
     """The recordings of a group's samples, where they are to be embedded and can be found."""
     result = next(iter(group.arms.values()))
-    config = result["experiment_config"]
-    if config.get("dataset_type") == "text":
+    own = result.experiment_config
+    if own.dataset_type == "text":
         return Recordings(reason=texts("audio_none"))
-    given = config.get("dataset_path")
-    path = Path(given) if given else FOLDER / f"{group.language}.json"
-    shipped = result["data"].get("manifest") == "embedded" or path.resolve().parent == FOLDER
+    path = Path(own.dataset_path) if own.dataset_path else FOLDER / f"{group.language}.json"
+    shipped = result.data.manifest == "embedded" or path.resolve().parent == FOLDER
     if not (shipped or embed):
         return Recordings(reason=texts("audio_not_asked"))
     try:
-        samples = load_manifest(
-            path, language=config["language"], caption_type=config["caption_type"]
-        )
+        samples = load_manifest(path, language=own.language, caption_type=own.caption_type)
     except ManifestError as error:
         return Recordings(reason=str(error).splitlines()[0])
-    wanted = {entry["file_id"] for r in group.arms.values() for entry in r["detailed_results"]}
+    wanted = {sample.file_id for r in group.arms.values() for sample in r.samples}
     return _read((s.file_id, s.audio_path or Path()) for s in samples if s.file_id in wanted)
 
 

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from edgecloud.contracts import Trace
 from edgecloud.report.comparison import Group
 from edgecloud.report.tokens import Doubt, doubts, pieces
-from edgecloud.results.records import Record
+from edgecloud.results.records import Failure, Record
+from edgecloud.results.result import SampleResult
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -45,11 +46,11 @@ def group_data(
     samples: dict[str, Json] = {}
     whole = 0
     for position, (arm, result) in enumerate(group.arms.items()):
-        for entry in result["detailed_results"]:
-            file_id = entry["file_id"]
-            sample = samples.setdefault(file_id, _sample(entry, len(group.arms), audio))
+        for found in result.samples:
+            file_id = found.file_id
+            sample = samples.setdefault(file_id, _sample(found, len(group.arms), audio))
             record = records.get(arm, {}).get(file_id)
-            its = _arm(entry, record, tokenizers.get(arm))
+            its = _arm(found, record, tokenizers.get(arm))
             sample["a"][position] = its
             whole += "w" in its
     data = {
@@ -81,36 +82,32 @@ def script_json(value: Any) -> str:
     return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
-def _sample(entry: Mapping[str, Any], arms: int, audio: Mapping[str, int]) -> Json:
+def _sample(found: SampleResult, arms: int, audio: Mapping[str, int]) -> Json:
     return {
-        "id": entry["file_id"],
-        "refs": entry["reference_captions"],
-        "rl": _tag(entry.get("reference_language")),
-        "audio": audio.get(entry["file_id"]),
-        "dur": entry.get("audio_s"),
+        "id": found.file_id,
+        "refs": found.reference_captions,
+        "rl": "en" if found.reference_language == "english" else "zh",
+        "audio": audio.get(found.file_id),
+        "dur": found.audio_s,
         "a": [None] * arms,
     }
 
 
-def _tag(language: Any) -> str:
-    return "en" if language == "english" else "zh"
-
-
-def _arm(entry: Mapping[str, Any], record: Record | None, tokenizer: Tokenizer | None) -> Json:
-    if entry["status"] != "ok":
-        error = entry.get("error") or {}
-        return {"s": "failed", "e": f"{error.get('type', '')}: {error.get('message', '')}"}
+def _arm(sample: SampleResult, record: Record | None, tokenizer: Tokenizer | None) -> Json:
+    if not sample.ok:
+        error = sample.error or Failure("", "")
+        return {"s": "failed", "e": f"{error.type}: {error.message}"}
     found: Json = {
-        "o": "".join(LETTERS.get(origin, "e") for origin in entry["origins"]),
-        "q": _rounded(entry.get("cider")),
-        "m": entry.get("emotion_accuracy"),
-        "t": _rounded((entry.get("latency_metrics") or {}).get("total_time")),
+        "o": "".join(LETTERS[origin] for origin in sample.origins),
+        "q": _rounded(sample.value("cider")),
+        "m": sample.value("emotion_accuracy"),
+        "t": _rounded(sample.value("total_time")),
     }
-    if entry.get("degraded"):
+    if sample.degraded is not None:
         found["d"] = 1
-    texts = pieces(tokenizer, entry["tokens"], entry["generated_text"])
+    texts = pieces(tokenizer, sample.tokens, sample.generated_text)
     if texts is None:
-        found["w"] = entry["generated_text"] or ""
+        found["w"] = sample.generated_text or ""
         return found
     found["p"] = texts
     return found | _uncertainty(doubts(record.trace if record else Trace()), len(texts), tokenizer)

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from edgecloud import __version__
 from edgecloud.embedded.pair import EDGE_CHECKPOINT
-from edgecloud.report.comparison import Group, Result, clock_name, groups
+from edgecloud.report.comparison import Group, clock_name, groups
 from edgecloud.report.html import plots, tables, timeline
 from edgecloud.report.html.audio import Recordings, recordings
 from edgecloud.report.html.explorer import LETTERS, group_data, script_json
@@ -23,6 +23,7 @@ from edgecloud.report.summary import Finding, decimals, number, percent, summari
 from edgecloud.report.texts import Texts, UiLanguage
 from edgecloud.report.tokens import first_tokenizer
 from edgecloud.results.records import Record
+from edgecloud.results.result import Result
 from edgecloud.results.statistics import Interval
 
 __all__ = ["to_html"]
@@ -162,7 +163,7 @@ def _group(
                 "id": arm,
                 "name": texts.arm(arm),
                 "role": role_of_arm(arm, group.specs),
-                "mode": result["experiment_config"]["mode"],
+                "mode": result.mode,
                 "clock": clock_name(result),
             }
             for arm, result in group.arms.items()
@@ -260,15 +261,14 @@ def _about_audio(found: Recordings, group: Group, texts: Texts) -> list[str]:
 
 def _folders(result: Result) -> list[Path]:
     """Folders in which the tokenizer of a result may lie: with its models, or with the embedded pair."""
-    config = result["experiment_config"]
-    named = [config.get("edge_model"), config.get("cloud_model")]
-    folders = [Path(name) for name in named if name]
+    own = result.experiment_config
+    folders = [Path(name) for name in (own.edge_model, own.cloud_model) if name]
     return [folder for folder in folders if folder.is_dir()] or [EDGE_CHECKPOINT]
 
 
 def _subtitle(sources: Sequence[Source], texts: Texts) -> str:
     """Dates of the runs, from the first day to the last, and their number."""
-    started = (str(source.result["run"].get("started_at") or "")[:10] for source in sources)
+    started = ((source.result.run.started_at or "")[:10] for source in sources)
     days = sorted({day for day in started if day})
     period = [" – ".join(dict.fromkeys([days[0], days[-1]]))] if days else []
     return " · ".join([*period, texts("results_count", n=len(sources))])

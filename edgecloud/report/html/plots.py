@@ -16,7 +16,7 @@ from edgecloud.report.html import svg
 from edgecloud.report.html.svg import color
 from edgecloud.report.html.theme import role_of_arm
 from edgecloud.report.paired import qualities
-from edgecloud.report.summary import headline, number, per_sample
+from edgecloud.report.summary import headline, number
 from edgecloud.report.texts import Texts
 from edgecloud.results.histogram import EDGES_S
 
@@ -64,7 +64,7 @@ def distributions(group: Group, texts: Texts, *, prefix: str) -> list[Figure]:
     found = []
     for name in _TIMES:
         for own, clock, arms in by_clock(group, texts, prefix):
-            columns = {arm: list(per_sample(group.arms[arm], name).values()) for arm in arms}
+            columns = {arm: list(group.arms[arm].per_sample(name).values()) for arm in arms}
             columns = {arm: values for arm, values in columns.items() if values}
             if columns:
                 found += [
@@ -112,7 +112,7 @@ def _point(group: Group, arm: str, name: str) -> _Point | None:
     time, quality = headline(result, "total_time"), headline(result, name)
     if time.estimate is None or quality.estimate is None:
         return None
-    busy = result["metrics"]["cost_metrics"].get("cloud_busy_time_mean") or 0.0
+    busy = result.metrics.value("cost_metrics.cloud_busy_time_mean") or 0.0
     return _Point(
         arm,
         color(role_of_arm(arm, group.specs)),

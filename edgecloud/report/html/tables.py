@@ -93,7 +93,7 @@ def headline_table(group: Group, texts: Texts, *, name: str) -> Table:
         for result in group.arms.values():
             interval = headline(result, key)
             if interval.estimate is None:
-                note = result["metrics"]["notes"].get(key) or interval.reason or ""
+                note = result.metrics.notes.get(key) or interval.reason or ""
                 cells.append(Cell("–", mark=table.mark(texts.note(note)), kind="none"))
             else:
                 cells.append(Cell(_form(interval.estimate, form), _range(interval, form)))

@@ -14,7 +14,6 @@ from edgecloud.report.html.plots import Figure, by_clock
 from edgecloud.report.html.svg import color
 from edgecloud.report.html.theme import role_of_arm
 from edgecloud.report.lanes import spans
-from edgecloud.report.summary import per_sample
 from edgecloud.report.texts import Texts
 from edgecloud.results.records import Record
 
@@ -49,7 +48,7 @@ def _of_clock(
     group: Group, records: Records, arms: Sequence[str], texts: Texts, *, clock: str, prefix: str
 ) -> list[Figure]:
     leading = next((arm for arm in reversed(group.specs) if arm in arms), arms[0])
-    times = per_sample(group.arms[leading], "total_time")
+    times = group.arms[leading].per_sample("total_time")
     found = {
         arm: {i: record.trace for i, record in records[arm].items() if record.trace.events}
         for arm in arms
