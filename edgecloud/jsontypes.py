@@ -204,7 +204,7 @@ def _reader(hint: Any) -> Reader:
 
 
 def _is_number(value: Any) -> bool:
-    if type(value) is float:
+    if isinstance(value, float):  # numpy's are, too
         return math.isfinite(value)
     return type(value) is int and abs(value) < 1 << 1000  # else beyond all floats
 

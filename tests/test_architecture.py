@@ -47,7 +47,7 @@ BELOW = {*MAY_IMPORT}
 MAY_IMPORT["testing"] = GROUND | {"datasets", "decoding", "models", "quality"}
 MAY_IMPORT["experiments"] = BELOW - {"regression", "profiling"}
 MAY_IMPORT["report"] = GROUND | {
-    "datasets", "embedded", "experiments", "quality", "regression", "results", "settings"
+    "datasets", "embedded", "experiments", "quality", "results", "settings"
 }  # fmt: skip
 MAY_IMPORT["library"] = BELOW - {"profiling", "regression"} | {"experiments"}
 MAY_IMPORT["cli"] = BELOW | {"experiments", "library", "report"}
@@ -156,6 +156,22 @@ def test_decoding_is_pure(path: Path) -> None:
 )
 def test_the_vocabulary_and_the_rules_need_nothing_third_party(name: str) -> None:
     assert third_party(imports(PACKAGE / name)) == set()
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "report").glob("**/*.py")), ids=name_of)
+def test_reports_read_types_and_look_no_name_up_in_a_file(path: Path) -> None:
+    """From file to page: what a result or a journal holds is an attribute there."""
+    held = {"file_id", "trace", "tokens", "origins", "detailed_results", "experiment_config"}
+    held |= {"metrics", "latency_metrics", "cost_metrics", "speculative_decoding_metrics", "run"}
+    held |= {"models", "environment", "limits", "quality_floors", "status", "degraded", "notes"}
+    for node in ast.walk(tree(path)):
+        name = None
+        if isinstance(node, ast.Subscript):
+            name = node.slice
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".get") and node.args:
+            name = node.args[0]
+        if isinstance(name, ast.Constant):
+            assert name.value not in held, f"{name_of(path)}:{name.lineno}: {name.value!r}"
 
 
 def test_settings_import_no_torch() -> None:

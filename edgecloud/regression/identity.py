@@ -7,7 +7,7 @@ from typing import Any
 
 from edgecloud.regression.model import ASPECTS, Benchmark, Check
 from edgecloud.regression.tolerances import Policy, score_of
-from edgecloud.results.weights import former_alike
+from edgecloud.results.weights import Identity, former_alike
 from edgecloud.settings.config import Config
 
 __all__ = ["differences", "other_processor", "other_scorers", "software_differs"]
@@ -49,9 +49,7 @@ def _by_content(
     sides = []
     for side in ("edge", "cloud"):
         key = f"{side}.sha256"
-        facts = [
-            {"sha256": m.get(key), "headers_sha256": m.get(side + _HEADERS)} for m in (old, new)
-        ]
+        facts = [Identity(m.get(key), m.get(side + _HEADERS)) for m in (old, new)]
         if former_alike(facts[0], facts[1]):
             sides.append(side)
             for some in plain:

@@ -101,11 +101,9 @@ def _between(group: Group, name: str, texts: Texts) -> Iterator[str]:
     if len(measured) > 1 and not all(_interleaved(result) for result in measured):
         yield texts("warn_turns", group=name)
     for side in ("edge", "cloud"):
-        models = [found.facts for result in results if (found := result.models.get(side))]
+        models = [found for result in results if (found := result.models.get(side))]
         pairs = list(combinations(models, 2))
-        if any(
-            one.get("sha256") != o.get("sha256") and not former_alike(one, o) for one, o in pairs
-        ):
+        if any(one.sha256 != other.sha256 and not former_alike(one, other) for one, other in pairs):
             yield texts("warn_models", group=name, side=texts.label(side))
         elif any(former_alike(one, other) for one, other in pairs):
             yield texts("warn_former", group=name, side=texts.label(side))

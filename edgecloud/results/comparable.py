@@ -87,7 +87,7 @@ def mismatches(run: Compared, reference: Compared, side: Side) -> dict[str, tupl
         its = other[name]
         if own is None or its is None or own.key == its.key:
             continue
-        if name == "model" and former_alike(*(_model(one, side).facts for one in (run, reference))):
+        if name == "model" and former_alike(_model(run, side), _model(reference, side)):
             continue  # as far as a former identity tells; the report's notices say so
         one = own.words != its.words
         found[name] = (own.words, its.words) if one else (_worded(own.key), _worded(its.key))

@@ -164,11 +164,9 @@ def read(path: str | Path) -> tuple[dict[str, Any], list[Record]]:
     if header.get("schema") != SCHEMA:
         raise JournalError(f"{target} is not a journal of this version ({SCHEMA})")
     try:
-        if "facts" in header:
-            Facts.from_json(header["facts"])
+        Facts.of(header)
     except Mismatch as error:
-        why = error.under("facts")
-        raise JournalError(f"the journal {target} is damaged in line 1 ({why})") from None
+        raise JournalError(f"the journal {target} is damaged in line 1 ({error})") from None
     latest = {record.file_id: record for record in records}
     return header, list(latest.values())
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edgecloud.errors import JournalError
 from edgecloud.results.journal import read
+from edgecloud.results.records import Facts
 from edgecloud.settings.config import Config
 
 __all__ = [
@@ -48,10 +49,10 @@ def standing(journal: Path) -> Standing | None:
         header, records = read(journal)
     except JournalError:
         return None
-    facts = header.get("facts")
-    if not isinstance(facts, dict) or not isinstance(facts.get("samples"), list):
+    facts = Facts.of(header)
+    if facts is None:
         return len(records), None
-    wanted = set(facts["samples"])
+    wanted = set(facts.samples)
     return sum(record.file_id in wanted for record in records), len(wanted)
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from edgecloud.errors import JournalError
+from edgecloud.jsontypes import write
 from edgecloud.results.journal import differences
-from edgecloud.results.records import Record
+from edgecloud.results.records import Facts, Record
 from edgecloud.results.weights import without_former
 
 __all__ = ["Merged", "Part", "merge"]
@@ -19,13 +21,27 @@ _OWN = ("output_name", "shard")
 """Settings that each shard has to itself."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Part:
     """One shard's journal, read."""
 
     path: Path
     header: Json
     records: Sequence[Record]
+
+    @cached_property
+    def facts(self) -> Facts:
+        """What its run says of itself.
+
+        Raises:
+            JournalError: it says nothing.
+        """
+        found = Facts.of(self.header)
+        if found is None:
+            raise JournalError(
+                f"the journal {self.path} does not say what it ran on; go on with it by --resume"
+            )
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +65,10 @@ def merge(parts: Sequence[Part]) -> Merged:
         raise JournalError("there is nothing to merge; name the journals of the shards")
     first = parts[0]
     for part in parts:
-        if not isinstance(part.header.get("facts"), Mapping):
-            raise JournalError(
-                f"the journal {part.path} does not say what it ran on; go on with it by --resume"
-            )
         _check_same_run(first, part)
-    facts = first.header["facts"]
+    facts = first.facts
     records = _records(parts)
-    corpus = [row["file_id"] for row in facts["corpus"]]
-    wanted = corpus[: facts["config"]["max_samples"]]
+    wanted = [row.file_id for row in facts.corpus][: facts.config["max_samples"]]
     left = [name for name in wanted if name not in records]
     if left:
         shown = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
@@ -65,10 +76,9 @@ def merge(parts: Sequence[Part]) -> Merged:
             f"{len(left)} of {len(wanted)} samples are in none of the journals ({shown}); "
             "name every shard, and finish each with --resume"
         )
-    header = {
-        **first.header,
-        "facts": {**facts, "config": {**facts["config"], "shard": None}, "samples": wanted},
-    }
+    config = {**facts.config, "shard": None}
+    whole = replace(facts, config=config, samples=tuple(wanted))
+    header = {**first.header, "facts": write(whole)}
     return Merged(header, [records[name] for name in wanted], [_said(first, p) for p in parts])
 
 
@@ -80,9 +90,7 @@ def _check_same_run(first: Part, part: Part) -> None:
         {"mode": part.header.get("mode"), "identity": other},
         names=names,
     )
-    one, other = (
-        {"max_samples": p.header["facts"]["config"]["max_samples"]} for p in (first, part)
-    )
+    one, other = ({"max_samples": p.facts.config["max_samples"]} for p in (first, part))
     lines += differences(one, other, names=names)
     if lines:
         raise JournalError(f"{part.path} is of another run than {first.path}: {'; '.join(lines)}")
@@ -92,7 +100,7 @@ def _records(parts: Sequence[Part]) -> dict[str, Record]:
     found: dict[str, Record] = {}
     source: dict[str, Path] = {}
     for part in parts:
-        wanted = set(part.header["facts"]["samples"])
+        wanted = set(part.facts.samples)
         for record in part.records:
             name = record.file_id
             if name not in wanted:
@@ -105,23 +113,19 @@ def _records(parts: Sequence[Part]) -> dict[str, Record]:
 
 def _said(first: Part, part: Part) -> dict[str, Any]:
     """Entry of one part in the result."""
-    one, own = first.header["facts"], part.header["facts"]
+    one, own = first.facts, part.facts
     names = (f"in {first.path.name}", f"in {part.path.name}")
-    kept = ("environment", "setup")
-    ways = [{k: v for k, v in f["config"].items() if k not in _OWN} for f in (one, own)]
     return {
         "journal": part.path.name,
-        "shard": own["config"]["shard"],
-        "samples": len(own["samples"]),
-        "cold": own["setup"].get("cold"),
-        "differences": differences(
-            {**{key: _still(one[key]) for key in kept}, "config": ways[0]},
-            {**{key: _still(own[key]) for key in kept}, "config": ways[1]},
-            names=names,
-        ),
+        "shard": own.config["shard"],
+        "samples": len(own.samples),
+        "cold": own.setup.get("cold"),
+        "differences": differences(_still(one), _still(own), names=names),
     }
 
 
-def _still(block: Json) -> dict[str, Any]:
-    """Without the times of the first requests, which differ always."""
-    return {key: value for key, value in block.items() if key != "cold"}
+def _still(facts: Facts) -> dict[str, Any]:
+    """Without the times of the first requests, which differ always, and what each shard has to itself."""
+    setup = {key: value for key, value in facts.setup.items() if key != "cold"}
+    config = {key: value for key, value in facts.config.items() if key not in _OWN}
+    return {"environment": facts.environment, "setup": setup, "config": config}

@@ -186,3 +186,18 @@ class Facts:
         if found.floors is not None and (wrong := unusable_floors(found.floors)) is not None:
             raise Mismatch(wrong, "floors")
         return found
+
+    @classmethod
+    def of(cls, header: Json) -> Facts | None:
+        """The facts in a journal's first line; ``None``: its run ended before it had written them, or an older
+        version wrote it.
+
+        Raises:
+            Mismatch: as :meth:`from_json`.
+        """
+        if "facts" not in header:
+            return None
+        try:
+            return cls.from_json(header["facts"])
+        except Mismatch as error:
+            raise error.under("facts") from None

@@ -80,17 +80,16 @@ def replay(header: Json, records: Sequence[Record], *, path: str | Path) -> Repl
         JournalError: the journal does not hold what a result needs.
         ConfigError: its settings are not this version's.
     """
-    if not isinstance(header.get("facts"), Mapping):
+    try:
+        found = Facts.of(header)
+        language = "" if found is None else found.config["language"]
+    except (KeyError, Mismatch) as error:
+        raise JournalError(f"the journal {path} is damaged in its first line: {error}") from error
+    if found is None:
         raise JournalError(
             f"the journal {path} does not say what it ran on: its run ended before the first sample, "
             "or an older version wrote it; go on with it by --resume"
         )
-    try:
-        found = Facts.from_json(header["facts"])
-        language = found.config["language"]
-        mode = header["mode"]
-    except (KeyError, Mismatch) as error:
-        raise JournalError(f"the journal {path} is damaged in its first line: {error}") from error
     corpus = tuple(_sample(index, row) for index, row in enumerate(found.corpus))
     # An older journal has all of its manifest in ``corpus``.
     others = tuple(
@@ -107,7 +106,7 @@ def replay(header: Json, records: Sequence[Record], *, path: str | Path) -> Repl
                 "--resume, or take the sample's line out"
             )
     return Replay(
-        mode=mode,
+        mode=header["mode"],
         config=resolve(dict(found.config)),
         samples=samples,
         corpus=(*corpus, *others),

@@ -7,9 +7,10 @@ their content, newer files hold that former identity as well, so that both can b
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-__all__ = ["FORMER", "former_alike", "without_former"]
+__all__ = ["FORMER", "Identity", "Weights", "former_alike", "without_former"]
 
 FORMER = "headers:"
 """Prefix of a former identity."""
@@ -17,23 +18,47 @@ FORMER = "headers:"
 Json = Mapping[str, Any]
 
 
-def former_alike(one: Json, other: Json) -> bool:
+class Weights(Protocol):
+    """A model's identity: the sha256 of its weights, and their former identity where they are large."""
+
+    @property
+    def sha256(self) -> str | None:
+        """Of their content, or the former identity where nothing else is known."""
+
+    @property
+    def headers_sha256(self) -> str | None:
+        """The former identity."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """:class:`Weights`, and no more."""
+
+    sha256: str | None = None
+    headers_sha256: str | None = None
+
+
+def former_alike(one: Weights, other: Weights) -> bool:
     """True when two models' facts agree as far as a former identity tells: at least one of them is known
     by nothing else, and their headers are the same. That says that names and shapes are equal; of the
     weights' values it says nothing.
 
-    >>> old, new = {"sha256": "headers:1"}, {"sha256": "ab", "headers_sha256": "headers:1"}
+    >>> old, new = Identity("headers:1"), Identity("ab", headers_sha256="headers:1")
     >>> former_alike(old, new), former_alike(old, old), former_alike(new, new)
     (True, True, False)
     """
-    ids = [facts.get("sha256") for facts in (one, other)]
-    if not any(isinstance(found, str) and found.startswith(FORMER) for found in ids):
+    if not _is_former(one) and not _is_former(other):
         return False
     headers = [
-        facts["sha256"] if str(facts["sha256"]).startswith(FORMER) else facts.get("headers_sha256")
-        for facts in (one, other)
+        weights.sha256 if _is_former(weights) else weights.headers_sha256
+        for weights in (one, other)
     ]
     return headers[0] == headers[1]
+
+
+def _is_former(weights: Weights) -> bool:
+    """True when the headers are all that is known of them."""
+    return isinstance(weights.sha256, str) and weights.sha256.startswith(FORMER)
 
 
 def without_former(one: Json, other: Json) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
@@ -50,7 +75,7 @@ def without_former(one: Json, other: Json) -> tuple[dict[str, Any], dict[str, An
     sides = []
     for side in mine:
         facts = [
-            {"sha256": found.get(side), "headers_sha256": (block.get("headers") or {}).get(side)}
+            Identity(found.get(side), (block.get("headers") or {}).get(side))
             for found, block in ((mine, one), (theirs, other))
         ]
         if former_alike(facts[0], facts[1]):

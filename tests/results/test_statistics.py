@@ -50,15 +50,15 @@ def test_statistics_are_ordered(values: list[float]) -> None:
 @given(st.lists(st.one_of(st.none(), numbers), max_size=60))
 def test_a_histogram_loses_nothing(values: list[float | None]) -> None:
     found = histogram(values)
-    total = sum(found["counts"]) + found["below"] + found["above"]
+    total = sum(found.counts) + found.below + found.above
     assert total == sum(value is not None for value in values)
-    assert len(found["counts"]) == len(found["edges_s"]) - 1
+    assert len(found.counts) == len(found.edges_s) - 1
 
 
 def test_histogram_edges_are_frozen_and_rising() -> None:
     assert (EDGES_S[0], EDGES_S[10], EDGES_S[-1], len(EDGES_S)) == (0.0001, 0.001, 1000.0, 71)
     assert list(EDGES_S) == sorted(set(EDGES_S))
-    assert histogram([0.001])["counts"][10] == 1
+    assert histogram([0.001]).counts[10] == 1
 
 
 def test_a_constant_difference_has_a_closed_interval() -> None:
