@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from edgecloud.library.requests import Stream, decode, stream
     from edgecloud.models.families import family
     from edgecloud.quality.metric import metric
+    from edgecloud.results.result import read_result
 
 __version__ = "0.1.0"
 
@@ -49,6 +50,7 @@ __all__ = [
     "gate",
     "load_pair",
     "metric",
+    "read_result",
     "run",
     "stream",
 ]
@@ -66,6 +68,7 @@ _LAZY = {
     "gate": "edgecloud.decoding.gates",
     "load_pair": "edgecloud.library.pair",
     "metric": "edgecloud.quality.metric",
+    "read_result": "edgecloud.results.result",
     "run": "edgecloud.library.experiments",
     "stream": "edgecloud.library.requests",
 }
