@@ -22,6 +22,7 @@ from edgecloud.cloud.pipe_server import MessageServer
 from edgecloud.cloud.protocol.remote import RemoteCloud
 from edgecloud.contracts import Acceptance, CloudModel, Commit, Model, Prompt, StopReason
 from edgecloud.decoding.autoregressive import cloud_only, edge_only
+from edgecloud.decoding.local_edge import LocalEdge
 from edgecloud.decoding.recorder import Recorder
 from edgecloud.decoding.speculative import Speculation, speculative
 from edgecloud.decoding.stopping import Stopping
@@ -48,7 +49,7 @@ class Ours:
         return _tokens(
             edge_only(
                 prompt,
-                edge=self._edge.new_sequence(),
+                edge=LocalEdge(self._edge.new_sequence()),
                 stopping=self._stopping,
                 recorder=_recorder(),
             )
@@ -71,7 +72,7 @@ class Ours:
             return _tokens(
                 speculative(
                     prompt,
-                    edge=self._edge.new_sequence(),
+                    edge=LocalEdge(self._edge.new_sequence()),
                     cloud=cloud,
                     settings=settings,
                     stopping=self._stopping,

@@ -27,6 +27,7 @@ from edgecloud.cloud.pipe_server import MessageServer
 from edgecloud.cloud.protocol import wire
 from edgecloud.cloud.protocol.remote import RemoteCloud
 from edgecloud.contracts import Model, Prompt
+from edgecloud.decoding.local_edge import LocalEdge
 from edgecloud.decoding.recorder import Recorder
 from edgecloud.decoding.speculative import Speculation, speculative
 from edgecloud.decoding.stopping import Stopping
@@ -146,7 +147,7 @@ def record(
     for prompt in prompts:
         for _ in speculative(
             prompt,
-            edge=edge,
+            edge=LocalEdge(edge),
             cloud=remote,
             settings=settings,
             stopping=stopping,

@@ -10,6 +10,7 @@ MODULES = (
     "report",
     "score",
     "rescore",
+    "retime",
     "merge",
     "gate",
     "baseline",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ def add(commands: Any) -> None:
         "sweep",
         help="many configurations in modelled time: tables and plots of the frontier",
         description="Runs every configuration of a grid over a corpus in modelled time, in parallel "
-        "processes. What a sweep that was stopped has done is not done again.",
+        "processes. What a sweep that was stopped has done is not done again, and what differs in "
+        "hardware profile and link alone is decoded once and timed anew for each.",
     )
     sweep.add_argument(
         "grid",
@@ -59,12 +61,13 @@ def _sweep(parsed: argparse.Namespace) -> int:
     clear_cache()
     grid = parsed.grid or DEFAULT_GRID
     points, targets = read_grid(grid), read_targets(grid)
-    for line in check(points, workers=parsed.workers):
+    for line in check(points):
         print(line, file=sys.stderr, flush=True)
     began = time.monotonic()
     swept = []
+    counts: Counter[str] = Counter()
     with held(parsed.output / "frontier.json", flag="-o"):
-        for found in sweep(points, parsed.output, workers=parsed.workers):
+        for found in sweep(points, parsed.output, workers=parsed.workers, counts=counts):
             swept.append(found)
             spent_s = time.monotonic() - began
             left_s = spent_s / len(swept) * (len(points) - len(swept))
@@ -74,6 +77,7 @@ def _sweep(parsed: argparse.Namespace) -> int:
                 file=sys.stderr,
                 flush=True,
             )
+        print(_told(counts), file=sys.stderr, flush=True)
         blocks = frontier(swept)
         verdicts = check_targets(targets, blocks)
         for path in write(blocks, verdicts, parsed.output, page=parsed.page):
@@ -89,3 +93,13 @@ def _sweep(parsed: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return 1 if missed else 0
+
+
+def _told(counts: Counter[str]) -> str:
+    """How the journals of a sweep came about."""
+    told = {
+        "decoded": "decoded",
+        "retimed": "timed anew from another's tokens",
+        "kept": "complete before",
+    }
+    return "journals: " + ", ".join(f"{counts[how]} {words}" for how, words in told.items())

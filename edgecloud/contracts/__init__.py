@@ -15,7 +15,7 @@ from edgecloud.contracts.cloud import (
     Pending,
     Verdict,
 )
-from edgecloud.contracts.model import Clock, Model, Sized
+from edgecloud.contracts.model import Clock, Drafted, EdgeModel, Model, Sized
 from edgecloud.contracts.samples import Language, Prompt, PromptType, Sample
 from edgecloud.contracts.tokens import Origin, StopLimits, StopReason, TokenStats
 from edgecloud.contracts.trace import (
@@ -41,6 +41,8 @@ __all__ = [
     "Commit",
     "Degrade",
     "Draft",
+    "Drafted",
+    "EdgeModel",
     "Event",
     "Features",
     "Finish",

@@ -1,8 +1,9 @@
-"""The protocols of a model and of a clock."""
+"""The protocols of a model, of an edge and of a clock."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from edgecloud.contracts.cloud import (
@@ -10,11 +11,13 @@ from edgecloud.contracts.cloud import (
     T,
 )
 from edgecloud.contracts.samples import Prompt
+from edgecloud.contracts.sampling import Distribution
+from edgecloud.contracts.tokens import TokenStats
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Clock", "Model", "Sized"]
+__all__ = ["Clock", "Drafted", "EdgeModel", "Model", "Sized"]
 
 
 class Clock(Protocol):
@@ -87,4 +90,45 @@ class Model(Protocol):
 
     def new_sequence(self) -> Model:
         """Another, empty sequence on the same weights."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Drafted:
+    """A draft token with its statistics, and the draft probabilities q that it was drawn from where it was
+    drawn at random."""
+
+    token: int
+    stats: TokenStats
+    q: Distribution | None = None
+
+
+class EdgeModel(Protocol):
+    """One request on the edge: a sequence that grows and can be cut back, and its own next token.
+
+    The next token follows all that the sequence holds. After a rollback into the output it is known again once
+    a token was appended; after one to the prompt it is that of the prefill.
+    """
+
+    def prefill(self, prompt: Prompt) -> None:
+        """Start over with ``prompt``."""
+        ...
+
+    def extend(self, tokens: Sequence[int]) -> None:
+        """Append ``n >= 1`` tokens in one forward."""
+        ...
+
+    def rollback(self, length: int) -> None:
+        """Cut the sequence back to its first ``length`` tokens; never into the prompt."""
+        ...
+
+    def choose(self, output: Sequence[int]) -> int:
+        """The next token; ``output`` is what the sequence holds after the prompt.
+
+        Raises ``ValueError`` where it is not known.
+        """
+        ...
+
+    def draft(self, output: Sequence[int]) -> Drafted:
+        """The same token with its statistics, which take time to compute."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -54,3 +55,10 @@ class Prompt:
     def length(self) -> int:
         """Tokens, audio placeholders included."""
         return len(self.token_ids)
+
+    def digest(self) -> str:
+        """16 hex digits of a blake2b of tokens and features: from them a link's chances are drawn."""
+        content = hashlib.blake2b(repr(self.token_ids).encode(), digest_size=8)
+        if self.features is not None:
+            content.update(self.features.tobytes())
+        return content.hexdigest()

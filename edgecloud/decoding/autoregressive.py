@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from edgecloud.contracts import CloudModel, Commit, Model, Prompt, StopReason
+from edgecloud.contracts import CloudModel, Commit, EdgeModel, Prompt, StopReason
 from edgecloud.contracts.sampling import GREEDY, Sampling
-from edgecloud.decoding.penalties import penalized
 from edgecloud.decoding.recorder import Recorder, by
-from edgecloud.decoding.sampling import draw
 from edgecloud.decoding.stopping import Stopping
 
 __all__ = ["cloud_only", "edge_only"]
@@ -17,25 +15,22 @@ __all__ = ["cloud_only", "edge_only"]
 def edge_only(
     prompt: Prompt,
     *,
-    edge: Model,
+    edge: EdgeModel,
     stopping: Stopping,
     recorder: Recorder,
-    sampling: Sampling = GREEDY,
 ) -> Generator[Commit, None, StopReason]:
-    """Decoding on the edge, one token a commit: greedy, or drawn as a draft would be."""
+    """Decoding on the edge, one token a commit."""
     start = recorder.now()
-    logits = edge.prefill(prompt)
+    edge.prefill(prompt)
     recorder.prefill(start, "edge", prompt.length)
     output: list[int] = []
     while True:
-        (logits,) = penalized(logits[None], sampling, (*prompt.token_ids, *output))
-        own = int(logits.argmax()) if sampling.greedy else draw(logits, sampling, output)[0]
-        tokens, reason = stopping.cut(output, [own])
+        tokens, reason = stopping.cut(output, [edge.choose(output)])
         output += tokens
         yield recorder.commit(tokens, by("edge", len(tokens)))
         if reason is not None:
             return reason
-        logits = edge.extend(tokens)[-1]
+        edge.extend(tokens)
 
 
 def cloud_only(

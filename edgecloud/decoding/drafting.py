@@ -5,48 +5,33 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from torch import Tensor
-
-from edgecloud.contracts import Model, Prompt, TokenStats
-from edgecloud.contracts.sampling import GREEDY, Distribution, Sampling
-from edgecloud.decoding.draft_scores import choose
-from edgecloud.decoding.penalties import penalized
-from edgecloud.decoding.sampling import draw
+from edgecloud.contracts import Drafted, EdgeModel, Prompt, TokenStats
+from edgecloud.contracts.sampling import Distribution
 
 __all__ = ["Drafter", "common_prefix"]
 
 
 class Drafter:
-    """Drafts tokens after a text that grows or is cut back, greedily or as ``sampling`` says.
+    """Drafts tokens after a text that grows or is cut back.
 
     The edge's cache holds the prompt and a prefix of text and draft. What it has not seen (the last
     drafted token, a correction, a continuation) is ingested in one forward, with the next step; a
     draft that turns out to be the text is not computed again.
     """
 
-    def __init__(
-        self,
-        edge: Model,
-        prompt: Prompt,
-        *,
-        end_ids: frozenset[int],
-        sampling: Sampling = GREEDY,
-    ) -> None:
+    def __init__(self, edge: EdgeModel, prompt: Prompt, *, end_ids: frozenset[int]) -> None:
         self._edge = edge
-        self._sampling = sampling
         self._prompt = prompt
         self._end_ids = end_ids
         self._held: list[int] = []
         """Tokens in the cache after the prompt."""
         self._text: list[int] = []
-        self._drafted: list[tuple[int, TokenStats]] = []
+        self._drafted: list[Drafted] = []
         """Draft tokens after the text; they may be asked for again."""
         self._draft_probabilities: dict[int, Distribution] = {}
-        """q of the last token drafted for each position of the output."""
-        self._first: Tensor | None = None
-        """Logits ``(V,)`` after the prompt."""
-        self._next: Tensor | None = None
-        """Logits ``(V,)`` after what the cache holds, where they are at hand."""
+        """q of the last token drawn for each position of the output."""
+        self._cut = False
+        """True while the token after the last one in the cache is not known: the cache was cut there."""
 
     @property
     def ahead(self) -> int:
@@ -54,8 +39,8 @@ class Drafter:
         return len(self._drafted)
 
     def prefill(self) -> None:
-        """Prefill the prompt on the edge; keeps the logits of its last token, ``(V,)``."""
-        self._first = self._next = self._edge.prefill(self._prompt)
+        """Prefill the prompt on the edge."""
+        self._edge.prefill(self._prompt)
 
     def follow(self, text: Sequence[int], *, ended: bool = False) -> None:
         """Move to ``text``. Draft tokens that extend it are kept; otherwise, and when the text has
@@ -66,9 +51,7 @@ class Drafter:
         self._text = list(text)
         keep = len(self._held) if follows else min(common, len(self._held))
         if keep < len(self._held):
-            self._edge.rollback(self._prompt.length + keep)
-            del self._held[keep:]
-            self._next = None
+            self._cut_back(keep)
 
     def draft(
         self,
@@ -85,53 +68,51 @@ class Drafter:
         while True:
             if self.ahead == len(stats):
                 self.step()
-            token, known = self._drafted[len(stats)]
+            found = self._drafted[len(stats)]
             position = len(text) + len(stats)
-            stat = replace(known, position=position, recent_corrections=recent_corrections)
+            stat = replace(found.stats, position=position, recent_corrections=recent_corrections)
             stats.append(stat)
-            if len(stats) >= k or token in self._end_ids or not sure(stat):
-                return [token for token, _ in self._drafted[: len(stats)]], stats
+            if len(stats) >= k or found.token in self._end_ids or not sure(stat):
+                return [found.token for found in self._drafted[: len(stats)]], stats
 
     def step(self) -> bool:
         """Draft one token more; ``False`` where the draft has ended with the text."""
-        if self._drafted and self._drafted[-1][0] in self._end_ids:
+        if self._drafted and self._drafted[-1].token in self._end_ids:
             return False
         path = self._path()
-        (logits,) = penalized(
-            self._logits()[None], self._sampling, (*self._prompt.token_ids, *path)
-        )
-        token, stat = choose(logits)
-        if not self._sampling.greedy:
-            token, self._draft_probabilities[len(path)] = draw(logits, self._sampling, path)
-            stat = replace(stat, logprob=float(logits.log_softmax(dim=-1)[token]))
-        self._drafted.append((token, stat))
+        self._catch_up(path)
+        found = self._edge.draft(path)
+        if found.q is not None:
+            self._draft_probabilities[len(path)] = found.q
+        self._drafted.append(found)
         return True
 
     def draft_probabilities(self, begin: int, count: int) -> list[Distribution]:
         """Draft probabilities q of the ``count`` tokens drafted for output positions ``begin`` on; empty
-        where decoding is greedy."""
-        if self._sampling.greedy:
+        where none is drawn at random."""
+        if not self._draft_probabilities:
             return []
         return [self._draft_probabilities[position] for position in range(begin, begin + count)]
 
     def _path(self) -> list[int]:
         """Text and draft."""
-        return [*self._text, *(token for token, _ in self._drafted)]
+        return [*self._text, *(found.token for found in self._drafted)]
 
-    def _logits(self) -> Tensor:
-        """The logits ``(V,)`` after text and draft."""
-        path = self._path()
-        if len(path) == len(self._held) and self._next is None and path:
-            # The logits after the last token are gone: compute that token again.
-            self._edge.rollback(self._prompt.length + len(path) - 1)
-            del self._held[-1]
+    def _catch_up(self, path: list[int]) -> None:
+        """Let the edge ingest what of text and draft it has not seen."""
+        if path and len(path) == len(self._held) and self._cut:
+            # What follows the last token is gone: compute that token again.
+            self._cut_back(len(path) - 1)
         if unseen := path[len(self._held) :]:
-            self._next = self._edge.extend(unseen)[-1]
+            self._edge.extend(unseen)
             self._held = path
-        found = self._next if path else self._first
-        if found is None:
-            raise ValueError("prefill comes first")
-        return found
+            self._cut = False
+
+    def _cut_back(self, count: int) -> None:
+        """Cut the cache back to the first ``count`` tokens after the prompt."""
+        self._edge.rollback(self._prompt.length + count)
+        del self._held[count:]
+        self._cut = True
 
 
 def common_prefix(one: Sequence[int], other: Sequence[int]) -> int:

@@ -13,7 +13,7 @@ from edgecloud.contracts import (
     Acceptance,
     CloudModel,
     Commit,
-    Model,
+    EdgeModel,
     Origin,
     Prompt,
     StopReason,
@@ -89,7 +89,7 @@ class Speculation:
 def speculative(
     prompt: Prompt,
     *,
-    edge: Model,
+    edge: EdgeModel,
     cloud: CloudModel,
     settings: Speculation,
     stopping: Stopping,
@@ -106,14 +106,15 @@ def speculative(
 
     When everything is verified with ``exact`` acceptance, the output is the cloud's own greedy output
     (Leviathan et al. 2023); see "Exactness" in the definitions for ties. When everything is verified
-    with ``rejection``, it is distributed as the cloud's own output at that ``sampling``. Everything is
-    verified with the gate ``always``, or since the last call with a final check, as long as the cloud
-    answers and the budget lasts; any other token is drawn by the edge, from its own distribution.
+    with ``rejection``, it is distributed as the cloud's own output at that ``sampling``, which is the
+    edge's, too. Everything is verified with the gate ``always``, or since the last call with a final
+    check, as long as the cloud answers and the budget lasts; any other token is drawn by the edge, from
+    its own distribution.
     """
     escalate = guarded(GATES.part(settings.gate), GATES[settings.gate])
     blockwise = settings.gate_scope == "block"
     since_last_call = settings.verify_scope == "since-last-call"
-    drafter = Drafter(edge, prompt, end_ids=stopping.end_ids, sampling=sampling)
+    drafter = Drafter(edge, prompt, end_ids=stopping.end_ids)
     controller = SpeculationController(settings.budget)
     verifier = VerifierClient(
         cloud, prompt, settings.acceptance, controller, recorder, sampling=sampling

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from edgecloud.contracts import StopLimits, StopReason
 
@@ -17,6 +18,15 @@ class Stopping:
     limits: StopLimits
     end_ids: frozenset[int]
     sentence_ids: frozenset[int] = frozenset()
+
+    def to_json(self) -> dict[str, Any]:
+        """The ends of a text as in a journal; the limits are settings."""
+        return {"end_ids": sorted(self.end_ids), "sentence_ids": sorted(self.sentence_ids)}
+
+    @classmethod
+    def from_json(cls, limits: StopLimits, ends: Mapping[str, Any]) -> Stopping:
+        """``limits``, and the ``ends`` that :meth:`to_json` gave."""
+        return cls(limits, frozenset(ends["end_ids"]), frozenset(ends["sentence_ids"]))
 
     def room(self, output: Sequence[int]) -> int:
         """Number of tokens that may still follow ``output``."""

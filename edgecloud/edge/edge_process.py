@@ -91,6 +91,7 @@ def main(control: Connection, cloud: Connection | None, setup: EdgeSetup) -> Non
         "model": facts,
         "tokenizer_sha256": processor.fingerprint(),
         "shared": processor.shared(),
+        "stopping": request_handler.stopping.to_json(),
     }
     control.send(("ready", ready))
     with closing(channel) if channel else nullcontext():

@@ -62,7 +62,8 @@ class Streamed:
 @dataclass(frozen=True, slots=True)
 class Response:
     """A finished caption: everything a journal record holds of it. ``audio_s`` is None for a prompt;
-    ``audio_notes`` are sentences on what about the recording cannot be right, by kind."""
+    ``audio_notes`` are sentences on what about the recording cannot be right, by kind; ``prompt_digest``
+    is :meth:`edgecloud.contracts.Prompt.digest`."""
 
     audio_s: float | None
     input_tokens: int
@@ -72,6 +73,7 @@ class Response:
     stop: StopReason
     trace: list[dict[str, Any]]
     audio_notes: Mapping[str, str] = field(default_factory=dict)
+    prompt_digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

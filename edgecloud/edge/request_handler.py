@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from edgecloud.contracts import (
-    Clock,
     CloudModel,
     Commit,
     Model,
@@ -18,16 +17,12 @@ from edgecloud.contracts import (
 )
 from edgecloud.contracts.sampling import Sampling
 from edgecloud.datasets.audio import FeatureCache, as_flac, read_recording
-from edgecloud.decoding.autoregressive import cloud_only, edge_only
+from edgecloud.decoding.local_edge import LocalEdge
 from edgecloud.decoding.recorder import Recorder
 from edgecloud.decoding.sampling import seeded
-from edgecloud.decoding.speculative import speculative
+from edgecloud.edge.decoding import Decoding
 from edgecloud.edge.messages import Request, Response, Streamed
-from edgecloud.edge.speculation_policy import policies
-from edgecloud.errors import DataError, EdgeCloudError
-from edgecloud.hardware.clock import ModelledClock, TimedCloud, TimedModel, WallClock
-from edgecloud.hardware.link import link
-from edgecloud.hardware.profiles import profile
+from edgecloud.errors import DataError
 from edgecloud.models.features import SAMPLE_RATE_HZ
 from edgecloud.models.processor import Processor
 from edgecloud.models.translation import TranslatedModel, Translation, translation_of
@@ -70,39 +65,25 @@ class RequestHandler:
         self._drafter = drafter
         self._edge = edge
         self._cloud = cloud
-        self._policies = policies(config)
         self._sampling = Sampling(
             config.sampling.temperature,
             config.sampling.top_p,
             repetition_penalty=config.sampling.repetition_penalty,
             no_repeat_ngram=config.sampling.no_repeat_ngram,
         )
-        self._stopping = processor.stopping(
+        self.stopping = processor.stopping(
             StopLimits(config.generation.max_new_tokens, config.generation.max_sentences)
         )
-        self._modelled = ModelledClock() if config.hardware.clock == "modelled" else None
-        self._cache: FeatureCache | None = None
-        if self._modelled is not None:
-            hardware = profile(config.hardware.profile)
-            if edge is not None:
-                self._edge = TimedModel(edge, self._modelled, hardware.edge)
-            if cloud is not None:
-                self._cloud = TimedCloud(
-                    cloud,
-                    self._modelled,
-                    hardware,
-                    link=link(config.hardware.link) if config.hardware.link else None,
-                    seed=config.generation.seed,
-                    deadline_s=config.run.deadline_s,
-                )
-            if cache_dir is not None:
-                self._cache = FeatureCache(cache_dir)
+        """What ends an output."""
         self.translation: Translation | None = None
         """How the edge drafts in another vocabulary; ``None`` where both have one."""
-        if self._edge is not None and drafter is not None:
+        if edge is not None and drafter is not None:
             self.translation = translation_of(drafter, processor)
-            self._edge = TranslatedModel(self._edge, self.translation)
-        self._clock: Clock = self._modelled or WallClock()
+            self._edge = TranslatedModel(edge, self.translation)
+        reads = len if self.translation is None else self.translation.read
+        self._decoding = Decoding(config, self.stopping, reads=reads)
+        modelled = config.hardware.clock == "modelled"
+        self._cache = FeatureCache(cache_dir) if modelled and cache_dir is not None else None
 
     def caption(
         self, request: Request, listener: Callable[[Streamed], None] | None = None
@@ -134,9 +115,7 @@ class RequestHandler:
                 request.audio_path, max_audio_s=self._config.data.max_audio_s
             )
         waveform = None if recording is None else recording.waveform
-        if self._modelled is not None:
-            self._modelled.restart()
-        recorder = Recorder(self._clock)
+        recorder = self._decoding.begin()
         prompt = self._prompt(request, waveform, recorder)
         tokens: list[int] = []
         origins: list[Origin] = []
@@ -158,6 +137,7 @@ class RequestHandler:
             stop=stop,
             trace=recorder.trace().to_json(),
             audio_notes={} if recording is None else recording.notes,
+            prompt_digest=prompt.digest(),
         )
 
     def _prompt(
@@ -204,33 +184,14 @@ class RequestHandler:
         self, prompt: Prompt, request: Request, recorder: Recorder
     ) -> Generator[Commit, None, StopReason]:
         sampling = seeded(self._sampling, self._config.generation.seed, prompt)
-        if self._edge is None and self._cloud is not None:
-            return cloud_only(
-                prompt,
-                cloud=self._cloud,
-                stopping=self._stopping,
-                recorder=recorder,
-                sampling=sampling,
-            )
-        if self._cloud is None and self._edge is not None:
-            return edge_only(
-                prompt,
-                edge=self._edge,
-                stopping=self._stopping,
-                recorder=recorder,
-                sampling=sampling,
-            )
-        if self._cloud is None or self._edge is None:
-            raise EdgeCloudError("an edge process needs a model or a cloud")
-        settings = self._policies[request.language or self._config.data.language]
-        return speculative(
+        return self._decoding.commits(
             prompt,
-            edge=self._edge,
+            recorder,
+            edge=None if self._edge is None else LocalEdge(self._edge, sampling),
             cloud=self._cloud,
-            settings=settings if request.gate is None else replace(settings, gate=request.gate),
-            stopping=self._stopping,
-            recorder=recorder,
             sampling=sampling,
+            language=request.language,
+            gate=request.gate,
         )
 
 

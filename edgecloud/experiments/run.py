@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, Final
 
 from edgecloud.contracts import Sample, Trace
 from edgecloud.datasets.corpus import in_own_language, load_corpus
@@ -32,6 +32,7 @@ from edgecloud.settings.parts import plugins_in_use
 from edgecloud.stages import say, stage
 
 __all__ = [
+    "NO_COLD_START",
     "Arm",
     "Outcome",
     "data_of",
@@ -41,6 +42,10 @@ __all__ = [
     "load_corpus",
     "request_of",
 ]
+
+
+NO_COLD_START: Final = {"total_time_s": None, "reason": "modelled time has no cold start"}
+"""What a result in modelled time says of the first requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +232,7 @@ class Arm(ResourceOwner):
                 setup=self._setup,
                 environment=machine(),
                 floors=self._floors,
+                stopping=self._systems[0].stopping,
             )
         )
 
@@ -280,7 +286,7 @@ def _warm_up(system: System, mode: Mode, config: Config, samples: list[Sample]) 
     The cloud is asked always, so that it warms up too. Modelled time has nothing to warm up.
     """
     if config.hardware.clock == "modelled":
-        return {"total_time_s": None, "reason": "modelled time has no cold start"}
+        return dict(NO_COLD_START)
     times: list[float | None] = []
     lost: list[dict[str, Any]] = []
     for turn in range(config.run.warmup):
@@ -356,4 +362,5 @@ def journalled(sample: Sample, answer: Response | Failed, readings: Readings) ->
         text=answer.text,
         stop=answer.stop,
         trace=Trace.from_json(answer.trace),
+        prompt_digest=answer.prompt_digest,
     )

@@ -1,7 +1,7 @@
 """Many configurations over one corpus, in modelled time: loaded once, in parallel processes, resumable.
 
 Each point of a sweep has a journal of its own, like any run's; a point whose journal is complete is
-read back instead of run.
+read back instead of run. No torch: what decodes and times is in :mod:`edgecloud.experiments.swept`.
 """
 
 from __future__ import annotations
@@ -11,38 +11,33 @@ import itertools
 import json
 import multiprocessing
 import os
-import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from edgecloud.contracts import Sample
+from edgecloud.contracts import Language, Sample
 from edgecloud.datasets.corpus import load_corpus
-from edgecloud.edge.in_process import handler_of
-from edgecloud.edge.messages import Failed, Mode, Response
+from edgecloud.edge.messages import Mode
 from edgecloud.edge.speculation_policy import speculation
-from edgecloud.errors import CheckpointError, ConfigError, DataError, ModelError, WorkerError
-from edgecloud.experiments.checking import check_models
+from edgecloud.errors import CheckpointError, ConfigError, DataError, WorkerError
+from edgecloud.experiments.checking import check_models, model_of
 from edgecloud.experiments.reporting import machine
-from edgecloud.experiments.run import data_of, identity_of, journalled, plugins_of, request_of
-from edgecloud.experiments.system import cache_dir, model_of
-from edgecloud.hardware.probes import null_readings
+from edgecloud.experiments.retiming import by_time
+from edgecloud.experiments.run import data_of, identity_of, plugins_of
 from edgecloud.hardware.profiles import profile
-from edgecloud.models.edge import LoadedEdge, load_edge
 from edgecloud.models.hub import locate
-from edgecloud.models.loading import Loaded, load
+from edgecloud.models.identity import identity_at
 from edgecloud.quality import corpus_references_of, score
 from edgecloud.quality.tokenize import LANGUAGE_TOKENIZERS
 from edgecloud.results import audio_notes
 from edgecloud.results.comparable import CROSSINGS
-from edgecloud.results.files import held
-from edgecloud.results.journal import Journal, read
+from edgecloud.results.journal import check_run, read
 from edgecloud.results.records import Record
-from edgecloud.results.replay import facts
 from edgecloud.settings.config import Config, resolve
 from edgecloud.settings.options import OPTIONS
 from edgecloud.textfiles import read_toml
@@ -54,11 +49,15 @@ __all__ = [
     "audio_notes_of",
     "check",
     "grid_content",
+    "quality_of",
     "read_grid",
+    "setup_of",
     "sweep",
 ]
 
 DEFAULT_GRID = Path(__file__).parent / "frontier.toml"
+_TIMED_BY = ("hardware_profile", "link", "max_cpu_cores", "max_memory_gb")
+"""Options that decide modelled times, and those that follow from the profile."""
 _WHERE = ("language", "prompt_type", "hardware_profile", "link")
 """Options that a grid varies around every one of its policies: a block of the tables each."""
 _ONCE = tuple(
@@ -263,25 +262,22 @@ def _check_points(path: str | Path, points: Sequence[Point]) -> None:
             )
 
 
-def check(points: Sequence[Point], *, workers: int = 1) -> list[str]:
-    """Check all that points need, in ``workers`` processes, before any of their weights is used. Returns lines
-    on what varies and what does not.
+def check(points: Sequence[Point]) -> list[str]:
+    """Check data and policies. Returns lines on what varies and what does not. Models are checked by
+    :func:`sweep`, where any are used.
 
     Raises:
         EdgeCloudError: data that cannot be read or has no references to score by, models that are not
-            there, do not fit to each other or into memory, a policy that does not go with them.
+            there, a policy that does not go with them.
     """
     checked: set[tuple[Any, ...]] = set()
-    places: list[tuple[Mode, Config]] = []
-    samples: list[Sample] = []
     for point in points:
         config = point.config
         if point.mode == "spec":
             speculation(config)
-        what = (config.data.path, config.data.language, config.data.prompt_type)
-        if what in checked:
+        if _data(config) in checked:
             continue
-        checked.add(what)
+        checked.add(_data(config))
         corpus, manifest = load_corpus(config)
         scored = len(corpus_references_of(corpus, config.data.language))
         if scored < 2:
@@ -290,16 +286,12 @@ def check(points: Sequence[Point], *, workers: int = 1) -> list[str]:
                 "and a sweep scores by CIDEr, which needs 2; take another language in [where], or "
                 'caption_type = "audio_only"'
             )
-        samples += corpus[: config.data.max_samples]
-        # One process holds edge and cloud, and no cap is on it.
-        places.append(("spec", config.changed(workers=workers, max_memory_gb=0.0)))
         for side in ("edge", "cloud"):
             model = getattr(config.models, side)
             if model is not None and not (Path(locate(model).path) / "config.json").is_file():
                 raise CheckpointError(
                     f"{side}_model {model} is no checkpoint folder: it holds no config.json"
                 )
-    check_models(places, samples=samples)
     configs = [point.config.to_json() for point in points]
     varied = {key: list(dict.fromkeys(config[key] for config in configs)) for key in _WHERE}
     shown = [f"{key}: {', '.join(map(str, some))}" for key, some in varied.items() if len(some) > 1]
@@ -311,6 +303,25 @@ def check(points: Sequence[Point], *, workers: int = 1) -> list[str]:
     ]
 
 
+def _data(config: Config) -> tuple[Any, ...]:
+    return config.data.path, config.data.language, config.data.prompt_type
+
+
+def _check_models(points: Sequence[Point], *, workers: int) -> None:
+    """Check the models of points, in ``workers`` processes, before any of their weights is used.
+
+    Raises:
+        EdgeCloudError: they do not fit to each other or into memory.
+    """
+    configs = {_data(config): config for config in (point.config for point in points)}
+    corpora = [load_corpus(config)[0][: config.data.max_samples] for config in configs.values()]
+    # One process holds edge and cloud, and no cap is on it.
+    arms: list[tuple[Mode, Config]] = [
+        ("spec", config.changed(workers=workers, max_memory_gb=0.0)) for config in configs.values()
+    ]
+    check_models(arms, samples=[sample for corpus in corpora for sample in corpus])
+
+
 def _policies(policy: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     grid = policy.get("grid", {})
     for values in itertools.product(*grid.values()):
@@ -320,36 +331,169 @@ def _policies(policy: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]
 
 
 def sweep(
-    points: Sequence[Point], output_dir: str | Path, *, workers: int = 1
+    points: Sequence[Point],
+    output_dir: str | Path,
+    *,
+    workers: int = 1,
+    counts: Counter[str] | None = None,
 ) -> Iterator[tuple[Point, Path, dict[str, float]]]:
     """Run every point; yield it with its journal and the CIDEr of each sample as it is done. Complete
-    journals are not run again, broken-off ones go on.
+    journals are not run again, broken-off ones go on. Points that differ in hardware profile and link alone
+    are decoded once and timed anew for each, where their tokens do not hang on time. ``counts`` is told how many
+    journals were ``kept``, ``retimed`` and ``decoded``.
 
     Raises:
         EdgeCloudError: a point cannot be run; journals keep what was done.
     """
     folder = Path(output_dir) / "journals"
-    environment = machine()
     tasks = [(point, folder / f"{point.key}.jsonl") for point in points]
     # Settings are checked before anything is run.
     distinct = {path: point for point, path in tasks}
+    told = Counter[str]() if counts is None else counts
+    groups: dict[str, _Group] = {}
+    blocks: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for path, point in distinct.items():
+        group = groups.setdefault(_decoding_of(point, path), _Group())
+        records = _complete(point, path, blocks)
+        if records is None:
+            group.left.append((point, path))
+            continue
+        group.complete = group.complete or path
+        told["kept"] += 1
+        yield from _each(tasks, path, quality_of(point.config, records))
+    unfinished = [group for group in groups.values() if group.left]
+    if not unfinished:
+        return
+    _check_models([p for group in unfinished for p, _ in group.left], workers=workers)
+    environment = machine()
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_one_thread) as pool:
-        running = {
-            pool.submit(_run, point, path, environment): path for path, point in distinct.items()
-        }
+    with ProcessPoolExecutor(workers, mp_context=spawn) as pool:
+        running = [pool.submit(_run, group, environment) for group in unfinished]
         try:
             for done in as_completed(running):
-                quality = done.result()
-                for point, path in tasks:
-                    if path == running[done]:
-                        yield point, path, quality
+                for path, how, quality in done.result():
+                    told[how] += 1
+                    yield from _each(tasks, path, quality)
         except BrokenProcessPool as error:
             raise WorkerError(
                 "a process of the sweep died; start it again, it goes on where it ended"
             ) from error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+@dataclass(slots=True)
+class _Group:
+    """Points of the same tokens, and one of their journals that is complete, if any is."""
+
+    left: list[tuple[Point, Path]] = field(default_factory=list)
+    complete: Path | None = None
+
+
+def _decoding_of(point: Point, path: Path) -> str:
+    """The same for points that can be timed anew from each other."""
+    config = point.config
+    if by_time(point.mode, config) is not None:
+        return str(path)
+    alike = {k: v for k, v in config.identity().items() if k not in _TIMED_BY}
+    return json.dumps([point.mode, alike, config.data.max_samples])
+
+
+def _each(
+    tasks: Sequence[tuple[Point, Path]], path: Path, quality: dict[str, float]
+) -> Iterator[tuple[Point, Path, dict[str, float]]]:
+    """Every point whose journal it is."""
+    yield from ((point, path, quality) for point, its in tasks if its == path)
+
+
+def _complete(
+    point: Point, path: Path, blocks: dict[tuple[Any, ...], dict[str, Any]]
+) -> list[Record] | None:
+    """The records of a point's journal, where it holds every sample; nothing is loaded. ``blocks`` keeps what
+    was found out about the data.
+
+    Raises:
+        JournalError: it is damaged, or of another run.
+    """
+    if not path.is_file():
+        return None
+    config = point.config
+    corpus, manifest = load_corpus(config)
+    header, records = read(path)
+    sides = {"edge": config.models.edge, "cloud": config.models.cloud}
+    models = {
+        side: None if {point.mode, side} == {"edge", "cloud"} else _identity(model, side)
+        for side, model in sides.items()
+    }
+    data = blocks.get(_data(config)) or data_of(config, corpus, manifest)
+    blocks[_data(config)] = data
+    setup = setup_of(point, data, models)
+    check_run(path, header, mode=point.mode, identity=identity_of(config, setup))
+    by_id = {record.file_id: record for record in records if record.ok}
+    wanted = [sample.file_id for sample in corpus[: config.data.max_samples]]
+    if "facts" not in header or not by_id.keys() >= {*wanted}:
+        return None
+    return [by_id[file_id] for file_id in wanted]
+
+
+@cache
+def _identity(model: str | None, side: str) -> dict[str, str]:
+    return identity_at(model_of(model, side)[1])
+
+
+def setup_of(point: Point, data: Mapping[str, Any], models: Mapping[str, Any]) -> dict[str, Any]:
+    """On what a point runs (JSON): its block of ``data``, and facts of its ``models`` by side."""
+    config = point.config
+    return {
+        "models": dict(models),
+        "data": dict(data),
+        "limits": {"summary": "none: one process, modelled time"},
+        "hardware_profile": profile(config.hardware.profile).to_json(),
+        "plugins": plugins_of(point.mode, config, models),
+    }
+
+
+def quality_of(config: Config, records: Iterable[Record]) -> dict[str, float]:
+    """The CIDEr of each sample by ``file_id``."""
+    corpus, _ = load_corpus(config)
+    language = config.data.language
+    captions = tuple(
+        (r.file_id, r.text or "", r.references, r.reference_language or language) for r in records
+    )
+    return dict(_ciders(language, corpus, captions))
+
+
+@lru_cache(maxsize=64)
+def _ciders(
+    language: Language,
+    corpus: tuple[Sample, ...],
+    captions: tuple[tuple[str, str, tuple[str, ...], Language], ...],
+) -> Mapping[str, float]:
+    """Of the same captions once: those that were timed anew are."""
+    ids, texts, references, languages = zip(*captions, strict=True) if captions else ((),) * 4
+    found = score(
+        language=language,
+        ids=list(ids),
+        hypotheses=list(texts),
+        references=list(references),
+        reference_languages=list(languages),
+        corpus_references=corpus_references_of(corpus, language),
+        tokenizers=LANGUAGE_TOKENIZERS[language][:1],
+    )
+    name = f"{LANGUAGE_TOKENIZERS[language][0]}.cider"
+    values = {id_: row[name] for id_, row in zip(ids, found.per_sample, strict=True)}
+    return {id_: value for id_, value in values.items() if value is not None}
+
+
+def _run(
+    group: _Group, environment: Mapping[str, Any]
+) -> Sequence[tuple[Path, str, dict[str, float]]]:
+    """In a process of the pool: complete the journals of a group; each with how and with its CIDEr."""
+    # One core, as many run side by side; what computes is imported only now.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    from edgecloud.experiments.swept import complete
+
+    return complete(group.left, group.complete, environment)
 
 
 def audio_notes_of(swept: Iterable[tuple[Point, Path, Any]]) -> str | None:
@@ -361,110 +505,9 @@ def audio_notes_of(swept: Iterable[tuple[Point, Path, Any]]) -> str | None:
     """
     journals: dict[tuple[Any, ...], Path] = {}
     for point, path, _ in swept:
-        config = point.config
-        data = (config.data.path, config.data.language, config.data.prompt_type)
-        journals.setdefault(data, path)
+        journals.setdefault(_data(point.config), path)
     found: dict[tuple[Any, str], Mapping[str, str]] = {}
     for (manifest, *_), path in journals.items():
         for record in read(path)[1]:
             found[manifest, record.file_id] = record.audio_notes
     return audio_notes.sentence(found.values())
-
-
-def _one_thread() -> None:
-    """Limit this process to one core, as many run side by side."""
-    os.environ["OMP_NUM_THREADS"] = "1"
-    import torch
-
-    torch.set_num_threads(1)
-
-
-@cache
-def _cloud(path: str | None, device: str, dtype: str) -> Loaded:
-    return load(*model_of(path, "cloud"), device=device, dtype=dtype)
-
-
-@cache
-def _loaded_edge(path: str | None, device: str, dtype: str, quantization: str) -> LoadedEdge:
-    return load_edge(*model_of(path, "edge"), device=device, dtype=dtype, quantization=quantization)
-
-
-def _run(point: Point, path: Path, environment: Mapping[str, Any]) -> dict[str, float]:
-    """Caption what the point's journal does not hold yet; the CIDEr of each sample by ``file_id``.
-
-    Raises:
-        OutputError: another process is at this journal.
-    """
-    with held(path, flag="-o"):
-        return _complete(point, path, environment)
-
-
-def _complete(point: Point, path: Path, environment: Mapping[str, Any]) -> dict[str, float]:
-    config = point.config
-    corpus, manifest = load_corpus(config)
-    samples = corpus[: config.data.max_samples]
-    edge = _loaded_edge(
-        config.models.edge,
-        config.models.edge_device,
-        config.models.edge_dtype,
-        config.models.edge_quantization,
-    )
-    cloud = _cloud(config.models.cloud, config.models.cloud_device, config.models.cloud_dtype)
-    setup: dict[str, Any] = {
-        "models": {
-            "edge": None if point.mode == "cloud" else edge.facts,
-            "cloud": None if point.mode == "edge" else cloud.facts,
-        },
-        "data": data_of(config, corpus, manifest),
-        "limits": {"summary": "none: one process, modelled time"},
-        "hardware_profile": profile(config.hardware.profile).to_json(),
-    }
-    setup["plugins"] = plugins_of(point.mode, config, setup["models"])
-    identity = identity_of(config, setup)
-    # Outages are the modelled link's, and the same each time: nothing is gained by another try.
-    with Journal.open(
-        path, mode=point.mode, identity=identity, resume=True, keep_degraded=True
-    ) as journal:
-        for note in journal.notes:
-            print(f"edgecloud: {note}", file=sys.stderr)  # noqa: T201 - a warning
-        journal.describe(
-            facts(
-                config=config,
-                corpus=corpus,
-                samples=samples,
-                setup=setup,
-                environment=environment,
-                floors=None,
-            )
-        )
-        request_handler = handler_of(
-            point.mode, config, edge=edge, cloud=cloud, cache_dir=cache_dir()
-        )
-        for sample in samples:
-            if sample.file_id in journal.records:
-                continue
-            answer: Response | Failed
-            try:
-                answer = request_handler.caption(request_of(config, sample))
-            except (DataError, ModelError) as error:
-                answer = Failed(type(error).__name__, str(error))
-            journal.append(journalled(sample, answer, null_readings("the clock is modelled")))
-    return _ciders(config, corpus, journal.records)
-
-
-def _ciders(
-    config: Config, corpus: Sequence[Sample], records: Mapping[str, Record]
-) -> dict[str, float]:
-    language = config.data.language
-    found = score(
-        language=language,
-        ids=list(records),
-        hypotheses=[record.text or "" for record in records.values()],
-        references=[record.references for record in records.values()],
-        reference_languages=[record.reference_language or language for record in records.values()],
-        corpus_references=corpus_references_of(corpus, language),
-        tokenizers=LANGUAGE_TOKENIZERS[language][:1],
-    )
-    name = f"{LANGUAGE_TOKENIZERS[language][0]}.cider"
-    values = {id_: row[name] for id_, row in zip(records, found.per_sample, strict=True)}
-    return {id_: value for id_, value in values.items() if value is not None}

@@ -58,6 +58,8 @@ class System(ResourceOwner):
         """JSON: ``limits``, ``models``, ``hardware_profile``."""
         self.load_s: dict[str, float] = {}
         """Seconds each side took to load its model."""
+        self.stopping: dict[str, Any] = {}
+        """What ends a caption (JSON)."""
         self.cloud_gpu: int | None = None
         """CUDA index of the cloud's device, when it has one."""
 
@@ -176,6 +178,7 @@ class System(ResourceOwner):
             _check_pair(
                 _without_template(edge_facts), cloud_facts and _without_template(cloud_facts)
             )
+        self.stopping = edge_facts["stopping"]
         self._describe(edge_facts, cloud_facts, cap)
         self.facts["hardware_profile"] = hardware.to_json() if hardware else None
         if between is not None:

@@ -8,7 +8,6 @@ overlaps. It is exact and repeatable.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,15 +15,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TypeVar
 
-from torch import Tensor
-
 from edgecloud.contracts import (
     Acceptance,
     CloudChunk,
     CloudCost,
     CloudModel,
     CloudSession,
-    Model,
+    Drafted,
+    EdgeModel,
     Pending,
     Prompt,
     StopLimits,
@@ -35,7 +33,7 @@ from edgecloud.errors import CloudTimeout
 from edgecloud.hardware.link import Link, LinkTimes
 from edgecloud.hardware.profiles import EdgeCosts, HardwareProfile
 
-__all__ = ["ModelledClock", "TimedCloud", "TimedModel", "WallClock"]
+__all__ = ["ModelledClock", "TimedCloud", "TimedEdge", "WallClock"]
 
 
 T = TypeVar("T")
@@ -104,51 +102,44 @@ class ModelledClock:
         self._now_s = self.edge_free_s = self.cloud_free_s = 0.0
 
 
-class TimedModel:
-    """An edge model whose every forward takes the profile's time."""
+class TimedEdge:
+    """An edge whose every forward takes the profile's time. ``reads`` says in how many tokens of its own the
+    edge reads given ones: in as many, where its vocabulary is the cloud's."""
 
-    def __init__(self, model: Model, clock: ModelledClock, costs: EdgeCosts) -> None:
-        self._model = model
+    def __init__(
+        self,
+        edge: EdgeModel,
+        clock: ModelledClock,
+        costs: EdgeCosts,
+        *,
+        reads: Callable[[Sequence[int]], int] = len,
+    ) -> None:
+        self._edge = edge
         self._clock = clock
         self._costs = costs
+        self._reads = reads
 
-    @property
-    def vocab_size(self) -> int:
-        """That of the model."""
-        return self._model.vocab_size
+    def prefill(self, prompt: Prompt) -> None:
+        """As the edge; takes the profile's time for a prompt of its length."""
+        self._clock.spend(self._costs.prefill((prompt.edge or prompt).length))
+        self._edge.prefill(prompt)
 
-    @property
-    def length(self) -> int:
-        """That of the model."""
-        return self._model.length
-
-    @property
-    def cache_bytes(self) -> int:
-        """That of the model."""
-        return self._model.cache_bytes
-
-    def prefill(self, prompt: Prompt) -> Tensor:
-        """As the model; takes the profile's time for a prompt of its length."""
-        self._clock.spend(self._costs.prefill(prompt.length))
-        return self._model.prefill(prompt)
-
-    def prefill_in_parts(self, prompt: Prompt, most: int) -> Iterator[Tensor | None]:
-        """Takes the time of the whole prefill, at the first part."""
-        self._clock.spend(self._costs.prefill(prompt.length))
-        yield from self._model.prefill_in_parts(prompt, most)
-
-    def extend(self, tokens: Sequence[int]) -> Tensor:
-        """As the model; takes the profile's time for so many tokens."""
-        self._clock.spend(self._costs.extend(len(tokens)))
-        return self._model.extend(tokens)
+    def extend(self, tokens: Sequence[int]) -> None:
+        """As the edge; takes the profile's time for so many tokens."""
+        self._clock.spend(self._costs.extend(self._reads(tokens)))
+        self._edge.extend(tokens)
 
     def rollback(self, length: int) -> None:
-        """As the model; takes no time."""
-        self._model.rollback(length)
+        """As the edge; takes no time."""
+        self._edge.rollback(length)
 
-    def new_sequence(self) -> TimedModel:
-        """A new sequence on the same model, with the same clock and costs."""
-        return TimedModel(self._model.new_sequence(), self._clock, self._costs)
+    def choose(self, output: Sequence[int]) -> int:
+        """As the edge; takes no time."""
+        return self._edge.choose(output)
+
+    def draft(self, output: Sequence[int]) -> Drafted:
+        """As the edge; takes no time."""
+        return self._edge.draft(output)
 
 
 class TimedCloud:
@@ -174,10 +165,7 @@ class TimedCloud:
     def open(self, prompt: Prompt, sampling: Sampling = GREEDY) -> CloudSession:
         """A session whose link has disturbances of its own, drawn from the seed and the prompt's content."""
         # The link's chances are the sample's own, whatever was decoded before it.
-        content = hashlib.blake2b(repr(prompt.token_ids).encode(), digest_size=8)
-        if prompt.features is not None:
-            content.update(prompt.features.tobytes())
-        times = LinkTimes(self._link, f"{self._seed}/{content.hexdigest()}")
+        times = LinkTimes(self._link, f"{self._seed}/{prompt.digest()}")
         return _TimedSession(
             self._cloud.open(prompt, sampling),
             self._clock,

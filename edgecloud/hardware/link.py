@@ -50,6 +50,11 @@ class Link:
     trace: tuple[Point, ...] = ()
     source: str = ""
 
+    @property
+    def by_chance(self) -> bool:
+        """True when arrivals are drawn at random."""
+        return bool(self.jitter_s or self.loss)
+
     def to_json(self) -> dict[str, Any]:
         """The link as in a result, times in seconds."""
         return asdict(self)
@@ -136,7 +141,7 @@ class LinkTimes:
         else:
             costs = found.costs.up(size) if direction == "up" else found.costs.down(size)
             passed_s = began_s + costs
-        if found.jitter_s or found.loss:
+        if found.by_chance:
             passed_s += self._disturbance(direction, size)
         self._last_s[direction] = max(self._last_s[direction], passed_s)
         return self._last_s[direction]

@@ -7,7 +7,6 @@ ever comes into memory, and never more than one tensor besides the network itsel
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,12 +20,7 @@ from torch import Tensor, nn
 from edgecloud.errors import CheckpointError
 from edgecloud.models.families import FAMILIES, Family
 from edgecloud.models.folder import QUANTIZED_KEY, family_of, needed_shards, read_json
-from edgecloud.models.identity import (
-    file_sha256,
-    former_identity,
-    said_while_hashing,
-    weights_sha256,
-)
+from edgecloud.models.identity import identity_of
 from edgecloud.registry import guarded
 from edgecloud.stages import stage
 
@@ -35,8 +29,6 @@ if TYPE_CHECKING:
     from edgecloud.models.processor import Processor
 
 __all__ = ["Checkpoint", "Stored"]
-
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,28 +179,16 @@ class Checkpoint:
                     setattr(network.get_submodule(owner), leaf, parameter)
 
     def fingerprint(self) -> str:
-        """The identity of the weights, by their content: read once, then remembered
-        (:mod:`edgecloud.models.identity`).
+        """The identity of the weights, by their content.
 
         Raises:
             CheckpointError: a shard cannot be read, or is not the file that a hub published.
         """
-        found = weights_sha256(self.shards, watch=said_while_hashing(self.path))
-        for shard in self.shards:
-            # A hub's cache names a file after its sha256.
-            published = shard.resolve().name
-            if _SHA256.fullmatch(published) and file_sha256(shard) != published:
-                raise CheckpointError(
-                    f"model {self.path}: {shard.name} is not what the hub published (its sha256 is not "
-                    f"{published[:12]}…); fetch it again"
-                )
-        return found
+        return self.identity()["sha256"]
 
     def identity(self) -> dict[str, str]:
-        """Facts: ``sha256`` of the content, and ``headers_sha256``, by which results know weights above
-        1 GiB that were written before content was hashed."""
-        former = former_identity(self.shards)
-        return {"sha256": self.fingerprint(), **({"headers_sha256": former} if former else {})}
+        """As :func:`edgecloud.models.identity.identity_of` says: read once, then remembered."""
+        return identity_of(self.path, self.shards)
 
     def _published(self, parameter: str) -> str:
         """The name under which the family publishes a parameter."""

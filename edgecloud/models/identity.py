@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from edgecloud.errors import CheckpointError
-from edgecloud.models.folder import cache_folder
+from edgecloud.models.folder import cache_folder, family_of, needed_shards, read_json
 from edgecloud.stages import stage
 from edgecloud.textfiles import parse_json
 
@@ -25,6 +26,8 @@ __all__ = [
     "file_sha256",
     "forget_lost",
     "former_identity",
+    "identity_at",
+    "identity_of",
     "said_while_hashing",
     "weights_sha256",
 ]
@@ -35,6 +38,7 @@ Watch = Callable[[int, int], None]
 FORMER_BYTES: Final = 1 << 30
 """Weights above this were known by their headers alone before they were known by their content."""
 _BLOCK_BYTES: Final = 4 << 20
+_SHA256: Final = re.compile("[0-9a-f]{64}")
 _SILENT_BYTES: Final = 1 << 30
 """Bytes that are hashed in a second or two: no progress is shown."""
 
@@ -56,6 +60,38 @@ def weights_sha256(shards: Sequence[Path], *, watch: Watch | None = None) -> str
         found.append(_sha256([shard], _part(watch or _unwatched, before, total)))
         before += shard.stat().st_size
     return hashlib.sha256("\n".join(found).encode()).hexdigest()
+
+
+def identity_of(folder: Path, shards: Sequence[Path]) -> dict[str, str]:
+    """Facts of a result: ``sha256`` of the content of a checkpoint's weights, and ``headers_sha256``, by which
+    results know weights above 1 GiB that were written before content was hashed.
+
+    Raises:
+        CheckpointError: a shard cannot be read, or is not the file that a hub published.
+    """
+    found = weights_sha256(shards, watch=said_while_hashing(folder))
+    for shard in shards:
+        # A hub's cache names a file after its sha256.
+        published = shard.resolve().name
+        if _SHA256.fullmatch(published) and file_sha256(shard) != published:
+            raise CheckpointError(
+                f"model {folder}: {shard.name} is not what the hub published (its sha256 is not "
+                f"{published[:12]}…); fetch it again"
+            )
+    former = former_identity(shards)
+    return {"sha256": found, **({"headers_sha256": former} if former else {})}
+
+
+def identity_at(path: str | Path) -> dict[str, str]:
+    """The ``family`` of the checkpoint in a folder, and its :func:`identity_of`; nothing is loaded.
+
+    Raises:
+        CheckpointError: it is none, or its weights cannot be read.
+    """
+    folder = Path(path)
+    family = family_of(folder, read_json(folder / "config.json"))
+    shards = [folder / name for name in needed_shards(folder, family)]
+    return {"family": family.model_type, **identity_of(folder, shards)}
 
 
 def former_identity(shards: Sequence[Path]) -> str | None:

@@ -72,6 +72,10 @@ class Translation:
         ]
         return cls(torch.tensor(sources), readings, shared, edge.texts, cloud.texts)
 
+    def read(self, tokens: Sequence[int]) -> int:
+        """The number of the edge's tokens that ``tokens`` of the cloud's are read as."""
+        return sum(len(self.readings[token]) for token in tokens)
+
     def to_json(self) -> dict[str, int]:
         """What a result says of it."""
         return {

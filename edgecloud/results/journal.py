@@ -21,7 +21,7 @@ from edgecloud.results.weights import without_former
 from edgecloud.settings.config import Config
 from edgecloud.textfiles import parse_json
 
-__all__ = ["SCHEMA", "Journal", "differences", "read"]
+__all__ = ["SCHEMA", "Journal", "check_run", "differences", "read"]
 
 SCHEMA = "edgecloud-journal/1"
 
@@ -75,7 +75,7 @@ class Journal:
             content = target.read_bytes() if resume and target.exists() else b""
             before, found, length = _parse(target, content)
             if before is not None:
-                notes = _check_header(target, before, header)
+                notes = check_run(target, before, mode=mode, identity=identity)
                 for record in found:
                     records.pop(record.file_id, None)
                     if record.ok and (keep_degraded or record.loss is None):
@@ -229,9 +229,16 @@ def _header(header: dict[str, Any]) -> dict[str, Any]:
     return header
 
 
-def _check_header(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
-    """Raise with every difference between the journal's run and this one; returns what to say of what
-    cannot be told."""
+def check_run(
+    path: Path, found: Mapping[str, Any], *, mode: str, identity: Mapping[str, Any]
+) -> list[str]:
+    """Check that the journal with the first line ``found`` is of the run of ``mode`` with ``identity``; returns
+    what to say of what cannot be told.
+
+    Raises:
+        JournalError: it is of another (the differences are listed).
+    """
+    expected = _plain({"schema": SCHEMA, "mode": mode, "identity": dict(identity)})
     if found.get("schema") != SCHEMA:
         raise JournalError(
             f"{path} is not a journal of this version ({SCHEMA}); run again without --resume"

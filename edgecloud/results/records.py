@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from edgecloud.contracts import Degrade, Language, Origin, Trace
-from edgecloud.jsontypes import Mismatch, read, write
+from edgecloud.jsontypes import Mismatch, read, unless, write
 from edgecloud.results.floors import unusable_floors
 
 __all__ = ["CorpusRow", "Facts", "Failure", "Loss", "Record"]
@@ -45,7 +45,8 @@ class Record:
     """A line of a journal: what one sample gave, and its trace.
 
     ``tokens`` and ``origins`` stand in the file, too; they are those of the trace's commits. ``audio_notes`` are
-    sentences by kind, ``audio_s`` is the recording's length, ``resources`` holds the probes' readings.
+    sentences by kind, ``audio_s`` is the recording's length, ``resources`` holds the probes' readings;
+    ``prompt_digest`` is :meth:`edgecloud.contracts.Prompt.digest`.
     """
 
     file_id: str
@@ -62,6 +63,7 @@ class Record:
     references: tuple[str, ...] = ()
     reference_language: Language | None = None
     resources: Mapping[str, Any] | None = None
+    prompt_digest: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -117,6 +119,7 @@ class Record:
             "references": list(self.references),
             "reference_language": self.reference_language,
             "resources": write(self.resources),
+            "prompt_digest": self.prompt_digest,
         }
 
     @classmethod
@@ -164,7 +167,8 @@ class Facts:
     document frequencies.
 
     ``corpus`` are the samples that the run, or all shards of it, may ask for; ``others`` the language and the
-    references of each of the manifest's other samples, without an id.
+    references of each of the manifest's other samples, without an id. ``stopping`` are the tokens that end a
+    text or a sentence (``end_ids``, ``sentence_ids``), in journals that say it.
     """
 
     config: Mapping[str, Any]
@@ -174,6 +178,7 @@ class Facts:
     samples: tuple[str, ...]
     corpus: tuple[CorpusRow, ...]
     others: tuple[tuple[str, ...], ...] | None = None
+    stopping: Mapping[str, tuple[int, ...]] | None = unless(None)
 
     @classmethod
     def from_json(cls, row: Any) -> Facts:

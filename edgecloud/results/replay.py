@@ -27,7 +27,8 @@ class Replay:
     """The outcome of a run from its journal alone: the attributes of a run's outcome, and where it ran.
 
     ``samples`` and ``corpus`` know ids and references, not recordings; ``missing`` are the ids of
-    samples that the run meant to do and the journal does not hold; ``floors`` its quality floors.
+    samples that the run meant to do and the journal does not hold; ``floors`` its quality floors;
+    ``stopping`` the tokens that end a text or a sentence, where the journal says it.
     """
 
     mode: str
@@ -38,6 +39,7 @@ class Replay:
     setup: Json
     environment: Json
     floors: Json | None
+    stopping: Mapping[str, Sequence[int]] | None
     missing: tuple[str, ...]
 
 
@@ -49,6 +51,7 @@ def facts(
     setup: Json,
     environment: Json,
     floors: Json | None,
+    stopping: Mapping[str, Sequence[int]] | None = None,
 ) -> dict[str, Any]:
     """The :class:`~edgecloud.results.records.Facts` of a run, as a journal's first line holds them."""
     asked = len(corpus) if config.data.max_samples is None else config.data.max_samples
@@ -66,6 +69,7 @@ def facts(
             (sample.reference_language, *sample.references) if sample.references else ()
             for sample in corpus[asked:]
         ),
+        stopping=None if stopping is None else {name: tuple(ids) for name, ids in stopping.items()},
     )
     row: dict[str, Any] = write(found)
     return row
@@ -114,6 +118,7 @@ def replay(header: Json, records: Sequence[Record], *, path: str | Path) -> Repl
         setup=found.setup,
         environment=found.environment,
         floors=found.floors,
+        stopping=found.stopping,
         missing=tuple(s.file_id for s in samples if s.file_id not in by_id),
     )
 

@@ -12,8 +12,6 @@ from torch import Tensor
 
 from edgecloud.contracts import Model, Prompt
 from edgecloud.embedded.pair import EDGE_CHECKPOINT
-from edgecloud.hardware.clock import ModelledClock, TimedModel
-from edgecloud.hardware.profiles import profile
 from edgecloud.models.audio_lm import AudioLM
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.loading import Loaded, load
@@ -33,19 +31,6 @@ class TestScriptedModel(ModelConformance):
     @pytest.fixture
     def model(self) -> Model:
         return ScriptedModel(hashed(5, vocab_size=11, end_id=0), vocab_size=11)
-
-    @pytest.fixture
-    def prompt(self) -> Prompt:
-        return Prompt((7, 8, 9))
-
-
-class TestTimedModel(ModelConformance):
-    tolerance = 0.0
-
-    @pytest.fixture
-    def model(self) -> Model:
-        scripted = ScriptedModel(hashed(5, vocab_size=11, end_id=0), vocab_size=11)
-        return TimedModel(scripted, ModelledClock(), profile("paper").edge)
 
     @pytest.fixture
     def prompt(self) -> Prompt:

@@ -18,6 +18,7 @@ from edgecloud.contracts import (
 )
 from edgecloud.contracts.sampling import GREEDY, Distribution, Sampling
 from edgecloud.decoding.drafting import Drafter
+from edgecloud.decoding.local_edge import LocalEdge
 from edgecloud.decoding.recorder import Recorder
 from edgecloud.decoding.speculation_controller import CloudBudget, SpeculationController
 from edgecloud.decoding.verifier_client import VerifierClient
@@ -68,7 +69,9 @@ def test_a_start_that_failed_is_told_once_and_nothing_more_is_asked(how: str) ->
     pace = SpeculationController(CloudBudget())
     line = VerifierClient(Cloud(), prompt, Acceptance(), pace, recorder, sampling=GREEDY)
     drafter = Drafter(
-        ScriptedModel(hashed(0, vocab_size=8, end_id=7), vocab_size=8), prompt, end_ids=frozenset()
+        LocalEdge(ScriptedModel(hashed(0, vocab_size=8, end_id=7), vocab_size=8)),
+        prompt,
+        end_ids=frozenset(),
     )
     line.start(0)
     if how == "awaited":

@@ -66,6 +66,7 @@ class ScriptedSystem:
             "hardware_profile": {"name": config.hardware.profile},
         }
         self.load_s = {"edge": 0.1}
+        self.stopping: dict[str, Any] = {"end_ids": [0], "sentence_ids": []}
         self.cloud_gpu: int | None = None
         self.edge_pid = os.getpid()
 

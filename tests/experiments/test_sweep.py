@@ -18,12 +18,12 @@ from edgecloud.experiments.frontier import frontier
 from edgecloud.experiments.sweep import (
     DEFAULT_GRID,
     Point,
-    _run,
     audio_notes_of,
     check,
     read_grid,
     sweep,
 )
+from edgecloud.experiments.swept import complete
 from edgecloud.experiments.system import model_of
 from edgecloud.experiments.targets import MEASURES, Target, check_targets, read_targets
 from edgecloud.results.files import held
@@ -260,7 +260,7 @@ def test_a_sweep_into_a_folder_of_another_that_runs_is_refused_before_it_begins(
     assert not (tmp_path / "out" / "journals").exists()
     journal = tmp_path / "run.jsonl"
     with held(journal), pytest.raises(OutputError, match="another run is writing"):
-        _run(Point("edge", "edge"), journal, {})
+        complete([(Point("edge", "edge"), journal)], None, {})
 
 
 def _records(path: Path) -> list[Record]:

@@ -29,10 +29,11 @@ from edgecloud.contracts import (
     Verify,
 )
 from edgecloud.decoding.autoregressive import cloud_only, edge_only
+from edgecloud.decoding.local_edge import LocalEdge
 from edgecloud.decoding.recorder import Recorder
 from edgecloud.decoding.speculative import Speculation, speculative
 from edgecloud.decoding.stopping import Stopping
-from edgecloud.hardware.clock import ModelledClock, TimedCloud, TimedModel, WallClock
+from edgecloud.hardware.clock import ModelledClock, TimedCloud, TimedEdge, WallClock
 from edgecloud.hardware.profiles import CloudCosts, EdgeCosts, HardwareProfile, LinkCosts, profile
 from edgecloud.models.scripted import ScriptedModel, follows
 from tests.cloud.memory_channel import MemoryChannel
@@ -59,7 +60,7 @@ class Bench:
         sure: float = 8.0,
     ) -> None:
         self.clock = ModelledClock()
-        self.edge = TimedModel(scripted(edge, sure=sure), self.clock, PAPER.edge)
+        self.edge = TimedEdge(LocalEdge(scripted(edge, sure=sure)), self.clock, PAPER.edge)
         self.cloud = TimedCloud(LocalCloud(scripted(cloud), STOPPING), self.clock, PAPER)
 
     def follow(

@@ -17,7 +17,7 @@ from edgecloud.contracts import (
     CloudModel,
     CloudSession,
     Commit,
-    Model,
+    EdgeModel,
     Pending,
     Prompt,
     StopLimits,
@@ -28,12 +28,14 @@ from edgecloud.contracts import (
 from edgecloud.contracts.sampling import GREEDY, Distribution, Sampling
 from edgecloud.decoding.autoregressive import cloud_only, edge_only
 from edgecloud.decoding.gates import Thresholds
+from edgecloud.decoding.local_edge import LocalEdge
+from edgecloud.decoding.recorded import RecordedCloud, RecordedEdge
 from edgecloud.decoding.recorder import Recorder
 from edgecloud.decoding.sampling import chance, draw, pick, residual, warp
 from edgecloud.decoding.speculation_controller import CloudBudget
 from edgecloud.decoding.speculative import Speculation, speculative
 from edgecloud.decoding.stopping import Stopping
-from edgecloud.hardware.clock import ModelledClock, TimedCloud, TimedModel, WallClock
+from edgecloud.hardware.clock import ModelledClock, TimedCloud, TimedEdge, WallClock
 from edgecloud.hardware.profiles import CloudCosts, EdgeCosts, HardwareProfile, LinkCosts
 from edgecloud.models.scripted import ScriptedModel, hashed
 
@@ -159,7 +161,8 @@ def _follow(
 
 
 def run_speculative(case: Case, edge: ScriptedModel, cloud: CloudModel) -> Run:
-    return _speculative(case, Recorder(WallClock()), edge, edge, cloud)
+    local = LocalEdge(edge, case.sampling)
+    return _speculative(case, Recorder(WallClock()), edge, local, cloud)
 
 
 MODELLED = HardwareProfile(
@@ -176,12 +179,20 @@ def run_modelled(
 ) -> Run:
     """The same in modelled time."""
     clock = ModelledClock()
-    timed = TimedModel(edge, clock, hardware.edge)
+    timed = TimedEdge(LocalEdge(edge, case.sampling), clock, hardware.edge)
     return _speculative(case, Recorder(clock), edge, timed, TimedCloud(cloud, clock, hardware))
 
 
+def run_recorded(case: Case, trace: Trace, hardware: HardwareProfile = MODELLED) -> Run:
+    """The request of ``trace`` in modelled time, without models."""
+    clock = ModelledClock()
+    edge = TimedEdge(RecordedEdge(trace), clock, hardware.edge)
+    cloud = TimedCloud(RecordedCloud(trace), clock, hardware)
+    return _speculative(case, Recorder(clock), None, edge, cloud)
+
+
 def _speculative(
-    case: Case, recorder: Recorder, edge: ScriptedModel, timed: Model, cloud: CloudModel
+    case: Case, recorder: Recorder, edge: ScriptedModel | None, timed: EdgeModel, cloud: CloudModel
 ) -> Run:
     commits = speculative(
         PROMPT,
@@ -211,10 +222,9 @@ def run_edge(case: Case) -> Run:
     recorder = Recorder(WallClock())
     commits = edge_only(
         PROMPT,
-        edge=case.edge(),
+        edge=LocalEdge(case.edge(), case.sampling),
         stopping=case.stopping,
         recorder=recorder,
-        sampling=case.sampling,
     )
     return _follow(commits, recorder, None)
 

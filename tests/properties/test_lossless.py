@@ -19,7 +19,7 @@ from scipy.stats import chisquare
 
 from edgecloud.contracts import StopLimits
 from edgecloud.contracts.sampling import Sampling
-from edgecloud.decoding import drafting, sampling
+from edgecloud.decoding import local_edge, sampling
 from edgecloud.decoding.acceptance import RULES
 from edgecloud.decoding.draft_scores import score_drafts
 from edgecloud.decoding.gates import Thresholds
@@ -87,7 +87,7 @@ def remembered(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @pytest.fixture(autouse=True)
 def quicker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drafting, "choose", remembered(drafting.choose))
+    monkeypatch.setattr(local_edge, "choose", remembered(local_edge.choose))
     monkeypatch.setattr(sampling, "quantized", remembered(sampling.quantized))
     sight = remembered(lambda logits, draft: score_drafts([logits], [draft])[0])
     monkeypatch.setattr(

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecloud.contracts import Acceptance, Commit, Draft, StopLimits, Verify
+from edgecloud.decoding.local_edge import LocalEdge
 from edgecloud.decoding.recorder import Recorder
 from edgecloud.decoding.speculative import Speculation, speculative
 from edgecloud.hardware.clock import WallClock
@@ -226,7 +227,7 @@ def test_a_caller_who_stops_listening_closes_the_session() -> None:
     cloud = case.cloud()
     commits = speculative(
         PROMPT,
-        edge=case.edge(),
+        edge=LocalEdge(case.edge()),
         cloud=cloud,
         settings=case.settings,
         stopping=case.stopping,

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from edgecloud.cloud.engine.local import LocalCloud
-from edgecloud.contracts import Model, Prompt, StopLimits, Trace
+from edgecloud.contracts import Drafted, EdgeModel, Prompt, StopLimits, Trace
+from edgecloud.decoding.local_edge import LocalEdge
 from edgecloud.decoding.recorder import Recorder
 from edgecloud.decoding.speculative import Speculation, speculative
 from edgecloud.decoding.stopping import Stopping
-from edgecloud.hardware.clock import ModelledClock, TimedCloud, TimedModel
+from edgecloud.hardware.clock import ModelledClock, TimedCloud, TimedEdge
 from edgecloud.hardware.profiles import PROFILES
 from edgecloud.models.scripted import ScriptedModel, hashed
 from edgecloud.regression.model import Report
@@ -55,37 +55,33 @@ def result(outcome: Any, *, shift: float = 0.0, cpu: str = "processor A") -> Res
 
 
 class Wasteful:
-    """An edge model that runs one forward too many, once a caption: same tokens, more time."""
+    """An edge that runs one forward too many, once a caption: same tokens, more time."""
 
-    def __init__(self, model: Model) -> None:
-        self._model = model
-        self._steps = 0
+    def __init__(self, edge: EdgeModel) -> None:
+        self._edge = edge
+        self._length = self._steps = 0
 
-    @property
-    def vocab_size(self) -> int:
-        return self._model.vocab_size
+    def prefill(self, prompt: Prompt) -> None:
+        self._length, self._steps = prompt.length, 0
+        self._edge.prefill(prompt)
 
-    @property
-    def length(self) -> int:
-        return self._model.length
-
-    def prefill(self, prompt: Prompt) -> Tensor:
-        self._steps = 0
-        return self._model.prefill(prompt)
-
-    def extend(self, tokens: Sequence[int]) -> Tensor:
+    def extend(self, tokens: Sequence[int]) -> None:
         self._steps += 1
         if self._steps == 4:
-            before = self._model.length
-            self._model.extend(tokens)
-            self._model.rollback(before)
-        return self._model.extend(tokens)
+            self._edge.extend(tokens)
+            self._edge.rollback(self._length)
+        self._edge.extend(tokens)
+        self._length += len(tokens)
 
     def rollback(self, length: int) -> None:
-        self._model.rollback(length)
+        self._length = length
+        self._edge.rollback(length)
 
-    def new_sequence(self) -> Wasteful:
-        return Wasteful(self._model.new_sequence())
+    def choose(self, output: Sequence[int]) -> int:
+        return self._edge.choose(output)
+
+    def draft(self, output: Sequence[int]) -> Drafted:
+        return self._edge.draft(output)
 
 
 def modelled_outcome(n: int = 12, *, wasteful: bool = False) -> FakeOutcome:
@@ -109,7 +105,8 @@ def _decode(seed: int, *, wasteful: bool) -> Trace:
     script = hashed(seed + 1000, vocab_size=VOCAB, end_id=END)
     draft = hashed(seed, vocab_size=VOCAB, end_id=END, disagree_with=script, every=4)
     stopping = Stopping(StopLimits(40), frozenset({END}), frozenset({1}))
-    edge: Model = TimedModel(ScriptedModel(draft, vocab_size=VOCAB), clock, hardware.edge)
+    local = LocalEdge(ScriptedModel(draft, vocab_size=VOCAB))
+    edge: EdgeModel = TimedEdge(local, clock, hardware.edge)
     cloud = LocalCloud(ScriptedModel(script, vocab_size=VOCAB), stopping=stopping)
     recorder = Recorder(clock)
     commits = speculative(

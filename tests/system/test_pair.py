@@ -24,6 +24,7 @@ from edgecloud.contracts import (
 from edgecloud.datasets.audio import load_audio
 from edgecloud.datasets.manifest import embedded_manifest, load_manifest
 from edgecloud.decoding.autoregressive import cloud_only, edge_only
+from edgecloud.decoding.local_edge import LocalEdge
 from edgecloud.decoding.recorder import Recorder
 from edgecloud.decoding.speculative import Speculation, speculative
 from edgecloud.decoding.stopping import Stopping
@@ -72,7 +73,7 @@ def exact(request: Prompt, pair: Pair, edge: Model | None = None) -> list[int]:
     return tokens(
         speculative(
             request,
-            edge=edge or pair.edge.model,
+            edge=LocalEdge(edge or pair.edge.model),
             cloud=pair.verifier,
             settings=Speculation(k=4, gate="always", acceptance=Acceptance("exact")),
             stopping=pair.stopping,
@@ -111,7 +112,7 @@ def test_a_drafter_that_is_the_target_is_never_corrected(pair: Pair) -> None:
         origin
         for commit in speculative(
             request,
-            edge=pair.cloud.model.new_sequence(),
+            edge=LocalEdge(pair.cloud.model.new_sequence()),
             cloud=pair.verifier,
             settings=Speculation(k=4, gate="always", acceptance=Acceptance("exact")),
             stopping=pair.stopping,
@@ -136,7 +137,7 @@ def test_prompt_types_are_answered_at_different_length_in_the_language_asked_for
                 tokens(
                     edge_only(
                         prompt(pair, sample, language, prompt_type),
-                        edge=loaded.model,
+                        edge=LocalEdge(loaded.model),
                         stopping=pair.stopping,
                         recorder=Recorder(WallClock()),
                     )

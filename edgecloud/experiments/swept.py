@@ -1,0 +1,186 @@
+"""A process of a sweep: it decodes points of the same tokens once, and times them anew for the others."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from edgecloud.contracts import Sample
+from edgecloud.datasets.corpus import load_corpus
+from edgecloud.edge.messages import Failed, Mode, Response
+from edgecloud.errors import DataError, JournalError, ModelError
+from edgecloud.experiments.retiming import Retimer
+from edgecloud.experiments.run import data_of, identity_of, journalled, request_of
+from edgecloud.experiments.sweep import Point, quality_of, setup_of
+from edgecloud.experiments.system import cache_dir, model_of
+from edgecloud.hardware.probes import null_readings
+from edgecloud.results.files import held
+from edgecloud.results.journal import Journal, read
+from edgecloud.results.records import Record
+from edgecloud.results.replay import Replay, facts, replay
+
+if TYPE_CHECKING:
+    from edgecloud.edge.request_handler import RequestHandler
+    from edgecloud.models.edge import LoadedEdge
+    from edgecloud.models.loading import Loaded
+    from edgecloud.settings.config import Config
+
+__all__ = ["complete", "handler_for", "models_of"]
+
+How = Literal["decoded", "retimed"]
+Json = Mapping[str, Any]
+
+
+def complete(
+    points: Sequence[tuple[Point, Path]], source: Path | None, environment: Json
+) -> list[tuple[Path, How, dict[str, float]]]:
+    """Complete the journals of ``points``, all of the same tokens; each with how that was done, and the CIDEr of
+    its samples by ``file_id``. ``source`` is a journal of these tokens that is complete.
+
+    Raises:
+        OutputError: another process is at one of the journals.
+    """
+    found: list[tuple[Path, How, dict[str, float]]] = []
+    known = None if source is None else _run_of(source)
+    for point, path in points:
+        with held(path, flag="-o"):
+            how, records = _complete(point, path, known, environment)
+        found.append((path, how, quality_of(point.config, records)))
+        known = known or (_run_of(path) if len(points) > 1 else None)
+    return found
+
+
+def _run_of(path: Path) -> Replay:
+    return replay(*read(path), path=path)
+
+
+def _complete(
+    point: Point, path: Path, known: Replay | None, environment: Json
+) -> tuple[How, list[Record]]:
+    """Write what a point's journal does not hold yet, timed anew where its tokens are ``known``; returns how,
+    and all of its records."""
+    config = point.config
+    corpus, manifest = load_corpus(config)
+    samples = corpus[: config.data.max_samples]
+    handler: RequestHandler | None = None
+    stopping: Mapping[str, Sequence[int]] | None
+    if known is None:
+        handler = handler_for(point.mode, config)
+        models, stopping = models_of(point.mode, config, handler), handler.stopping.to_json()
+    else:
+        models, stopping = known.setup["models"], known.stopping
+    setup = setup_of(point, data_of(config, corpus, manifest), models)
+    # Outages are the modelled link's, and the same each time: nothing is gained by another try.
+    with Journal.open(
+        path,
+        mode=point.mode,
+        identity=identity_of(config, setup),
+        resume=True,
+        keep_degraded=True,
+    ) as journal:
+        for note in journal.notes:
+            _say(note)
+        journal.describe(
+            facts(
+                config=config,
+                corpus=corpus,
+                samples=samples,
+                setup=setup,
+                environment=known.environment if known else environment,
+                floors=None,
+                stopping=stopping,
+            )
+        )
+        left = [sample for sample in samples if sample.file_id not in journal.records]
+        again = _retimed(point, known, left) if known else {}
+        for sample in left:
+            record = again.get(sample.file_id)
+            if record is None:
+                handler = handler or handler_for(point.mode, config)
+                record = _decoded(handler, point, sample)
+            journal.append(record)
+    how: How = "retimed" if known and len(again) == len(left) else "decoded"
+    return how, list(journal.records.values())
+
+
+def _retimed(point: Point, known: Replay, samples: Sequence[Sample]) -> dict[str, Record]:
+    """The records, by ``file_id``, of those of ``samples`` that can be timed anew."""
+    found: dict[str, Record] = {}
+    others: list[JournalError] = []
+    try:
+        retimer = Retimer(known, point.config)
+    except JournalError as error:
+        _say(f"{point.name}: {error}; it is decoded")
+        return {}
+    wanted = {sample.file_id for sample in samples}
+    for record in known.records:
+        if record.file_id not in wanted:
+            continue
+        try:
+            found[record.file_id] = retimer.retimed(record)
+        except JournalError as error:
+            others.append(error)
+    if others:
+        _say(f"{point.name}: {len(others)} of {len(samples)} are decoded again: {others[0]}")
+    return found
+
+
+def _decoded(handler: RequestHandler, point: Point, sample: Sample) -> Record:
+    answer: Response | Failed
+    try:
+        answer = handler.caption(request_of(point.config, sample))
+    except (DataError, ModelError) as error:
+        answer = Failed(type(error).__name__, str(error))
+    return journalled(sample, answer, null_readings("the clock is modelled"))
+
+
+def _say(text: str) -> None:
+    print(f"edgecloud: {text}", file=sys.stderr)  # noqa: T201 - a warning
+
+
+def models_of(mode: Mode, config: Config, handler: RequestHandler) -> dict[str, Any]:
+    """Facts of the models that decode, by side."""
+    edge, cloud = _loaded(config)
+    between = handler.translation
+    shared = {} if between is None else {"shared_vocabulary": between.to_json()}
+    return {
+        "edge": None if mode == "cloud" else {**edge.facts, **shared},
+        "cloud": None if mode == "edge" else cloud.facts,
+    }
+
+
+def handler_for(mode: Mode, config: Config) -> RequestHandler:
+    """Edge and cloud in this process."""
+    from edgecloud.edge.in_process import handler_of
+
+    edge, cloud = _loaded(config)
+    return handler_of(mode, config, edge=edge, cloud=cloud, cache_dir=cache_dir())
+
+
+def _loaded(config: Config) -> tuple[LoadedEdge, Loaded]:
+    """The models of a sweep, loaded once in this process, and only where something is decoded."""
+    models = config.models
+    return (
+        _edge(models.edge, models.edge_device, models.edge_dtype, models.edge_quantization),
+        _cloud(models.cloud, models.cloud_device, models.cloud_dtype),
+    )
+
+
+@cache
+def _edge(path: str | None, device: str, dtype: str, quantization: str) -> LoadedEdge:
+    import torch
+
+    from edgecloud.models.edge import load_edge
+
+    torch.set_num_threads(1)
+    return load_edge(*model_of(path, "edge"), device=device, dtype=dtype, quantization=quantization)
+
+
+@cache
+def _cloud(path: str | None, device: str, dtype: str) -> Loaded:
+    from edgecloud.models.loading import load
+
+    return load(*model_of(path, "cloud"), device=device, dtype=dtype)
