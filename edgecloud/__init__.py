@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from edgecloud.datasets.converters import converter
     from edgecloud.decoding.acceptance import rule as acceptance_rule
     from edgecloud.decoding.gates import gate
+    from edgecloud.library.data import samples
     from edgecloud.library.evaluation import Evaluation, evaluate
     from edgecloud.library.experiments import run
     from edgecloud.library.outcome import Outcome
@@ -52,6 +53,7 @@ __all__ = [
     "metric",
     "read_result",
     "run",
+    "samples",
     "stream",
 ]
 
@@ -70,6 +72,7 @@ _LAZY = {
     "metric": "edgecloud.quality.metric",
     "read_result": "edgecloud.results.result",
     "run": "edgecloud.library.experiments",
+    "samples": "edgecloud.library.data",
     "stream": "edgecloud.library.requests",
 }
 """The library's functions and types, and the decorators by which other packages register their parts, each with its

@@ -177,6 +177,8 @@ class Registry(Mapping[str, T]):
                 f"{part.origin}; give the second another name"
             )
         self._parts[name] = part
+        if part.module == "__main__":
+            _OF_MAIN.add(name)
         if _LOADING:
             _LOADING[-1].added.append((self._parts, name))
         return part
@@ -450,8 +452,6 @@ def _part(
                 "underscores, and a finite number"
             )
     module = getattr(source, "__module__", None) or "__main__"
-    if module == "__main__":
-        _OF_MAIN.add(name)
     part = Part(name, item, kind, BUILT_IN, module, tuple(options), source=source, own=dict(own))
     if module.partition(".")[0] == "edgecloud":
         return part

@@ -379,6 +379,21 @@ def test_a_wrong_experiment_is_refused_before_anything_is_loaded(
         edgecloud.run(mode, **given)
 
 
+def test_a_gate_of_a_notebook_is_refused_before_processes_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def own(block: Sequence[TokenStats], thresholds: Thresholds) -> bool:
+        return True
+
+    own.__module__ = "__main__"
+    monkeypatch.delattr(sys.modules["__main__"], "__file__")
+    with (
+        GATES.replaced("own", own),
+        pytest.raises(ConfigError, match=r"gate 'own' is registered in this session alone"),
+    ):
+        edgecloud.run("spec", gate="own")
+
+
 @pytest.fixture
 def data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A manifest of six recordings, and a system that makes its answers up."""

@@ -229,6 +229,40 @@ def test_a_replacement_lasts_as_long_as_it_is_wanted() -> None:
     assert dict(made) == {"x": len}
 
 
+def test_what_is_lent_has_the_functions_name_or_one_beside_it_and_then_none() -> None:
+    made: Registry[object] = Registry("gate", group="gates")
+    made.add("mine", len)
+
+    def mine() -> None:
+        """Another of that name."""
+
+    with made.lent(mine) as first, made.lent(lambda: None) as second, made.lent(len) as third:
+        assert (first, second, third) == ("mine-2", "lambda", "mine")
+        assert made[first] is mine
+        with made.lent(mine) as again:
+            assert again == first
+    assert dict(made) == {"mine": len}
+    with pytest.raises(PluginError, match="not callable"), made.lent(3):
+        pass
+
+
+def test_whether_the_program_itself_brings_parts_is_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(registry, "_OF_MAIN", set())
+    made: Registry[object] = Registry("gate", group="gates")
+
+    def mine() -> None:
+        """As a script defines it."""
+
+    mine.__module__ = "__main__"
+    made.add("elsewhere", len)
+    assert not registry.main_brings_parts()
+    with made.lent(mine):
+        assert registry.main_brings_parts()
+    assert not registry.main_brings_parts()
+
+
 def test_importing_the_package_takes_no_time_worth_naming() -> None:
     code = (
         "import sys; before = set(sys.modules); import edgecloud;"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -24,6 +25,7 @@ from edgecloud.results.records import Record
 from edgecloud.results.result_file import write_result
 from edgecloud.settings.config import Config, check_output_name
 from edgecloud.settings.options import OPTIONS
+from edgecloud.settings.parts import PARTS
 from edgecloud.stages import stage
 
 __all__ = ["run"]
@@ -70,6 +72,8 @@ def run(
         file=config,
     )
     check_output_name(given.output.name)
+    if checked == "spec":
+        _check_parts(given)
     begun = run_block()
     with ExitStack() as stack:
         stack.enter_context(watched(bool(progress)))
@@ -97,6 +101,23 @@ def _check_program() -> None:
             "this program registers parts of its own and starts an experiment as it is imported: put what "
             'starts it under `if __name__ == "__main__":`, or the parts into a module given as plugins=[…]'
         )
+
+
+def _check_parts(config: Config) -> None:
+    """Check that the processes of an experiment can have the gate and the rule that it uses.
+
+    Raises:
+        ConfigError: one was registered in a notebook's cell or on the command line, which nothing imports.
+    """
+    if getattr(sys.modules["__main__"], "__file__", None) is not None:
+        return
+    for name, registry in PARTS.items():
+        part = registry.part(config.to_json()[name])
+        if part.module == "__main__":
+            raise ConfigError(
+                f"run: {name}: the {part.kind} {part.name!r} is registered in this session alone, and an experiment "
+                "runs in processes of its own: put it into a module, and give plugins=['MODULE']"
+            )
 
 
 def _keeps(config: Config) -> bool:

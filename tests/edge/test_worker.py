@@ -41,12 +41,30 @@ def _deaf(connection: Connection) -> None:
     time.sleep(600)
 
 
+def _main(connection: Connection) -> None:
+    """Says whether the program that started it was imported."""
+    connection.send(sys.modules["__main__"].__name__ == "__mp_main__")
+
+
 def _gone(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return True
     return False
+
+
+@pytest.mark.parametrize("brings_parts", [False, True])
+def test_a_process_imports_the_program_only_for_the_parts_that_it_registers(
+    monkeypatch: pytest.MonkeyPatch, brings_parts: bool
+) -> None:
+    monkeypatch.setattr(worker_module, "main_brings_parts", lambda: brings_parts)
+    main = vars(sys.modules["__main__"])
+    before = {name: main.get(name) for name in ("__file__", "__spec__")}
+    worker = Worker("edge", _main)
+    assert {name: main.get(name) for name in before} == before
+    assert worker.receive(STARTED_S) is brings_parts
+    worker.close()
 
 
 def test_messages_go_both_ways_and_closing_ends_the_process() -> None:
