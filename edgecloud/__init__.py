@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from edgecloud.library.requests import Stream, decode, stream
     from edgecloud.models.families import family
     from edgecloud.quality.metric import metric
-    from edgecloud.results.result import read_result
+    from edgecloud.results.result import Result, read_result
 
 __version__ = "0.1.0"
 
@@ -38,6 +38,7 @@ __all__ = [
     "Outcome",
     "Pair",
     "Prompt",
+    "Result",
     "Sample",
     "Stream",
     "Trace",
@@ -61,6 +62,7 @@ _LAZY = {
     "Evaluation": "edgecloud.library.evaluation",
     "Outcome": "edgecloud.library.outcome",
     "Pair": "edgecloud.library.pair",
+    "Result": "edgecloud.results.result",
     "Stream": "edgecloud.library.requests",
     "acceptance_rule": "edgecloud.decoding.acceptance:rule",
     "converter": "edgecloud.datasets.converters",

@@ -67,4 +67,6 @@ def test_the_ten_lines_of_the_guide_run(
     lines = capfd.readouterr().out.splitlines()
     assert lines[0].startswith(found["out"].text)
     assert found["part"].text == lines[-2]
-    assert lines[-1] == f"{found['scores'].corpus['rouge_l']} {found['result']['metrics']['cider']}"
+    assert (
+        lines[-1] == f"{found['scores'].corpus['rouge_l']} {found['result'].metrics.value('cider')}"
+    )

@@ -19,7 +19,7 @@ with edgecloud.load_pair() as pair:
             for sample in samples
         ]
         scores = edgecloud.evaluate([out.text for out in outs], [s.references for s in samples])
-        seconds[name] = [out.metrics["latency_metrics"]["total_time"] for out in outs]
+        seconds[name] = [out.metrics.latency_metrics.total_time for out in outs]
         quality[name] = [row["rouge_l"] or 0.0 for row in scores.per_sample]
 
 before, after = POLICIES

@@ -20,6 +20,6 @@ with edgecloud.load_pair() as pair:
             out = edgecloud.decode(
                 sample, pair, language="english", gate=gate, entropy_threshold=2.5, clock="modelled"
             )
-            calls = out.metrics["speculative_decoding_metrics"]["cloud_calls"]
-            seconds = out.metrics["latency_metrics"]["total_time"]
+            calls = out.metrics.speculative_decoding_metrics.cloud_calls
+            seconds = out.metrics.latency_metrics.total_time
             print(f"{out.config.gate.name:8} {calls:2} calls {seconds:5.1f} s  {out.text}")

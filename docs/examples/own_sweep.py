@@ -28,7 +28,7 @@ with edgecloud.load_pair() as pair:
             )
             for sample in samples
         ]
-        seconds = fmean(out.metrics["latency_metrics"]["total_time"] for out in outs)
-        busy = fmean(out.metrics["cost_metrics"]["cloud_busy_time"] for out in outs)
+        seconds = fmean(out.metrics.latency_metrics.total_time for out in outs)
+        busy = fmean(out.metrics.cost_metrics.cloud_busy_time for out in outs)
         same = sum(out.tokens == theirs.tokens for out, theirs in zip(outs, cloud, strict=True))
         print(f"{k:2} {threshold:10.1f} {seconds:8.1f} {busy:14.2f} {same:10} of {len(outs)}")

@@ -116,21 +116,21 @@ def _painter(stream: Any) -> Callable[[str, str], str]:
 
 def _timings(outcome: Outcome) -> str:
     """One line: times, who chose how many tokens, what the cloud did."""
-    times = outcome.metrics["latency_metrics"]
-    spent = outcome.metrics["cost_metrics"]
+    times = outcome.metrics.latency_metrics
+    spent = outcome.metrics.cost_metrics
     counts = {origin: outcome.origins.count(origin) for origin in _COLORS}
     chosen = ", ".join(f"{origin} {count}" for origin, count in counts.items() if count)
     parts = [
         f"{outcome.audio_s:.1f} s of audio",
-        f"first token {times['ttft']:.3f} s",
-        f"total {times['total_time']:.3f} s",
-        f"{times['otps']:.1f} tokens/s",
+        f"first token {times.ttft:.3f} s",
+        f"total {times.total_time:.3f} s",
+        f"{times.otps:.1f} tokens/s",
         f"{len(outcome.tokens)} tokens ({chosen})",
     ]
-    calls = outcome.metrics["speculative_decoding_metrics"]["cloud_calls"]
+    calls = outcome.metrics.speculative_decoding_metrics.cloud_calls
     if calls:
         parts.append(f"{calls} cloud calls")
-    if spent["cloud_busy_time"]:
-        parts.append(f"cloud busy {spent['cloud_busy_time']:.3f} s, {spent['bytes_up']} bytes up")
+    if spent.cloud_busy_time:
+        parts.append(f"cloud busy {spent.cloud_busy_time:.3f} s, {spent.bytes_up} bytes up")
     modelled = outcome.config.hardware.clock == "modelled"
     return " · ".join(parts) + (" · modelled time" if modelled else "")

@@ -22,6 +22,7 @@ from edgecloud.registry import load_plugins
 from edgecloud.results.environment import run_block
 from edgecloud.results.kept import result_path
 from edgecloud.results.records import Record
+from edgecloud.results.result import Result
 from edgecloud.results.result_file import write_result
 from edgecloud.settings.config import Config, check_output_name
 from edgecloud.settings.options import OPTIONS
@@ -44,9 +45,9 @@ def run(
     plugins: Sequence[str] = (),
     progress: bool | Progress = False,
     **settings: Any,
-) -> dict[str, Any]:
+) -> Result:
     """Run one experiment, ``edge``, ``cloud`` or ``spec``, in processes of its own, and return its result: what
-    ``pytest bench`` writes for the same settings (its fields: reports/README.md).
+    ``pytest bench`` writes for the same settings, as :func:`edgecloud.read_result` gives it.
 
     ``settings`` are options by their names (``gate`` is ``gate_type``), ``preset`` and ``config`` as their flags.
     Journal and result are written where ``output_name`` or ``output_dir`` is given, and to be gone on with by
@@ -85,9 +86,9 @@ def run(
         if _keeps(given):
             result = finished(outcome, run_block=begun)
             write_result(result_path(checked, its), result)
-            return result.to_json()
+            return result
         as_given = outcome.config.changed(output_dir=given.output.folder)
-        return finished(replace(outcome, config=as_given), run_block=begun).to_json()
+        return finished(replace(outcome, config=as_given), run_block=begun)
 
 
 def _check_program() -> None:

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from edgecloud.contracts import Origin, StopReason, Trace
 from edgecloud.edge.messages import Mode, Response
-from edgecloud.jsontypes import write
-from edgecloud.results.cost import cost
-from edgecloud.results.latency import latency
+from edgecloud.results.cost import Cost, cost
+from edgecloud.results.latency import Latency, latency
 from edgecloud.results.records import Loss
-from edgecloud.results.speculation import speculation
+from edgecloud.results.speculation import Speculation, speculation
 from edgecloud.settings.config import Config
 
-__all__ = ["Outcome"]
+__all__ = ["Outcome", "RequestMetrics"]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestMetrics:
+    """The blocks of numbers of a sample in a result, under the same names."""
+
+    latency_metrics: Latency
+    speculative_decoding_metrics: Speculation
+    cost_metrics: Cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +30,9 @@ class Outcome:
     """A caption or an answer, how it came about, and what it took.
 
     ``tokens`` and who chose each (``origins``); ``trace``, the timed list of what happened, in seconds after the
-    request's start; ``metrics`` with the blocks ``latency_metrics``, ``speculative_decoding_metrics`` and
-    ``cost_metrics`` of a sample in a result. ``audio_s`` is None for a prompt of text; ``audio_notes`` say what about
-    the recording cannot be right. ``degraded`` says when and why the cloud was lost, and is None where it was not.
+    request's start; ``metrics``, computed from it. ``audio_s`` is None for a prompt of text; ``audio_notes`` say
+    what about the recording cannot be right. ``degraded`` says when and why the cloud was lost, and is None where it
+    was not.
     """
 
     text: str
@@ -34,7 +41,7 @@ class Outcome:
     stop: StopReason
     mode: Mode
     trace: Trace = field(repr=False)
-    metrics: Mapping[str, Mapping[str, Any]] = field(repr=False)
+    metrics: RequestMetrics = field(repr=False)
     audio_s: float | None
     input_tokens: int
     audio_notes: Mapping[str, str]
@@ -52,13 +59,11 @@ class Outcome:
             stop=response.stop,
             mode=mode,
             trace=trace,
-            metrics={
-                "latency_metrics": write(
-                    latency(trace, audio_s=response.audio_s, input_tokens=response.input_tokens)
-                ),
-                "speculative_decoding_metrics": write(speculation(trace, k=config.draft.k)),
-                "cost_metrics": write(cost(trace)),
-            },
+            metrics=RequestMetrics(
+                latency(trace, audio_s=response.audio_s, input_tokens=response.input_tokens),
+                speculation(trace, k=config.draft.k),
+                cost(trace),
+            ),
             audio_s=response.audio_s,
             input_tokens=response.input_tokens,
             audio_notes=response.audio_notes,
