@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -31,7 +33,9 @@ from edgecloud.decoding.stopping import Stopping
 from edgecloud.embedded.pair import CLOUD_CHECKPOINT, EDGE_CHECKPOINT
 from edgecloud.hardware.clock import WallClock
 from edgecloud.models.loading import Loaded, load
+from edgecloud.models.translation import TranslatedModel, Translation
 from edgecloud.quality.language import detect_language
+from tests.models.miniatures import audio_checkpoint
 
 LANGUAGES: tuple[Language, ...] = get_args(Language)
 PROMPT_TYPES: tuple[PromptType, ...] = get_args(PromptType)
@@ -103,6 +107,32 @@ def test_exact_verification_of_everything_gives_the_clouds_own_tokens(
         for sample in corpus(language)[::2]
         if exact(request := prompt(pair, sample, language, "default"), pair) != alone(request, pair)
     ]
+    assert different == []
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_an_edge_of_another_family_and_vocabulary_gives_the_clouds_own_tokens(
+    pair: Pair, language: Language, tmp_path: Path
+) -> None:
+    """Every sixteenth recording, ``tox -e families`` takes all; the edge is a Qwen2-Audio with a tokenizer, a
+    template and features of its own."""
+    folder = audio_checkpoint(tmp_path, words="一位 她 女士 voice sounds happy, speaking 语气。")
+    edge = load("other", str(folder), device="cpu", dtype="auto")
+    ours, cloud = edge.processor.vocabulary(), pair.cloud.processor.vocabulary()
+    translation = Translation.between(ours, cloud)
+    assert 250 < translation.shared < translation.cloud_texts
+    drafting = TranslatedModel(edge.model, translation)
+    different = []
+    assert len(corpus(language)) == 128
+    for sample in corpus(language)[:: 1 if os.environ.get("EDGECLOUD_FAMILIES") == "full" else 16]:
+        audio = load_audio(sample.audio_path, max_audio_s=30.0)
+        own = edge.processor.prompt(
+            edge.processor.features(audio), language=language, prompt_type="default"
+        )
+        request = prompt(pair, sample, language, "default")
+        both = exact(replace(request, edge=own), pair, drafting)
+        if both != alone(request, pair):
+            different.append(sample.file_id)
     assert different == []
 
 
