@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -86,7 +86,9 @@ TINY = Size(
 )
 
 
-def byte_tokenizer(words: str = "。！？. ! ? 的 the voice") -> Tokenizer:
+def byte_tokenizer(
+    words: str = "。！？. ! ? 的 the voice", special: Sequence[str] = tok.SPECIAL_TOKENS
+) -> Tokenizer:
     """All bytes, a few merges of ``words`` (full stops of both languages among them) and the special tokens."""
     tokenizer = Tokenizer(token_models.BPE())
     tokenizer.normalizer = normalizers.NFC()
@@ -104,7 +106,7 @@ def byte_tokenizer(words: str = "。！？. ! ? 的 the voice") -> Tokenizer:
     )
     tokenizer.train_from_iterator([words] * 4, trainer)
     tokenizer.add_special_tokens(
-        [AddedToken(token, special=True, normalized=False) for token in tok.SPECIAL_TOKENS]
+        [AddedToken(token, special=True, normalized=False) for token in special]
     )
     return tokenizer
 
@@ -166,6 +168,30 @@ def text_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.models.miniatures import text_checkpoint
 
     return text_checkpoint(tmp_path_factory.mktemp("qwen2"), padded_rows=5)
+
+
+@pytest.fixture(scope="session")
+def llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama 3 in miniature; read it, do not change it."""
+    from tests.models.miniatures import llama_checkpoint
+
+    return llama_checkpoint(tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture(scope="session")
+def mistral_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Mistral in miniature that attends to its last 12 tokens; read it, do not change it."""
+    from tests.models.miniatures import mistral_checkpoint
+
+    return mistral_checkpoint(tmp_path_factory.mktemp("mistral"), window=12)
+
+
+@pytest.fixture(scope="session")
+def qwen3_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Qwen3 in miniature; read it, do not change it."""
+    from tests.models.miniatures import qwen3_checkpoint
+
+    return qwen3_checkpoint(tmp_path_factory.mktemp("qwen3"))
 
 
 @pytest.fixture(scope="session")

@@ -171,15 +171,10 @@ def _open(side: Side) -> _Opened:
     device = pick_device(side.device) if side.weights else "cpu"
     processor = checkpoint.processor()
     network = None
-    if side.weights and bits is None:
+    if side.weights:
         network = described_network(checkpoint, _dtype(side, device))
         check_rows(checkpoint, processor.vocab_size, network.lm_head.out_features)
-    elif side.weights:
-        from edgecloud.models.quantized.shapes import TextShape, thinker_config
-
-        rows = TextShape.of(thinker_config(checkpoint)).vocabulary
-        check_rows(checkpoint, processor.vocab_size, rows)
-    return _Opened(side, checkpoint, processor, bits, network)
+    return _Opened(side, checkpoint, processor, bits, None if bits is not None else network)
 
 
 def _dtype(side: Side, device: str) -> torch.dtype:

@@ -104,13 +104,41 @@ class Checkpoint:
         context = found.get("max_position_embeddings")
         return context if isinstance(context, int) and context > 0 else None
 
-    def tensors(self, prefix: str) -> Iterator[tuple[str, Tensor]]:
-        """Every tensor whose name begins with ``prefix``, without it, one at a time."""
+    @property
+    def generation(self) -> dict[str, Any]:
+        """What its generation_config.json says; nothing where there is none.
+
+        Raises:
+            CheckpointError: it cannot be read.
+        """
+        path = self.path / "generation_config.json"
+        return read_json(path) if path.is_file() else {}
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Every tensor that the network has a place for, by its parameter's name, one at a time.
+
+        Raises:
+            CheckpointError: a shard is broken.
+        """
         for shard in self.shards:
             with self._opened(shard) as file:
                 for name in file.keys():  # noqa: SIM118 - not a mapping
-                    if name.startswith(prefix):
-                        yield name[len(prefix) :], file.get_tensor(name)
+                    parameter = self.family.parameter(name)
+                    if parameter is not None:
+                        yield parameter, file.get_tensor(name)
+
+    def kind(self, parameter: str) -> str | None:
+        """The type of a parameter's tensor as safetensors names it (``BF16``), from headers alone; None:
+        there is no such tensor.
+
+        Raises:
+            CheckpointError: a shard is broken.
+        """
+        stored = self.stored().get(parameter)
+        if stored is None:
+            return None
+        with self._opened(stored.shard) as file:
+            return str(file.get_slice(stored.name).get_dtype())
 
     def stored(self) -> dict[str, Stored]:
         """Entries of the shards by the network's parameter names; only headers are read.
@@ -144,7 +172,7 @@ class Checkpoint:
                     f"model {self.path}: {stored[name].name} has shape {stored[name].shape}, "
                     f"config.json asks for {tuple(parameter.shape)}"
                 )
-        missing = [self._published(name) for name in wanted if name not in stored]
+        missing = [self.published(name) for name in wanted if name not in stored]
         if missing:
             raise CheckpointError(
                 f"model {self.path}: {len(missing)} tensors missing, the first is {missing[0]}"
@@ -190,7 +218,7 @@ class Checkpoint:
         """As :func:`edgecloud.models.identity.identity_of` says: read once, then remembered."""
         return identity_of(self.path, self.shards)
 
-    def _published(self, parameter: str) -> str:
+    def published(self, parameter: str) -> str:
         """The name under which the family publishes a parameter."""
         for begins, part in self.family.parts.items():
             if parameter.startswith(part):

@@ -10,20 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
-from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniDecoderLayer
 
-from edgecloud.errors import ModelError
+from edgecloud.models.layout import Layout, layout_of
 from edgecloud.models.networks import TextModel
 
 __all__ = ["Decoder", "KVCache"]
-
-_DecoderLayer = Qwen2_5OmniDecoderLayer | Qwen2DecoderLayer
 
 _ROOM = 256
 """Tokens set aside after a prompt; a longer answer doubles what there is."""
@@ -82,11 +78,15 @@ class _Layer:
 
     attention_norm: Tensor
     qkv: Tensor
-    qkv_bias: Tensor
+    qkv_bias: Tensor | None
+    head_norms: Tensor | None
+    """Weights of the norms of every query's and key's head, ``(heads + kv heads, 1, head dim)``."""
     out: Tensor
     mlp_norm: Tensor
     gate_up: Tensor
     down: Tensor
+    window: int | None
+    """The last tokens that one attends to, itself among them; None: all."""
 
 
 class Decoder:
@@ -94,23 +94,23 @@ class Decoder:
     and its output layer. What has the last layer ends with the model's norm.
 
     Raises:
-        ModelError: the model has layers that this forward does not know (sliding windows).
+        ModelError: the model has layers that this forward does not know.
     """
 
     def __init__(self, model: TextModel, part: slice = slice(None)) -> None:
-        config = model.config
-        if model.has_sliding_layers or config.hidden_act != "silu":
-            raise ModelError(
-                "the text model has sliding-window attention or another activation than silu; "
-                "only the family's published layout can be run"
-            )
-        layers = [cast("_DecoderLayer", layer) for layer in model.layers][part]
-        self._heads: int = config.num_attention_heads
-        self._kv_heads: int = config.num_key_value_heads or config.num_attention_heads
-        self._head_dim: int = layers[0].self_attn.head_dim
-        self._eps: float = config.rms_norm_eps
-        self._layers = [_fused(layer) for layer in layers]
-        self._norm: Tensor | None = model.norm.weight if layers[-1] is model.layers[-1] else None
+        layout = layout_of(model)
+        layers = list(model.layers)[part]
+        self._heads: int = layout.heads
+        self._kv_heads: int = layout.kv_heads
+        self._head_dim: int = layout.head_dim
+        self._eps: float = layout.epsilon
+        windows = layout.windows[part]
+        self._layers = [
+            _fused(layer, layout, window) for layer, window in zip(layers, windows, strict=True)
+        ]
+        self._windows = tuple(dict.fromkeys(windows))
+        last = layers[-1] is model.layers[-1]
+        self._norm: Tensor | None = model.norm.get_parameter("weight") if last else None
         like = self._layers[0].out
         self._root_eps = torch.tensor(self._eps**0.5, device=like.device)
         self._rotary = model.rotary_emb
@@ -145,7 +145,10 @@ class Decoder:
         for cache, count in spans:
             self.reserve(cache, count)
         cosines, sines = self._cos_sin(spans)
-        masks = [_mask(cache.length, count, embedded) for cache, count in spans]
+        masks = {
+            window: [_mask(cache.length, count, embedded, window) for cache, count in spans]
+            for window in self._windows
+        }
         hidden = embedded
         for number, layer in enumerate(self._layers):
             normed = self._normalized(hidden, layer.attention_norm)
@@ -153,9 +156,11 @@ class Decoder:
             # Queries, keys and values, one head above the other: (heads + 2 kv heads, N, head dim).
             heads = rows.view(-1, self._heads + 2 * self._kv_heads, self._head_dim).transpose(0, 1)
             rotated = heads.narrow(0, 0, self._heads + self._kv_heads)
+            if layer.head_norms is not None:
+                rotated.copy_(self._normalized(rotated, layer.head_norms))
             swapped = rotated.roll(self._head_dim // 2, -1)
             rotated.mul_(cosines).addcmul_(swapped, sines)
-            mixed = self._attend(number, heads, spans, masks)
+            mixed = self._attend(number, heads, spans, masks[layer.window])
             hidden = hidden + functional.linear(mixed, layer.out)
             normed = self._normalized(hidden, layer.mlp_norm)
             gate, up = functional.linear(normed, layer.gate_up).chunk(2, dim=-1)
@@ -165,9 +170,11 @@ class Decoder:
         return hidden if self._norm is None else self._normalized(hidden, self._norm)
 
     def _normalized(self, hidden: Tensor, weight: Tensor) -> Tensor:
-        """``hidden (N, hidden)`` over its root mean square, times ``weight``."""
+        """``hidden (…, size)`` over the root mean square of its last axis, times ``weight``."""
         size = hidden.shape[-1]
         if hidden.device.type != "cpu" or hidden.dtype != torch.float32:
+            if weight.ndim > 1:
+                return torch.rms_norm(hidden, (size,), eps=self._eps).mul_(weight)
             return torch.rms_norm(hidden, (size,), weight, self._eps)
         # On a processor rms_norm is a chain of ten small operations, a quarter of a small model's step.
         length = torch.linalg.vector_norm(hidden, dim=-1, keepdim=True)
@@ -190,6 +197,10 @@ class Decoder:
                 number, keys_values.view(2, self._kv_heads, count, self._head_dim)
             ).unbind()
             queries = own.narrow(0, 0, self._heads)
+            window = self._layers[number].window
+            if window is not None and (unseen := cache.length + 1 - window) > 0:
+                # What none of the new tokens looks back to.
+                keys, values = keys[:, unseen:], values[:, unseen:]
             if mask is None or mask.shape[0] == count:
                 found = self._attended(queries, keys, values, mask)
             else:
@@ -249,34 +260,50 @@ class Decoder:
         return cosines, sines
 
 
-def _mask(past: int, count: int, like: Tensor) -> Tensor | None:
+def _mask(past: int, count: int, like: Tensor, window: int | None = None) -> Tensor | None:
     """Attention mask of new tokens, 0 or minus infinity, ``(rows, past + count)``; None where all are seen,
-    or where causal says it.
+    or where causal says it. With a ``window`` a token sees as many of the last tokens, itself among them,
+    and columns that no row sees are left out.
 
     A row for each of the ``count``; where that would be more than :data:`_MOST_SCORES` numbers, for as
     many of the last ones as those allow, so that memory is linear in what is new.
     """
+    if window is not None:
+        past = min(past, window - 1)
     total = past + count
     rows = count if count * total <= _MOST_SCORES else max(1, _MOST_SCORES // total)
-    if count == 1 or (past == 0 and rows == count):
+    slides = window is not None and total > window
+    if count == 1 or (past == 0 and rows == count and not slides):
         return None
-    return like.new_full((rows, total), -torch.inf).triu_(total - rows + 1)
+    mask = like.new_full((rows, total), -torch.inf).triu_(total - rows + 1)
+    if window is not None and slides:
+        mask += like.new_full((rows, total), -torch.inf).tril_(total - rows - window)
+    return mask
 
 
-def _fused(layer: _DecoderLayer) -> _Layer:
+def _fused(layer: Any, layout: Layout, window: int | None) -> _Layer:
     """The layer's weights. Projections of one input are laid into one matrix, and the modules' own
     parameters become views of it, so that nothing is in memory twice."""
     attention, mlp = layer.self_attn, layer.mlp
     projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+    biases = [module.bias for module in projections] if layout.biases else None
     return _Layer(
         attention_norm=layer.input_layernorm.weight,
         qkv=_together([module.weight for module in projections]),
-        qkv_bias=_together([module.bias for module in projections]),
+        qkv_bias=None if biases is None else _together(biases),
+        head_norms=_head_norms(attention, layout) if layout.head_norms else None,
         out=attention.o_proj.weight,
         mlp_norm=layer.post_attention_layernorm.weight,
         gate_up=_together([mlp.gate_proj.weight, mlp.up_proj.weight]),
         down=mlp.down_proj.weight,
+        window=window,
     )
+
+
+def _head_norms(attention: Any, layout: Layout) -> Tensor:
+    queries = attention.q_norm.weight.data.expand(layout.heads, 1, -1)
+    keys = attention.k_norm.weight.data.expand(layout.kv_heads, 1, -1)
+    return torch.cat((queries, keys))
 
 
 def _together(parameters: Sequence[Tensor]) -> Tensor:

@@ -6,13 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from edgecloud.contracts import Model
 from edgecloud.errors import CheckpointError, ConfigError, ModelError
+from edgecloud.models.assembly import on_meta
 from edgecloud.models.audio_lm import pick_device, pick_dtype
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.loading import load
 from edgecloud.models.memory import Need, needed_bytes, precision_name
 from edgecloud.models.processor import Processor
+from edgecloud.models.quantized.shapes import shapes_of
 from edgecloud.models.verifying import verify_weights
 
 __all__ = ["LoadedEdge", "check_precision", "edge_need", "load_edge", "quantizable"]
@@ -106,12 +110,7 @@ def check_precision(
         raise ConfigError(
             f"--edge-quantization {quantization} runs on a CPU; give --edge-device cpu"
         )
-    # Not above: it imports the families' configurations.
-    from edgecloud.models.quantized.shapes import AudioShape, TextShape, thinker_config
-
-    config = thinker_config(checkpoint)
-    TextShape.of(config)
-    AudioShape.of(config)
+    shapes_of(on_meta(checkpoint, torch.float32))
     return bits
 
 

@@ -31,6 +31,7 @@ SMALL_FILES = (
     INDEX,
     "tokenizer.json",
     "tokenizer_config.json",
+    "generation_config.json",
     "preprocessor_config.json",
     "chat_template.json",
     "chat_template.jinja",

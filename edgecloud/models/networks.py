@@ -1,20 +1,19 @@
 """The networks of the families: weights in the families' own submodules, no state.
 
-What every network has is in :class:`Network`; Qwen2.5-Omni's is in :mod:`edgecloud.models.audio_lm`.
+What every network has is in :class:`Network`; Qwen2.5-Omni's is in :mod:`edgecloud.models.thinker`.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import Qwen2AudioConfig, Qwen2Config, Qwen2Model
-from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniThinkerTextModel
+from transformers import AutoConfig, AutoModel, PreTrainedModel, Qwen2AudioConfig, Qwen2Config
 from transformers.models.qwen2_audio.modeling_qwen2_audio import (
     Qwen2AudioEncoder,
     Qwen2AudioMultiModalProjector,
@@ -27,8 +26,16 @@ from edgecloud.models.parts import in_parts
 
 __all__ = ["AudioNetwork", "Network", "TextModel", "TextNetwork", "place_audio"]
 
-TextModel = Qwen2Model | Qwen2_5OmniThinkerTextModel
-"""Text models of the layer layout that :class:`edgecloud.models.decoder.Decoder` runs."""
+
+class TextModel(Protocol):
+    """What text models of the layer layout that :class:`edgecloud.models.decoder.Decoder` runs have in
+    common, of whichever family."""
+
+    config: Any
+    embed_tokens: nn.Embedding
+    layers: nn.ModuleList
+    norm: nn.Module
+    rotary_emb: nn.Module
 
 
 class Network(nn.Module):
@@ -95,11 +102,12 @@ class Network(nn.Module):
 
 
 class TextNetwork(Network):
-    """Qwen2.5: text alone."""
+    """A model of text alone, in the layers of ``architecture``, a ``model_type`` of transformers."""
 
-    def __init__(self, config: dict[str, Any]) -> None:
+    def __init__(self, architecture: str, config: dict[str, Any]) -> None:
         super().__init__()
-        text = Qwen2Config(**config)
+        given = {name: value for name, value in config.items() if name != "model_type"}
+        text = AutoConfig.for_model(architecture, **given)
         self.model = _text_model(text)
         self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
         self.tied = bool(text.tie_word_embeddings)
@@ -182,7 +190,7 @@ def _check_places(places: int, count: int) -> None:
         )
 
 
-def _text_model(config: Qwen2Config) -> Qwen2Model:
+def _text_model(config: Any) -> TextModel:
     # A precision named in the configuration would win over the one asked for.
-    model: Qwen2Model = Qwen2Model._from_config(config, dtype=torch.get_default_dtype())  # type: ignore[no-untyped-call]
-    return model
+    model: PreTrainedModel = AutoModel.from_config(config, dtype=torch.get_default_dtype())  # type: ignore[no-untyped-call]
+    return cast("TextModel", model)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from huggingface_hub.errors import StrictDataclassError
 from jinja2 import TemplateError
 from numpy.typing import NDArray
 
@@ -50,7 +51,7 @@ class Processor:
             self._tokenizer = self._family.tokenizer(checkpoint.path)
             if self.accepts_audio:
                 self._log_mel = LogMel(checkpoint.path, pads=self._family.pads_audio)
-        except (KeyError, OSError, ValueError) as error:
+        except (KeyError, OSError, StrictDataclassError, ValueError) as error:
             raise CheckpointError(
                 f"model {checkpoint.path}: tokenizer or feature extractor: "
                 f"{' '.join(str(error).split())}"
@@ -60,6 +61,7 @@ class Processor:
         self.vocab_size = len(self._tokenizer)
         """Entries of the tokenizer, special tokens included: the vocabulary that models share."""
         self._audio_id = self._token_id(self._family.audio_token) if self.accepts_audio else -1
+        self._end_ids = self._ends(checkpoint)
 
     @property
     def accepts_audio(self) -> bool:
@@ -82,12 +84,15 @@ class Processor:
         vocabulary = sorted(self._tokenizer.get_vocab().items())
         special = self._tokenizer.added_tokens_decoder
         log_mel = self._log_mel
+        # Where the family names them they are equal by that.
+        ends = {} if self._family.end_tokens else {"end ids": sorted(self._end_ids)}
         return {
             "family": self._family.model_type,
             "vocabulary": {"entries": self.vocab_size, "sha256": _sha256(vocabulary)},
             "special ids": {str(token): index for index, token in sorted(special.items())},
             "chat template": _sha256(self._tokenizer.chat_template),
             "audio": {} if log_mel is None else {**log_mel.settings, **self._tower},
+            **ends,
         }
 
     @property
@@ -176,7 +181,7 @@ class Processor:
         """The ends of an output in this vocabulary."""
         return Stopping(
             limits=limits,
-            end_ids=frozenset(self._token_id(token) for token in self._family.end_tokens),
+            end_ids=self._end_ids,
             sentence_ids=self._sentence_ids() if limits.max_sentences is not None else frozenset(),
         )
 
@@ -197,6 +202,22 @@ class Processor:
         return frozenset(
             i for i, piece in enumerate(pieces) if piece.strip().endswith(_SENTENCE_ENDS)
         )
+
+    def _ends(self, checkpoint: Checkpoint) -> frozenset[int]:
+        """The tokens that end an answer: the family's, else those at which ``generate`` ends one, else the
+        tokenizer's own."""
+        if self._family.end_tokens:
+            return frozenset(map(self._token_id, self._family.end_tokens))
+        found = checkpoint.generation.get("eos_token_id")
+        if found is None:
+            found = self._tokenizer.eos_token_id
+        ids = found if isinstance(found, list) else [found]
+        if not ids or not all(isinstance(i, int) and 0 <= i < self.vocab_size for i in ids):
+            raise CheckpointError(
+                f"model {self._path}: neither generation_config.json nor the tokenizer names a token that "
+                "ends an answer (eos_token_id)"
+            )
+        return frozenset(ids)
 
     def _token_id(self, token: str) -> int:
         token_id = self._tokenizer.get_vocab().get(token)

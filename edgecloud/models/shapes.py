@@ -18,9 +18,19 @@ from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import (
 )
 
 from edgecloud.errors import ConfigError
+from edgecloud.models.layout import layout_of
+from edgecloud.models.networks import AudioNetwork, Network
 from edgecloud.models.thinker import Thinker
 
-__all__ = ["SHAPES", "Shape", "family_thinker", "random_thinker", "shape", "thinker_config"]
+__all__ = [
+    "SHAPES",
+    "Shape",
+    "family_thinker",
+    "meta_thinker",
+    "random_thinker",
+    "shape",
+    "thinker_config",
+]
 
 _NOISE = 1 << 20
 _SPREAD = 0.035
@@ -29,7 +39,8 @@ _SPREAD = 0.035
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The sizes of a thinker. ``depth`` layers were published; ``layers`` of them are built."""
+    """The sizes of a model, those of the audio 0 where it takes none. ``depth`` layers were published;
+    ``layers`` of them are built."""
 
     name: str
     hidden: int
@@ -45,28 +56,41 @@ class Shape:
     audio_heads: int = 20
     audio_feed_forward: int = 5120
     audio_token: int = 151646
+    pads_audio: bool = False
+    """True when features have the silence after a recording, too."""
 
     @classmethod
-    def of(cls, name: str, config: Qwen2_5OmniThinkerConfig) -> Shape:
-        """The shape that a checkpoint's configuration describes; nothing of it is cut."""
-        text: Any = config.text_config
-        audio: Any = config.audio_config
+    def of(cls, name: str, network: Network) -> Shape:
+        """The shape of ``network``, whose tensors may be on the meta device; nothing of it is cut.
+
+        Raises:
+            ModelError: its layers are none of the fast path.
+        """
+        layout = layout_of(network.model)
+        tower: Any = getattr(network, "audio_tower", None)
+        audio: Any = None if tower is None else tower.config
         return cls(
             name=name,
-            hidden=text.hidden_size,
-            feed_forward=text.intermediate_size,
-            depth=text.num_hidden_layers,
-            layers=text.num_hidden_layers,
-            heads=text.num_attention_heads,
-            kv_heads=text.num_key_value_heads,
-            vocab_size=text.vocab_size,
-            head_dim=text.hidden_size // text.num_attention_heads,
-            audio_width=audio.d_model,
-            audio_layers=audio.encoder_layers,
-            audio_heads=audio.encoder_attention_heads,
-            audio_feed_forward=audio.encoder_ffn_dim,
-            audio_token=config.audio_token_id,
+            hidden=layout.hidden,
+            feed_forward=layout.feed_forward,
+            depth=len(layout.windows),
+            layers=len(layout.windows),
+            heads=layout.heads,
+            kv_heads=layout.kv_heads,
+            vocab_size=network.lm_head.out_features,
+            head_dim=layout.head_dim,
+            audio_width=0 if audio is None else audio.d_model,
+            audio_layers=0 if audio is None else audio.encoder_layers,
+            audio_heads=0 if audio is None else audio.encoder_attention_heads,
+            audio_feed_forward=0 if audio is None else audio.encoder_ffn_dim,
+            audio_token=network.audio_token_id,
+            pads_audio=isinstance(network, AudioNetwork),
         )
+
+    @property
+    def accepts_audio(self) -> bool:
+        """True when it has an audio tower."""
+        return self.audio_layers > 0
 
     @property
     def layer_weights(self) -> int:
@@ -178,13 +202,18 @@ def thinker_config(of: Shape) -> Qwen2_5OmniThinkerConfig:
     return found
 
 
+def meta_thinker(of: Shape) -> Thinker:
+    """A thinker of that shape on the meta device: names and shapes, no memory."""
+    with torch.device("meta"):
+        return Thinker(thinker_config(of))
+
+
 def random_thinker(of: Shape, *, dtype: torch.dtype, device: str = "cpu") -> Thinker:
     """A thinker of that shape with random weights; the same ones each time."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
-        with torch.device("meta"):
-            thinker = Thinker(thinker_config(of))
+        thinker = meta_thinker(of)
         thinker.to_empty(device=device)
         thinker.lm_head.weight = thinker.model.embed_tokens.weight
         _fill(thinker)

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import DynamicCache
-from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniThinkerConfig
 
 from edgecloud.contracts import Model, Prompt
-from edgecloud.errors import ModelError
+from edgecloud.models.assembly import on_meta
 from edgecloud.models.audio_lm import AudioLM, pick_dtype
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.decoder import Decoder
-from edgecloud.models.features import MEL_BINS, audio_token_count
+from edgecloud.models.features import CONTEXT_FRAMES, MEL_BINS, audio_token_count
 from edgecloud.models.loading import load
-from edgecloud.models.shapes import Shape, family_thinker, random_thinker, thinker_config
+from edgecloud.models.networks import Network
+from edgecloud.models.shapes import Shape, family_thinker, meta_thinker, random_thinker
 from edgecloud.models.thinker import Thinker
 
 if TYPE_CHECKING:
@@ -53,8 +53,8 @@ _TEXT_TOKENS = 40
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """One way to run a model. ``hear`` runs the audio tower alone; ``caption`` writes so many tokens
-    from a prompt on; ``step_bytes`` of weights are read in a step; ``runner`` multiplies them."""
+    """One way to run a model. ``encode_audio`` runs the audio tower alone, where there is one; ``caption``
+    writes so many tokens from a prompt on; ``step_bytes`` of weights are read in a step; ``runner`` multiplies them."""
 
     name: str
     shape: Shape
@@ -62,16 +62,20 @@ class Engine:
     encode_audio: Callable[[NDArray[np.float16]], object]
     caption: Callable[[Prompt, int], object]
     step_bytes: int
-    thinker: Thinker | None = None
+    thinker: Network | None = None
     """The weights, where others can share them."""
     runner: str = f"torch {torch.__version__}"
 
 
 def prompt_of(of: Shape, audio_s: float) -> Prompt:
-    """A prompt with so much noise for audio, and forty tokens of text around it."""
+    """A prompt with so much noise for audio, and forty tokens of text around it; of a model that takes text
+    alone as many tokens of text."""
     frames = round(audio_s * 100)
-    features = np.random.default_rng(0).standard_normal((MEL_BINS, frames)).astype(np.float16)
     before, after = range(1, _TEXT_TOKENS // 2), range(1, _TEXT_TOKENS // 2)
+    if not of.accepts_audio:
+        return Prompt((*before, *[0] * (audio_token_count(frames) + 2), *after))
+    columns = frames + (CONTEXT_FRAMES if of.pads_audio else 0)
+    features = np.random.default_rng(0).standard_normal((MEL_BINS, columns)).astype(np.float16)
     opens, closes = of.audio_token + 1, of.audio_token + 2  # as the published tokenizer has them
     audio = [opens, *[of.audio_token] * audio_token_count(frames), closes]
     return Prompt((*before, *audio, *after), features)
@@ -91,11 +95,7 @@ def loaded(path: str, name: str, *, device: str = "cpu") -> Engine:
         EdgeCloudError: the checkpoint or the device cannot be used.
     """
     checkpoint = Checkpoint.open(path)
-    if "thinker_config" not in checkpoint.config:
-        raise ModelError(f"model {path} is no Qwen2.5-Omni thinker: only their shapes are measured")
-    of = Shape.of(
-        checkpoint.path.name, Qwen2_5OmniThinkerConfig(**checkpoint.config["thinker_config"])
-    )
+    of = Shape.of(checkpoint.path.name, on_meta(checkpoint, torch.float32))
     if name in QUANTIZED:
         from edgecloud.models.quantized.loading import load_quantized
 
@@ -103,7 +103,7 @@ def loaded(path: str, name: str, *, device: str = "cpu") -> Engine:
         quantized = load_quantized(checkpoint, bits=bits, vocab_size=of.vocab_size, kernels=kernels)
         return _quantized_engine(name, of, quantized)
     own = load(path, path, device=device, dtype=name).model
-    return _torch_engine(name, of, cast("Thinker", own._thinker), own)
+    return _torch_engine(name, of, own._thinker, own)
 
 
 def build(name: str, of: Shape, *, device: str = "cpu", share: Thinker | None = None) -> Engine:
@@ -117,7 +117,7 @@ def build(name: str, of: Shape, *, device: str = "cpu", share: Thinker | None = 
         from edgecloud.models.quantized.random import random_model
 
         bits, kernels = QUANTIZED[name]
-        quantized = random_model(thinker_config(of), bits=bits, kernels=kernels)
+        quantized = random_model(meta_thinker(of), bits=bits, kernels=kernels)
         return _quantized_engine(name, of, quantized)
     thinker = share or random_thinker(of, dtype=pick_dtype(name, device), device=device)
     model = AudioLM(thinker, Decoder(thinker.model), vocab_size=of.vocab_size)
@@ -133,11 +133,11 @@ def _quantized_engine(name: str, of: Shape, model: QuantizedLM) -> Engine:
     )
 
 
-def _torch_engine(name: str, of: Shape, thinker: Thinker, model: AudioLM) -> Engine:
+def _torch_engine(name: str, of: Shape, thinker: Network, model: AudioLM) -> Engine:
     def encode_audio(features: NDArray[np.float16]) -> None:
         with torch.inference_mode():
-            ids = (of.audio_token,) * audio_token_count(features.shape[1])
-            thinker.embed(Prompt(ids, features))
+            frames = features.shape[1] - (CONTEXT_FRAMES if of.pads_audio else 0)
+            thinker.embed(Prompt((of.audio_token,) * audio_token_count(frames), features))
 
     return Engine(
         name,
@@ -152,8 +152,8 @@ def _torch_engine(name: str, of: Shape, thinker: Thinker, model: AudioLM) -> Eng
 
 def baseline(own: Engine) -> Engine:
     """``transformers`` on the weights of ``own``."""
-    if own.thinker is None:
-        raise ValueError(f"the weights of {own.name} are not transformers'")
+    if not isinstance(own.thinker, Thinker):
+        raise ValueError(f"the weights of {own.name} are no thinker's in transformers")
     family = Family(own.thinker, own.shape)
     return Engine(BASELINE, own.shape, family, family.encode_audio, family.caption, own.step_bytes)
 

@@ -118,7 +118,7 @@ def time_engines(
 ) -> dict[str, dict[str, Timed]]:
     """Time every operation of ``plan`` on all ``engines``, interleaved: ``{engine: {operation: …}}``.
 
-    Operations are ``hear``, ``prefill``, ``prefill-short``, ``step``, ``ingest-N`` and ``caption``.
+    Operations are ``hear`` (where there is an audio tower), ``prefill``, ``prefill-short``, ``step``, ``ingest-N`` and ``caption``.
     Each is done once before without a reading. With ``memory``, its sum is taken in each turn of the
     steps, too: ``{MEMORY: {"step": …}}``.
     """
@@ -145,10 +145,14 @@ def _operations(plan: Plan, longer: Prompt, shorter: Prompt) -> list[tuple[str, 
     def forward(count: int) -> Act:
         return lambda engine: engine.model.extend([7] * count)
 
-    assert longer.features is not None
     features = longer.features
+    hear: list[tuple[str, Act, int]] = (
+        []
+        if features is None
+        else [("hear", lambda engine: engine.encode_audio(features), plan.prefills)]
+    )
     return [
-        ("hear", lambda engine: engine.encode_audio(features), plan.prefills),
+        *hear,
         ("prefill-short", lambda engine: engine.model.prefill(shorter), plan.prefills),
         ("prefill", lambda engine: engine.model.prefill(longer), plan.prefills),
         *[
@@ -197,7 +201,7 @@ def full_depth_s(of: Shape, times: Mapping[str, float]) -> dict[str, float]:
     """
     whole = of.whole
     weights, layers = whole.step_weights / of.step_weights, whole.layers / of.layers
-    encode_s = times["hear"]
+    encode_s = times.get("hear", 0.0)
     found = {}
     for name, seconds in times.items():
         if name == "hear":

@@ -24,7 +24,14 @@ from edgecloud.registry import BUILT_IN
 from edgecloud.testing import FAMILY_LAWS, Law, check_family
 from edgecloud.testing.families import FamilyCase
 
-FOLDERS = {"qwen2": "text_folder", "qwen2_5_omni": "omni_folder", "qwen2_audio": "audio_folder"}
+FOLDERS = {
+    "llama": "llama_folder",
+    "mistral": "mistral_folder",
+    "qwen2": "text_folder",
+    "qwen2_5_omni": "omni_folder",
+    "qwen2_audio": "audio_folder",
+    "qwen3": "qwen3_folder",
+}
 """The fixture of each family's miniature."""
 
 

@@ -98,6 +98,15 @@ def test_a_pair_in_order_is_told_its_plan_and_is_hashed(
     assert len(Checkpoint.open(omni_folder).fingerprint()) == 64
 
 
+def scaled(folder: Path) -> Path:
+    """The folder, with a tower that the engines of 8 and 4 bits do not know."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["audio_config"]["scale_embedding"] = True
+    path.write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
 @pytest.mark.parametrize(
     "make, error, message",
     [
@@ -119,7 +128,7 @@ def test_a_pair_in_order_is_told_its_plan_and_is_hashed(
             ConfigError,
             "leave out --edge-dtype",
         ),
-        (lambda _, b: [side(b, quantization="int8")], CheckpointError, "can be quantised"),
+        (lambda _, b: [side(scaled(b), quantization="int8")], ModelError, "can be quantised"),
     ],
 )
 def test_what_needs_no_weights_is_found_though_no_shard_can_be_read(
@@ -324,8 +333,11 @@ def test_a_large_edge_in_a_slow_precision_is_told_the_faster_one(
         assert "4 to 17 times slower than --edge-quantization int8" in hints[0]
 
 
-def test_a_family_that_cannot_be_quantised_gets_no_such_hint(
-    audio_folder: Path, monkeypatch: pytest.MonkeyPatch
+def test_layers_that_cannot_be_quantised_get_no_such_hint(
+    audio_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preflight, "_SLOW_BYTES", 1000)
-    assert len(run(side(audio_folder))) == 1
+    assert len(run(side(audio_folder))) == 2
+    copied = tmp_path / "copy"
+    shutil.copytree(audio_folder, copied)
+    assert len(run(side(scaled(copied)))) == 1

@@ -8,6 +8,10 @@ from typing import Any
 
 import torch
 from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
     PreTrainedModel,
     Qwen2_5OmniConfig,
     Qwen2_5OmniForConditionalGeneration,
@@ -16,6 +20,8 @@ from transformers import (
     Qwen2AudioProcessor,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
     WhisperFeatureExtractor,
 )
 
@@ -23,7 +29,16 @@ from edgecloud.embedded.factory import tokenizer as tok
 from edgecloud.embedded.factory.layout import write_feature_settings
 from tests.conftest import byte_tokenizer
 
-__all__ = ["TEXT_TEMPLATE", "audio_checkpoint", "omni_checkpoint", "text_checkpoint"]
+__all__ = [
+    "LLAMA_TEMPLATE",
+    "TEXT_TEMPLATE",
+    "audio_checkpoint",
+    "llama_checkpoint",
+    "mistral_checkpoint",
+    "omni_checkpoint",
+    "qwen3_checkpoint",
+    "text_checkpoint",
+]
 
 TEXT_TEMPLATE = (
     "{%- if messages[0]['role'] == 'system' %}"
@@ -35,6 +50,26 @@ TEXT_TEMPLATE = (
     "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"
 )
 """Of the kind that Qwen2.5's text models have: contents are texts, and a system prompt is added."""
+
+LLAMA_TEMPLATE = (
+    "{{- bos_token }}{%- for message in messages %}"
+    "{{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + message['content'] }}"
+    "{{- '<|eot_id|>' }}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{%- endif %}"
+)
+"""Of the kind that Llama 3 has: a token begins every text, and other ones end a turn."""
+_LLAMA_TOKENS = (
+    "<|begin_of_text|>",
+    "<|end_of_text|>",
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<|eot_id|>",
+)
+MISTRAL_TEMPLATE = (
+    "{{- bos_token }}{%- for message in messages %}{{- '[INST] ' + message['content'] + ' [/INST]' }}"
+    "{%- endfor %}"
+)
+_MISTRAL_TOKENS = ("<unk>", "<s>", "</s>")
 
 _TEXT = {
     "hidden_size": 32,
@@ -83,6 +118,54 @@ def text_checkpoint(
     sizes = {**_TEXT, "num_hidden_layers": layers}
     config = Qwen2Config(**sizes, vocab_size=rows, tie_word_embeddings=tied)
     return _save(Qwen2ForCausalLM, config, folder, seed)
+
+
+def llama_checkpoint(folder: Path, *, seed: int = 1, tied: bool = True, layers: int = 2) -> Path:
+    """Llama 3.2: scaled rotary embeddings, no biases, a tokenizer of its own, two tokens that end answers."""
+    tokenizer = _other_tokenizer(folder, LLAMA_TEMPLATE, _LLAMA_TOKENS, eos="<|end_of_text|>")
+    config = LlamaConfig(
+        **{**_TEXT, "num_hidden_layers": layers, "head_dim": 12},
+        vocab_size=tokenizer.get_vocab_size(),
+        tie_word_embeddings=tied,
+        rope_theta=500_000.0,
+        rope_scaling={
+            "rope_type": "llama3",
+            "factor": 32.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 64,
+        },
+        bos_token_id=tokenizer.token_to_id("<|begin_of_text|>"),
+        eos_token_id=[tokenizer.token_to_id(i) for i in ("<|end_of_text|>", "<|eot_id|>")],
+    )
+    return _save(LlamaForCausalLM, config, folder, seed, varied=True)
+
+
+def mistral_checkpoint(
+    folder: Path, *, seed: int = 1, window: int | None = None, layers: int = 2
+) -> Path:
+    """Mistral 7B: no biases, an output layer of its own; the first version slides a ``window``."""
+    tokenizer = _other_tokenizer(folder, MISTRAL_TEMPLATE, _MISTRAL_TOKENS, eos="</s>")
+    config = MistralConfig(
+        **{**_TEXT, "num_hidden_layers": layers},
+        vocab_size=tokenizer.get_vocab_size(),
+        sliding_window=window,
+        bos_token_id=tokenizer.token_to_id("<s>"),
+        eos_token_id=tokenizer.token_to_id("</s>"),
+    )
+    return _save(MistralForCausalLM, config, folder, seed, varied=True)
+
+
+def qwen3_checkpoint(folder: Path, *, seed: int = 1, tied: bool = True, layers: int = 2) -> Path:
+    """Qwen3 for text alone: heads of a size of their own, each normalized, no biases."""
+    tokenizer = _tokenizer(folder, TEXT_TEMPLATE)
+    config = Qwen3Config(
+        **{**_TEXT, "num_hidden_layers": layers, "head_dim": 16},
+        vocab_size=tokenizer.get_vocab_size() + 5,
+        tie_word_embeddings=tied,
+        eos_token_id=[tokenizer.token_to_id(i) for i in (tok.END_OF_TURN, tok.END_OF_TEXT)],
+    )
+    return _save(Qwen3ForCausalLM, config, folder, seed, varied=True)
 
 
 def omni_checkpoint(folder: Path, *, seed: int = 1) -> Path:
@@ -146,6 +229,22 @@ def omni_checkpoint(folder: Path, *, seed: int = 1) -> Path:
     return _save(Qwen2_5OmniForConditionalGeneration, config, folder, seed)
 
 
+def _other_tokenizer(folder: Path, template: str, special: tuple[str, ...], *, eos: str) -> Any:
+    """A tokenizer with the ``special`` tokens of another family, the one with which texts begin first or
+    second; of transformers' general class, as Llama 3 names it."""
+    tokenizer = byte_tokenizer(special=special)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": next(token for token in special if token in ("<s>", "<|begin_of_text|>")),
+        "eos_token": eos,
+        "chat_template": template,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    return tokenizer
+
+
 def _tokenizer(folder: Path, template: str, *, words: str | None = None) -> Any:
     tokenizer = byte_tokenizer(*([words] if words else []))
     tok.save_tokenizer(tokenizer, folder)
@@ -156,8 +255,10 @@ def _tokenizer(folder: Path, template: str, *, words: str | None = None) -> Any:
     return tokenizer
 
 
-def _save(kind: type[PreTrainedModel], config: Any, folder: Path, seed: int) -> Path:
-    """Weights spread widely enough that choices are clear, in shards of 60 kB."""
+def _save(
+    kind: type[PreTrainedModel], config: Any, folder: Path, seed: int, *, varied: bool = False
+) -> Path:
+    """Weights spread widely enough that choices are clear, in shards of 60 kB; ``varied``: norms, too."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = kind(config)
@@ -165,5 +266,7 @@ def _save(kind: type[PreTrainedModel], config: Any, folder: Path, seed: int) -> 
             for parameter in model.parameters():
                 if parameter.ndim > 1:
                     parameter.normal_(std=0.3)
+                elif varied:
+                    parameter.normal_(1.0, 0.3)
     model.save_pretrained(str(folder), max_shard_size="60KB")
     return folder

@@ -50,13 +50,12 @@ def change_config(folder: Path, **changes: Any) -> None:
     path.write_text(json.dumps({**config, **changes}), encoding="utf-8")
 
 
-def test_every_tensor_under_a_prefix_is_given_without_it(tiny_checkpoint: Path) -> None:
+def test_every_tensor_of_the_network_is_given_by_its_parameters_name(tiny_checkpoint: Path) -> None:
     stored = load_file(tiny_checkpoint / WEIGHTS)
-    prefix = "thinker.audio_tower."
-    found = dict(Checkpoint.open(tiny_checkpoint).tensors(prefix))
-    assert set(found) == {n.removeprefix(prefix) for n in stored if n.startswith(prefix)}
+    found = dict(Checkpoint.open(tiny_checkpoint).tensors())
+    assert set(found) == {n.removeprefix("thinker.") for n in stored}
     for name, tensor in found.items():
-        assert torch.equal(tensor, stored[prefix + name])
+        assert torch.equal(tensor, stored[f"thinker.{name}"])
 
 
 def test_weights_in_shards_are_the_same_model(
@@ -126,8 +125,8 @@ def _lose_a_shard(folder: Path) -> None:
         (_write("config.json", "{"), "config.json is not JSON"),
         (_write("config.json", "[]"), "not a JSON object"),
         (
-            _config(model_type="llama"),
-            "'llama'; supported: 'qwen2', 'qwen2_5_omni', 'qwen2_audio'; for a model family of your own",
+            _config(model_type="resnet"),
+            "'resnet'; supported: 'llama', 'mistral', 'qwen2', 'qwen2_5_omni', 'qwen2_audio', 'qwen3'; for a model family of your own",
         ),
         (_config(thinker_config=None), "no thinker_config"),
         (_config(thinker_config={"audio_config": {}}), "no thinker_config.text_config"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -138,10 +140,22 @@ def test_appending_copies_nothing_that_was_there() -> None:
     assert second.data_ptr() == first.data_ptr()
 
 
-def test_a_model_with_sliding_windows_is_refused(
-    model: AudioLM, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"hidden_act": "gelu"}, "activation gelu"),
+        ({"rope_parameters": {"rope_type": "dynamic"}}, "of the kind 'dynamic'"),
+        (
+            {"rope_parameters": {"rope_type": "yarn", "partial_rotary_factor": 0.5}},
+            "of the kind 'yarn'",
+        ),
+    ],
+)
+def test_layers_that_are_not_known_are_refused(
+    model: AudioLM, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], said: str
 ) -> None:
     text = model._thinker.model
-    monkeypatch.setattr(text, "has_sliding_layers", True)
-    with pytest.raises(ModelError, match="sliding-window"):
+    for name, value in settings.items():
+        monkeypatch.setattr(text.config, name, value)
+    with pytest.raises(ModelError, match=said):
         Decoder(text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from transformers import (
+    AutoModelForCausalLM,
     Qwen2_5OmniThinkerConfig,
     Qwen2_5OmniThinkerForConditionalGeneration,
     Qwen2AudioForConditionalGeneration,
@@ -18,14 +21,20 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
-from edgecloud.contracts import Prompt
+from edgecloud.contracts import Prompt, StopLimits
 from edgecloud.errors import AudioError, CheckpointError, ModelError
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.folder import read_json
 from edgecloud.models.loading import Loaded, load
+from edgecloud.models.pairing import differences
 from edgecloud.models.processor import Processor
 from edgecloud.models.prompts import prompt_messages
-from tests.models.miniatures import text_checkpoint
+from tests.models.miniatures import (
+    llama_checkpoint,
+    mistral_checkpoint,
+    qwen3_checkpoint,
+    text_checkpoint,
+)
 
 TOLERANCE = 1e-3
 ANSWER = [5, 9, 200]
@@ -107,6 +116,85 @@ def test_qwen2_answers_as_the_familys_own_class(tmp_path: Path, tied: bool) -> N
     same(model.extend(ANSWER), expected[prompt.length :, :vocab])
 
 
+TEXT_FAMILIES = {
+    "llama": llama_checkpoint,
+    "llama, untied": partial(llama_checkpoint, tied=False),
+    "mistral": mistral_checkpoint,
+    "mistral, sliding": partial(mistral_checkpoint, window=7),
+    "qwen3": qwen3_checkpoint,
+    "qwen3, untied": partial(qwen3_checkpoint, tied=False),
+}
+
+
+@pytest.mark.parametrize("name", TEXT_FAMILIES)
+def test_a_text_family_answers_as_its_own_class(tmp_path: Path, name: str) -> None:
+    """Logits of a prompt and of what follows, at once and token by token, and ``generate``'s own answer; all
+    of them longer than the window that slides."""
+    folder = TEXT_FAMILIES[name](tmp_path)
+    family = AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32).eval()
+    ours = loaded(folder)
+    prompt = ours.processor.text_prompt("the voice 的 ?")
+    vocab = ours.processor.vocab_size
+    with torch.inference_mode():
+        expected = family(torch.tensor([[*prompt.token_ids, *ANSWER]])).logits[0, :, :vocab]
+        answer = family.generate(
+            torch.tensor([prompt.token_ids]),
+            max_new_tokens=24,
+            do_sample=False,
+            pad_token_id=0,
+            suppress_tokens=[*range(vocab, family.config.vocab_size)] or None,
+        )[0, prompt.length :].tolist()
+    model = ours.model.new_sequence()
+    same(model.prefill(prompt), expected[prompt.length - 1])
+    same(model.extend(ANSWER), expected[prompt.length :])
+    model.rollback(prompt.length)
+    same(torch.cat([model.extend([token]) for token in ANSWER]), expected[prompt.length :])
+    model = ours.model.new_sequence()
+    logits, ours_said = model.prefill(prompt), list[int]()
+    ends = ours.stopping().end_ids
+    while len(ours_said) < 24 and not ends & set(ours_said):
+        ours_said.append(int(logits.argmax()))
+        logits = model.extend(ours_said[-1:])[0]
+    assert ours_said == answer
+
+
+@pytest.mark.parametrize("scores", [1 << 24, 40])
+def test_a_window_slides_over_what_a_long_prompt_left(
+    mistral_folder: Path, monkeypatch: pytest.MonkeyPatch, scores: int
+) -> None:
+    """Also where the attention of many new tokens is computed some of them at a time."""
+    family = AutoModelForCausalLM.from_pretrained(str(mistral_folder), dtype=torch.float32).eval()
+    tokens = [int(token) for token in np.random.default_rng(1).integers(0, 250, 90)]
+    with torch.inference_mode():
+        expected = family(torch.tensor([tokens])).logits[0]
+    monkeypatch.setattr("edgecloud.models.decoder._MOST_SCORES", scores)
+    model = loaded(mistral_folder).model
+    same(model.prefill(Prompt(tuple(tokens[:40]))), expected[39])
+    same(model.extend(tokens[40:]), expected[40:])
+    model.rollback(50)
+    same(model.extend(tokens[50:53]), expected[50:53])
+
+
+def test_answers_end_with_the_tokens_that_the_checkpoint_names(
+    llama_folder: Path, tmp_path: Path
+) -> None:
+    for path in llama_folder.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    named = Processor(Checkpoint.open(tmp_path))
+    ids = named.stopping(StopLimits(max_sentences=1)).end_ids
+    assert {named._tokenizer.decode([i]) for i in ids} == {"<|end_of_text|>", "<|eot_id|>"}
+    (tmp_path / "generation_config.json").unlink()
+    other = Processor(Checkpoint.open(tmp_path))
+    assert len(other.stopping(StopLimits(max_sentences=1)).end_ids) == 1
+    # Two models that end their answers differently do not decode together.
+    assert differences(named.shared(), other.shared())[0].startswith("end ids: ")
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").unlink()
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**settings, "eos_token": None}))
+    with pytest.raises(CheckpointError, match="names a token that ends an answer"):
+        Processor(Checkpoint.open(tmp_path))
+
+
 def test_a_text_is_one_turn_of_the_user_under_the_templates_own_system_prompt(
     text_folder: Path,
 ) -> None:
@@ -141,7 +229,7 @@ def test_a_whole_omni_gives_its_thinker_alone(omni_folder: Path) -> None:
     assert parts == {"audio_tower", "model", "lm_head"}
     config = Qwen2_5OmniThinkerConfig(**read_json(omni_folder / "config.json")["thinker_config"])
     family = Qwen2_5OmniThinkerForConditionalGeneration(config).eval()
-    stored = dict(Checkpoint.open(omni_folder).tensors("thinker."))
+    stored = dict(Checkpoint.open(omni_folder).tensors())
     # In memory transformers 5 has the thinker's parts under `model.`, the text model by another name.
     renamed = {}
     for name, tensor in stored.items():

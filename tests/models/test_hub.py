@@ -119,14 +119,14 @@ def _lose_a_shard(repository: Path) -> None:
 
 
 def _of_another_family(repository: Path) -> None:
-    (repository / "config.json").write_text('{"model_type": "llama"}')
+    (repository / "config.json").write_text('{"model_type": "resnet"}')
 
 
 @pytest.mark.parametrize(
     "harm, says",
     [
         (_lose("config.json"), "holds no config.json"),
-        (_of_another_family, "'llama'; supported"),
+        (_of_another_family, "'resnet'; supported"),
         (_lose_a_shard, r"lacks model-0000"),
     ],
 )

@@ -232,7 +232,7 @@ def test_loading_takes_the_network_and_one_tensor(tmp_path: Path) -> None:
     """A float32 checkpoint of 110 MB in eight shards, loaded as bfloat16."""
     (tmp_path / "config.json").write_text(json.dumps(SIZES))
     with torch.device("meta"):
-        shapes = {name: p.shape for name, p in TextNetwork(SIZES).named_parameters()}
+        shapes = {name: p.shape for name, p in TextNetwork("qwen2", SIZES).named_parameters()}
     weight_map: dict[str, str] = {}
     largest = 0
     for layer in range(8):

@@ -298,6 +298,28 @@ def test_measure_writes_a_profile_that_a_run_can_name(
     assert "iphone-15-plus" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("fixture", ["text_folder", "audio_folder", "qwen3_folder"])
+def test_every_family_of_the_fast_path_can_be_measured(
+    fixture: str,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also those that take text alone, whose prompts have as many tokens."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(measuring, "memory_bandwidth_gb_s", lambda **_: (30.0, 31.0))
+    path = tmp_path / "here.json"
+    what = ["--model", str(request.getfixturevalue(fixture)), "--dtype", "float32"]
+    common = ["--quantization", "int8", "--rounds", "1", "--max-cpu-cores", "0", "-o", str(path)]
+    assert main(["profile", "measure", *what, *common]) == 0
+    told = json.loads(path.read_text())["provenance"]["measured"]
+    assert set(told) == {"float32", "int8"}
+    for one in told.values():
+        assert one["prompt_tokens"] == [290, 115]
+        assert ("hear" in one["full_ms"]) == (fixture == "audio_folder")
+    assert profile(f"{path}@int8").edge.step_s > 0
+
+
 @pytest.mark.parametrize(
     "flags, words",
     [

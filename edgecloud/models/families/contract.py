@@ -46,7 +46,8 @@ class Family:
     audio_token: ClassVar[str] = "<|AUDIO|>"
     """The placeholder that a prompt repeats, once for each embedding of the audio."""
     end_tokens: ClassVar[Sequence[str]] = ("<|im_end|>", "<|endoftext|>")
-    """The tokens that end an answer."""
+    """The tokens that end an answer; none: those that the checkpoint names (generation_config.json, or its
+    tokenizer)."""
 
     def __init__(self, model_type: str) -> None:
         self.model_type = model_type
@@ -73,11 +74,11 @@ class Family:
         return Processor(checkpoint)
 
     def tokenizer(self, folder: Path) -> Any:
-        """The tokenizer of a checkpoint's folder, one of transformers. By default Qwen2's: AutoTokenizer
-        would build the whole family's configuration, talker included, to find its class."""
-        from transformers import Qwen2Tokenizer
+        """The tokenizer of a checkpoint's folder, one of transformers; by default of the class that the
+        checkpoint names."""
+        from transformers import AutoTokenizer
 
-        return Qwen2Tokenizer.from_pretrained(str(folder), local_files_only=True)
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
 
     def messages(
         self, language: Language, prompt_type: PromptType, transcription: str | None = None

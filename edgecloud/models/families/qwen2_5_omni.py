@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -42,3 +43,10 @@ class Qwen2_5Omni(Family):  # noqa: N801 - the family's own name
         from edgecloud.models.thinker import Thinker
 
         return Thinker(Qwen2_5OmniThinkerConfig(**config["thinker_config"]))
+
+    def tokenizer(self, folder: Path) -> Any:
+        """Qwen2's tokenizer: AutoTokenizer would build the whole family's configuration, talker included,
+        to find its class."""
+        from transformers import Qwen2Tokenizer
+
+        return Qwen2Tokenizer.from_pretrained(str(folder), local_files_only=True)

@@ -21,18 +21,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgecloud.errors import CheckpointError, OutputError
+from edgecloud.models.assembly import on_meta
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.folder import QUANTIZED_KEY, read_json
 from edgecloud.models.quantized.cache import WEIGHTS, root, sweep_folder, use
 from edgecloud.models.quantized.file import Spec, TensorWriter
 from edgecloud.models.quantized.shapes import (
-    AudioShape,
     Entry,
-    TextShape,
     bits_of,
     entries,
     group_size,
-    thinker_config,
+    shapes_of,
 )
 from edgecloud.models.quantized.weights import quantize
 from edgecloud.stages import say, stage
@@ -42,9 +41,9 @@ __all__ = ["KEY", "cache_entry", "cached", "convert", "quantized_bytes", "scheme
 KEY = QUANTIZED_KEY
 _SCHEMA = 1
 _BLOCK_BYTES = 8 << 20
-_PREFIX = "thinker."
+_TABLE = "model.embed_tokens.weight"
 _COPIED = (".json", ".jinja", ".txt")
-_KINDS = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+_KINDS = ("F32", "F16", "BF16")
 
 
 def scheme(checkpoint: Checkpoint) -> dict[str, Any] | None:
@@ -87,8 +86,7 @@ def convert(checkpoint: Checkpoint, folder: Path, *, bits: int) -> None:
         raise CheckpointError(f"model {checkpoint.path} is quantised already")
     if folder.resolve() == checkpoint.path.resolve():
         raise OutputError(f"{folder} is the checkpoint itself; give another folder")
-    config = thinker_config(checkpoint)
-    listed = list(entries(TextShape.of(config), AudioShape.of(config)))
+    listed = _listed(checkpoint)
     about = {"schema": _SCHEMA, "bits": bits, "source_sha256": checkpoint.fingerprint()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -109,14 +107,12 @@ def quantized_bytes(checkpoint: Checkpoint, bits: int) -> int:
     """Bytes of the weights of ``checkpoint`` in ``bits``, converted already or not; from headers alone.
 
     Raises:
-        CheckpointError: config.json describes no thinker, or a shard is broken.
+        CheckpointError: config.json does not describe the family's network, or a shard is broken.
         ModelError: its layers cannot be quantised.
     """
     if checkpoint.quantized is not None:
         return sum(shard.stat().st_size for shard in checkpoint.shards)
-    config = thinker_config(checkpoint)
-    listed = list(entries(TextShape.of(config), AudioShape.of(config)))
-    specs = specs_of(listed, bits, _table_kind(checkpoint))
+    specs = specs_of(_listed(checkpoint), bits, _table_kind(checkpoint))
     return sum(spec.nbytes for spec in specs.values())
 
 
@@ -145,14 +141,18 @@ def _copy_settings(checkpoint: Checkpoint, folder: Path, about: dict[str, Any]) 
     (folder / "config.json").write_text(text + "\n", encoding="utf-8")
 
 
+def _listed(checkpoint: Checkpoint) -> list[Entry]:
+    return list(entries(*shapes_of(on_meta(checkpoint, torch.float32))))
+
+
 def _table_kind(checkpoint: Checkpoint) -> str:
-    for name, tensor in checkpoint.tensors(f"{_PREFIX}model.embed_tokens."):
-        if name == "weight" and tensor.dtype in _KINDS:
-            return _KINDS[tensor.dtype]
-    raise CheckpointError(
-        f"model {checkpoint.path}: {_PREFIX}model.embed_tokens.weight is missing, or of another "
-        "type than float32, float16 and bfloat16"
-    )
+    kind = checkpoint.kind(_TABLE)
+    if kind not in _KINDS:
+        raise CheckpointError(
+            f"model {checkpoint.path}: {checkpoint.published(_TABLE)} is missing, or of another "
+            "type than float32, float16 and bfloat16"
+        )
+    return kind
 
 
 def _write(checkpoint: Checkpoint, listed: list[Entry], writer: TensorWriter, bits: int) -> None:
@@ -165,14 +165,14 @@ def _write(checkpoint: Checkpoint, listed: list[Entry], writer: TensorWriter, bi
                 places.setdefault(part.source, []).append((entry, first, part.rows))
             first += part.rows
     total, done = sum(shard.stat().st_size for shard in checkpoint.shards), 0
-    for name, tensor in checkpoint.tensors(_PREFIX):
+    for name, tensor in checkpoint.tensors():
         stage(f"converting to int{bits}", min(1.0, done / total))
         done += tensor.nbytes
         for entry, first, rows in places.pop(name, []):
             expected = (rows, *entry.shape[1:])
             if tuple(tensor.shape) != expected:
                 raise CheckpointError(
-                    f"model {checkpoint.path}: {_PREFIX}{name} has shape {tuple(tensor.shape)}, "
+                    f"model {checkpoint.path}: {checkpoint.published(name)} has shape {tuple(tensor.shape)}, "
                     f"config.json asks for {expected}"
                 )
             for begin, block in _blocks(tensor):
@@ -180,7 +180,7 @@ def _write(checkpoint: Checkpoint, listed: list[Entry], writer: TensorWriter, bi
     if places:
         raise CheckpointError(
             f"model {checkpoint.path}: {len(places)} tensors missing, "
-            f"the first is {_PREFIX}{next(iter(places))}"
+            f"the first is {checkpoint.published(next(iter(places)))}"
         )
 
 

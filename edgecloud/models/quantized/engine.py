@@ -1,4 +1,4 @@
-"""One thinker's weights and what runs them; no state of a sequence."""
+"""One network's quantised weights and what runs them; no state of a sequence."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniThinkerConfig
-from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniRotaryEmbedding
 
 from edgecloud.contracts import Prompt
 from edgecloud.errors import ModelError
 from edgecloud.models.cached import Cache
+from edgecloud.models.networks import Network
 from edgecloud.models.quantized.openvino.running import GraphText, Tower
 from edgecloud.models.quantized.shapes import AudioShape, TextShape, parameter_count
 from edgecloud.models.quantized.vnni.text import VNNIText, available, suits
@@ -51,22 +50,23 @@ class TextRunner(Protocol):
 
 
 class Engine:
-    """Embeddings, audio tower and text model of one thinker.
+    """Embeddings, audio tower and text model of one network.
 
     One request at a time: sequences on several threads take turns.
     """
 
     def __init__(
         self,
-        config: Qwen2_5OmniThinkerConfig,
+        network: Network,
         text: TextShape,
         audio: AudioShape | None,
         weights: Weights,
         *,
         kernels: Kernels | None = None,
     ) -> None:
-        """Everything is packed and compiled. ``kernels`` run the text model; ``None``: our own
-        where the processor has what they need, else OpenVINO.
+        """Everything is packed and compiled. ``network``, which may be on the meta device, says which token
+        stands for audio and how positions are rotated. ``kernels`` run the text model; ``None``: our
+        own where the processor has what they need, else OpenVINO.
 
         The packed weights are a copy, so the pages that they were read from are given back, all
         along: they never add up to a second copy.
@@ -76,8 +76,10 @@ class Engine:
         """
         self.parameters = parameter_count(text, audio)
         self.weights = weights
-        self._audio_token: int = config.audio_token_id
-        self._rotary = Qwen2_5OmniRotaryEmbedding(config.text_config)  # type: ignore[arg-type]
+        self._audio_token: int = network.audio_token_id
+        rotary: Any = type(network.model.rotary_emb)
+        self._rotary = rotary(network.model.config)
+        self._window = text.window
         self._rotary_cache = np.empty((2, 0, text.head_dim), np.float32)
         self._lock = threading.Lock()
         own = available() and suits(text, weights.matrix("layers.0.qkv").bits)
@@ -130,9 +132,15 @@ class Engine:
         sequences take their turns.
 
         Raises:
-            ModelError: the threads of our own kernels did not meet.
+            ModelError: the threads of our own kernels did not meet, or the sequence is longer than what the
+                family attends to at once.
         """
         rows, count, before = [], len(embedded), cache.length
+        if self._window is not None and before + count > self._window:
+            raise ModelError(
+                f"this model attends to its last {self._window} tokens, and quantised it takes no more; "
+                "give a shorter request, or leave out --edge-quantization"
+            )
         most = min(_AT_ONCE, max(1, _MOST_SCORES // (before + count)))
         try:
             for begin in range(0, count, most):
@@ -158,7 +166,7 @@ class Engine:
         """Cosines and sines of the first ``length`` positions, ``(2, length, head dim)``."""
         if length > self._rotary_cache.shape[1]:
             positions = torch.arange(max(length, 2 * self._rotary_cache.shape[1]))
-            # Text and audio have three equal rows of positions.
-            tables = self._rotary(torch.empty(0), positions.expand(3, 1, -1))
+            # Where a family has three rows of positions, those of text and audio are equal.
+            tables = self._rotary(torch.empty(0), positions[None])
             self._rotary_cache = torch.stack([table[0] for table in tables]).numpy()
         return self._rotary_cache[:, :length]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import torch
+
 from edgecloud.errors import CheckpointError, OutOfMemoryError
-from edgecloud.models.assembly import check_rows
+from edgecloud.models.assembly import check_rows, on_meta
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.memory import free_bytes, in_gb
 from edgecloud.models.quantized.convert import cached, scheme
 from edgecloud.models.quantized.engine import Engine, Kernels
 from edgecloud.models.quantized.file import Mapped
 from edgecloud.models.quantized.model import QuantizedLM
-from edgecloud.models.quantized.shapes import AudioShape, TextShape, thinker_config
+from edgecloud.models.quantized.shapes import shapes_of
 from edgecloud.models.quantized.weights import Weights
 
 __all__ = ["load_quantized"]
@@ -19,7 +21,7 @@ __all__ = ["load_quantized"]
 def load_quantized(
     checkpoint: Checkpoint, *, bits: int, vocab_size: int, kernels: Kernels | None = None
 ) -> QuantizedLM:
-    """The thinker of ``checkpoint`` in ``bits`` 8 or 4, compiled and ready; for ``kernels`` see
+    """The network of ``checkpoint`` in ``bits`` 8 or 4, compiled and ready; for ``kernels`` see
     :class:`edgecloud.models.quantized.engine.Engine`.
 
     Raises:
@@ -34,10 +36,10 @@ def load_quantized(
             f"model {checkpoint.path} holds int{found.get('bits')} weights; "
             f"give --edge-quantization int{found.get('bits')}, or the checkpoint it was made of"
         )
-    folder = checkpoint.path if found is not None else cached(checkpoint, bits)
-    config = thinker_config(checkpoint)
-    text = TextShape.of(config)
+    network = on_meta(checkpoint, torch.float32)
+    text, audio = shapes_of(network)
     check_rows(checkpoint, vocab_size, text.vocabulary)
+    folder = checkpoint.path if found is not None else cached(checkpoint, bits)
     mapped = Mapped(folder / "model.safetensors")
     free = free_bytes("cpu")
     if mapped.nbytes > free:
@@ -46,5 +48,5 @@ def load_quantized(
             f"model {checkpoint.path}: its weights take {in_gb(mapped.nbytes)}, {in_gb(free)} are free; "
             f"use {smaller}"
         )
-    engine = Engine(config, text, AudioShape.of(config), Weights(mapped), kernels=kernels)
+    engine = Engine(network, text, audio, Weights(mapped), kernels=kernels)
     return QuantizedLM(engine, vocab_size=vocab_size)

@@ -1,4 +1,4 @@
-"""A quantised thinker as a :class:`edgecloud.contracts.Model`."""
+"""A quantised network as a :class:`edgecloud.contracts.Model`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["QuantizedLM"]
 
 
 class QuantizedLM(CachedModel[Cache]):
-    """One sequence on a quantised thinker.
+    """One sequence on a quantised network.
 
     ``vocab_size`` is the tokenizer's real length; logits beyond it (padding) are never seen.
     """

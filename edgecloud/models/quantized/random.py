@@ -1,4 +1,4 @@
-"""Thinkers with random weights at any shape, for measuring speed, which does not depend on them.
+"""Quantised models with random weights at any shape, for measuring speed, which does not depend on them.
 
 The quantised numbers are drawn themselves and go through a temporary file, as converted ones do:
 nothing is ever there in float32 but norms and biases.
@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniThinkerConfig
 
+from edgecloud.models.networks import Network
 from edgecloud.models.quantized.convert import specs_of
 from edgecloud.models.quantized.engine import Engine, Kernels
 from edgecloud.models.quantized.file import Mapped, Spec, TensorWriter
 from edgecloud.models.quantized.model import QuantizedLM
-from edgecloud.models.quantized.shapes import AudioShape, TextShape, entries
+from edgecloud.models.quantized.shapes import entries, shapes_of
 from edgecloud.models.quantized.weights import Weights
 
 __all__ = ["random_model"]
@@ -30,7 +30,7 @@ _BLOCK_BYTES = 64 << 20
 
 
 def random_model(
-    config: Qwen2_5OmniThinkerConfig,
+    network: Network,
     *,
     bits: int = 8,
     layers: int | None = None,
@@ -39,14 +39,14 @@ def random_model(
     seed: int = 0,
     kernels: Kernels | None = None,
 ) -> QuantizedLM:
-    """The thinker that ``config`` describes in ``bits`` 8 or 4, with random weights, compiled and run
-    once.
+    """A model of the shape of ``network`` (which may be on the meta device) in ``bits`` 8 or 4, with random
+    weights, compiled and run once.
 
     ``layers`` and ``audio_layers`` cut its depth. ``vocab_size`` is the output layer's. Norms are 1.
     """
-    text = TextShape.of(config)
+    text, audio = shapes_of(network)
     text = text if layers is None else replace(text, layers=layers)
-    audio = AudioShape.of(config) if with_audio else None
+    audio = audio if with_audio else None
     if audio is not None and audio_layers is not None:
         audio = replace(audio, layers=audio_layers)
     specs = specs_of(list(entries(text, audio)), bits, "F16")
@@ -58,7 +58,7 @@ def random_model(
                 _draw(writer, name, spec, draw)
         # The mapped pages outlive the file's name.
         weights = Weights(Mapped(path))
-    engine = Engine(config, text, audio, weights, kernels=kernels)
+    engine = Engine(network, text, audio, weights, kernels=kernels)
     return QuantizedLM(engine, vocab_size=text.vocabulary)
 
 

@@ -5,17 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from huggingface_hub.errors import StrictDataclassError
-from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import (
-    Qwen2_5OmniAudioEncoderConfig,
-    Qwen2_5OmniTextConfig,
-    Qwen2_5OmniThinkerConfig,
-)
-
-from edgecloud.errors import CheckpointError, ModelError
-from edgecloud.models.checkpoint import Checkpoint
+from edgecloud.errors import ModelError
+from edgecloud.models.layout import layout_of
+from edgecloud.models.networks import Network
 
 __all__ = [
     "GROUP",
@@ -27,22 +21,11 @@ __all__ = [
     "entries",
     "group_size",
     "parameter_count",
-    "thinker_config",
+    "shapes_of",
 ]
 
 GROUP = 128
 """Weights that share a scale in 4 bits, and activations that do in both; what the engine is fastest at."""
-
-
-def thinker_config(checkpoint: Checkpoint) -> Qwen2_5OmniThinkerConfig:
-    """The configuration of the checkpoint's thinker. Raises CheckpointError: config.json describes none."""
-    try:
-        return Qwen2_5OmniThinkerConfig(**checkpoint.config["thinker_config"])
-    except (KeyError, StrictDataclassError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"model {checkpoint.path}: config.json does not describe a Qwen2.5-Omni thinker, the one "
-            f"family that can be quantised ({type(error).__name__}: {' '.join(str(error).split())})"
-        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,34 +41,45 @@ class TextShape:
     vocabulary: int
     epsilon: float
     tied: bool
+    biases: bool = True
+    """True when the projections of queries, keys and values have biases; where not, they are zeros."""
+    head_norms: bool = False
+    """True when each head of queries and keys is normalized before it is rotated."""
+    window: int | None = None
+    """Tokens up to which attention is the family's own: from there on it would slide."""
 
     @classmethod
-    def of(cls, config: Qwen2_5OmniThinkerConfig) -> TextShape:
-        """The dimensions in ``config``. Raises ModelError for layers that the graph does not know."""
-        text = config.text_config
-        if not isinstance(text, Qwen2_5OmniTextConfig):
-            raise ModelError("the configuration has no text_config")
-        if "sliding_attention" in (text.layer_types or ()) or text.hidden_act != "silu":
-            raise ModelError(
-                "the text model has sliding-window attention or another activation than silu; "
-                "only the family's published layout can be quantised"
-            )
+    def of(cls, network: Network) -> TextShape:
+        """The dimensions of ``network``, whose tensors may be on the meta device.
+
+        Raises:
+            ModelError: layers that the engines do not know.
+        """
+        layout = layout_of(network.model)
+        windows = [window for window in layout.windows if window is not None]
         return cls(
-            hidden=text.hidden_size,
-            layers=text.num_hidden_layers,
-            heads=text.num_attention_heads,
-            kv_heads=text.num_key_value_heads or text.num_attention_heads,
-            head_dim=text.hidden_size // text.num_attention_heads,
-            feed_forward=text.intermediate_size,
-            vocabulary=text.vocab_size,
-            epsilon=text.rms_norm_eps,
-            tied=bool(text.tie_word_embeddings and config.tie_word_embeddings),
+            hidden=layout.hidden,
+            layers=len(layout.windows),
+            heads=layout.heads,
+            kv_heads=layout.kv_heads,
+            head_dim=layout.head_dim,
+            feed_forward=layout.feed_forward,
+            vocabulary=network.lm_head.out_features,
+            epsilon=layout.epsilon,
+            tied=network.tied,
+            biases=layout.biases,
+            head_norms=layout.head_norms,
+            window=min(windows, default=None),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class AudioShape:
-    """The audio tower's dimensions; ``window`` frames after the first convolution attend together."""
+    """The audio tower's dimensions; ``window`` frames after the first convolution attend together.
+
+    A tower of ``whole`` recordings (Whisper's) attends to all of one at once, learned its positions, and
+    has a projection beside it.
+    """
 
     mel_bins: int
     width: int
@@ -95,15 +89,27 @@ class AudioShape:
     window: int
     positions: int
     output: int
+    whole: bool = False
 
     @classmethod
-    def of(cls, config: Qwen2_5OmniThinkerConfig) -> AudioShape:
-        """The dimensions in ``config``. Raises ModelError for a tower that the graph does not know."""
-        audio = config.audio_config
-        if not isinstance(audio, Qwen2_5OmniAudioEncoderConfig):
-            raise ModelError("the configuration has no audio_config")
+    def of(cls, network: Network) -> AudioShape | None:
+        """The dimensions of ``network``'s audio tower; None: it has none.
+
+        Raises:
+            ModelError: a tower that the graph does not know.
+        """
+        tower: Any = getattr(network, "audio_tower", None)
+        if tower is None:
+            return None
+        audio = tower.config
+        whole = not hasattr(audio, "n_window")
+        window = audio.max_source_positions if whole else audio.n_window
         # An odd window would let the pooling pair frames of two windows.
-        if audio.activation_function != "gelu" or audio.n_window % 2 or audio.scale_embedding:
+        if (
+            audio.activation_function != "gelu"
+            or (window % 2 and not whole)
+            or audio.scale_embedding
+        ):
             raise ModelError(
                 "the audio tower has another activation than gelu, an odd window or scaled "
                 "embeddings; only the family's published layout can be quantised"
@@ -114,15 +120,25 @@ class AudioShape:
             layers=audio.encoder_layers,
             heads=audio.encoder_attention_heads,
             feed_forward=audio.encoder_ffn_dim,
-            window=audio.n_window,
+            window=window,
             positions=audio.max_source_positions,
-            output=audio.output_dim,
+            output=network.model.config.hidden_size,
+            whole=whole,
         )
+
+
+def shapes_of(network: Network) -> tuple[TextShape, AudioShape | None]:
+    """The shapes of a network's text model and of its audio tower, None: it has none.
+
+    Raises:
+        ModelError: layers or a tower that cannot be quantised.
+    """
+    return TextShape.of(network), AudioShape.of(network)
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """``rows`` of an entry: the checkpoint's tensor ``source``, or zeros where the family has none."""
+    """``rows`` of an entry: the network's parameter ``source``, or zeros where the family has none."""
 
     source: str | None
     rows: int
@@ -133,7 +149,7 @@ class Entry:
     """One tensor: its parts, one below the other.
 
     ``kind``: a ``matrix`` is quantised, ``table`` rows are kept in the checkpoint's precision, and a
-    ``vector`` (norms, biases, the two convolutions) becomes float32.
+    ``vector`` (norms, biases, positions, the two convolutions) becomes float32.
     """
 
     name: str
@@ -197,12 +213,16 @@ def _text(shape: TextShape) -> Iterator[Entry]:
         yield _vector(f"{ours}.attention_norm", Part(f"{theirs}.input_layernorm.weight", hidden))
         yield _vector(f"{ours}.mlp_norm", Part(f"{theirs}.post_attention_layernorm.weight", hidden))
         sizes = {"q": queries, "k": keys, "v": keys}
-        for kind, make in (("weight", _matrix), ("bias", None)):
-            parts = [Part(f"{attention}.{n}_proj.{kind}", rows) for n, rows in sizes.items()]
-            if make is None:
-                yield _vector(f"{ours}.qkv.bias", *parts)
-            else:
-                yield make(f"{ours}.qkv", hidden, *parts)
+        weights = [Part(f"{attention}.{n}_proj.weight", rows) for n, rows in sizes.items()]
+        yield _matrix(f"{ours}.qkv", hidden, *weights)
+        biases = [Part(f"{attention}.{n}_proj.bias", rows) for n, rows in sizes.items()]
+        yield _vector(
+            f"{ours}.qkv.bias",
+            *(biases if shape.biases else [Part(None, part.rows) for part in biases]),
+        )
+        if shape.head_norms:
+            for norm in ("q_norm", "k_norm"):
+                yield _vector(f"{ours}.{norm}", Part(f"{attention}.{norm}.weight", shape.head_dim))
         yield _matrix(f"{ours}.out", queries, Part(f"{attention}.o_proj.weight", hidden))
         yield _matrix(
             f"{ours}.gate_up",
@@ -233,8 +253,14 @@ def _audio(shape: AudioShape) -> Iterator[Entry]:
             ("fc2", "fc2", shape.feed_forward, width),
         ):
             yield from _linear(f"{ours}.{name}", f"{theirs}.{source}", rows, columns)
-    yield from _affine("audio.ln_post", f"{tower}.ln_post", width)
-    yield from _linear("audio.proj", f"{tower}.proj", shape.output, width)
+    norm, projection = (
+        ("layer_norm", "projector.linear") if shape.whole else ("ln_post", f"{tower}.proj")
+    )
+    yield from _affine("audio.ln_post", f"{tower}.{norm}", width)
+    yield from _linear("audio.proj", projection, shape.output, width)
+    if shape.whole:
+        positions = Part(f"{tower}.embed_positions.weight", shape.positions)
+        yield Entry("audio.positions", "vector", (shape.positions, width), (positions,))
 
 
 def _matrix(name: str, columns: int, *parts: Part) -> Entry:

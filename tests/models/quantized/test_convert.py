@@ -11,16 +11,18 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from edgecloud.errors import CheckpointError, OutputError
+from edgecloud.models.assembly import on_meta
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.processor import Processor
 from edgecloud.models.quantized.convert import cached, convert, scheme
 from edgecloud.models.quantized.file import Mapped
-from edgecloud.models.quantized.shapes import AudioShape, TextShape, entries, thinker_config
+from edgecloud.models.quantized.shapes import Entry, entries, shapes_of
 from edgecloud.models.quantized.weights import Matrix, dequantize
 
 PEAK = """
 import resource, sys
 from pathlib import Path
+from edgecloud.models.assembly import on_meta
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.quantized.convert import convert
 
@@ -32,6 +34,10 @@ before = peak()
 convert(checkpoint, Path(sys.argv[2]), bits=8)
 print(peak() - before)
 """
+
+
+def entries_of(checkpoint: Checkpoint) -> list[Entry]:
+    return list(entries(*shapes_of(on_meta(checkpoint, torch.float32))))
 
 
 def sharded(
@@ -59,9 +65,8 @@ def test_every_tensor_of_every_shard_arrives_in_its_place(
     checkpoint = Checkpoint.open(sharded(tiny_checkpoint, tmp_path / "sharded"))
     convert(checkpoint, tmp_path / "out", bits=bits)
     arrays = Mapped(tmp_path / "out" / "model.safetensors").arrays
-    config = thinker_config(checkpoint)
-    source = {name: tensor.float().numpy() for name, tensor in checkpoint.tensors("thinker.")}
-    listed = list(entries(TextShape.of(config), AudioShape.of(config)))
+    source = {name: tensor.float().numpy() for name, tensor in checkpoint.tensors()}
+    listed = entries_of(checkpoint)
     used = {part.source for entry in listed for part in entry.parts}
     assert set(source) - used == {"audio_tower.audio_bos_eos_token.weight"}  # the talker's
     for entry in listed:
@@ -188,12 +193,11 @@ def test_memory_stays_under_the_quantised_size_and_one_shard(
 
 def _large_shards(checkpoint: Checkpoint) -> list[dict[str, torch.Tensor]]:
     """Constant weights of the configured shape: a shard for each layer, what is left in the first."""
-    config = thinker_config(checkpoint)
     shards: list[dict[str, torch.Tensor]] = [{}, {}, {}]
-    for entry in entries(TextShape.of(config), AudioShape.of(config)):
+    for entry in entries_of(checkpoint):
         layer = int(entry.name.split(".")[1]) if entry.name.startswith("layers.") else 0
         for part in entry.parts:
             if part.source is not None:
                 tensor = torch.full((part.rows, *entry.shape[1:]), 0.5)
-                shards[layer][f"thinker.{part.source}"] = tensor
+                shards[layer][checkpoint.published(part.source)] = tensor
     return shards

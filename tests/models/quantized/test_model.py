@@ -13,6 +13,7 @@ from edgecloud.datasets.audio import load_audio
 from edgecloud.datasets.manifest import embedded_manifest, load_manifest
 from edgecloud.embedded.pair import CLOUD_CHECKPOINT, EDGE_CHECKPOINT
 from edgecloud.errors import CheckpointError, ConfigError, ModelError
+from edgecloud.models.assembly import on_meta
 from edgecloud.models.audio_lm import AudioLM
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.edge import load_edge
@@ -23,7 +24,7 @@ from edgecloud.models.quantized.loading import load_quantized
 from edgecloud.models.quantized.model import QuantizedLM
 from edgecloud.models.quantized.openvino.running import Cache
 from edgecloud.models.quantized.random import random_model
-from edgecloud.models.quantized.shapes import TextShape, thinker_config
+from edgecloud.models.quantized.shapes import TextShape
 from tests.models.quantized.runs import RUNS, VNNI
 
 TOKENS = 24
@@ -198,7 +199,7 @@ def test_embeddings_of_another_count_or_with_other_bands_are_refused(pair: Pair)
 
 
 def test_a_cache_that_grows_keeps_its_content() -> None:
-    shape = TextShape.of(thinker_config(Checkpoint.open(EDGE_CHECKPOINT)))
+    shape = TextShape.of(on_meta(Checkpoint.open(EDGE_CHECKPOINT), torch.float32))
     cache = Cache(shape)
     draw = np.random.default_rng(0)
     rows = (1, 100, shape.kv_heads, shape.head_dim)
@@ -214,9 +215,9 @@ def test_a_cache_that_grows_keeps_its_content() -> None:
 
 
 def test_a_random_model_of_a_shape_runs_and_repeats_with_its_seed(tiny_checkpoint: Path) -> None:
-    config = thinker_config(Checkpoint.open(tiny_checkpoint))
+    network = on_meta(Checkpoint.open(tiny_checkpoint), torch.float32)
     one, same, other = (
-        random_model(config, layers=1, bits=4, seed=seed).prefill(Prompt((1, 2)))
+        random_model(network, layers=1, bits=4, seed=seed).prefill(Prompt((1, 2)))
         for seed in (1, 1, 2)
     )
     assert torch.isfinite(one).all()

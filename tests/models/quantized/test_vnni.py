@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from edgecloud.contracts import Prompt
 from edgecloud.errors import ModelError
+from edgecloud.models.assembly import on_meta
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.quantized.random import random_model
-from edgecloud.models.quantized.shapes import TextShape, thinker_config
+from edgecloud.models.quantized.shapes import TextShape
 from edgecloud.models.quantized.vnni import kernels, parts, text
 from edgecloud.models.quantized.vnni.text import Cache, VNNIText
 from edgecloud.models.quantized.weights import Matrix, dequantize, quantize
@@ -158,7 +159,7 @@ def test_the_exponential_is_exact_to_a_few_units_and_ends_at_its_bounds() -> Non
 
 
 def test_a_cache_that_grows_keeps_its_content(tiny_checkpoint: Path) -> None:
-    cache = Cache(TextShape.of(thinker_config(Checkpoint.open(tiny_checkpoint))))
+    cache = Cache(TextShape.of(on_meta(Checkpoint.open(tiny_checkpoint), torch.float32)))
     assert cache.nbytes == 0
     cache.reserve(3)
     room = cache.memory.keys.shape[2]
@@ -174,13 +175,13 @@ def test_a_cache_that_grows_keeps_its_content(tiny_checkpoint: Path) -> None:
 @pytest.fixture(scope="module", params=[8, 4])
 def logits(request: pytest.FixtureRequest, tiny_checkpoint: Path) -> dict[int, torch.Tensor]:
     """Of the same model and tokens, by the number of threads."""
-    config = thinker_config(Checkpoint.open(tiny_checkpoint))
+    network = on_meta(Checkpoint.open(tiny_checkpoint), torch.float32)
     before = torch.get_num_threads()
     found = {}
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            model = random_model(config, bits=request.param, kernels="vnni", with_audio=False)
+            model = random_model(network, bits=request.param, kernels="vnni", with_audio=False)
             model.prefill(Prompt(tuple(range(1, 40))))
             found[threads] = model.extend([5, 6, 7, 8, 9])
     finally:
@@ -199,11 +200,11 @@ def test_the_number_of_threads_changes_no_bit(
 def test_threads_that_do_not_meet_end_with_an_error(
     tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = thinker_config(Checkpoint.open(tiny_checkpoint))
+    network = on_meta(Checkpoint.open(tiny_checkpoint), torch.float32)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        model = random_model(config, kernels="vnni", with_audio=False)
+        model = random_model(network, kernels="vnni", with_audio=False)
     finally:
         torch.set_num_threads(before)
     runner = model._engine._text

@@ -5,6 +5,9 @@ Here the windows are rows of a batch, the last one padded: ``frames (windows, me
 ``valid (windows, 1, length)``, 1 where there is a frame; ``mask (windows, 1, 1, length after the first
 convolutions)``, added to the attention scores; ``count (1,)``, how many embeddings the recording has.
 Output: ``(count, output)``.
+
+A tower that attends to whole recordings has one window, as long as the recording and the frames of silence
+after it that its last embedding touches; the silence is computed and not listened to.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import SinusoidsPositionEmbedding
 
+from edgecloud.models.features import CONTEXT_FRAMES, audio_token_count
 from edgecloud.models.quantized.openvino.runtime import (
     ints,
     linear,
@@ -42,7 +46,11 @@ def audio_model(shape: AudioShape, weights: Weights) -> Any:
     # The second convolution must not see what the first makes of the padding.
     first = op.multiply(_convolved(frames, weights, "audio.conv1", stride=1), valid)
     second = _convolved(first, weights, "audio.conv2", stride=2)
-    table = SinusoidsPositionEmbedding(shape.positions, shape.width).positional_embedding.numpy()  # type: ignore[no-untyped-call]
+    table = (
+        weights.vector("audio.positions")
+        if shape.whole
+        else SinusoidsPositionEmbedding(shape.positions, shape.width).positional_embedding.numpy()  # type: ignore[no-untyped-call]
+    )
     by_time = op.transpose(second, ints(0, 2, 1))
     length = op.gather(op.shape_of(by_time), ints(1), op.constant(np.int64(0)))
     places = op.slice(op.constant(np.array(table)), ints(0), length, ints(1), ints(0))
@@ -66,6 +74,8 @@ def audio_model(shape: AudioShape, weights: Weights) -> Any:
 
 def audio_inputs(shape: AudioShape, features: NDArray[np.float16]) -> list[NDArray[Any]]:
     """The graph's inputs for log-mel ``(mel bins, T)``."""
+    if shape.whole:
+        return _whole_inputs(shape, features)
     total = features.shape[1]
     size = 2 * shape.window
     windows = -(-total // size)
@@ -78,8 +88,18 @@ def audio_inputs(shape: AudioShape, features: NDArray[np.float16]) -> list[NDArr
     valid[-1, 0, tail:] = 0
     mask = np.zeros((windows, 1, 1, (length - 1) // 2 + 1), np.float32)
     mask[-1, 0, 0, (tail - 1) // 2 + 1 :] = -np.inf
-    count = ((total - 1) // 2 + 1 - 2) // 2 + 1
-    return [frames, valid, mask, np.array([count])]
+    return [frames, valid, mask, np.array([audio_token_count(total)])]
+
+
+def _whole_inputs(shape: AudioShape, features: NDArray[np.float16]) -> list[NDArray[Any]]:
+    """The same for a recording of ``T - CONTEXT_FRAMES`` frames and the silence after it."""
+    heard = (features.shape[1] - CONTEXT_FRAMES - 1) // 2 + 1
+    count = audio_token_count(features.shape[1] - CONTEXT_FRAMES)
+    frames = features[None, :, : 2 * shape.positions].astype(np.float32)
+    length = frames.shape[2]
+    mask = np.zeros((1, 1, 1, (length - 1) // 2 + 1), np.float32)
+    mask[..., heard:] = -np.inf
+    return [frames, np.ones((1, 1, length), np.float32), mask, np.array([count])]
 
 
 def _convolved(x: Any, weights: Weights, name: str, *, stride: int) -> Any:

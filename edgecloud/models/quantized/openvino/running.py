@@ -12,6 +12,7 @@ from torch import Tensor
 
 from edgecloud.errors import ModelError
 from edgecloud.models.cached import roomier
+from edgecloud.models.features import CONTEXT_FRAMES
 from edgecloud.models.quantized.openvino.audio import audio_inputs, audio_model
 from edgecloud.models.quantized.openvino.runtime import VERSION, compiled, ov
 from edgecloud.models.quantized.openvino.text import text_model
@@ -64,14 +65,19 @@ class Tower:
         """Raises ModelError: the engine refuses the graph."""
         self._shape = shape
         self._request = compiled(audio_model(shape, weights)).create_infer_request()
-        self.encode_audio(np.zeros((shape.mel_bins, 4), np.float16))
+        self.encode_audio(np.zeros((shape.mel_bins, 4 + CONTEXT_FRAMES), np.float16))
 
     def encode_audio(self, features: NDArray[np.float16]) -> NDArray[np.float32]:
         """``(n, hidden)``: the embeddings of one recording, log-mel ``(mel bins, T)``."""
-        if features.shape[0] != self._shape.mel_bins:
+        bands, frames = features.shape
+        if bands != self._shape.mel_bins:
             raise ModelError(
-                f"the features have {features.shape[0]} bands, "
-                f"the audio tower takes {self._shape.mel_bins}"
+                f"the features have {bands} bands, the audio tower takes {self._shape.mel_bins}"
+            )
+        most = 2 * self._shape.positions
+        if self._shape.whole and not 0 < frames - CONTEXT_FRAMES <= most:
+            raise ModelError(
+                f"the features have {frames - CONTEXT_FRAMES} frames, the audio tower takes up to {most}"
             )
         found: NDArray[np.float32] = _inferred(self._request, audio_inputs(self._shape, features))[
             0

@@ -41,6 +41,11 @@ def text_model(shape: TextShape, weights: Weights) -> Any:
         name = f"layers.{index}"
         normed = _rms_norm(hidden, weights.vector(f"{name}.attention_norm"), shape.epsilon)
         queries, keys, values = _projected(shape, weights, name, normed)
+        if shape.head_norms:
+            queries, keys = (
+                _rms_norm(rows, weights.vector(f"{name}.{norm}"), shape.epsilon)
+                for rows, norm in ((queries, "q_norm"), (keys, "k_norm"))
+            )
         queries, keys = (_rotated(rows, cos, sin, shape.head_dim) for rows in (queries, keys))
         past_shape = [1, -1, shape.kv_heads, shape.head_dim]
         past = [parameter(f"{what}.{index}", past_shape) for what in ("keys", "values")]

@@ -50,7 +50,8 @@ class Matrices(NamedTuple):
 
 
 class Text(NamedTuple):
-    """The text model. ``norms (2 * layers + 1, hidden)``; ``bias (layers, rows of qkv)``."""
+    """The text model. ``norms (2 * layers + 1, hidden)``; ``bias (layers, rows of qkv)``; ``head_norms
+    (layers, 2, head dim)`` of queries and of keys, ``(layers, 0, head dim)`` without any."""
 
     qkv: Matrices
     out: Matrices
@@ -60,6 +61,7 @@ class Text(NamedTuple):
     head: Matrices
     bias: Floats
     norms: Floats
+    head_norms: Floats
     epsilon: float
     heads: int
     kv_heads: int
@@ -172,15 +174,19 @@ def _gated(work: Work, gates: Floats, ups: Floats, blocks: Any) -> None:
 def _placed(
     text: Text, cache: Cache, layer: int, work: Work, past: int, first: int, last: int
 ) -> None:
-    """Add biases and rotary embeddings to queries and keys of some tokens; write keys and values to the
-    cache."""
+    """Add biases and rotary embeddings to queries and keys of some tokens, normalized where the family does;
+    write keys and values to the cache."""
     d, half, kept = text.head_dim, text.head_dim // 2, text.heads + text.kv_heads
+    normed = text.head_norms.shape[1] > 0
     scales, bias = text.qkv.scales[layer], text.bias[layer]
     for t in range(first, last):
         row = work.whole[t]
         for i in range(len(bias)):
             row[i] = row[i] * scales[i] + bias[i]
         for head in range(kept):
+            if normed:
+                own = row[head * d : (head + 1) * d]
+                norm(own, text.head_norms[layer, np.int64(head >= text.heads)], text.epsilon, own)
             for i in range(half):
                 a, b = row[head * d + i], row[head * d + half + i]
                 row[head * d + i] = a * work.cos[t, i] - b * work.sin[t, i]

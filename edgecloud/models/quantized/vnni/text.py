@@ -170,10 +170,19 @@ def _text(shape: TextShape, weights: Weights) -> kernels.Text:
         head=_packed(weights, ["head"]),
         bias=np.stack([weights.vector(f"{name}.qkv.bias") for name in names]),
         norms=np.stack([weights.vector(name) for name in (*norms, "norm")]),
+        head_norms=_head_norms(shape, weights, names),
         epsilon=shape.epsilon,
         heads=shape.heads,
         kv_heads=shape.kv_heads,
         head_dim=shape.head_dim,
+    )
+
+
+def _head_norms(shape: TextShape, weights: Weights, names: list[str]) -> NDArray[np.float32]:
+    if not shape.head_norms:
+        return np.empty((shape.layers, 0, shape.head_dim), np.float32)
+    return np.stack(
+        [[weights.vector(f"{name}.{norm}") for norm in ("q_norm", "k_norm")] for name in names]
     )
 
 
