@@ -192,14 +192,17 @@ def _fitting(connections: int) -> tuple[int, int]:
 def _on_model(
     name: str, path: str, device: str, dtype: str, settings: ServiceSettings
 ) -> Starlette:
+    from edgecloud.cloud.engine.engine import extend_each
     from edgecloud.cloud.engine.local import LocalCloud
-    from edgecloud.models.audio_lm import extend_many
+    from edgecloud.models.audio_lm import AudioLM, extend_many
     from edgecloud.models.loading import load
 
     loaded = load(name, path, device=device, dtype=dtype)
     settings = _within(settings, loaded.model.context)
     cloud = LocalCloud(loaded.model, loaded.stopping())
-    together = cast("ExtendMany", extend_many)  # every session of this cloud is an AudioLM
+    # Every session of this cloud is an AudioLM, or on the general adapter, which takes them in turns.
+    fast = isinstance(loaded.model, AudioLM)
+    together = cast("ExtendMany", extend_many) if fast else extend_each
     return service(
         cloud,
         {**loaded.facts, "chat_template": loaded.processor.chat_template, "rules": _rules()},

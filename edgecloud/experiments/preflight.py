@@ -202,7 +202,12 @@ def _needs(arm: Arm, opened: Sequence[_Opened]) -> list[Need]:
 def _need(found: _Opened, *, copies: int) -> Need:
     side, checkpoint = found.side, found.checkpoint
     place = None
-    if found.network is not None:
+    if found.network is not None and not checkpoint.family.fast:
+        # Not above: few runs need it.
+        from edgecloud.models.general import check_weights
+
+        check_weights(checkpoint, side.device)
+    elif found.network is not None:
         checkpoint.check(found.network)
         if side.device == AUTO_MAP:
             place = placed(found.network, AUTO_MAP, _dtype(side, AUTO_MAP))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from edgecloud.models.processor import Processor
 
 __all__ = ["Checkpoint", "Stored"]
+
+Given = ParamSpec("Given")
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ class Checkpoint:
             CheckpointError: tokenizer, template or feature settings are missing or broken.
             PluginError: the family is of another package, and fails.
         """
-        return guarded(FAMILIES.part(self.family.model_type), self.family.processor)(self)
+        return self.guarded(self.family.processor)(self)
 
     def network(self) -> Network:
         """The network that config.json describes, as the family makes it; it has no weights yet.
@@ -71,7 +74,13 @@ class Checkpoint:
         Raises:
             PluginError: the family is of another package, and fails.
         """
-        return guarded(FAMILIES.part(self.family.model_type), self.family.network)(self.config)
+        return self.guarded(self.family.network)(self.config)
+
+    def guarded(self, call: Callable[Given, Found]) -> Callable[Given, Found]:
+        """A method of the family, which may be another package's (:func:`edgecloud.registry.guarded`)."""
+        if not self.family.fast:
+            return call
+        return guarded(FAMILIES.part(self.family.model_type), call)
 
     @classmethod
     def open(cls, path: str | Path) -> Checkpoint:
@@ -103,6 +112,13 @@ class Checkpoint:
             found = found.get(part, found)
         context = found.get("max_position_embeddings")
         return context if isinstance(context, int) and context > 0 else None
+
+    @property
+    def rows(self) -> int | None:
+        """Rows of the output layer of a model on the general adapter, where config.json says so: tokenizers of
+        some have a token more, for images. None: the tokenizer's entries count."""
+        found = self.config.get("text_config", self.config).get("vocab_size")
+        return found if not self.family.fast and isinstance(found, int) else None
 
     @property
     def generation(self) -> dict[str, Any]:

@@ -68,6 +68,7 @@ def load_edge(
     facts = {
         "name": name,
         "family": checkpoint.family.model_type,
+        "adapter": "fast",
         "parameters": model.parameters,
         "dtype": quantization,
         "device": "cpu",

@@ -9,6 +9,7 @@ from typing import Any, cast
 from edgecloud import textfiles
 from edgecloud.errors import CheckpointError
 from edgecloud.models.families import FAMILIES, Family
+from edgecloud.models.families.general import general_family
 
 __all__ = [
     "INDEX",
@@ -50,19 +51,25 @@ def family_of(folder: Path, config: dict[str, Any]) -> Family:
     Raises:
         CheckpointError: no family that is supported.
     """
-    family = FAMILIES.get(str(config.get("model_type")))
+    family = _family(config)
     if family is None:
         raise CheckpointError(
             f"model {folder}: config.json says model_type {config.get('model_type')!r}; "
-            f"supported: {', '.join(map(repr, FAMILIES))}{FAMILIES.elsewhere()}"
+            f"supported: {', '.join(map(repr, FAMILIES))}, and what AutoModelForCausalLM of transformers has"
+            f"{FAMILIES.elsewhere()}"
         )
     return family
+
+
+def _family(config: dict[str, Any]) -> Family | None:
+    family = FAMILIES.get(str(config.get("model_type")))
+    return family if family is not None and family.fits(config) else general_family(config)
 
 
 def family_at(folder: str | Path) -> Family | None:
     """The family of the checkpoint in ``folder``; None where that cannot be told: opening it says why."""
     try:
-        return FAMILIES.get(str(read_json(Path(folder) / "config.json").get("model_type")))
+        return _family(read_json(Path(folder) / "config.json"))
     except CheckpointError:
         return None
 

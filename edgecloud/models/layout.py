@@ -10,14 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgecloud.errors import ModelError
+from edgecloud.models.ropes import ROPES
 
 if TYPE_CHECKING:
     from edgecloud.models.networks import TextModel
 
 __all__ = ["Layout", "layout_of"]
-
-_ROPES = ("default", "linear", "llama3", "yarn")
-"""Kinds of rotary embeddings whose frequencies are the same at every length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +57,7 @@ def layout_of(model: TextModel) -> Layout:
             ),
             (
                 f"rotary embeddings of the kind {rope.get('rope_type')!r}",
-                rope.get("rope_type") not in _ROPES
-                or rope.get("partial_rotary_factor", 1.0) != 1.0,
+                rope.get("rope_type") not in ROPES or rope.get("partial_rotary_factor", 1.0) != 1.0,
             ),
         )
         if found

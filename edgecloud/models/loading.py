@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgecloud.contracts import StopLimits
 from edgecloud.decoding.stopping import Stopping
 from edgecloud.errors import CheckpointError
-from edgecloud.models.audio_lm import AudioLM, pick_device
+from edgecloud.models.audio_lm import AudioLM, pick_device, pick_dtype
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.processor import Processor
 from edgecloud.models.verifying import verify_weights
+
+if TYPE_CHECKING:
+    from edgecloud.models.general import GeneralLM
 
 __all__ = ["Loaded", "check_not_quantized", "load", "look_at"]
 
@@ -20,7 +23,7 @@ __all__ = ["Loaded", "check_not_quantized", "load", "look_at"]
 class Loaded:
     """A model, what surrounds it, and the facts a result holds about both."""
 
-    model: AudioLM
+    model: AudioLM | GeneralLM
     processor: Processor
     facts: dict[str, Any]
 
@@ -45,15 +48,11 @@ def load(name: str, path: str, *, device: str, dtype: str, verify: bool = False)
     if verify:
         verify_weights(checkpoint)
     processor = checkpoint.processor()
-    model = AudioLM.load(
-        checkpoint,
-        vocab_size=processor.vocab_size,
-        device=pick_device(device),
-        dtype=dtype,
-    )
+    model = _model(checkpoint, processor.vocab_size, pick_device(device), dtype)
     facts = {
         "name": name,
         "family": checkpoint.family.model_type,
+        "adapter": "fast" if checkpoint.family.fast else "general",
         "parameters": model.parameters,
         "dtype": model.dtype,
         "device": model.device,
@@ -63,6 +62,16 @@ def load(name: str, path: str, *, device: str, dtype: str, verify: bool = False)
         "vocab_size": processor.vocab_size,
     }
     return Loaded(model, processor, facts)
+
+
+def _model(checkpoint: Checkpoint, vocab_size: int, device: str, dtype: str) -> AudioLM | GeneralLM:
+    if checkpoint.family.fast:
+        return AudioLM.load(checkpoint, vocab_size=vocab_size, device=device, dtype=dtype)
+    # Not above: few runs need it.
+    from edgecloud.models.general import GeneralLM
+
+    kind = pick_dtype(dtype, device)
+    return GeneralLM.load(checkpoint, vocab_size=vocab_size, device=device, dtype=kind)
 
 
 def check_not_quantized(checkpoint: Checkpoint) -> None:

@@ -20,10 +20,8 @@ from edgecloud.contracts import Language, Prompt, PromptType, StopLimits
 from edgecloud.decoding.stopping import Stopping
 from edgecloud.errors import CheckpointError, ModelError
 from edgecloud.models.checkpoint import Checkpoint
-from edgecloud.models.families import FAMILIES
 from edgecloud.models.features import LogMel, audio_token_count
 from edgecloud.models.spelling import Vocabulary, spelled
-from edgecloud.registry import guarded
 from edgecloud.textfiles import parse_json
 
 __all__ = ["Processor"]
@@ -38,9 +36,8 @@ class Processor:
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._path: Path = checkpoint.path
         self._family = checkpoint.family
-        part = FAMILIES.part(checkpoint.family.model_type)
-        self._messages = guarded(part, checkpoint.family.messages)
-        self._text_messages = guarded(part, checkpoint.family.text_messages)
+        self._messages = checkpoint.guarded(checkpoint.family.messages)
+        self._text_messages = checkpoint.guarded(checkpoint.family.text_messages)
         self._tower = checkpoint.family.tower_settings(checkpoint.config)
         self._log_mel: LogMel | None = None
         # Without its files the tokenizer's class makes an empty vocabulary and says nothing.
@@ -58,7 +55,7 @@ class Processor:
             ) from error
         if self._tokenizer.chat_template is None:
             self._tokenizer.chat_template = _chat_template(checkpoint.path)
-        self.vocab_size = len(self._tokenizer)
+        self.vocab_size = min(len(self._tokenizer), checkpoint.rows or len(self._tokenizer))
         """Entries of the tokenizer, special tokens included: the vocabulary that models share."""
         self._audio_id = self._token_id(self._family.audio_token) if self.accepts_audio else -1
         self._end_ids = self._ends(checkpoint)
@@ -175,13 +172,13 @@ class Processor:
         Raises:
             ModelError: what its tokens stand for cannot be told.
         """
-        return spelled(self._tokenizer, self._family.end_tokens)
+        return spelled(self._tokenizer, self._end_ids, size=self.vocab_size)
 
     def stopping(self, limits: StopLimits) -> Stopping:
         """The ends of an output in this vocabulary."""
         return Stopping(
             limits=limits,
-            end_ids=self._end_ids,
+            end_ids=frozenset(self._end_ids),
             sentence_ids=self._sentence_ids() if limits.max_sentences is not None else frozenset(),
         )
 
@@ -203,11 +200,11 @@ class Processor:
             i for i, piece in enumerate(pieces) if piece.strip().endswith(_SENTENCE_ENDS)
         )
 
-    def _ends(self, checkpoint: Checkpoint) -> frozenset[int]:
+    def _ends(self, checkpoint: Checkpoint) -> tuple[int, ...]:
         """The tokens that end an answer: the family's, else those at which ``generate`` ends one, else the
         tokenizer's own."""
         if self._family.end_tokens:
-            return frozenset(map(self._token_id, self._family.end_tokens))
+            return tuple(map(self._token_id, self._family.end_tokens))
         found = checkpoint.generation.get("eos_token_id")
         if found is None:
             found = self._tokenizer.eos_token_id
@@ -217,7 +214,7 @@ class Processor:
                 f"model {self._path}: neither generation_config.json nor the tokenizer names a token that "
                 "ends an answer (eos_token_id)"
             )
-        return frozenset(ids)
+        return tuple(dict.fromkeys(ids))
 
     def _token_id(self, token: str) -> int:
         token_id = self._tokenizer.get_vocab().get(token)

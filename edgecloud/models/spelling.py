@@ -24,7 +24,7 @@ class Vocabulary:
     """What the tokens of one model spell.
 
     ``spellings``: the bytes of each token id, perhaps a part of a character; ``None`` for special tokens.
-    ``ends``: ids and names of the tokens that end an answer, the usual one first.
+    ``ends``: ids and names of the tokens that end an answer.
     """
 
     spellings: tuple[bytes | None, ...]
@@ -36,8 +36,9 @@ class Vocabulary:
         return sum(spelling is not None for spelling in self.spellings)
 
 
-def spelled(tokenizer: Any, end_tokens: Sequence[str]) -> Vocabulary:
-    """The vocabulary of a tokenizer of transformers that has a ``backend_tokenizer``.
+def spelled(tokenizer: Any, end_ids: Sequence[int], *, size: int | None = None) -> Vocabulary:
+    """The first ``size`` tokens of a tokenizer of transformers that has a ``backend_tokenizer``; all without
+    one. ``end_ids`` are those that end an answer.
 
     Byte-level tokenizers (GPT-2, Qwen, Llama 3) write each byte as a character of its own; those of
     SentencePiece (Llama 2, Gemma) write text, a space as U+2581 and single bytes as ``<0x0A>``.
@@ -57,16 +58,15 @@ def spelled(tokenizer: Any, end_tokens: Sequence[str]) -> Vocabulary:
         )
     added = tokenizer.added_tokens_decoder
     spellings: list[bytes | None] = []
-    for index, token in enumerate(tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))):
+    tokens = tokenizer.convert_ids_to_tokens(list(range(size or len(tokenizer))))
+    for index, token in enumerate(tokens):
         if token is None or (index in added and added[index].special):
             spellings.append(None)
         elif index in added:
             spellings.append(added[index].content.encode())
         else:
             spellings.append(spell(token))
-    numbers = tokenizer.get_vocab()
-    ends = tuple((numbers[name], name) for name in end_tokens if name in numbers)
-    return Vocabulary(tuple(spellings), ends)
+    return Vocabulary(tuple(spellings), tuple((index, tokens[index]) for index in end_ids))
 
 
 def _byte_characters() -> dict[str, int]:

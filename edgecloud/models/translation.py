@@ -33,11 +33,14 @@ class Translation:
     """From the tokens of a cloud to those of an edge.
 
     ``sources (V_cloud,) int64``: the edge's token that spells the same, -1 where there is none.
-    ``readings``: by the cloud's token the edge's tokens that the edge reads it as, at least one.
+    ``end`` is the cloud's token that stands for any of ``edge_ends``, ends of text that it has no token of the
+    name for. ``readings``: by the cloud's token the edge's tokens that the edge reads it as, at least one.
     ``shared`` is the number of the cloud's texts that can be drafted.
     """
 
     sources: Tensor
+    end: int
+    edge_ends: Sequence[int]
     readings: Sequence[tuple[int, ...]]
     shared: int
     edge_texts: int
@@ -62,15 +65,22 @@ class Translation:
                 "end of text; give --edge-model and --cloud-model whose tokens spell the same language"
             )
         names = {name: token for token, name in edge.ends}
-        for place, (token, name) in enumerate(cloud.ends):
-            sources[token] = names.get(name, edge.ends[0][0] if place == 0 else _NONE)
+        for token, name in cloud.ends:
+            sources[token] = names.pop(name, _NONE)
+        # The first of the cloud's ends that the edge does not know by name stands for those that are left.
+        left = tuple(names.values()) or (edge.ends[0][0],)
+        unmatched = [token for token, _ in cloud.ends if sources[token] == _NONE]
+        end = (unmatched or [cloud.ends[0][0]])[0]
+        if not unmatched:
+            left = (sources[end],)
+        sources[end] = left[0]
         longest = max(map(len, by_spelling))
         filler = (by_spelling.get(b" ", next(iter(by_spelling.values()))),)
         readings = [
             (source,) if source != _NONE else _read(spelling or b"", by_spelling, longest) or filler
             for source, spelling in zip(sources, cloud.spellings, strict=True)
         ]
-        return cls(torch.tensor(sources), readings, shared, edge.texts, cloud.texts)
+        return cls(torch.tensor(sources), end, left, readings, shared, edge.texts, cloud.texts)
 
     def read(self, tokens: Sequence[int]) -> int:
         """The number of the edge's tokens that ``tokens`` of the cloud's are read as."""
@@ -213,5 +223,8 @@ class TranslatedModel:
 
     def _drafted(self, logits: Tensor) -> Tensor:
         """Logits ``(..., V_edge)`` as logits ``(..., V_cloud)``."""
-        sources = self._translation.sources.to(logits.device)
-        return logits[..., sources.clamp_min(0)].where(sources != _NONE, -torch.inf)
+        to = self._translation
+        sources = to.sources.to(logits.device)
+        found = logits[..., sources.clamp_min(0)].where(sources != _NONE, -torch.inf)
+        found[..., to.end] = logits[..., list(to.edge_ends)].amax(-1)
+        return found

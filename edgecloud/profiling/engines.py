@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from edgecloud.contracts import Model, Prompt
+from edgecloud.errors import ModelError
 from edgecloud.models.assembly import on_meta
 from edgecloud.models.audio_lm import AudioLM, pick_dtype
 from edgecloud.models.checkpoint import Checkpoint
@@ -95,6 +96,10 @@ def loaded(path: str, name: str, *, device: str = "cpu") -> Engine:
         EdgeCloudError: the checkpoint or the device cannot be used.
     """
     checkpoint = Checkpoint.open(path)
+    if not checkpoint.family.fast:
+        raise ModelError(
+            f"model {path} runs on the general adapter; only families of the fast path are measured"
+        )
     of = Shape.of(checkpoint.path.name, on_meta(checkpoint, torch.float32))
     if name in QUANTIZED:
         from edgecloud.models.quantized.loading import load_quantized
@@ -103,6 +108,7 @@ def loaded(path: str, name: str, *, device: str = "cpu") -> Engine:
         quantized = load_quantized(checkpoint, bits=bits, vocab_size=of.vocab_size, kernels=kernels)
         return _quantized_engine(name, of, quantized)
     own = load(path, path, device=device, dtype=name).model
+    assert isinstance(own, AudioLM)
     return _torch_engine(name, of, own._thinker, own)
 
 

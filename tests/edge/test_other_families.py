@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,14 @@ from edgecloud.models.loading import Loaded, load
 from edgecloud.models.processor import Processor
 from edgecloud.models.translation import of_pair
 from edgecloud.settings.config import resolve
-from tests.models.miniatures import audio_checkpoint, text_checkpoint
+from tests.models.miniatures import (
+    audio_checkpoint,
+    gemma_checkpoint,
+    llama_checkpoint,
+    mistral_checkpoint,
+    qwen3_checkpoint,
+    text_checkpoint,
+)
 
 Ask = Callable[..., Response]
 EXACT = {"gate_type": "always", "acceptance": "exact"}
@@ -120,6 +128,34 @@ def test_with_penalties_exact_is_exact(text_pair: Ask, settings: dict[str, Any])
     alone = text_pair("cloud", request, **PENALTIES)
     assert alone.tokens != text_pair("cloud", request).tokens
     assert text_pair("spec", request, **{**EXACT, **PENALTIES, **settings}).tokens == alone.tokens
+
+
+@pytest.mark.parametrize(
+    ("fixture", "checkpoint"),
+    [
+        ("gemma_folder", gemma_checkpoint),
+        ("llama_folder", llama_checkpoint),
+        ("mistral_folder", partial(mistral_checkpoint, window=12)),
+        ("qwen3_folder", qwen3_checkpoint),
+    ],
+)
+def test_speculation_of_a_text_family_is_exact(
+    fixture: str,
+    checkpoint: Callable[..., Path],
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    """With an edge whose drafts are rejected, and with one whose drafts are all kept; beyond windows."""
+    edge, cloud = loaded(request.getfixturevalue(fixture)), loaded(checkpoint(tmp_path, seed=2))
+    asked = Request(None, prompt="the voice.")
+    alone = asking(edge, cloud)("cloud", asked)
+    apart = asking(edge, cloud)("spec", asked, **EXACT)
+    alike = asking(cloud, cloud)("spec", asked, **EXACT)
+    assert apart.tokens == alike.tokens == alone.tokens
+    assert len(alone.tokens) > 4
+    assert sum(row["kind"] == "verify" for row in apart.trace) > sum(
+        row["kind"] == "verify" for row in alike.trace
+    )
 
 
 def test_a_prompt_has_no_audio_and_no_features_and_is_otherwise_complete(text_pair: Ask) -> None:

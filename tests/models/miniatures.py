@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 from transformers import (
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
@@ -33,6 +35,7 @@ __all__ = [
     "LLAMA_TEMPLATE",
     "TEXT_TEMPLATE",
     "audio_checkpoint",
+    "gemma_checkpoint",
     "llama_checkpoint",
     "mistral_checkpoint",
     "omni_checkpoint",
@@ -69,6 +72,13 @@ MISTRAL_TEMPLATE = (
     "{{- bos_token }}{%- for message in messages %}{{- '[INST] ' + message['content'] + ' [/INST]' }}"
     "{%- endfor %}"
 )
+GEMMA_TEMPLATE = (
+    "{{- bos_token }}{%- for message in messages %}"
+    "{{- '<start_of_turn>' + (message['role'] if message['role'] == 'user' else 'model') + '\n' }}"
+    "{{- message['content'] + '<end_of_turn>\n' }}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<start_of_turn>model\n' }}{%- endif %}"
+)
+_GEMMA_TOKENS = ("<pad>", "<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>")
 _MISTRAL_TOKENS = ("<unk>", "<s>", "</s>")
 
 _TEXT = {
@@ -156,6 +166,26 @@ def mistral_checkpoint(
     return _save(MistralForCausalLM, config, folder, seed, varied=True)
 
 
+def gemma_checkpoint(folder: Path, *, seed: int = 1, window: int = 8) -> Path:
+    """Gemma 3 for text: four norms a layer, embeddings scaled, two in three layers slide a ``window``; the
+    tokenizer has a token more than the output layer has rows."""
+    tokenizer = _other_tokenizer(
+        folder, GEMMA_TEMPLATE, (*_GEMMA_TOKENS, "<image_soft_token>"), eos="<eos>"
+    )
+    config = Gemma3TextConfig(
+        **{key: value for key, value in _TEXT.items() if key != "hidden_act"},
+        head_dim=8,
+        vocab_size=tokenizer.get_vocab_size() - 1,
+        sliding_window=window,
+        layer_types=["sliding_attention", "sliding_attention", "full_attention"],
+        query_pre_attn_scalar=8,
+        bos_token_id=tokenizer.token_to_id("<bos>"),
+        eos_token_id=[tokenizer.token_to_id(i) for i in ("<eos>", "<end_of_turn>")],
+        pad_token_id=tokenizer.token_to_id("<pad>"),
+    )
+    return _save(Gemma3ForCausalLM, config, folder, seed, varied=True)
+
+
 def qwen3_checkpoint(folder: Path, *, seed: int = 1, tied: bool = True, layers: int = 2) -> Path:
     """Qwen3 for text alone: heads of a size of their own, each normalized, no biases."""
     tokenizer = _tokenizer(folder, TEXT_TEMPLATE)
@@ -237,7 +267,9 @@ def _other_tokenizer(folder: Path, template: str, special: tuple[str, ...], *, e
     tokenizer.save(str(folder / "tokenizer.json"))
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": next(token for token in special if token in ("<s>", "<|begin_of_text|>")),
+        "bos_token": next(
+            token for token in special if token in ("<s>", "<bos>", "<|begin_of_text|>")
+        ),
         "eos_token": eos,
         "chat_template": template,
     }

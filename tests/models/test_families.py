@@ -30,6 +30,7 @@ from edgecloud.models.pairing import differences
 from edgecloud.models.processor import Processor
 from edgecloud.models.prompts import prompt_messages
 from tests.models.miniatures import (
+    gemma_checkpoint,
     llama_checkpoint,
     mistral_checkpoint,
     qwen3_checkpoint,
@@ -117,6 +118,7 @@ def test_qwen2_answers_as_the_familys_own_class(tmp_path: Path, tied: bool) -> N
 
 
 TEXT_FAMILIES = {
+    "gemma 3": gemma_checkpoint,
     "llama": llama_checkpoint,
     "llama, untied": partial(llama_checkpoint, tied=False),
     "mistral": mistral_checkpoint,

@@ -56,14 +56,15 @@ def vocabulary(*texts: bytes) -> Vocabulary:
 @pytest.mark.parametrize("text", [WORDS, "calm voice", "é", "🙂🙃", " two  spaces"])
 def test_tokens_spell_the_text_they_were_made_of(make: object, text: str) -> None:
     tokenizer = wrapped(make())  # type: ignore[operator]
-    found = spelled(tokenizer, [END])
+    found = spelled(tokenizer, [])
     ids = tokenizer.encode(text, add_special_tokens=False)
     assert b"".join(found.spellings[token] or b"" for token in ids).decode() == text
 
 
 def test_single_bytes_of_sentencepiece_give_way_to_characters() -> None:
     tokenizer = wrapped(sentencepiece())
-    own, other = spelled(tokenizer, [END]), vocabulary(b"a", b" voice", b"\n")
+    own = spelled(tokenizer, [tokenizer.get_vocab()[END]])
+    other = vocabulary(b"a", b" voice", b"\n")
     found = Translation.between(own, other)
     read = [tokenizer.convert_ids_to_tokens(int(token)) for token in found.sources]
     assert read == ["a", "\u2581voice", "<0x0A>", END]
@@ -84,11 +85,23 @@ def test_vocabularies_without_a_text_in_common_are_refused() -> None:
 
 
 def test_the_end_of_text_is_drafted_as_the_clouds_own() -> None:
-    edge = Vocabulary((b"a", None, None), ((1, "<eos>"), (2, "<turn>")))
+    edge = Vocabulary((b"a", None, None, None), ((1, "<eos>"), (2, "<turn>"), (3, "<pad>")))
     cloud = Vocabulary((None, b"a", None, None), ((2, "<stop>"), (0, "<turn>"), (3, "<other>")))
     found = Translation.between(edge, cloud)
     assert found.sources.tolist() == [2, 0, 1, -1]
-    assert found.shared == 1
+    assert (found.shared, found.end, found.edge_ends) == (1, 2, (1, 3))
+    alike = Translation.between(edge, edge)
+    assert alike.sources.tolist() == [0, 1, 2, 3]
+    assert (alike.end, alike.edge_ends) == (1, (1,))
+
+
+def test_any_end_of_the_edge_is_drafted_as_the_one_that_the_cloud_has() -> None:
+    edge = Vocabulary((*BYTES, None, None), ((256, "<eos>"), (257, "<turn>")))
+    found = Translation.between(edge, vocabulary(*BYTES))
+    logits = torch.zeros(1, 258)
+    logits[0, 257] = 3.0
+    model = TranslatedModel(Counting(), found)  # type: ignore[arg-type]
+    assert model._drafted(logits)[0, 256] == 3.0
 
 
 some = st.lists(st.binary(min_size=1, max_size=4), max_size=40, unique=True)

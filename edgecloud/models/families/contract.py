@@ -49,8 +49,16 @@ class Family:
     """The tokens that end an answer; none: those that the checkpoint names (generation_config.json, or its
     tokenizer)."""
 
+    fast: ClassVar[bool] = True
+    """True when its layers run on :mod:`edgecloud.models.decoder`; otherwise transformers runs them."""
+
     def __init__(self, model_type: str) -> None:
         self.model_type = model_type
+
+    def fits(self, config: Mapping[str, Any]) -> bool:
+        """True when a config.json of its ``model_type`` has the layers that the family's network has; others
+        run on the general adapter, where transformers has one."""
+        return True
 
     def network(self, config: Mapping[str, Any]) -> Network:
         """The network that the content of a config.json describes. It is called where new tensors have no

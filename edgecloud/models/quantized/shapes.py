@@ -131,8 +131,13 @@ def shapes_of(network: Network) -> tuple[TextShape, AudioShape | None]:
     """The shapes of a network's text model and of its audio tower, None: it has none.
 
     Raises:
-        ModelError: layers or a tower that cannot be quantised.
+        ModelError: layers or a tower that cannot be quantised, or a model on the general adapter.
     """
+    if not hasattr(network, "model"):
+        raise ModelError(
+            "this model runs on the general adapter, and only families of the fast path can be quantised; "
+            "leave out --edge-quantization"
+        )
     return TextShape.of(network), AudioShape.of(network)
 
 

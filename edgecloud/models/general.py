@@ -1,0 +1,266 @@
+"""The general adapter: a model of transformers, by its own forward, as a :class:`edgecloud.contracts.Model`.
+
+Slower than :mod:`edgecloud.models.decoder` and right for whatever transformers has: positions, masks and
+attention are the family's own code. Its cache is held in full, also where attention slides over a window, so
+that it can be cut back; the mask says what a token sees.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.utils import logging
+
+from edgecloud.contracts import Prompt
+from edgecloud.errors import CheckpointError, ModelError
+from edgecloud.models.assembly import check_rows, on_meta
+from edgecloud.models.cached import CachedModel
+from edgecloud.models.checkpoint import Checkpoint
+from edgecloud.models.checks import check_prompt, check_started, check_vocabulary
+from edgecloud.models.families import FAMILIES
+from edgecloud.models.memory import check_memory, memory_advice
+from edgecloud.models.networks import Network
+from edgecloud.models.parts import in_parts
+from edgecloud.models.placing import AUTO_MAP, Placement
+from edgecloud.stages import stage
+
+__all__ = ["GeneralLM", "GeneralNetwork", "check_weights"]
+
+
+class GeneralNetwork(Network):
+    """A whole model of transformers; its parameters have the names that transformers gives them."""
+
+    def __init__(self, model_type: str, config: dict[str, Any]) -> None:
+        """Without weights, where new tensors have no memory.
+
+        Raises:
+            ModelError: ``AutoModelForCausalLM`` has no such model, or one whose state cannot be cut back.
+        """
+        super().__init__()
+        if model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+            raise ModelError(
+                f"config.json says model_type {model_type!r}; supported: "
+                f"{', '.join(map(repr, FAMILIES))}, and what AutoModelForCausalLM of transformers "
+                f"{transformers.__version__} has{FAMILIES.elsewhere()}"
+            )
+        given = {name: value for name, value in config.items() if name != "model_type"}
+        self.whole: Any = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+            AutoConfig.for_model(model_type, **given), dtype=torch.get_default_dtype()
+        )
+        if self.whole._is_stateful:
+            raise ModelError(
+                f"models of model_type {model_type!r} keep a state that cannot be taken back to an earlier "
+                "token, as rejected drafts ask for; give a model with attention alone"
+            )
+
+    @property
+    def lm_head(self) -> nn.Linear:  # type: ignore[override]
+        """The output layer."""
+        found: nn.Linear = self.whole.get_output_embeddings()
+        return found
+
+    def embed(self, prompt: Prompt) -> Tensor:
+        """Embeddings of the prompt, ``(1, n, hidden)``.
+
+        Raises:
+            ModelError: a prompt with audio.
+        """
+        _check_text(prompt)
+        ids = torch.tensor([prompt.token_ids], device=self.lm_head.weight.device)
+        found: Tensor = self.whole.get_input_embeddings()(ids)
+        return found
+
+
+class FullCache:
+    """Keys and values of one sequence, of every token in every layer."""
+
+    def __init__(self) -> None:
+        self.held = DynamicCache()
+
+    @property
+    def length(self) -> int:
+        """Tokens held."""
+        return int(self.held.get_seq_length())
+
+    @length.setter
+    def length(self, length: int) -> None:
+        """Keep the first ``length`` tokens in every layer."""
+        for layer in self._layers():
+            layer.keys, layer.values = layer.keys[..., :length, :], layer.values[..., :length, :]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all keys and values."""
+        return sum(layer.keys.nbytes + layer.values.nbytes for layer in self._layers())
+
+    def _layers(self) -> list[Any]:
+        """Those that hold something: some share another's keys and values."""
+        layers: list[Any] = self.held.layers
+        return [layer for layer in layers if layer.is_initialized]
+
+
+class GeneralLM(CachedModel[FullCache]):
+    """One sequence on a model of transformers.
+
+    ``vocab_size`` is the tokenizer's real length; logits beyond it (padding) are never seen.
+    """
+
+    def __init__(self, network: GeneralNetwork, *, vocab_size: int, token_bytes: int = 0) -> None:
+        super().__init__(FullCache(), vocab_size=vocab_size)
+        self._network = network
+        self._token_bytes = token_bytes
+        forward = inspect.signature(network.whole.forward).parameters
+        self._last = {"logits_to_keep": 1} if "logits_to_keep" in forward else {}
+
+    @classmethod
+    def load(
+        cls, checkpoint: Checkpoint, *, vocab_size: int, device: str, dtype: torch.dtype
+    ) -> GeneralLM:
+        """The model of ``checkpoint`` on ``device``, ready to compute.
+
+        Raises:
+            CheckpointError: weights missing, broken or of other shapes.
+            ModelError: the tokenizer has more entries than the output layer, or a map of devices is asked for.
+            OutOfMemoryError: the weights do not fit.
+        """
+        network = on_meta(checkpoint, dtype)
+        assert isinstance(network, GeneralNetwork)
+        check_rows(checkpoint, vocab_size, network.lm_head.out_features)
+        check_weights(checkpoint, device)
+        check_memory(checkpoint, dtype, Placement({"": device}))
+        stage("loading weights")
+        with memory_advice(device):
+            network.whole = _loaded(checkpoint, dtype=dtype)[0].to(device).eval()
+            network.requires_grad_(requires_grad=False)
+            tried = cls(network, vocab_size=vocab_size)
+            # What a token's keys and values take, and whether the cache is one that can be cut back.
+            tried.prefill(Prompt((0,)))
+        return cls(network, vocab_size=vocab_size, token_bytes=tried.cache_bytes)
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters that are loaded."""
+        return sum(parameter.numel() for parameter in self._network.parameters())
+
+    @property
+    def device(self) -> str:
+        """The device of the weights, as torch writes it."""
+        return str(self._network.lm_head.weight.device)
+
+    @property
+    def dtype(self) -> str:
+        """Precision of the weights: ``float32``, ``bfloat16``."""
+        return str(self._network.lm_head.weight.dtype).removeprefix("torch.")
+
+    @property
+    def context(self) -> int | None:
+        """Context length that the model was made for, tokens; None where its configuration has none."""
+        text = self._network.whole.config.get_text_config(decoder=True)
+        found = getattr(text, "max_position_embeddings", None)
+        return None if found is None else int(found)
+
+    def cache_bytes_for(self, prompt_length: int, length: int) -> int:
+        """See :class:`edgecloud.contracts.Sized`."""
+        return length * self._token_bytes
+
+    def prefill(self, prompt: Prompt) -> Tensor:
+        """As :meth:`edgecloud.contracts.Model.prefill`, in one forward."""
+        *_, last = self.prefill_in_parts(prompt, prompt.length)
+        assert last is not None
+        return last
+
+    def prefill_in_parts(self, prompt: Prompt, most: int) -> Iterator[Tensor | None]:
+        """As :meth:`edgecloud.contracts.Model.prefill_in_parts`."""
+        check_prompt(prompt)
+        _check_text(prompt)
+        self._cache = FullCache()
+        self._prompt_length = prompt.length
+        for part in in_parts(prompt.length, most):
+            rows = self._forward(prompt.token_ids[part], **self._last)
+            yield rows[-1] if part.stop == prompt.length else None
+
+    def extend(self, tokens: Sequence[int]) -> Tensor:
+        """As :meth:`edgecloud.contracts.Model.extend`."""
+        check_started(tokens, self.length)
+        check_vocabulary(tokens, self._vocab_size)
+        return self._forward(tokens)
+
+    def new_sequence(self) -> GeneralLM:
+        """A new sequence on the same weights."""
+        return GeneralLM(self._network, vocab_size=self._vocab_size, token_bytes=self._token_bytes)
+
+    def _forward(self, tokens: Sequence[int], **more: Any) -> Tensor:
+        """The logits ``(n, V) float32`` of the next ``tokens``, or of as many of the last as asked for.
+        Where it raises, the cache holds what it held."""
+        before = self.length
+        try:
+            with torch.inference_mode(), memory_advice(self.device):
+                ids = torch.tensor([list(tokens)], device=self._network.lm_head.weight.device)
+                found = self._network.whole(
+                    input_ids=ids, past_key_values=self._cache.held, use_cache=True, **more
+                )
+                logits: Tensor = found.logits[0, :, : self._vocab_size].float()
+                return logits
+        except BaseException:
+            self._cache.length = before
+            raise
+
+
+def check_weights(checkpoint: Checkpoint, device: str) -> None:
+    """Check, by transformers' own rules and from headers alone, that the shards hold every parameter.
+
+    Raises:
+        CheckpointError: a parameter is missing or of another shape, or a shard is broken.
+        ModelError: the device is a map of several.
+    """
+    if device == AUTO_MAP:
+        raise ModelError(
+            f"model {checkpoint.path} runs on the general adapter, which knows one device; give --cloud-device "
+            "cuda, or a family of the fast path"
+        )
+    checkpoint.stored()  # says which shard is broken
+    info = _loaded(checkpoint, device_map={"": "meta"}, ignore_mismatched_sizes=True)[1]
+    for name, stored, wanted in sorted(info["mismatched_keys"]):
+        raise CheckpointError(
+            f"model {checkpoint.path}: {name} has shape {tuple(stored)}, config.json asks for {tuple(wanted)}"
+        )
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise CheckpointError(
+            f"model {checkpoint.path}: {len(missing)} tensors missing, the first is {missing[0]}"
+        )
+
+
+def _loaded(checkpoint: Checkpoint, **more: Any) -> tuple[Any, dict[str, Any]]:
+    """The model that transformers loads of the folder, and what it says of that; its own progress bar and
+    report are not shown."""
+    verbosity, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    quiet: Any = logging
+    quiet.set_verbosity_error()
+    quiet.disable_progress_bar()
+    try:
+        found: Any = AutoModelForCausalLM.from_pretrained(
+            str(checkpoint.path), local_files_only=True, output_loading_info=True, **more
+        )
+    except (KeyError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"model {checkpoint.path}: transformers cannot load it ({' '.join(str(error).split())[:300]})"
+        ) from error
+    finally:
+        quiet.set_verbosity(verbosity)
+        if shown:
+            quiet.enable_progress_bar()
+    model, info = found
+    return model, info
+
+
+def _check_text(prompt: Prompt) -> None:
+    if prompt.features is not None:
+        raise ModelError("this model takes text alone; give --dataset-type text")
