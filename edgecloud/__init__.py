@@ -1,6 +1,6 @@
 """Edge-cloud speculative decoding of audio language models, and the experiments that measure it.
 
-Importing this package is cheap: no torch, no transformers, no model. The vocabulary of the system
+Importing this package is cheap: what a name needs is loaded when the name is used. The vocabulary of the system
 (samples, drafts, verdicts, commits, traces) is in :mod:`edgecloud.contracts`, its failures in
 :mod:`edgecloud.errors`.
 """
@@ -10,13 +10,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from edgecloud.contracts import Acceptance, Commit, Event, Prompt, Sample, Trace, Verdict
-from edgecloud.errors import EdgeCloudError
-
 if TYPE_CHECKING:
+    from edgecloud.contracts import Acceptance, Commit, Event, Prompt, Sample, Trace, Verdict
     from edgecloud.datasets.converters import converter
     from edgecloud.decoding.acceptance import rule as acceptance_rule
     from edgecloud.decoding.gates import gate
+    from edgecloud.errors import EdgeCloudError
     from edgecloud.library.data import samples
     from edgecloud.library.evaluation import Evaluation, evaluate
     from edgecloud.library.experiments import run
@@ -58,7 +57,10 @@ __all__ = [
     "stream",
 ]
 
+_VOCABULARY = ("Acceptance", "Commit", "Event", "Prompt", "Sample", "Trace", "Verdict")
 _LAZY = {
+    **dict.fromkeys(_VOCABULARY, "edgecloud.contracts"),
+    "EdgeCloudError": "edgecloud.errors",
     "Evaluation": "edgecloud.library.evaluation",
     "Outcome": "edgecloud.library.outcome",
     "Pair": "edgecloud.library.pair",
@@ -77,12 +79,16 @@ _LAZY = {
     "samples": "edgecloud.library.data",
     "stream": "edgecloud.library.requests",
 }
-"""The library's functions and types, and the decorators by which other packages register their parts, each with its
-module; importing this package loads none of them."""
+"""The vocabulary, the library's functions and types, and the decorators by which other packages register their parts,
+each with its module; importing this package loads none of them."""
+_MODULES = ("contracts", "errors")
+"""Modules that may be named without an import of their own."""
 
 
 def __getattr__(name: str) -> Any:
     """A public name, from its module. Raises ``AttributeError`` for another name."""
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, _, own = _LAZY[name].partition(":")
