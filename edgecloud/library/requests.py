@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from edgecloud.contracts import Sample
 from edgecloud.datasets.audio import recording_of
-from edgecloud.edge.messages import Request, Response, Streamed
+from edgecloud.edge.messages import Mode, Request, Response, Streamed
 from edgecloud.errors import ConfigError, DataError, EdgeCloudError
 from edgecloud.experiments.run import request_of
 from edgecloud.library.outcome import Outcome
@@ -23,47 +24,87 @@ from edgecloud.settings.config import Config
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from edgecloud.decoding.acceptance import Rule
+    from edgecloud.decoding.gates import Gate
+
     Source = str | Path | NDArray[np.generic] | Sample
 
 __all__ = ["Stream", "decode", "stream"]
 
 
-def decode(source: Source, pair: Pair, **given: Any) -> Outcome:
+def decode(
+    source: Source,
+    pair: Pair,
+    *,
+    mode: str = "spec",
+    gate: str | Gate | None = None,
+    acceptance: str | Rule | None = None,
+    transcription: str | None = None,
+    sample_rate_hz: int | None = None,
+    preset: str | None = None,
+    config: str | Path | None = None,
+    **settings: Any,
+) -> Outcome:
     """Caption one recording, or answer one prompt of text, with a loaded pair.
 
-    ``source`` is a recording's path, its samples in an array ``(n,)`` or ``(n, channels)`` with ``sample_rate_hz=``,
+    ``source`` is a recording's path, its samples in an array ``(n,)`` or ``(n, channels)`` with ``sample_rate_hz``,
     or a :class:`~edgecloud.contracts.Sample` of a manifest; text where the pair takes nothing else, or with
-    ``dataset_type="text"``. ``transcription=`` gives a recording's words to the models, too.
+    ``dataset_type="text"``. ``transcription`` gives a recording's words to the models, too.
 
-    ``mode`` is ``edge``, ``cloud`` or ``spec`` (the default). ``gate`` and ``acceptance`` are a name or a function,
-    ``(block, thresholds) -> bool`` and ``(token, acceptance) -> bool``, which is registered for this call alone. All
-    other keywords are options by their names (``language``, ``k``, ``verify_scope``, ``max_new_tokens``, ``clock``,
-    ``hardware_profile``, …), ``preset=`` and ``config=`` as their flags. Time is measured unless
-    ``clock="modelled"``.
+    ``mode`` is ``edge``, ``cloud`` or ``spec``. ``gate`` and ``acceptance`` are a name or a function, ``(block,
+    thresholds) -> bool`` and ``(token, acceptance) -> bool``, which is registered for this call alone. ``settings`` are
+    options by their names (``language``, ``k``, ``verify_scope``, ``max_new_tokens``, ``clock``, ``hardware_profile``, …),
+    above ``preset`` and the file ``config`` as flags are. Time is measured unless ``clock="modelled"``.
 
     Raises:
         ConfigError: a setting is unknown, out of range, or counts for nothing here.
         DataError: the source cannot be used.
         EdgeCloudError: a model cannot be used.
     """
-    mode, config, request, parts = _asked("decode", source, pair, given)
-    with parts:
-        return Outcome.of(pair.handler(mode, config).caption(request), mode, config)
+    given = _given(gate, acceptance, settings)
+    asked = _asked("decode", pair, mode, given, preset, config, transcription is not None)
+    with asked.parts:
+        request = _request("decode", source, asked.config, transcription, sample_rate_hz)
+        response = pair.handler(asked.mode, asked.config).caption(request)
+        return Outcome.of(response, asked.mode, asked.config)
 
 
-def stream(source: Source, pair: Pair, **given: Any) -> Stream:
+def stream(
+    source: Source,
+    pair: Pair,
+    *,
+    mode: str = "spec",
+    gate: str | Gate | None = None,
+    acceptance: str | Rule | None = None,
+    transcription: str | None = None,
+    sample_rate_hz: int | None = None,
+    preset: str | None = None,
+    config: str | Path | None = None,
+    **settings: Any,
+) -> Stream:
     """As :func:`decode`, commit by commit: an iterator of :class:`~edgecloud.edge.messages.Streamed`, each with the
     text so far; :attr:`Stream.outcome` is there at its end.
 
     Raises:
         EdgeCloudError: as :func:`decode` does, for settings at once.
     """
-    mode, config, request, parts = _asked("stream", source, pair, given)
+    given = _given(gate, acceptance, settings)
+    asked = _asked("stream", pair, mode, given, preset, config, transcription is not None)
     with ExitStack() as undo:
-        undo.push(parts)
-        steps = pair.handler(mode, config).stream(request)
+        undo.push(asked.parts)
+        request = _request("stream", source, asked.config, transcription, sample_rate_hz)
+        steps = pair.handler(asked.mode, asked.config).stream(request)
         undo.pop_all()
-    return Stream(steps, parts, lambda response: Outcome.of(response, mode, config))
+    return Stream(steps, asked)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Mode and configuration of a call, and what holds the parts that it brought."""
+
+    mode: Mode
+    config: Config
+    parts: ExitStack
 
 
 class Stream(Iterator[Streamed]):
@@ -72,23 +113,18 @@ class Stream(Iterator[Streamed]):
     One that is left before its end is closed when nobody has it any more, or by :meth:`close`.
     """
 
-    def __init__(
-        self,
-        steps: Generator[Streamed, None, Response],
-        parts: ExitStack,
-        outcome: Any,
-    ) -> None:
+    def __init__(self, steps: Generator[Streamed, None, Response], asked: _Asked) -> None:
         self._steps = steps
-        self._outcome_of = outcome
+        self._asked = asked
         self._outcome: Outcome | None = None
-        self._end = weakref.finalize(self, _end, steps, parts)
+        self._end = weakref.finalize(self, _end, steps, asked.parts)
 
     def __next__(self) -> Streamed:
         try:
             return next(self._steps)
         except StopIteration as end:
             if isinstance(end.value, Response):
-                self._outcome = self._outcome_of(end.value)
+                self._outcome = Outcome.of(end.value, self._asked.mode, self._asked.config)
             self._end()
             raise StopIteration from None
         except EdgeCloudError:
@@ -118,37 +154,48 @@ def _end(steps: Generator[Streamed, None, Response], parts: ExitStack) -> None:
         parts.close()
 
 
+def _given(
+    gate: str | Gate | None, acceptance: str | Rule | None, settings: dict[str, Any]
+) -> dict[str, Any]:
+    chosen = {"gate": gate, "acceptance": acceptance}
+    return {**{name: part for name, part in chosen.items() if part is not None}, **settings}
+
+
 def _asked(
-    by: str, source: Source, pair: Pair, given: dict[str, Any]
-) -> tuple[Any, Config, Request, ExitStack]:
-    """Mode, configuration and request of a call, and what holds the parts that it brought."""
-    mode = checked_mode(given.pop("mode", "spec"))
-    words = {name: given.pop(name, None) for name in ("transcription", "sample_rate_hz")}
-    text = not pair.accepts_audio
-    kind = given.pop("dataset_type", "text" if text else None)
-    if words["transcription"] is not None:
+    by: str,
+    pair: Pair,
+    mode: str,
+    given: dict[str, Any],
+    preset: str | None,
+    file: str | Path | None,
+    transcribed: bool,
+) -> _Asked:
+    """What a call asks for, checked.
+
+    Raises:
+        ConfigError: a setting is wrong.
+    """
+    checked = checked_mode(mode)
+    kind = given.pop("dataset_type", None if pair.accepts_audio else "text")
+    if transcribed:
         given.setdefault("input_modality", "audio_text")
     with ExitStack() as stack:
         config = settings_of(
-            {name: value for name, value in given.items() if name not in ("preset", "config")},
+            given,
             by=by,
             allowed=REQUEST,
             instead="it belongs to load_pair or to run",
             parts=stack,
             own=dict(pair.settings),
-            preset=given.get("preset"),
-            file=given.get("config"),
+            preset=preset,
+            file=file,
         )
-        if kind is not None:
-            _check_kind(by, kind)
+        if kind not in (None, "unified", "text"):
+            raise ConfigError(f"{by}: dataset_type: {kind!r} is not one of unified, text")
+        if kind is not None:  # only now: a manifest of prompts is not needed here
             config = config.changed(dataset_type=kind)
         _check_hardware(by, config)
-        return mode, config, _request(by, source, config, **words), stack.pop_all()
-
-
-def _check_kind(by: str, kind: str) -> None:
-    if kind not in ("unified", "text"):
-        raise ConfigError(f"{by}: dataset_type: {kind!r} is not one of unified, text")
+        return _Asked(checked, config, stack.pop_all())
 
 
 def _check_hardware(by: str, config: Config) -> None:
@@ -166,7 +213,6 @@ def _request(
     by: str,
     source: Source,
     config: Config,
-    *,
     transcription: str | None,
     sample_rate_hz: int | None,
 ) -> Request:
