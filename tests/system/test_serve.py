@@ -331,7 +331,7 @@ def end(number, frame):
     time.sleep(0.3)  # were the service told to end, too, it would be gone by now
     status = urllib.request.urlopen(url + "/healthz", timeout=10).status
     # Not by print: the signal may come while the address is still being printed.
-    os.write(1, f"{signal.Signals(number).name} {status}\n".encode())
+    os.write(1, f"{signal.Signals(number).name} {status}\\n".encode())
     sys.exit(3)
 for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, end)
