@@ -187,6 +187,14 @@ def mistral_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def flamingo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An Audio Flamingo 3 in miniature; read it, do not change it."""
+    from tests.models.miniatures import flamingo_checkpoint
+
+    return flamingo_checkpoint(tmp_path_factory.mktemp("flamingo"))
+
+
+@pytest.fixture(scope="session")
 def gemma_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Gemma 3 in miniature, which the general adapter runs; read it, do not change it."""
     from tests.models.miniatures import gemma_checkpoint

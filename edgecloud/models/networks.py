@@ -130,15 +130,19 @@ class AudioNetwork(Network):
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
         whole = Qwen2AudioConfig(**config)
+        self._build(whole, Qwen2AudioEncoder, Qwen2AudioMultiModalProjector(whole))
+        self.audio_token_id = whole.audio_token_index
+
+    def _build(self, whole: Any, tower: Any, projector: nn.Module) -> None:
+        """Make the parts of a configuration: ``tower`` is the class of its encoder."""
         text = whole.text_config
         if not isinstance(text, Qwen2Config):
             raise ModelError("the text_config is none of Qwen2")
-        dtype = torch.get_default_dtype()
-        self.audio_tower = Qwen2AudioEncoder._from_config(whole.audio_config, dtype=dtype)  # type: ignore[no-untyped-call]
-        self.projector = Qwen2AudioMultiModalProjector(whole)
+        # A precision named in the configuration would win over the one asked for.
+        self.audio_tower = tower._from_config(whole.audio_config, dtype=torch.get_default_dtype())
+        self.projector = projector
         self.model = _text_model(text)
         self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
-        self.audio_token_id = whole.audio_token_index
 
     def embed(self, prompt: Prompt) -> Tensor:
         """Embeddings of the prompt, ``(1, n, hidden)``, audio in its placeholders."""
@@ -165,12 +169,19 @@ class AudioNetwork(Network):
     def _encoded(self, features: NDArray[np.float16], frames: int) -> Tensor:
         weight = self.model.embed_tokens.weight
         mel = torch.from_numpy(features).to(weight.device, weight.dtype)
-        # Silence after the recording is computed, as the family does, but not listened to.
-        places = torch.arange(features.shape[1] // 2, device=weight.device)
-        heard = places < (frames - 1) // 2 + 1
-        hidden = self.audio_tower(mel[None], attention_mask=heard[None, None, None])
-        audio: Tensor = self.projector(hidden.last_hidden_state)[0, : audio_token_count(frames)]
+        hidden = self._hidden(mel[None], frames)
+        audio: Tensor = self.projector(hidden)[0, : audio_token_count(frames)]
         return audio
+
+    def _hidden(self, mel: Tensor, frames: int) -> Tensor:
+        """The tower's output for one padded recording ``(1, bands, window)``, of which ``frames`` are its own.
+        Silence after them is computed, as the family does, but not listened to."""
+        places = torch.arange(mel.shape[2] // 2, device=mel.device)
+        heard = places < (frames - 1) // 2 + 1
+        found: Tensor = self.audio_tower(
+            mel, attention_mask=heard[None, None, None]
+        ).last_hidden_state
+        return found
 
 
 def place_audio(embedded: Tensor, places: Tensor, audio: Tensor) -> None:

@@ -25,6 +25,7 @@ from edgecloud.testing import FAMILY_LAWS, Law, check_family
 from edgecloud.testing.families import FamilyCase
 
 FOLDERS = {
+    "audioflamingo3": "flamingo_folder",
     "llama": "llama_folder",
     "mistral": "mistral_folder",
     "qwen2": "text_folder",

@@ -35,6 +35,7 @@ from edgecloud.models.translation import of_pair
 from edgecloud.settings.config import resolve
 from tests.models.miniatures import (
     audio_checkpoint,
+    flamingo_checkpoint,
     gemma_checkpoint,
     llama_checkpoint,
     mistral_checkpoint,
@@ -270,6 +271,18 @@ def test_an_edge_of_the_clouds_words_has_its_drafts_kept_in_another_vocabulary(
     # every draft is what the cloud writes.
     first = next(row for row in verified if row["kept"] < row["drafted"])
     assert spelled[first["token"]] is None
+
+
+def test_speculation_over_audio_of_audio_flamingo_is_exact(
+    flamingo_folder: Path, tmp_path: Path, tone: NDArray[np.float32]
+) -> None:
+    soundfile.write(tmp_path / "a.wav", tone, 16_000)
+    request = Request(str(tmp_path / "a.wav"))
+    cloud = loaded(flamingo_checkpoint(tmp_path / "cloud", seed=2))
+    ask = asking(loaded(flamingo_folder), cloud)
+    alone = ask("cloud", request)
+    assert ask("spec", request, **EXACT).tokens == alone.tokens
+    assert len(alone.tokens) > 4
 
 
 def test_a_request_for_nothing_is_refused(text_pair: Ask) -> None:

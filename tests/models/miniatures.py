@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 from transformers import (
+    AudioFlamingo3Config,
+    AudioFlamingo3ForConditionalGeneration,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
     LlamaConfig,
@@ -35,6 +37,7 @@ __all__ = [
     "LLAMA_TEMPLATE",
     "TEXT_TEMPLATE",
     "audio_checkpoint",
+    "flamingo_checkpoint",
     "gemma_checkpoint",
     "llama_checkpoint",
     "mistral_checkpoint",
@@ -79,6 +82,14 @@ GEMMA_TEMPLATE = (
     "{%- if add_generation_prompt %}{{- '<start_of_turn>model\n' }}{%- endif %}"
 )
 _GEMMA_TOKENS = ("<pad>", "<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>")
+FLAMINGO_TEMPLATE = (
+    "{%- for message in messages %}{{- '<|im_start|>' + message['role'] + '\n' }}"
+    "{%- if message['content'] is string %}{{- message['content'] }}{%- else %}"
+    "{%- for part in message['content'] %}{%- if part['type'] == 'audio' %}{{- '<sound>' }}"
+    "{%- else %}{{- part['text'] }}{%- endif %}{%- endfor %}{%- endif %}{{- '<|im_end|>\n' }}"
+    "{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"
+)
+"""Of the kind that Audio Flamingo 3 has."""
 _MISTRAL_TOKENS = ("<unk>", "<s>", "</s>")
 
 _TEXT = {
@@ -117,6 +128,31 @@ def audio_checkpoint(
         audio_token_index=tokenizer.token_to_id(tok.AUDIO),
     )
     return _save(Qwen2AudioForConditionalGeneration, config, folder, seed)
+
+
+def flamingo_checkpoint(folder: Path, *, seed: int = 1) -> Path:
+    """Audio Flamingo 3: a template and an audio token of its own."""
+    tokenizer = byte_tokenizer((*tok.SPECIAL_TOKENS, "<sound>"))
+    tok.save_tokenizer(tokenizer, folder)
+    path = folder / "chat_template.jinja"
+    path.write_text(FLAMINGO_TEMPLATE, encoding="utf-8")
+    WhisperFeatureExtractor(feature_size=128, return_attention_mask=True).save_pretrained(
+        str(folder)
+    )
+    config = AudioFlamingo3Config(
+        text_config={**_TEXT, "model_type": "qwen2", "vocab_size": tokenizer.get_vocab_size()},
+        audio_config={
+            "num_mel_bins": 128,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "intermediate_size": 32,
+            "hidden_size": 32,
+            "max_source_positions": 1500,
+            "model_type": "audioflamingo3_encoder",
+        },
+        audio_token_id=tokenizer.token_to_id("<sound>"),
+    )
+    return _save(AudioFlamingo3ForConditionalGeneration, config, folder, seed)
 
 
 def text_checkpoint(

@@ -11,6 +11,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from transformers import (
+    AudioFlamingo3ForConditionalGeneration,
+    AudioFlamingo3Processor,
     AutoModelForCausalLM,
     Qwen2_5OmniThinkerConfig,
     Qwen2_5OmniThinkerForConditionalGeneration,
@@ -80,6 +82,36 @@ def test_qwen2_audio_hears_what_the_familys_own_class_hears(
     inputs.pop("attention_mask")
     with torch.inference_mode():
         expected = family(input_ids=ids, **inputs).logits[0, :, : ours.processor.vocab_size]
+    model = ours.model.new_sequence()
+    same(model.prefill(prompt), expected[prompt.length - 1])
+    same(model.extend(ANSWER), expected[prompt.length :])
+
+
+@pytest.mark.parametrize("seconds", [0.1, 4.103, 30.0])
+def test_audio_flamingo_hears_what_the_familys_own_class_hears(
+    flamingo_folder: Path, seconds: float
+) -> None:
+    family = AudioFlamingo3ForConditionalGeneration.from_pretrained(
+        str(flamingo_folder), dtype=torch.float32, local_files_only=True
+    ).eval()
+    processor = AudioFlamingo3Processor(
+        WhisperFeatureExtractor.from_pretrained(str(flamingo_folder)),
+        Qwen2Tokenizer.from_pretrained(str(flamingo_folder), local_files_only=True),
+    )
+    ours = loaded(flamingo_folder)
+    waveform = noise(seconds)
+    text = ours.processor.rendered(prompt_messages("english", "concise"))
+    inputs = processor(text=text, audio=[waveform])
+    prompt = ours.processor.prompt(
+        ours.processor.features(waveform), language="english", prompt_type="concise"
+    )
+    assert list(prompt.token_ids) == inputs["input_ids"][0].tolist()
+    inputs["input_features"] = inputs["input_features"].half().float()
+    ids = torch.cat((inputs.pop("input_ids"), torch.tensor([ANSWER])), dim=1)
+    inputs.pop("attention_mask")
+    given = {name: inputs[name] for name in ("input_features", "input_features_mask")}
+    with torch.inference_mode():
+        expected = family(input_ids=ids, **given).logits[0, :, : ours.processor.vocab_size]
     model = ours.model.new_sequence()
     same(model.prefill(prompt), expected[prompt.length - 1])
     same(model.extend(ANSWER), expected[prompt.length :])

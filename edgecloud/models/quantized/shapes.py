@@ -104,6 +104,10 @@ class AudioShape:
         audio = tower.config
         whole = not hasattr(audio, "n_window")
         window = audio.max_source_positions if whole else audio.n_window
+        if whole and not hasattr(network.projector, "linear"):
+            raise ModelError(
+                "the audio tower has a projection of several layers; only that of Qwen2-Audio can be quantised"
+            )
         # An odd window would let the pooling pair frames of two windows.
         if (
             audio.activation_function != "gelu"

@@ -1,0 +1,30 @@
+"""Audio Flamingo 3."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from edgecloud.models.families.contract import family
+from edgecloud.models.families.qwen2_audio import Qwen2Audio
+
+if TYPE_CHECKING:
+    from edgecloud.models.networks import Network
+
+__all__ = ["AudioFlamingo3"]
+
+
+@family("audioflamingo3")
+class AudioFlamingo3(Qwen2Audio):
+    """Audio Flamingo 3: Qwen2-Audio's parts, another projection; recordings of one window of 30 s. What its
+    answers end with is the checkpoint's own to say."""
+
+    title = "Audio Flamingo 3 model"
+    audio_token = "<sound>"
+    end_tokens = ()
+
+    def network(self, config: Mapping[str, Any]) -> Network:
+        """The network of its config.json, as :class:`Family` declares."""
+        from edgecloud.models.flamingo import FlamingoNetwork
+
+        return FlamingoNetwork(dict(config))
