@@ -195,6 +195,14 @@ def flamingo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def asr_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Qwen3-ASR in miniature; read it, do not change it."""
+    from tests.models.miniatures import asr_checkpoint
+
+    return asr_checkpoint(tmp_path_factory.mktemp("asr"))
+
+
+@pytest.fixture(scope="session")
 def gemma_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Gemma 3 in miniature, which the general adapter runs; read it, do not change it."""
     from tests.models.miniatures import gemma_checkpoint

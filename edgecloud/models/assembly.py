@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -81,8 +82,10 @@ def _fill_buffers(network: nn.Module, place: Placement) -> None:
         names = [name for name, _ in module.named_buffers(recurse=False)]
         if not names:
             continue
-        if isinstance(module, SinusoidsPositionEmbedding):
-            fresh: nn.Module = type(module)(module.length, module.channels, module.max_timescale)
+        # Each family of Whisper's kind has a class of its own by this name.
+        if type(module).__name__ == SinusoidsPositionEmbedding.__name__:
+            sizes: Any = module
+            fresh: nn.Module = type(sizes)(sizes.length, sizes.channels, sizes.max_timescale)
         else:
             fresh = type(module)(module.config)
         for name in names:

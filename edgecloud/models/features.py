@@ -73,6 +73,10 @@ class LogMel:
         frames: int = features.shape[1]
         return frames - CONTEXT_FRAMES if self._pads else frames
 
+    def tokens(self, features: npt.NDArray[np.float16]) -> int:
+        """Number of placeholders, one for each embedding, that a prompt with these features repeats."""
+        return audio_token_count(self.frames(features))
+
     def __call__(self, waveform: npt.NDArray[np.float32]) -> npt.NDArray[np.float16]:
         """Features (128, T), float16, of a mono waveform (n,), float32, at 16 kHz; T = n // 160, or
         as `pads` says.
@@ -99,6 +103,14 @@ class LogMel:
                 f"the recording lasts {duration_s:.1f} s; this family hears at most "
                 f"{self._extractor.n_samples / SAMPLE_RATE_HZ:.0f} s"
             )
+        features: npt.NDArray[np.float16] = self._extracted(waveform).astype(np.float16)
+        if not self._pads:
+            return features
+        frames = -(-len(waveform) // HOP_SAMPLES) + CONTEXT_FRAMES
+        return padded(features[:, :frames], frames)
+
+    def _extracted(self, waveform: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """The extractor's own features (128, T)."""
         extracted = self._extractor(
             waveform,
             sampling_rate=SAMPLE_RATE_HZ,
@@ -106,8 +118,5 @@ class LogMel:
             truncation=False,
             return_tensors="np",
         )
-        features: npt.NDArray[np.float16] = extracted["input_features"][0].astype(np.float16)
-        if not self._pads:
-            return features
-        frames = -(-len(waveform) // HOP_SAMPLES) + CONTEXT_FRAMES
-        return padded(features[:, :frames], frames)
+        found: npt.NDArray[np.float32] = extracted["input_features"][0]
+        return found

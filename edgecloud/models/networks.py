@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedModel, Qwen2AudioConfig, Qwen2Config
+from transformers import AutoConfig, AutoModel, PreTrainedModel, Qwen2AudioConfig
 from transformers.models.qwen2_audio.modeling_qwen2_audio import (
     Qwen2AudioEncoder,
     Qwen2AudioMultiModalProjector,
@@ -45,6 +45,8 @@ class Network(nn.Module):
     lm_head: nn.Linear
     audio_token_id: int = -1
     """Token id of the audio placeholder."""
+    pads_audio: bool = False
+    """True when features have the silence after a recording, too."""
     tied: bool = False
     """True when the output layer is the embedding of tokens."""
 
@@ -52,6 +54,10 @@ class Network(nn.Module):
         """Share the embedding's memory with the output layer, where the checkpoint does."""
         if self.tied:
             self.lm_head.weight = self.model.embed_tokens.weight
+
+    def audio_tokens(self, frames: int) -> int:
+        """Embeddings that a recording of so many frames has."""
+        return audio_token_count(frames)
 
     @abstractmethod
     def embed(self, prompt: Prompt) -> Tensor:
@@ -127,17 +133,22 @@ class TextNetwork(Network):
 class AudioNetwork(Network):
     """Qwen2-Audio: Whisper's encoder over 30 s, a projection, and Qwen2's text model."""
 
+    pads_audio = True
+
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
         whole = Qwen2AudioConfig(**config)
         self._build(whole, Qwen2AudioEncoder, Qwen2AudioMultiModalProjector(whole))
         self.audio_token_id = whole.audio_token_index
 
-    def _build(self, whole: Any, tower: Any, projector: nn.Module) -> None:
-        """Make the parts of a configuration: ``tower`` is the class of its encoder."""
+    def _build(
+        self, whole: Any, tower: Any, projector: nn.Module, *, layers: str = "qwen2"
+    ) -> None:
+        """Make the parts of a configuration: ``tower`` is the class of its encoder, ``layers`` the
+        ``model_type`` of its text model."""
         text = whole.text_config
-        if not isinstance(text, Qwen2Config):
-            raise ModelError("the text_config is none of Qwen2")
+        if text.model_type != layers:
+            raise ModelError(f"the text_config is of {text.model_type!r}, not of {layers!r}")
         # A precision named in the configuration would win over the one asked for.
         self.audio_tower = tower._from_config(whole.audio_config, dtype=torch.get_default_dtype())
         self.projector = projector

@@ -22,6 +22,9 @@ from edgecloud.errors import CheckpointError, ModelError
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.features import LogMel, audio_token_count
 from edgecloud.models.spelling import Vocabulary, spelled
+
+
+from edgecloud.models.features import LogMel
 from edgecloud.textfiles import parse_json
 
 __all__ = ["Processor"]
@@ -47,7 +50,7 @@ class Processor:
         try:
             self._tokenizer = self._family.tokenizer(checkpoint.path)
             if self.accepts_audio:
-                self._log_mel = LogMel(checkpoint.path, pads=self._family.pads_audio)
+                self._log_mel = self._family.log_mel(checkpoint.path)
         except (KeyError, OSError, StrictDataclassError, ValueError) as error:
             raise CheckpointError(
                 f"model {checkpoint.path}: tokenizer or feature extractor: "
@@ -147,7 +150,6 @@ class Processor:
         transcription: str | None = None,
     ) -> Prompt:
         """The request for one recording, its audio placeholder repeated once per audio embedding."""
-        frames = self._feature_extractor.frames(features)
         ids = self._ids(self._messages(language, prompt_type, transcription))
         if ids.count(self._audio_id) != 1:
             raise ModelError(
@@ -155,7 +157,7 @@ class Processor:
                 "placeholders for one recording; it must give one"
             )
         place = ids.index(self._audio_id)
-        audio = [self._audio_id] * audio_token_count(frames)
+        audio = [self._audio_id] * self._feature_extractor.tokens(features)
         return Prompt((*ids[:place], *audio, *ids[place + 1 :]), features)
 
     def text_prompt(self, text: str) -> Prompt:

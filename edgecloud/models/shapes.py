@@ -6,7 +6,8 @@ embeddings' memory, which changes nothing of what a step reads. Every layer has 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -18,8 +19,9 @@ from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import (
 )
 
 from edgecloud.errors import ConfigError
+from edgecloud.models.features import audio_token_count
 from edgecloud.models.layout import layout_of
-from edgecloud.models.networks import AudioNetwork, Network
+from edgecloud.models.networks import Network
 from edgecloud.models.thinker import Thinker
 
 __all__ = [
@@ -58,6 +60,8 @@ class Shape:
     audio_token: int = 151646
     pads_audio: bool = False
     """True when features have the silence after a recording, too."""
+    audio_tokens: Callable[[int], int] = field(default=audio_token_count, compare=False)
+    """Embeddings of a recording of so many frames."""
 
     @classmethod
     def of(cls, name: str, network: Network) -> Shape:
@@ -84,7 +88,8 @@ class Shape:
             audio_heads=0 if audio is None else audio.encoder_attention_heads,
             audio_feed_forward=0 if audio is None else audio.encoder_ffn_dim,
             audio_token=network.audio_token_id,
-            pads_audio=isinstance(network, AudioNetwork),
+            pads_audio=network.pads_audio,
+            audio_tokens=network.audio_tokens,
         )
 
     @property

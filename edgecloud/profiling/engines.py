@@ -18,7 +18,7 @@ from edgecloud.models.assembly import on_meta
 from edgecloud.models.audio_lm import AudioLM, pick_dtype
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.decoder import Decoder
-from edgecloud.models.features import CONTEXT_FRAMES, MEL_BINS, audio_token_count
+from edgecloud.models.features import CONTEXT_FRAMES, MEL_BINS
 from edgecloud.models.loading import load
 from edgecloud.models.networks import Network
 from edgecloud.models.shapes import Shape, family_thinker, meta_thinker, random_thinker
@@ -74,11 +74,12 @@ def prompt_of(of: Shape, audio_s: float) -> Prompt:
     frames = round(audio_s * 100)
     before, after = range(1, _TEXT_TOKENS // 2), range(1, _TEXT_TOKENS // 2)
     if not of.accepts_audio:
-        return Prompt((*before, *[0] * (audio_token_count(frames) + 2), *after))
+        return Prompt((*before, *[0] * (of.audio_tokens(frames) + 2), *after))
     columns = frames + (CONTEXT_FRAMES if of.pads_audio else 0)
     features = np.random.default_rng(0).standard_normal((MEL_BINS, columns)).astype(np.float16)
-    opens, closes = of.audio_token + 1, of.audio_token + 2  # as the published tokenizer has them
-    audio = [opens, *[of.audio_token] * audio_token_count(frames), closes]
+    # As the published tokenizers of Qwen have them.
+    opens, closes = ((of.audio_token + after) % of.vocab_size for after in (1, 2))
+    audio = [opens, *[of.audio_token] * of.audio_tokens(frames), closes]
     return Prompt((*before, *audio, *after), features)
 
 
@@ -143,7 +144,7 @@ def _torch_engine(name: str, of: Shape, thinker: Network, model: AudioLM) -> Eng
     def encode_audio(features: NDArray[np.float16]) -> None:
         with torch.inference_mode():
             frames = features.shape[1] - (CONTEXT_FRAMES if of.pads_audio else 0)
-            thinker.embed(Prompt((of.audio_token,) * audio_token_count(frames), features))
+            thinker.embed(Prompt((of.audio_token,) * of.audio_tokens(frames), features))
 
     return Engine(
         name,

@@ -32,6 +32,7 @@ FOLDERS = {
     "qwen2_5_omni": "omni_folder",
     "qwen2_audio": "audio_folder",
     "qwen3": "qwen3_folder",
+    "qwen3_asr": "asr_folder",
 }
 """The fixture of each family's miniature."""
 

@@ -34,6 +34,7 @@ from edgecloud.models.processor import Processor
 from edgecloud.models.translation import of_pair
 from edgecloud.settings.config import resolve
 from tests.models.miniatures import (
+    asr_checkpoint,
     audio_checkpoint,
     flamingo_checkpoint,
     gemma_checkpoint,
@@ -275,13 +276,25 @@ def test_an_edge_of_the_clouds_words_has_its_drafts_kept_in_another_vocabulary(
 
 def test_speculation_over_audio_of_audio_flamingo_is_exact(
     flamingo_folder: Path, tmp_path: Path, tone: NDArray[np.float32]
+
+
+@pytest.mark.parametrize(
+    ("fixture", "checkpoint"),
+    [("flamingo_folder", flamingo_checkpoint), ("asr_folder", asr_checkpoint)],
+)
+def test_speculation_of_an_audio_family_is_exact(
+    fixture: str,
+    checkpoint: Callable[..., Path],
+    tmp_path: Path,
+    tone: NDArray[np.float32],
+    request: pytest.FixtureRequest,
 ) -> None:
     soundfile.write(tmp_path / "a.wav", tone, 16_000)
-    request = Request(str(tmp_path / "a.wav"))
-    cloud = loaded(flamingo_checkpoint(tmp_path / "cloud", seed=2))
-    ask = asking(loaded(flamingo_folder), cloud)
-    alone = ask("cloud", request)
-    assert ask("spec", request, **EXACT).tokens == alone.tokens
+    asked = Request(str(tmp_path / "a.wav"))
+    cloud = loaded(checkpoint(tmp_path / "cloud", seed=2))
+    ask = asking(loaded(request.getfixturevalue(fixture)), cloud)
+    alone = ask("cloud", asked)
+    assert ask("spec", asked, **EXACT).tokens == alone.tokens
     assert len(alone.tokens) > 4
 
 

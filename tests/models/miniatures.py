@@ -24,6 +24,9 @@ from transformers import (
     Qwen2AudioProcessor,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3ASRConfig,
+    Qwen3ASRFeatureExtractor,
+    Qwen3ASRForConditionalGeneration,
     Qwen3Config,
     Qwen3ForCausalLM,
     WhisperFeatureExtractor,
@@ -36,6 +39,7 @@ from tests.conftest import byte_tokenizer
 __all__ = [
     "LLAMA_TEMPLATE",
     "TEXT_TEMPLATE",
+    "asr_checkpoint",
     "audio_checkpoint",
     "flamingo_checkpoint",
     "gemma_checkpoint",
@@ -153,6 +157,30 @@ def flamingo_checkpoint(folder: Path, *, seed: int = 1) -> Path:
         audio_token_id=tokenizer.token_to_id("<sound>"),
     )
     return _save(AudioFlamingo3ForConditionalGeneration, config, folder, seed)
+
+
+def asr_checkpoint(folder: Path, *, seed: int = 1) -> Path:
+    """Qwen3-ASR: Qwen3's layers behind an encoder over windows, tied embeddings."""
+    tokenizer = byte_tokenizer((*tok.SPECIAL_TOKENS, "<|audio_pad|>"))
+    tok.save_tokenizer(tokenizer, folder)
+    path = folder / "chat_template.jinja"
+    path.write_text(FLAMINGO_TEMPLATE.replace("<sound>", "<|audio_pad|>"), encoding="utf-8")
+    Qwen3ASRFeatureExtractor().save_pretrained(str(folder))
+    text = {**_TEXT, "head_dim": 16, "vocab_size": tokenizer.get_vocab_size()}
+    config = Qwen3ASRConfig(
+        text_config={**text, "model_type": "qwen3", "tie_word_embeddings": True},
+        audio_config={
+            **{name: size for name, size in _TOWER.items() if name != "max_source_positions"},
+            "model_type": "qwen3_asr_encoder",
+            "output_dim": 32,
+            "downsample_hidden_size": 8,
+        },
+        audio_token_id=tokenizer.token_to_id("<|audio_pad|>"),
+        timestamp_token_id=0,
+        pad_token_id=tokenizer.token_to_id(tok.END_OF_TURN),
+        eos_token_id=[tokenizer.token_to_id(i) for i in (tok.END_OF_TEXT, tok.END_OF_TURN)],
+    )
+    return _save(Qwen3ASRForConditionalGeneration, config, folder, seed, varied=True)
 
 
 def text_checkpoint(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,10 +21,14 @@ from transformers import (
     Qwen2AudioProcessor,
     Qwen2ForCausalLM,
     Qwen2Tokenizer,
+    Qwen3ASRFeatureExtractor,
+    Qwen3ASRForConditionalGeneration,
+    Qwen3ASRProcessor,
     WhisperFeatureExtractor,
 )
 
 from edgecloud.contracts import Prompt, StopLimits
+from edgecloud.embedded.factory import tokenizer as tok
 from edgecloud.errors import AudioError, CheckpointError, ModelError
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.folder import read_json
@@ -87,28 +92,46 @@ def test_qwen2_audio_hears_what_the_familys_own_class_hears(
     same(model.extend(ANSWER), expected[prompt.length :])
 
 
-@pytest.mark.parametrize("seconds", [0.1, 4.103, 30.0])
-def test_audio_flamingo_hears_what_the_familys_own_class_hears(
-    flamingo_folder: Path, seconds: float
-) -> None:
-    family = AudioFlamingo3ForConditionalGeneration.from_pretrained(
-        str(flamingo_folder), dtype=torch.float32, local_files_only=True
-    ).eval()
-    processor = AudioFlamingo3Processor(
-        WhisperFeatureExtractor.from_pretrained(str(flamingo_folder)),
-        Qwen2Tokenizer.from_pretrained(str(flamingo_folder), local_files_only=True),
+def _flamingo(folder: Path) -> Any:
+    return AudioFlamingo3Processor(
+        WhisperFeatureExtractor.from_pretrained(str(folder)),
+        Qwen2Tokenizer.from_pretrained(str(folder), local_files_only=True),
     )
-    ours = loaded(flamingo_folder)
+
+
+def _asr(folder: Path) -> Any:
+    special = {"audio_token": "<|audio_pad|>", "audio_bos_token": tok.AUDIO_START}
+    tokenizer = Qwen2Tokenizer.from_pretrained(
+        str(folder),
+        local_files_only=True,
+        extra_special_tokens={**special, "audio_eos_token": tok.AUDIO_END},
+    )
+    return Qwen3ASRProcessor(Qwen3ASRFeatureExtractor.from_pretrained(str(folder)), tokenizer)
+
+
+@pytest.mark.parametrize("seconds", [0.1, 4.103, 30.0])
+@pytest.mark.parametrize(
+    ("fixture", "kind", "processor"),
+    [
+        ("flamingo_folder", AudioFlamingo3ForConditionalGeneration, _flamingo),
+        ("asr_folder", Qwen3ASRForConditionalGeneration, _asr),
+    ],
+)
+def test_an_audio_family_hears_what_its_own_class_hears(
+    request: pytest.FixtureRequest, fixture: str, kind: Any, processor: Any, seconds: float
+) -> None:
+    folder = request.getfixturevalue(fixture)
+    family = kind.from_pretrained(str(folder), dtype=torch.float32, local_files_only=True).eval()
+    ours = loaded(folder)
     waveform = noise(seconds)
     text = ours.processor.rendered(prompt_messages("english", "concise"))
-    inputs = processor(text=text, audio=[waveform])
+    inputs = processor(folder)(text=text, audio=[waveform])
     prompt = ours.processor.prompt(
         ours.processor.features(waveform), language="english", prompt_type="concise"
     )
     assert list(prompt.token_ids) == inputs["input_ids"][0].tolist()
     inputs["input_features"] = inputs["input_features"].half().float()
     ids = torch.cat((inputs.pop("input_ids"), torch.tensor([ANSWER])), dim=1)
-    inputs.pop("attention_mask")
     given = {name: inputs[name] for name in ("input_features", "input_features_mask")}
     with torch.inference_mode():
         expected = family(input_ids=ids, **given).logits[0, :, : ours.processor.vocab_size]

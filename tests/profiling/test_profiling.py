@@ -17,7 +17,7 @@ from edgecloud.hardware.profiles import profile
 from edgecloud.models.shapes import SHAPES, shape
 from edgecloud.profiling import measure as measuring
 from edgecloud.profiling import timing as profiling
-from edgecloud.profiling.engines import Engine, Family, baseline, build, prompt_of
+from edgecloud.profiling.engines import Engine, Family, baseline, build, loaded, prompt_of
 from edgecloud.profiling.gpu import captured_step, roofline_s, time_batches
 from edgecloud.profiling.measure import cloud_costs
 from edgecloud.profiling.timing import (
@@ -318,6 +318,13 @@ def test_every_family_of_the_fast_path_can_be_measured(
         assert one["prompt_tokens"] == [290, 115]
         assert ("hear" in one["full_ms"]) == (fixture == "audio_folder")
     assert profile(f"{path}@int8").edge.step_s > 0
+
+
+@pytest.mark.parametrize("fixture", ["asr_folder", "flamingo_folder"])
+def test_towers_of_every_family_are_timed(fixture: str, request: pytest.FixtureRequest) -> None:
+    engine = loaded(str(request.getfixturevalue(fixture)), "float32")
+    times = time_engines([engine], SHORT)["float32"]
+    assert {"hear", "prefill", "prefill-short", "step"} <= set(times)
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from edgecloud.models.families.audio import AudioFamily
 from edgecloud.models.families.contract import family
-from edgecloud.models.families.qwen2_audio import Qwen2Audio
 
 if TYPE_CHECKING:
     from edgecloud.models.networks import Network
@@ -15,7 +15,7 @@ __all__ = ["AudioFlamingo3"]
 
 
 @family("audioflamingo3")
-class AudioFlamingo3(Qwen2Audio):
+class AudioFlamingo3(AudioFamily):
     """Audio Flamingo 3: Qwen2-Audio's parts, another projection; recordings of one window of 30 s. What its
     answers end with is the checkpoint's own to say."""
 

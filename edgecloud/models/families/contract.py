@@ -17,6 +17,7 @@ from edgecloud.registry import Part, Registry
 
 if TYPE_CHECKING:
     from edgecloud.models.checkpoint import Checkpoint
+    from edgecloud.models.features import LogMel
     from edgecloud.models.networks import Network
     from edgecloud.models.processor import Processor
 
@@ -87,6 +88,12 @@ class Family:
         from transformers import AutoTokenizer
 
         return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+
+    def log_mel(self, folder: Path) -> LogMel:
+        """The feature extractor of a checkpoint's folder; by default Whisper's."""
+        from edgecloud.models.features import LogMel
+
+        return LogMel(folder, pads=self.pads_audio)
 
     def messages(
         self, language: Language, prompt_type: PromptType, transcription: str | None = None

@@ -102,6 +102,10 @@ class AudioShape:
         if tower is None:
             return None
         audio = tower.config
+        if hasattr(tower, "conv2d1"):
+            raise ModelError(
+                "an audio tower with convolutions over frequencies cannot be quantised"
+            )
         whole = not hasattr(audio, "n_window")
         window = audio.max_source_positions if whole else audio.n_window
         if whole and not hasattr(network.projector, "linear"):

@@ -15,7 +15,7 @@ from edgecloud.models.audio_lm import AudioLM
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.loading import load
 from edgecloud.models.processor import Processor
-from edgecloud.models.quantized.convert import cached
+from edgecloud.models.quantized.convert import cached, convert
 from edgecloud.models.quantized.engine import Kernels
 from edgecloud.models.quantized.file import Mapped
 from edgecloud.models.quantized.loading import load_quantized
@@ -90,6 +90,24 @@ def test_head_norms_and_missing_biases_obey_the_laws_of_models(qwen3_folder: Pat
     processor = Processor(Checkpoint.open(qwen3_folder))
     model = load_quantized(Checkpoint.open(qwen3_folder), bits=8, vocab_size=processor.vocab_size)
     check_model(ModelCase(model, Prompt((10, 20, 30, 40))))
+
+
+@pytest.mark.parametrize(
+    ("fixture", "said"),
+    [
+        ("flamingo_folder", "a projection of several layers"),
+        ("asr_folder", "convolutions over frequencies"),
+    ],
+)
+def test_other_towers_are_refused_before_anything_is_converted(
+    fixture: str, said: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    checkpoint = Checkpoint.open(request.getfixturevalue(fixture))
+    with pytest.raises(ModelError, match=said):
+        load_quantized(checkpoint, bits=8, vocab_size=300)
+    with pytest.raises(ModelError, match=said):
+        convert(checkpoint, tmp_path / "out", bits=8)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_quantised_model_takes_no_more_than_its_window(mistral_folder: Path) -> None:
