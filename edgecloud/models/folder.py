@@ -34,6 +34,7 @@ SMALL_FILES = (
     "tokenizer_config.json",
     "generation_config.json",
     "preprocessor_config.json",
+    "processor_config.json",
     "chat_template.json",
     "chat_template.jinja",
 )

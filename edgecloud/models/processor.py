@@ -30,6 +30,8 @@ from edgecloud.textfiles import parse_json
 __all__ = ["Processor"]
 
 _FEATURES = "preprocessor_config.json"
+_PROCESSOR = "processor_config.json"
+"""File in which newer checkpoints have the settings of every part, the feature extractor's among them."""
 _SENTENCE_ENDS = ("。", "！", "？", ".", "!", "?")
 
 
@@ -44,7 +46,10 @@ class Processor:
         self._tower = checkpoint.family.tower_settings(checkpoint.config)
         self._log_mel: LogMel | None = None
         # Without its files the tokenizer's class makes an empty vocabulary and says nothing.
-        for name in ("tokenizer.json", *([_FEATURES] if self.accepts_audio else [])):
+        self._features_file = _FEATURES
+        if not (checkpoint.path / _FEATURES).is_file() and (checkpoint.path / _PROCESSOR).is_file():
+            self._features_file = _PROCESSOR
+        for name in ("tokenizer.json", *([self._features_file] if self.accepts_audio else [])):
             if not (checkpoint.path / name).is_file():
                 raise CheckpointError(f"model {checkpoint.path}: {name} is missing; fetch it again")
         try:
@@ -128,7 +133,7 @@ class Processor:
     @property
     def features_key(self) -> str:
         """Key of a cache of features: all that they depend on besides the recording."""
-        settings = (self._path / _FEATURES).read_bytes()
+        settings = (self._path / self._features_file).read_bytes()
         padding = "padded " if self._family.pads_audio else ""
         return f"log-mel float16 1 {padding}{hashlib.sha256(settings).hexdigest()}"
 

@@ -100,6 +100,22 @@ def test_text_is_decoded_without_special_tokens_and_edges(
     assert tiny_processor.text([]) == ""
 
 
+def test_the_feature_extractors_settings_may_be_the_processors(
+    asr_folder: Path, tmp_path: Path, tone: NDArray[np.float32]
+) -> None:
+    """As transformers 5 saves them."""
+    for path in asr_folder.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    settings = json.loads((tmp_path / "preprocessor_config.json").read_text())
+    (tmp_path / "preprocessor_config.json").unlink()
+    nested = json.dumps({"feature_extractor": settings})
+    (tmp_path / "processor_config.json").write_text(nested)
+    one, other = (Processor(Checkpoint.open(folder)) for folder in (asr_folder, tmp_path))
+    assert np.array_equal(one.features(tone), other.features(tone))
+    assert one.features_key != other.features_key
+    assert one.shared() == other.shared()
+
+
 def test_texts_end_at_both_end_tokens_and_sentences_at_full_stops(
     tiny_checkpoint: Path, tiny_processor: Processor
 ) -> None:
