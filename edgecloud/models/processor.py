@@ -20,11 +20,8 @@ from edgecloud.contracts import Language, Prompt, PromptType, StopLimits
 from edgecloud.decoding.stopping import Stopping
 from edgecloud.errors import CheckpointError, ModelError
 from edgecloud.models.checkpoint import Checkpoint
-from edgecloud.models.features import LogMel, audio_token_count
-from edgecloud.models.spelling import Vocabulary, spelled
-
-
 from edgecloud.models.features import LogMel
+from edgecloud.models.spelling import Vocabulary, spelled
 from edgecloud.textfiles import parse_json
 
 __all__ = ["Processor"]

@@ -274,10 +274,6 @@ def test_an_edge_of_the_clouds_words_has_its_drafts_kept_in_another_vocabulary(
     assert spelled[first["token"]] is None
 
 
-def test_speculation_over_audio_of_audio_flamingo_is_exact(
-    flamingo_folder: Path, tmp_path: Path, tone: NDArray[np.float32]
-
-
 @pytest.mark.parametrize(
     ("fixture", "checkpoint"),
     [("flamingo_folder", flamingo_checkpoint), ("asr_folder", asr_checkpoint)],
