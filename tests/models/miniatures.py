@@ -136,7 +136,7 @@ def audio_checkpoint(
 
 def flamingo_checkpoint(folder: Path, *, seed: int = 1) -> Path:
     """Audio Flamingo 3: a template and an audio token of its own."""
-    tokenizer = byte_tokenizer((*tok.SPECIAL_TOKENS, "<sound>"))
+    tokenizer = byte_tokenizer(special=(*tok.SPECIAL_TOKENS, "<sound>"))
     tok.save_tokenizer(tokenizer, folder)
     path = folder / "chat_template.jinja"
     path.write_text(FLAMINGO_TEMPLATE, encoding="utf-8")
@@ -161,7 +161,7 @@ def flamingo_checkpoint(folder: Path, *, seed: int = 1) -> Path:
 
 def asr_checkpoint(folder: Path, *, seed: int = 1) -> Path:
     """Qwen3-ASR: Qwen3's layers behind an encoder over windows, tied embeddings."""
-    tokenizer = byte_tokenizer((*tok.SPECIAL_TOKENS, "<|audio_pad|>"))
+    tokenizer = byte_tokenizer(special=(*tok.SPECIAL_TOKENS, "<|audio_pad|>"))
     tok.save_tokenizer(tokenizer, folder)
     path = folder / "chat_template.jinja"
     path.write_text(FLAMINGO_TEMPLATE.replace("<sound>", "<|audio_pad|>"), encoding="utf-8")
