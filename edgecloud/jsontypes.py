@@ -24,6 +24,8 @@ T = TypeVar("T")
 Reader = Callable[[Any], Any]
 _KIND = "kind"
 """The class variable that tells the members of a union apart."""
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+"""Types of values that stand in JSON as they are."""
 
 
 class Mismatch(ValueError):
@@ -78,24 +80,28 @@ def read(kind: type[T], value: Any) -> T:
 
 def write(value: Any) -> Any:
     """The JSON of a dataclass or of values in it: what :func:`read` gives the same of."""
-    if isinstance(value, tuple | list):
-        return [write(item) for item in value]
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if kind is tuple or kind is list:
+        return [item if type(item) in _PLAIN else write(item) for item in value]
     if isinstance(value, Mapping):
         return {key: write(item) for key, item in value.items()}
-    if not is_dataclass(value):
+    if not is_dataclass(kind):
         return value
-    row: dict[str, Any] = {}
-    for entry in _plan(type(value)):
+    if (only := _only(kind)) is not None:
+        return write(getattr(value, only))
+    name = _kind_of(kind)
+    row: dict[str, Any] = {} if name is None else {_KIND: name}
+    for entry in _plan(kind):
         its = getattr(value, entry.name)
         if entry.whole:
             return write(its)
-        if entry.spread:
+        if entry.inline or entry.rest:
             row |= write(its)
         elif not (entry.unless and its == entry.default):
-            row[entry.name] = write(its)
-    kind = _kind_of(type(value))
-    only = _only(type(value))
-    return row[only] if only else row if kind is None else {_KIND: kind, **row}
+            row[entry.name] = its if type(its) in _PLAIN else write(its)
+    return row
 
 
 def schema(kind: Any) -> dict[str, Any]:

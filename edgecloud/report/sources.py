@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgecloud.errors import JournalError
 from edgecloud.report.loading import load_results, result_files
-from edgecloud.results import journal
+from edgecloud.results.journal import records_of
 from edgecloud.results.records import Record
 from edgecloud.results.result import Result
 
@@ -47,15 +47,11 @@ def _source(path: Path, result: Result, journals: Path | None) -> Source:
     file = folder / f"{path.stem}.jsonl"
     if not file.is_file():
         return Source(path, result, {}, missing=file)
+    tokens = {sample.file_id: sample.tokens for sample in result.samples}
     try:
-        header, rows = journal.read(file)
+        records = records_of(file, mode=result.mode, tokens=tokens)
     except JournalError:
-        return Source(path, result, {}, missing=file, foreign=True)
-    records = {record.file_id: record for record in rows}
-    same = header.get("mode") == result.mode and all(
-        sample.file_id in records and records[sample.file_id].tokens == sample.tokens
-        for sample in result.samples
-    )
-    if not same:
+        records = None
+    if records is None:
         return Source(path, result, {}, missing=file, foreign=True)
     return Source(path, result, records)

@@ -21,7 +21,7 @@ from edgecloud.results.weights import without_former
 from edgecloud.settings.config import Config
 from edgecloud.textfiles import parse_json
 
-__all__ = ["SCHEMA", "Journal", "check_run", "differences", "read"]
+__all__ = ["SCHEMA", "Journal", "check_run", "differences", "read", "records_of"]
 
 SCHEMA = "edgecloud-journal/1"
 
@@ -169,6 +169,23 @@ def read(path: str | Path) -> tuple[dict[str, Any], list[Record]]:
         raise JournalError(f"the journal {target} is damaged in line 1 ({error})") from None
     latest = {record.file_id: record for record in records}
     return header, list(latest.values())
+
+
+def records_of(
+    path: str | Path, *, mode: str, tokens: Mapping[str, tuple[int, ...]]
+) -> dict[str, Record] | None:
+    """The records by ``file_id`` of the journal of a run in ``mode`` whose samples have these ``tokens``;
+    ``None``: it is of another run.
+
+    Raises:
+        JournalError: there is none, or it is damaged.
+    """
+    header, rows = read(path)
+    records = {record.file_id: record for record in rows}
+    same = header.get("mode") == mode and all(
+        name in records and records[name].tokens == its for name, its in tokens.items()
+    )
+    return records if same else None
 
 
 def _plain(value: Mapping[str, Any]) -> dict[str, Any]:
