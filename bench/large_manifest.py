@@ -68,7 +68,7 @@ def read(manifest: Path, suites: int) -> int:
     from bench.preflight import check_run
     from edgecloud.experiments.run import data_of, identity_of, load_corpus
     from edgecloud.results.journal import Journal
-    from edgecloud.results.replay import facts
+    from edgecloud.results.recorded_run import facts
     from edgecloud.settings.config import resolve
 
     output = manifest.parent / "out"

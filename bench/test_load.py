@@ -1,6 +1,6 @@
 """Sixteen edges at once on one service: nothing lost, nothing wrong, faster than one at a time.
 
-Runs when it is named (``tox -e load``). The edges' drafts are recorded once and replayed, so that the
+Runs when it is named (``tox -e load``). The edges' drafts are recorded once and played back, so that the
 edges do not take the cores. Both ways of handling take turns in one run, against services of the same
 settings; the figures go to ``load/load.json`` in the output folder. ``EDGECLOUD_LOAD_DEVICE=cuda`` has the
 services on a GPU.
@@ -28,7 +28,7 @@ import pytest
 from bench.conftest import CONFIG, WRITTEN
 
 if TYPE_CHECKING:
-    from bench.replay import Caption, Replayed
+    from bench.traffic import Caption, Played
     from edgecloud.contracts import Prompt
     from edgecloud.models.loading import Loaded
 
@@ -58,12 +58,12 @@ class Service:
         """Verifications a second."""
         return self.verifications / self.seconds
 
-    def took(self, replayed: Replayed) -> None:
-        assert replayed.faults == []
-        self.ties += replayed.ties
-        self.verifications += replayed.verifications
-        self.seconds += replayed.seconds
-        self.waits_s += replayed.waits_s
+    def took(self, played: Played) -> None:
+        assert played.faults == []
+        self.ties += played.ties
+        self.verifications += played.verifications
+        self.seconds += played.seconds
+        self.waits_s += played.waits_s
 
     def weigh(self) -> None:
         self.rss_bytes.append(psutil.Process(self.process.pid).memory_info().rss)
@@ -98,7 +98,7 @@ def serving(*options: str) -> Iterator[Service]:
 @pytest.fixture(scope="module")
 def recorded() -> list[Caption]:
     """The traffic of one detailed caption for every eighth recording of the corpus, in both languages."""
-    from bench.replay import record
+    from bench.traffic import record
     from edgecloud.contracts import Acceptance, StopLimits
     from edgecloud.decoding.speculative import Speculation
     from edgecloud.embedded.pair import CLOUD_CHECKPOINT, EDGE_CHECKPOINT
@@ -228,22 +228,22 @@ def prompts(edge: Loaded) -> list[Prompt]:
 
 
 def test_sixteen_edges_at_once(recorded: list[Caption], request: pytest.FixtureRequest) -> None:
-    from bench.replay import replay
+    from bench.traffic import play
 
     done = 0
     with serving() as many, serving("--max-batch", "1") as single:
         alone = Service(many.process, many.url)
         for url in (many.url, single.url):
-            assert replay(url, recorded, edges=EDGES, captions=EDGES).faults == []
+            assert play(url, recorded, edges=EDGES, captions=EDGES).faults == []
         for _ in range(TURNS):
             # One edge, which waits for each answer; many edges on a service that takes one request
             # at a time; many edges on one that lets them share its forwards.
-            alone.took(replay(alone.url, recorded, edges=1, captions=ONE_AT_A_TIME_CAPTIONS // 3))
-            single.took(replay(single.url, recorded, edges=EDGES, captions=ONE_AT_A_TIME_CAPTIONS))
-            replayed = replay(many.url, recorded, edges=EDGES, captions=CAPTIONS // TURNS)
-            many.took(replayed)
+            alone.took(play(alone.url, recorded, edges=1, captions=ONE_AT_A_TIME_CAPTIONS // 3))
+            single.took(play(single.url, recorded, edges=EDGES, captions=ONE_AT_A_TIME_CAPTIONS))
+            played = play(many.url, recorded, edges=EDGES, captions=CAPTIONS // TURNS)
+            many.took(played)
             many.weigh()
-            done += replayed.captions
+            done += played.captions
     ratio = many.rate / max(alone.rate, single.rate)
     growth = many.rss_bytes[-1] / many.rss_bytes[TURNS // 2 - 1]
     facts = {

@@ -23,11 +23,11 @@ def add(commands: Any) -> None:
 def _merge(parsed: argparse.Namespace) -> int:
     from edgecloud.results.journal import read
     from edgecloud.results.merge import Part, merge
-    from edgecloud.results.replay import replay
+    from edgecloud.results.recorded_run import recorded_run
 
     merged = merge([Part(path, *read(path)) for path in parsed.journals])
     for part in merged.parts:
         for line in part["differences"]:
             print(f"edgecloud: note: {part['journal']}: {line}", file=sys.stderr)
-    found = replay(merged.header, merged.records, path=parsed.journals[0])
+    found = recorded_run(merged.header, merged.records, path=parsed.journals[0])
     return write(found, parsed.output, {"merged_from": merged.parts})

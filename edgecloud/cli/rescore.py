@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from edgecloud.errors import JournalError
 
 if TYPE_CHECKING:
-    from edgecloud.results.replay import Replay
+    from edgecloud.results.recorded_run import RecordedRun
 
 __all__ = ["add", "write"]
 
@@ -34,9 +34,9 @@ def add(commands: Any) -> None:
 
 def _rescore(parsed: argparse.Namespace) -> int:
     from edgecloud.results.journal import read
-    from edgecloud.results.replay import replay
+    from edgecloud.results.recorded_run import recorded_run
 
-    found = replay(*read(parsed.journal), path=parsed.journal)
+    found = recorded_run(*read(parsed.journal), path=parsed.journal)
     if found.missing and not parsed.partial:
         raise JournalError(
             f"{parsed.journal} holds {len(found.records)} of the run's {len(found.samples)} samples: "
@@ -46,7 +46,7 @@ def _rescore(parsed: argparse.Namespace) -> int:
     return write(found, output, {"rescored_from": {"journal": parsed.journal.name}})
 
 
-def write(found: Replay, output: Path, said: dict[str, Any]) -> int:
+def write(found: RecordedRun, output: Path, said: dict[str, Any]) -> int:
     """Build the result of a replayed run, write it and name it; ``said`` goes into its ``run``.
 
     Raises:

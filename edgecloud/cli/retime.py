@@ -12,8 +12,8 @@ from edgecloud.cli.rescore import write
 from edgecloud.errors import JournalError, OutputError
 
 if TYPE_CHECKING:
+    from edgecloud.results.recorded_run import RecordedRun
     from edgecloud.results.records import Record
-    from edgecloud.results.replay import Replay
     from edgecloud.settings.config import Config
 
 __all__ = ["add"]
@@ -57,10 +57,10 @@ def _retime(parsed: argparse.Namespace) -> int:
     from edgecloud.experiments.retiming import retimed, timed_by, write_journal
     from edgecloud.results.journal import read
     from edgecloud.results.kept import journal_path
-    from edgecloud.results.replay import replay
+    from edgecloud.results.recorded_run import recorded_run
 
     header, records = read(parsed.journal)
-    found = replay(header, records, path=parsed.journal)
+    found = recorded_run(header, records, path=parsed.journal)
     config = timed_by(found.config, hardware_profile=parsed.hardware_profile, link=parsed.link)
     config = _put_beside(config, parsed.output)
     target = journal_path(found.mode, config)
@@ -96,7 +96,7 @@ def _origin(journal: Path, config: Config) -> Mapping[str, Any]:
     }
 
 
-def _decoded(found: Replay, config: Config) -> Replay:
+def _decoded(found: RecordedRun, config: Config) -> RecordedRun:
     """The run decoded once more."""
     from dataclasses import replace
 

@@ -36,8 +36,8 @@ from edgecloud.hardware.probes import null_readings
 from edgecloud.hardware.profiles import profile
 from edgecloud.results.files import held
 from edgecloud.results.journal import Journal
+from edgecloud.results.recorded_run import RecordedRun
 from edgecloud.results.records import Record
-from edgecloud.results.replay import Replay
 from edgecloud.settings.config import Config
 
 __all__ = ["Retimer", "by_time", "mode_of", "retimed", "timed_by", "write_journal"]
@@ -73,7 +73,7 @@ def timed_by(config: Config, *, hardware_profile: str, link: str | None = None) 
     )
 
 
-def retimed(run: Replay, config: Config) -> Replay:
+def retimed(run: RecordedRun, config: Config) -> RecordedRun:
     """``run`` as it would be with the settings ``config``, made by :func:`timed_by` of its own.
 
     Raises:
@@ -91,7 +91,7 @@ def retimed(run: Replay, config: Config) -> Replay:
     )
 
 
-def write_journal(run: Replay, facts: Mapping[str, Any], path: Path) -> None:
+def write_journal(run: RecordedRun, facts: Mapping[str, Any], path: Path) -> None:
     """Write the journal of a run that :func:`retimed` gave; ``facts`` are those of the journal it is from.
 
     Raises:
@@ -130,7 +130,7 @@ def _setup(setup: Mapping[str, Any], config: Config) -> dict[str, Any]:
     }
 
 
-def _stopping(run: Replay) -> Stopping:
+def _stopping(run: RecordedRun) -> Stopping:
     """What ended the captions of a run, as its journal says. An older one shows the ends of text in its
     captions; an end that none of them has is noticed where it would have mattered.
 
@@ -157,7 +157,7 @@ class Retimer:
         JournalError: tokens of the run hang on time, or its journal does not say enough.
     """
 
-    def __init__(self, run: Replay, config: Config) -> None:
+    def __init__(self, run: RecordedRun, config: Config) -> None:
         if (name := by_time(run.mode, run.config)) is not None:
             raise JournalError(f"with {name}, other times may give other tokens")
         if run.mode == "spec" and "shared_vocabulary" in run.setup["models"]["edge"]:

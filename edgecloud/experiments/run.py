@@ -25,8 +25,8 @@ from edgecloud.results.degraded import warm_up_sentence
 from edgecloud.results.files import held
 from edgecloud.results.journal import Journal
 from edgecloud.results.kept import journal_path, keep_unfinished, result_path
+from edgecloud.results.recorded_run import facts
 from edgecloud.results.records import Failure, Loss, Record
-from edgecloud.results.replay import facts
 from edgecloud.settings.config import Config, check_output_name
 from edgecloud.settings.parts import plugins_in_use
 from edgecloud.stages import say, stage

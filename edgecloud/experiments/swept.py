@@ -19,8 +19,8 @@ from edgecloud.experiments.system import cache_dir, model_of
 from edgecloud.hardware.probes import null_readings
 from edgecloud.results.files import held
 from edgecloud.results.journal import Journal, read
+from edgecloud.results.recorded_run import RecordedRun, facts, recorded_run
 from edgecloud.results.records import Record
-from edgecloud.results.replay import Replay, facts, replay
 
 if TYPE_CHECKING:
     from edgecloud.edge.request_handler import RequestHandler
@@ -53,12 +53,12 @@ def complete(
     return found
 
 
-def _run_of(path: Path) -> Replay:
-    return replay(*read(path), path=path)
+def _run_of(path: Path) -> RecordedRun:
+    return recorded_run(*read(path), path=path)
 
 
 def _complete(
-    point: Point, path: Path, known: Replay | None, environment: Json
+    point: Point, path: Path, known: RecordedRun | None, environment: Json
 ) -> tuple[How, list[Record]]:
     """Write what a point's journal does not hold yet, timed anew where its tokens are ``known``; returns how,
     and all of its records."""
@@ -106,7 +106,7 @@ def _complete(
     return how, list(journal.records.values())
 
 
-def _retimed(point: Point, known: Replay, samples: Sequence[Sample]) -> dict[str, Record]:
+def _retimed(point: Point, known: RecordedRun, samples: Sequence[Sample]) -> dict[str, Record]:
     """The records, by ``file_id``, of those of ``samples`` that can be timed anew."""
     found: dict[str, Record] = {}
     others: list[JournalError] = []

@@ -10,7 +10,7 @@ from threading import Timer
 import httpx
 import pytest
 
-from bench.replay import Caption, record, replay
+from bench.traffic import Caption, play, record
 from edgecloud.cloud.engine.local import LocalCloud
 from edgecloud.cloud.http.client import HttpChannel
 from edgecloud.cloud.protocol.remote import RemoteCloud
@@ -49,7 +49,7 @@ def recorded() -> list[Caption]:
 def test_sixteen_edges_at_once_lose_nothing_and_get_nothing_wrong(recorded: list[Caption]) -> None:
     ended: list[int] = []
     with running(cloud(), ServiceSettings(bounds=Bounds(sessions=EDGES))) as url:
-        found = replay(url, recorded, edges=EDGES, captions=CAPTIONS, after_each=ended.append)
+        found = play(url, recorded, edges=EDGES, captions=CAPTIONS, after_each=ended.append)
         page = httpx.get(f"{url}/metrics", trust_env=False).text
     assert found.faults == []
     assert found.ties == 0
@@ -69,14 +69,14 @@ def test_sixteen_edges_at_once_lose_nothing_and_get_nothing_wrong(recorded: list
 
 def test_wrong_answers_are_seen(recorded: list[Caption]) -> None:
     with running(cloud(seed=5)) as url:
-        found = replay(url, recorded, edges=2, captions=4)
+        found = play(url, recorded, edges=2, captions=4)
     assert any("in place of" in fault for fault in found.faults)
 
 
 def test_another_choice_is_a_tie_only_where_one_was_recorded(recorded: list[Caption]) -> None:
     tied = [replace(caption, tied=tuple(True for _ in caption.tied)) for caption in recorded]
     with running(cloud(seed=5)) as url:
-        found = replay(url, tied, edges=1, captions=4)
+        found = play(url, tied, edges=1, captions=4)
     assert found.ties > 0
     assert found.faults == []
     assert found.captions == 4
@@ -132,9 +132,9 @@ def test_an_edge_without_room_asks_again_when_it_was_told_to() -> None:
 
 def test_refused_and_lost_answers_are_seen(recorded: list[Caption]) -> None:
     with running(cloud(), ServiceSettings(bounds=Bounds(sessions=1))) as url:
-        found = replay(url, recorded, edges=3, captions=6)
+        found = play(url, recorded, edges=3, captions=6)
     assert any("status 503" in fault for fault in found.faults)
     with running(cloud(), ServiceSettings(answer_s=30)) as url:
-        found = replay(url, recorded, edges=1, captions=1, deadline_s=0.0)
+        found = play(url, recorded, edges=1, captions=1, deadline_s=0.0)
     assert found.faults == ["no answer: TimeoutError: "]
     assert found.captions == 0

@@ -1,6 +1,6 @@
-"""Drafts recorded once and replayed by many edges at a time, which then cost next to nothing.
+"""Drafts recorded once and played back by many edges at a time, which then cost next to nothing.
 
-What is replayed are the very bytes that an edge sent, under other session names; every answer is
+What is played back are the very bytes that an edge sent, under other session names; every answer is
 compared with the one that was recorded. Where two tokens were as good as equally likely when it was, who
 shares the forward may decide between them: another choice there is a tie, counted by itself.
 """
@@ -33,7 +33,7 @@ from edgecloud.decoding.speculative import Speculation, speculative
 from edgecloud.decoding.stopping import Stopping
 from edgecloud.hardware.clock import WallClock
 
-__all__ = ["TIE", "Caption", "Replayed", "record", "replay"]
+__all__ = ["TIE", "Caption", "Played", "play", "record"]
 
 _NAME_BYTES = 16
 _SAME = 1e-3
@@ -55,8 +55,8 @@ class Caption:
 
 
 @dataclass(slots=True)
-class Replayed:
-    """What came of a replay. ``faults`` are answers that are not those recorded, or no answers;
+class Played:
+    """What came of playing it back. ``faults`` are answers that are not those recorded, or no answers;
     ``ties`` answers that differ where the recorded one decided a tie."""
 
     captions: int = 0
@@ -158,7 +158,7 @@ def record(
     return captions
 
 
-def replay(
+def play(
     url: str,
     recorded: Sequence[Caption],
     *,
@@ -166,13 +166,13 @@ def replay(
     captions: int,
     deadline_s: float = 60.0,
     after_each: Callable[[int], None] | None = None,
-) -> Replayed:
-    """Let ``edges`` connections at a time replay ``captions`` captions, the recorded ones in turn.
+) -> Played:
+    """Let ``edges`` connections at a time play back ``captions`` captions, the recorded ones in turn.
 
     ``after_each`` is told how many captions have ended. A request without an answer within
     ``deadline_s`` is a fault, and so is every other answer than the recorded one, ties apart.
     """
-    found = Replayed()
+    found = Played()
     left = islice(cycle(recorded), captions)
 
     async def everyone() -> None:
@@ -189,7 +189,7 @@ def replay(
 async def _edge(
     url: str,
     left: Iterator[Caption],
-    found: Replayed,
+    found: Played,
     deadline_s: float,
     after_each: Callable[[int], None] | None,
 ) -> None:

@@ -1,7 +1,7 @@
 """A run read back from its journal, as it was when it ended.
 
 The journal's first line holds what a result needs besides the samples; :func:`facts` makes that
-part, and :func:`replay` reads it.
+part, and :func:`recorded_run` reads it.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from edgecloud.jsontypes import Mismatch, write
 from edgecloud.results.records import CorpusRow, Facts, Record
 from edgecloud.settings.config import Config, resolve
 
-__all__ = ["Replay", "facts", "replay"]
+__all__ = ["RecordedRun", "facts", "recorded_run"]
 
 Json = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Replay:
+class RecordedRun:
     """The outcome of a run from its journal alone: the attributes of a run's outcome, and where it ran.
 
     ``samples`` and ``corpus`` know ids and references, not recordings; ``missing`` are the ids of
@@ -75,7 +75,7 @@ def facts(
     return row
 
 
-def replay(header: Json, records: Sequence[Record], *, path: str | Path) -> Replay:
+def recorded_run(header: Json, records: Sequence[Record], *, path: str | Path) -> RecordedRun:
     """The run whose journal this is; its records in the manifest's order. ``path`` is for messages.
 
     Records of samples that the run did not ask for (an earlier, longer part of it did) are left out.
@@ -109,7 +109,7 @@ def replay(header: Json, records: Sequence[Record], *, path: str | Path) -> Repl
                 f"the journal {path} is damaged at sample {name} ({wrong}); go on with its run by "
                 "--resume, or take the sample's line out"
             )
-    return Replay(
+    return RecordedRun(
         mode=header["mode"],
         config=resolve(dict(found.config)),
         samples=samples,
