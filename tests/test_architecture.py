@@ -183,6 +183,16 @@ def test_settings_import_no_torch() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_what_conducts_a_sweep_and_times_journals_anew_imports_no_torch() -> None:
+    code = (
+        "import sys; import edgecloud.experiments.frontier, edgecloud.experiments.retiming;"
+        "import edgecloud.experiments.swept, edgecloud.experiments.sweep;"
+        "print([name for name in ('torch', 'transformers') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_the_gate_reaches_exact_verdicts_where_there_is_no_numpy() -> None:
     """An image of a CI that only compares needs no scientific packages."""
     code = (

@@ -48,6 +48,7 @@ __all__ = [
     "Point",
     "audio_notes_of",
     "check",
+    "decoding_of",
     "grid_content",
     "quality_of",
     "read_grid",
@@ -353,7 +354,7 @@ def sweep(
     groups: dict[str, _Group] = {}
     blocks: dict[tuple[Any, ...], dict[str, Any]] = {}
     for path, point in distinct.items():
-        group = groups.setdefault(_decoding_of(point, path), _Group())
+        group = groups.setdefault(decoding_of(point, path), _Group())
         records = _complete(point, path, blocks)
         if records is None:
             group.left.append((point, path))
@@ -390,8 +391,8 @@ class _Group:
     complete: Path | None = None
 
 
-def _decoding_of(point: Point, path: Path) -> str:
-    """The same for points that can be timed anew from each other."""
+def decoding_of(point: Point, path: Path) -> str:
+    """The same for points whose journals can be timed anew from each other; ``path`` is the point's own."""
     config = point.config
     if by_time(point.mode, config) is not None:
         return str(path)

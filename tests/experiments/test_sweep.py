@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ from edgecloud.cli.main import main
 from edgecloud.contracts import Trace
 from edgecloud.datasets.manifest import embedded_manifest
 from edgecloud.errors import ConfigError, EdgeCloudError, OutputError
+from edgecloud.experiments import sweep as conductor
 from edgecloud.experiments.frontier import frontier
 from edgecloud.experiments.sweep import (
     DEFAULT_GRID,
     Point,
     audio_notes_of,
     check,
+    decoding_of,
     read_grid,
     sweep,
 )
@@ -196,19 +199,39 @@ def test_the_grid_of_the_project_and_its_targets_are_sound() -> None:
 
 
 @pytest.mark.system
-def test_a_sweep_gives_what_runs_give_and_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+def test_points_that_differ_in_profile_and_link_alone_are_decoded_once() -> None:
+    journals = {point.key: point for point in read_grid(DEFAULT_GRID)}
+    assert len(journals) == 166
+    assert len({decoding_of(point, Path(key)) for key, point in journals.items()}) == 98
+    places = [{}, {"link": "lan"}, {"hardware_profile": "iphone-15-plus"}]
+    for policy, decodings in ({"k": 4}, 1), ({"adaptive_k": True}, 3), ({"cloud_budget": "1s"}, 3):
+        found = [Point("spec", "a", place, policy) for place in places]
+        assert len({decoding_of(point, Path(point.key)) for point in found}) == decodings
+
+
+def test_a_sweep_gives_what_runs_give_and_goes_on_where_it_was_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     points = [p for p in read_grid(grid(tmp_path)) if p.config.data.language == "chinese"]
-    swept = list(sweep(points, tmp_path / "out"))
+    counts: Counter[str] = Counter()
+    swept = list(sweep(points, tmp_path / "out", counts=counts))
+    assert counts == {"decoded": len(points)}
     assert len(swept) == len(points)
     _lose_the_cloud(swept[-1][1])
     before = {path: path.read_bytes() for _, path, _ in swept}
     path = swept[0][1]
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:2]))
-    again = list(sweep(points, tmp_path / "out"))
+    counts.clear()
+    again = list(sweep(points, tmp_path / "out", counts=counts))
+    assert counts == {"kept": len(points) - 1, "decoded": 1}
     assert {path: _records(path) for _, path, _ in again} == {
         path: _records_of(content, tmp_path) for path, content in before.items()
     }
+    # A finished one starts no process, and so loads no model.
+    monkeypatch.setattr(conductor, "ProcessPoolExecutor", None)
+    third = list(sweep(points, tmp_path / "out"))
+    assert sorted(third, key=repr) == sorted(again, key=repr)
     # Neither did it run what lost the cloud, as it would each time.
     assert len(swept[-1][1].read_bytes().splitlines()) == 1 + 2
     (block,) = frontier(swept)
