@@ -79,6 +79,11 @@ _POLICY = {"name", "settings", "grid", "where", "role", "against", "crosses"}
 ROLES = ("policy", "baseline", "added", "removed", "chosen")
 
 
+_ADDED_LATER = {"repetition_penalty": 1.0, "no_repeat_ngram": 0}
+"""Defaults of options that journals of sweeps were named before: with these a journal keeps its name."""
+_NONE = object()
+
+
 @dataclass(frozen=True, slots=True)
 class Point:
     """One configuration: ``edge`` or ``cloud`` alone, or ``spec`` with ``settings``.
@@ -116,7 +121,12 @@ class Point:
     @property
     def key(self) -> str:
         """The name of its journal: the same for the same configuration, whatever it is called."""
-        identity = json.dumps([self.mode, self.config.identity(), self.config.data.max_samples])
+        settings = {
+            name: value
+            for name, value in self.config.identity().items()
+            if _ADDED_LATER.get(name, _NONE) != value
+        }
+        identity = json.dumps([self.mode, settings, self.config.data.max_samples])
         return f"{self.mode}-{hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()}"
 
 

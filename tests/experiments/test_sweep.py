@@ -80,6 +80,13 @@ def test_points_of_the_same_configuration_share_a_journal(tmp_path: Path) -> Non
     assert again.key != Point("spec", "a name", {"language": "english", "k": 8}).key
 
 
+def test_journals_keep_the_names_that_they_had_before_options_were_added() -> None:
+    first = read_grid(DEFAULT_GRID)[0]
+    assert first.key == "edge-d5b6bde49e5ad1d7"
+    other = Point("edge", "edge", first.place, {"repetition_penalty": 1.1})
+    assert other.key != first.key
+
+
 @pytest.mark.parametrize(
     "text, says",
     [

@@ -14,7 +14,9 @@ from edgecloud.quality import METRICS, Scores, score
 from edgecloud.quality.metric import Metric, Value, metric, values
 from edgecloud.quality.result import MetricResult, of_samples
 from edgecloud.quality.tokenize import Tokens
+from edgecloud.results.aggregate import RunLatency, RunSpeculation
 from edgecloud.results.floors import check_floors
+from edgecloud.results.result import Metrics
 
 
 @pytest.fixture
@@ -173,8 +175,17 @@ def test_a_floor_is_a_ceiling_where_a_lower_value_is_better(own: Any) -> None:
     floors = {"settings": {}, "floors": {"english": {"edge": {"errors": 0.5, "cider": 0.5}}}}
 
     def missed(errors: float, cider: float) -> list[str]:
-        metrics = {"num_samples": 1, "num_failed": 0, "errors": errors, "cider": cider}
-        config = {"language": "english"}
+        metrics = Metrics(
+            scores={"errors": errors, "cider": cider},
+            num_samples=1,
+            num_completed=1,
+            num_failed=0,
+            latency_metrics=RunLatency(numbers={}),
+            speculative_decoding_metrics=RunSpeculation(),
+            cost_metrics={},
+            notes={},
+        )
+        config = {"language": "english", "acceptance": "rank"}
         found = check_floors(floors, mode="edge", config=config, metrics=metrics, corpus_size=1)
         return [text.split()[0] for text in found.get("missed", [])]
 

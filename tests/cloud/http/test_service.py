@@ -756,7 +756,8 @@ def test_the_page_of_the_model_says_what_speaks_here() -> None:
     async def test() -> None:
         async with client() as to:
             said = (await to.get("/v1/model")).json()
-            assert said == {"name": "scripted", "protocol": wire.VERSION}
+            versions = {"protocol": wire.VERSION, "protocols": list(wire.VERSIONS)}
+            assert said == {"name": "scripted", **versions}
 
     run(test())
 
