@@ -387,7 +387,7 @@ def test_a_gate_of_a_notebook_is_refused_before_processes_start(
         return True
 
     own.__module__ = "__main__"
-    monkeypatch.delattr(sys.modules["__main__"], "__file__")
+    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
     with (
         GATES.replaced("own", own),
         pytest.raises(ConfigError, match=r"gate 'own' is registered in this session alone"),

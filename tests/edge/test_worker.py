@@ -56,8 +56,13 @@ def _gone(pid: int) -> bool:
 
 @pytest.mark.parametrize("brings_parts", [False, True])
 def test_a_process_imports_the_program_only_for_the_parts_that_it_registers(
-    monkeypatch: pytest.MonkeyPatch, brings_parts: bool
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, brings_parts: bool
 ) -> None:
+    program = tmp_path / "program.py"
+    program.touch()
+    # Whatever runs the tests, and a worker of pytest-xdist has no file at all.
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(program), raising=False)
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
     monkeypatch.setattr(worker_module, "main_brings_parts", lambda: brings_parts)
     main = vars(sys.modules["__main__"])
     before = {name: main.get(name) for name in ("__file__", "__spec__")}
