@@ -162,6 +162,26 @@ def planted(kind: str, **values: Any) -> Change:
     return lambda _, rows: next(e for e in rows[0]["trace"] if e["kind"] == kind).update(values)
 
 
+def measured(change: Change) -> Change:
+    """The journal of a run that was timed by the clock on the wall, and ``change``."""
+
+    def both(header: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+        setting(clock="wall")(header, rows)
+        change(header, rows)
+
+    return both
+
+
+def in_two_vocabularies(header: dict[str, Any], _: object) -> None:
+    shared = {"shared_tokens": 1, "edge_tokens": 2, "cloud_tokens": 3}
+    header["facts"]["setup"]["models"]["edge"]["shared_vocabulary"] = shared
+
+
+def two_in_a_message(_: object, rows: list[dict[str, Any]]) -> None:
+    events = [event for event in rows[0]["trace"] if event["kind"] == "generate"]
+    events[1]["tokens"] += events[2]["tokens"]
+
+
 @pytest.mark.parametrize(
     "name, change, link_name, says",
     [
@@ -177,6 +197,14 @@ def planted(kind: str, **values: Any) -> Change:
         ("spec", planted("verify", kept=0), "lan", "sample test-00000: its trace has no draft"),
         ("spec", planted("draft", entropies=[]), "lan", "its trace is damaged"),
         ("spec", setting(entropy_threshold=0.0), "lan", "its trace"),
+        ("spec", in_two_vocabularies, "lan", "those of a vocabulary of its own"),
+        ("cloud", measured(two_in_a_message), "lan", "sent several tokens in a message"),
+        (
+            "spec",
+            measured(planted("verify", prefill_tokens=0)),
+            "lan",
+            "computed its prompt before",
+        ),
         (
             "spec",
             of_first(status="failed", error={"type": "CloudTimeout", "message": "late"}),
