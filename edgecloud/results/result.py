@@ -174,9 +174,9 @@ class Cpu:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Devices:
-    """The devices beside the processor."""
+    """The devices beside the processor: the name of each GPU, ``None`` of one that does not tell it."""
 
-    gpus: tuple[str, ...] | None = None
+    gpus: tuple[str | None, ...] | None = None
     facts: Json = whole()
 
 

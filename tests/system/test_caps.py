@@ -164,8 +164,8 @@ def test_without_a_cgroup_an_edge_over_its_memory_cap_is_marked(
     config = settings(tmp_path, max_memory_gb=cap_gb, max_samples=1, max_audio_s=300.0)
     with Arm("edge", config) as arm:
         big = replace(arm.samples[0], audio_path=silence(tmp_path / "big.wav", 240))
-        record = arm.step(big)
-        result = result_of(arm.outcome(), environment={}, run_block={})
+        record = arm.step(big).to_json()
+        result = result_of(arm.outcome(), environment={}, run_block={}).to_json()
     assert record["resources"]["memory_over_cap"] is True
     assert result["metrics"]["latency_metrics"]["memory_over_cap_total"] == 1
     assert result["limits"]["in_force"]["memory"] == {"enforced_by": None, "watched": True}
