@@ -15,6 +15,8 @@ __all__ = ["differences", "other_processor", "other_scorers", "software_differs"
 _MOST_SHOWN = 4
 _HEADERS = ".headers_sha256"
 _SOFTWARE = ("versions.", "options.")
+_FORMER_MODELS = {f"{side}.adapter": "fast" for side in ("edge", "cloud")}
+"""Facts about models that results have not always had: there was one way to run them."""
 
 
 def differences(old: Benchmark, new: Benchmark, policy: Policy) -> list[Check]:
@@ -96,8 +98,8 @@ def _changed(
     aspect: str, old: Mapping[str, Any], new: Mapping[str, Any], benchmark: Benchmark
 ) -> dict[str, tuple[Any, Any]]:
     keys = list(dict.fromkeys((*old, *new)))
-    # A setting that an older file does not know had the value that is the default now.
-    absent = Config().to_json() if aspect == "settings" else {}
+    # What an older file does not know was as it is by default now.
+    absent = {"settings": Config().to_json(), "models": _FORMER_MODELS}.get(aspect, {})
     lenient = aspect == "scorers" or (aspect == "hardware" and not benchmark.modelled)
     if lenient and set(old) & set(new):
         keys = [key for key in keys if key in old and key in new]

@@ -338,6 +338,17 @@ def test_weights_known_by_headers_alone_are_compared_by_those_and_it_is_said(
     assert found.passed is (verdict != "different")
 
 
+@pytest.mark.parametrize("adapter, passed", [("fast", True), ("general", False)])
+def test_a_model_of_before_there_were_two_ways_to_run_it_ran_the_first(
+    tmp_path: Path, adapter: str, passed: bool
+) -> None:
+    base = result(modelled_outcome())
+    now = changed(
+        base, set_("models", "edge", value={**base["models"]["edge"], "adapter": adapter})
+    )
+    assert gate(tmp_path, base, now).passed is passed
+
+
 @pytest.mark.parametrize("aspect", list(DIFFERENT))
 def test_what_differs_in_modelled_time_fails_unless_allowed(tmp_path: Path, aspect: str) -> None:
     old = result(modelled_outcome())
