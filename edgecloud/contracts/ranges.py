@@ -23,6 +23,7 @@ __all__ = [
     "GateScope",
     "LogProbability",
     "Nats",
+    "NgramLength",
     "Probability",
     "Range",
     "RankThreshold",
@@ -72,6 +73,7 @@ Nats = Annotated[float, Range(0.0)]
 LogProbability = Annotated[float, Range(maximum=0.0)]
 Probability = Annotated[float, Range(0.0, 1.0)]
 Share = Annotated[float, Range(maximum=1.0, above=0.0)]
+NgramLength = Annotated[int, Range(0, 32)]
 RepetitionPenalty = Annotated[float, Range(maximum=100.0, above=0.0)]
 Unbounded = Annotated[float, Range(0.0, math.inf)]
 """From 0 on, infinity included: no limit."""

@@ -6,7 +6,7 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Annotated
 
-from edgecloud.contracts.ranges import Count, Range, RepetitionPenalty, Share, check_fields
+from edgecloud.contracts.ranges import NgramLength, Range, RepetitionPenalty, Share, check_fields
 
 __all__ = ["GREEDY", "MOST_WEIGHT", "WIDEST", "Distribution", "Sampling"]
 
@@ -34,7 +34,7 @@ class Sampling:
     top_p: Share = 1.0
     seed: Annotated[int, Range(0, (1 << 63) - 1)] = 0
     repetition_penalty: RepetitionPenalty = 1.0
-    no_repeat_ngram: Count = 0
+    no_repeat_ngram: NgramLength = 0
 
     def __post_init__(self) -> None:
         """Check the values."""

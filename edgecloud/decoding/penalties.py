@@ -32,20 +32,18 @@ def penalized(
     if sampling.unpenalized:
         return logits
     found = logits.clone()
-    vocabulary = logits.shape[-1]
-    seen = dict.fromkeys(token for token in context if token < vocabulary)
+    penalty = sampling.repetition_penalty
+    seen = torch.zeros(logits.shape[-1], dtype=torch.bool)
+    seen[[token for token in context if token < len(seen)]] = True
+    seen = seen.to(logits.device)
     grams = _Grams(sampling.no_repeat_ngram, context)
     for row, token in zip(found, (*following, None), strict=True):
-        if sampling.repetition_penalty != 1.0 and seen:
-            places = torch.tensor(list(seen), device=row.device)
-            before = row[places]
-            row[places] = before.where(before < 0, before / sampling.repetition_penalty).where(
-                before >= 0, before * sampling.repetition_penalty
-            )
+        if penalty != 1.0:
+            row.copy_(torch.where(row < 0, row * penalty, row / penalty).where(seen, row))
         if banned := grams.endings():
-            row[torch.tensor(list(banned), device=row.device)] = -torch.inf
+            row[list(banned)] = -torch.inf
         if token is not None:
-            seen[token] = None
+            seen[token] = True
             grams.add(token)
     return found
 

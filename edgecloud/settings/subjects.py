@@ -13,12 +13,12 @@ from typing import Any, Literal
 
 from edgecloud.contracts import Language, PromptType
 from edgecloud.contracts.ranges import (
-    Count,
     DraftLength,
     ExpectedLength,
     GateScope,
     LogProbability,
     Nats,
+    NgramLength,
     Probability,
     RankThreshold,
     RepetitionPenalty,
@@ -200,7 +200,7 @@ class Sampling:
         1.0,
         "make tokens that prompt and text already have less likely, as transformers does; 1: do not",
     )
-    no_repeat_ngram: Count = setting(
+    no_repeat_ngram: NgramLength = setting(
         0, "let no sequence of so many tokens come twice in prompt and text; 0: let them"
     )
 

@@ -101,7 +101,7 @@ def _penalties(value: list[Any]) -> bool:
     if not value:
         return True
     repetition, ngram = value
-    return _number(repetition) and 0 < repetition <= 100 and _whole(ngram)
+    return _number(repetition) and 0 < repetition <= 100 and _whole(ngram) and ngram <= 32
 
 
 def _sampling(value: Any) -> bool:

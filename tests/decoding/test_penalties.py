@@ -62,6 +62,6 @@ def test_penalties_travel_where_there_are_some() -> None:
     plain, penalised = Sampling(0.7, 0.9, 5), Sampling(0.7, 0.9, 5, 1.1, 3)
     assert len(pack_sampling(plain)) == 3
     assert sampling_of(pack_sampling(penalised)) == penalised
-    for wrong in ([1.1], [0.0, 3], [1.1, -1], [1.1, True], ["a", 1], [float("nan"), 0]):
+    for wrong in ([1.1], [0.0, 3], [1.1, -1], [1.1, True], [1.1, 33], ["a", 1], [float("nan"), 0]):
         with pytest.raises(WireError):
             sampling_of([0.0, 1.0, 0, *wrong])

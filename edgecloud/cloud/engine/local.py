@@ -51,6 +51,10 @@ PREFILL_CHUNK = 1024
 of audio is one. Behind a long text it is fewer (:mod:`edgecloud.models.parts`)."""
 
 
+_PENALIZED = 64
+"""Tokens of a draft that are judged with penalties in one turn: each row of logits is changed by itself."""
+
+
 class LocalCloud:
     """A :class:`edgecloud.contracts.CloudModel` on a model of this process.
 
@@ -384,7 +388,8 @@ class LocalSession(SteppedSession):
     ) -> Generator[Step, Given, Verdict]:
         """The verdict on ``draft``. A long one is scored in parts, between which others have their turns."""
         end_ids = self._stopping.end_ids
-        parts = [slice(begin, begin + self._chunk) for begin in range(0, len(draft), self._chunk)]
+        most = self._chunk if self._sampling.unpenalized else min(self._chunk, _PENALIZED)
+        parts = [slice(begin, begin + most) for begin in range(0, len(draft), most)]
 
         def rows_of(part: slice) -> Tensor:
             before = (*self._prompt.token_ids, *committed, *draft[: part.start])

@@ -20,6 +20,7 @@ __all__ = ["draft_probabilities_of", "pack_drawn_from", "pack_sampling", "sampli
 
 _ENTRY_BYTES = 6
 _MOST_PENALTY = 100.0
+_MOST_NGRAM = 32
 
 
 def pack_sampling(sampling: Sampling) -> list[Any]:
@@ -43,7 +44,7 @@ def sampling_of(values: Any) -> Sampling:
         and isinstance(penalties[0], float)
         and 0 < penalties[0] <= _MOST_PENALTY
         and type(penalties[1]) is int
-        and 0 <= penalties[1] < 1 << 31
+        and 0 <= penalties[1] <= _MOST_NGRAM
     ):
         raise WireError("open: a repetition penalty above 0 and a length of n-grams were expected")
     if not (
