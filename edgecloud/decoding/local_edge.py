@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 
 from torch import Tensor
 
@@ -71,5 +72,5 @@ class LocalEdge:
         """The logits ``(V,)`` after ``output``, under the penalties of the sampling."""
         if self._next is None:
             raise ValueError("the logits here are not at hand: prefill or extend comes first")
-        context = (*self._prompt.token_ids, *output)
+        context = chain(self._prompt.token_ids, output)
         return penalized(self._next[None], self._sampling, context)[0]

@@ -8,7 +8,7 @@ them as they do without: a draft is judged on logits whose context holds the dra
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ __all__ = ["penalized"]
 
 
 def penalized(
-    logits: Tensor, sampling: Sampling, context: Sequence[int], following: Sequence[int] = ()
+    logits: Tensor, sampling: Sampling, context: Iterable[int], following: Sequence[int] = ()
 ) -> Tensor:
     """``logits (n + 1, V) float32`` under ``sampling``'s penalties; unchanged without any.
 
@@ -31,6 +31,7 @@ def penalized(
     """
     if sampling.unpenalized:
         return logits
+    context = list(context)
     found = logits.clone()
     penalty = sampling.repetition_penalty
     seen = torch.zeros(logits.shape[-1], dtype=torch.bool)

@@ -15,13 +15,13 @@ from edgecloud.contracts import (
     StopLimits,
     StopReason,
 )
-from edgecloud.contracts.sampling import Sampling
 from edgecloud.datasets.audio import FeatureCache, as_flac, read_recording
 from edgecloud.decoding.local_edge import LocalEdge
 from edgecloud.decoding.recorder import Recorder
 from edgecloud.decoding.sampling import seeded
 from edgecloud.edge.decoding import Decoding
 from edgecloud.edge.messages import Request, Response, Streamed
+from edgecloud.edge.speculation_policy import sampling_of
 from edgecloud.errors import DataError
 from edgecloud.models.features import SAMPLE_RATE_HZ
 from edgecloud.models.processor import Processor
@@ -65,12 +65,7 @@ class RequestHandler:
         self._drafter = drafter
         self._edge = edge
         self._cloud = cloud
-        self._sampling = Sampling(
-            config.sampling.temperature,
-            config.sampling.top_p,
-            repetition_penalty=config.sampling.repetition_penalty,
-            no_repeat_ngram=config.sampling.no_repeat_ngram,
-        )
+        self._sampling = sampling_of(config)
         self.stopping = processor.stopping(
             StopLimits(config.generation.max_new_tokens, config.generation.max_sentences)
         )

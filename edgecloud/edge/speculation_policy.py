@@ -7,6 +7,7 @@ from dataclasses import asdict, fields
 from typing import get_args
 
 from edgecloud.contracts import Acceptance, Language
+from edgecloud.contracts.sampling import Sampling
 from edgecloud.decoding.gates import Calibration, Thresholds
 from edgecloud.decoding.speculation_controller import CloudBudget
 from edgecloud.decoding.speculative import Speculation
@@ -15,7 +16,18 @@ from edgecloud.errors import ConfigError
 from edgecloud.settings.config import Config
 from edgecloud.settings.parts import PARTS, own_numbers
 
-__all__ = ["policies", "speculation"]
+__all__ = ["policies", "sampling_of", "speculation"]
+
+
+def sampling_of(config: Config) -> Sampling:
+    """How ``config`` lets tokens be chosen; a request's seed is its own."""
+    chosen = config.sampling
+    return Sampling(
+        chosen.temperature,
+        chosen.top_p,
+        repetition_penalty=chosen.repetition_penalty,
+        no_repeat_ngram=chosen.no_repeat_ngram,
+    )
 
 
 def policies(config: Config) -> dict[Language, Speculation]:

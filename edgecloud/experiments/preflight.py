@@ -22,7 +22,6 @@ from edgecloud.models.assembly import check_rows
 from edgecloud.models.audio_lm import described_network, pick_device, pick_dtype
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.edge import check_precision, edge_need, quantizable
-from edgecloud.models.folder import read_json
 from edgecloud.models.loading import check_not_quantized
 from edgecloud.models.memory import (
     Need,
@@ -45,7 +44,6 @@ __all__ = ["Arm", "Side", "examine"]
 
 Messages = list[dict[str, Any]]
 
-_GENERATION = "generation_config.json"
 _SLOW_BYTES = 10**9
 """Weights from here on make an edge in a precision that its processor is slow in a matter of seconds."""
 
@@ -235,10 +233,9 @@ def _need(found: _Opened, *, copies: int) -> Need:
 def _unheeded(config: Config, found: _Opened) -> str | None:
     """What the model whose text is written asks for in its generation_config.json, and is not done unless it
     is asked for here, too."""
-    path = found.checkpoint.path / _GENERATION
-    if not path.is_file():
+    asked = found.checkpoint.generation
+    if not asked:
         return None
-    asked = read_json(path)
     flags = {
         "--repetition-penalty": (
             asked.get("repetition_penalty") or 1.0,
@@ -253,7 +250,7 @@ def _unheeded(config: Config, found: _Opened) -> str | None:
     if not told:
         return None
     return (
-        f"note: model {found.side.path} is published with {' '.join(told)} ({_GENERATION}), as transformers' "
+        f"note: model {found.side.path} is published with {' '.join(told)} (generation_config.json), as transformers' "
         "generate applies it; this run decodes without: give it to do the same"
     )
 

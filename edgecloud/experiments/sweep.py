@@ -81,7 +81,6 @@ ROLES = ("policy", "baseline", "added", "removed", "chosen")
 
 _ADDED_LATER = {"repetition_penalty": 1.0, "no_repeat_ngram": 0}
 """Defaults of options that journals of sweeps were named before: with these a journal keeps its name."""
-_NONE = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +123,7 @@ class Point:
         settings = {
             name: value
             for name, value in self.config.identity().items()
-            if _ADDED_LATER.get(name, _NONE) != value
+            if (name, value) not in _ADDED_LATER.items()
         }
         identity = json.dumps([self.mode, settings, self.config.data.max_samples])
         return f"{self.mode}-{hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()}"

@@ -13,6 +13,7 @@ from edgecloud.contracts import Sample
 from edgecloud.decoding.acceptance import RULES
 from edgecloud.edge import edge_process
 from edgecloud.edge.messages import EdgeSetup, Failed, Mode, Request, Response, Streamed
+from edgecloud.edge.speculation_policy import sampling_of
 from edgecloud.edge.worker import At, Said, Worker, pipe, speaking
 from edgecloud.errors import ConfigError, WorkerError
 from edgecloud.experiments.checking import check_models, known_good, model_of, remote_facts
@@ -357,18 +358,20 @@ def _check_sampling(config: Config, cloud: dict[str, Any]) -> None:
     Raises:
         ConfigError: it is not.
     """
-    if config.sampling.temperature > 0 and not cloud.get("draws", True):
+    sampling, on_vllm = sampling_of(config), not cloud.get("draws", True)
+    if not sampling.greedy and on_vllm:
         raise ConfigError(
             f"the cloud at {config.service.url} runs on vLLM, which cannot verify drawn tokens; run with "
             "--temperature 0, or on a cloud without vLLM"
         )
-    plain = config.sampling.repetition_penalty == 1.0 and not config.sampling.no_repeat_ngram
-    if not plain and not cloud.get("draws", True):
+    if sampling.unpenalized:
+        return
+    if on_vllm:
         raise ConfigError(
             f"the cloud at {config.service.url} runs on vLLM, which cannot verify with penalties; run without "
             "--repetition-penalty and --no-repeat-ngram, or on a cloud without vLLM"
         )
-    if not plain and "protocol" in cloud and 3 not in cloud.get("protocols", ()):
+    if "protocol" in cloud and 3 not in cloud.get("protocols", ()):
         raise ConfigError(
             f"the cloud at {config.service.url} is of a version that knows no penalties; update it, or run "
             "without --repetition-penalty and --no-repeat-ngram"

@@ -68,19 +68,19 @@ class Translation:
         for token, name in cloud.ends:
             sources[token] = names.pop(name, _NONE)
         # The first of the cloud's ends that the edge does not know by name stands for those that are left.
-        left = tuple(names.values()) or (edge.ends[0][0],)
-        unmatched = [token for token, _ in cloud.ends if sources[token] == _NONE]
-        end = (unmatched or [cloud.ends[0][0]])[0]
-        if not unmatched:
-            left = (sources[end],)
-        sources[end] = left[0]
+        usual = cloud.ends[0][0]
+        end = next((token for token, _ in cloud.ends if sources[token] == _NONE), usual)
+        edge_ends: tuple[int, ...] = (sources[end],)
+        if sources[end] == _NONE:
+            edge_ends = tuple(names.values()) or (edge.ends[0][0],)
+            sources[end] = edge_ends[0]
         longest = max(map(len, by_spelling))
         filler = (by_spelling.get(b" ", next(iter(by_spelling.values()))),)
         readings = [
             (source,) if source != _NONE else _read(spelling or b"", by_spelling, longest) or filler
             for source, spelling in zip(sources, cloud.spellings, strict=True)
         ]
-        return cls(torch.tensor(sources), end, left, readings, shared, edge.texts, cloud.texts)
+        return cls(torch.tensor(sources), end, edge_ends, readings, shared, edge.texts, cloud.texts)
 
     def read(self, tokens: Sequence[int]) -> int:
         """The number of the edge's tokens that ``tokens`` of the cloud's are read as."""

@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from inspect import GEN_CLOSED, getgeneratorstate
+from itertools import chain
 from typing import TypeVar
 
 import torch
@@ -375,7 +376,7 @@ class LocalSession(SteppedSession):
 
     def _pick(self, logits: Tensor, output: Sequence[int]) -> int:
         """The token after ``output``, by its ``logits (1, V)``."""
-        (row,) = penalized(logits, self._sampling, (*self._prompt.token_ids, *output))
+        (row,) = penalized(logits, self._sampling, chain(self._prompt.token_ids, output))
         return pick(row, self._sampling, output)
 
     def _verified(
@@ -392,7 +393,7 @@ class LocalSession(SteppedSession):
         parts = [slice(begin, begin + most) for begin in range(0, len(draft), most)]
 
         def rows_of(part: slice) -> Tensor:
-            before = (*self._prompt.token_ids, *committed, *draft[: part.start])
+            before = chain(self._prompt.token_ids, committed, draft[: part.start])
             return penalized(
                 logits[part.start : part.stop + 1], self._sampling, before, draft[part]
             )
