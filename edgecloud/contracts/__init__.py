@@ -16,7 +16,7 @@ from edgecloud.contracts.cloud import (
     Verdict,
 )
 from edgecloud.contracts.model import Clock, Drafted, EdgeModel, Model, Sized
-from edgecloud.contracts.samples import Language, Prompt, PromptType, Sample
+from edgecloud.contracts.samples import LOG_MEL, Arrays, Language, Prompt, PromptType, Sample
 from edgecloud.contracts.tokens import Origin, StopLimits, StopReason, TokenStats
 from edgecloud.contracts.trace import (
     Commit,
@@ -32,7 +32,9 @@ from edgecloud.contracts.trace import (
 )
 
 __all__ = [
+    "LOG_MEL",
     "Acceptance",
+    "Arrays",
     "Clock",
     "CloudChunk",
     "CloudCost",

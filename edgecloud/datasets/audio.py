@@ -17,6 +17,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from edgecloud.contracts import Arrays
 from edgecloud.datasets.containers import Layout, Mended, layout
 from edgecloud.datasets.phone import decode, demuxer
 from edgecloud.datasets.sanity import notes_on
@@ -266,8 +267,8 @@ class FeatureCache:
         self,
         path: Path | str,
         settings_key: str,
-        compute: Callable[[], NDArray[np.float16]],
-    ) -> NDArray[np.float16]:
+        compute: Callable[[], Arrays],
+    ) -> Arrays:
         """The features of the recording at ``path`` under ``settings_key``, as ``compute`` made them.
 
         An entry that cannot be read, or whose checksum is wrong, is computed and written again.
@@ -294,10 +295,10 @@ class FeatureCache:
         name = digest.hexdigest()
         return self._folder / name[:2] / f"{name}.npz"
 
-    def _keep(self, entry: Path, features: NDArray[np.float16]) -> None:
+    def _keep(self, entry: Path, features: Arrays) -> None:
         # An .npz is a zip: it carries a checksum, so that a damaged entry is noticed.
         content = io.BytesIO()
-        np.savez(content, features=features)
+        np.savez(content, **features)  # type: ignore[arg-type]
         try:
             entry.parent.mkdir(parents=True, exist_ok=True)
             _write_atomically(entry, content.getvalue())
@@ -308,14 +309,14 @@ class FeatureCache:
             ) from error
 
 
-def _load(entry: Path) -> NDArray[np.float16] | None:
+def _load(entry: Path) -> Arrays | None:
     """The features in a cache file, or ``None`` when there are none that can be trusted."""
     try:
         with entry.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            features: NDArray[np.float16] = archive["features"]
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile):
+            features = dict(archive)
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile):
         return None
-    return features if features.dtype == np.float16 else None
+    return features if all(isinstance(a, np.ndarray) for a in features.values()) else None
 
 
 def _write_atomically(path: Path, content: bytes) -> None:

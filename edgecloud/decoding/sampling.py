@@ -43,8 +43,7 @@ def seeded(sampling: Sampling, seed: int, prompt: Prompt) -> Sampling:
     if sampling.greedy:
         return replace(sampling, top_p=GREEDY.top_p, seed=GREEDY.seed)
     content = hashlib.blake2b(f"{seed}/{prompt.token_ids}".encode(), digest_size=8)
-    if prompt.features is not None:
-        content.update(prompt.features.tobytes())
+    content.update(prompt.array_bytes())
     return replace(sampling, seed=int.from_bytes(content.digest(), "little") >> 1)
 
 

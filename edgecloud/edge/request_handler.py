@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from edgecloud.contracts import (
+    Arrays,
     CloudModel,
     Commit,
     Model,
@@ -168,7 +169,7 @@ class RequestHandler:
 
     def _features(
         self, processor: Processor, request: Request, waveform: NDArray[np.float32]
-    ) -> NDArray[np.float16]:
+    ) -> Arrays:
         if self._cache is None or request.audio_path is None:
             return processor.features(waveform)
         return self._cache.get_or_compute(

@@ -16,7 +16,7 @@ from transformers.models.qwen3_asr.modeling_qwen3_asr import (
     Qwen3ASRMultiModalProjector,
 )
 
-from edgecloud.contracts import Prompt
+from edgecloud.contracts import LOG_MEL, Arrays, Prompt
 from edgecloud.errors import ModelError
 from edgecloud.models.features import SAMPLE_RATE_HZ, LogMel
 from edgecloud.models.networks import AudioNetwork, Network
@@ -49,9 +49,9 @@ class ASRLogMel(LogMel):
         self._extractor: Any = Qwen3ASRFeatureExtractor.from_pretrained(str(checkpoint))
         self._pads = False
 
-    def tokens(self, features: npt.NDArray[np.float16]) -> int:
+    def tokens(self, arrays: Arrays) -> int:
         """As :meth:`LogMel.tokens`."""
-        return asr_token_count(self.frames(features))
+        return asr_token_count(self.frames(arrays[LOG_MEL]))
 
     def _extracted(self, waveform: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         found: npt.NDArray[np.float32] = self._extractor(

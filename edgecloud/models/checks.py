@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgecloud.contracts import Prompt
+from edgecloud.contracts import LOG_MEL, Prompt
 from edgecloud.errors import ModelError
 
 __all__ = ["check_prompt", "check_rollback", "check_started", "check_vocabulary"]
 
 
 def check_prompt(prompt: Prompt) -> None:
-    """Raises ValueError for a prompt without tokens."""
+    """Raises ValueError for a prompt without tokens, ModelError for one with features that none of the fast
+    path's families takes."""
     if not prompt.token_ids:
         raise ValueError("an empty prompt has no next token")
+    if not set(prompt.arrays) <= {LOG_MEL}:
+        raise ModelError(
+            f"the prompt has {', '.join(sorted(prompt.arrays))}, this model takes {LOG_MEL} alone; edge and "
+            "cloud must be of one family"
+        )
+    if prompt.arrays and prompt.arrays[LOG_MEL].ndim != 2:
+        raise ModelError(
+            f"the features have the shape {prompt.arrays[LOG_MEL].shape}, not (bands, frames); edge and cloud "
+            "must be of one family"
+        )
 
 
 def check_started(tokens: Sequence[int], held: int) -> None:

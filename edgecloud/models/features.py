@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from transformers import WhisperFeatureExtractor
 
+from edgecloud.contracts import LOG_MEL, Arrays
 from edgecloud.errors import AudioError
 
 SAMPLE_RATE_HZ: Final = 16_000
@@ -46,6 +47,27 @@ def padded(features: npt.NDArray[np.float16], window: int) -> npt.NDArray[np.flo
     return np.pad(features[:, :window], ((0, 0), (0, missing)), constant_values=np.float16(floor))
 
 
+class FeatureExtractor(Protocol):
+    """What makes the arrays of a prompt of a recording, as one family has it."""
+
+    @property
+    def settings(self) -> dict[str, int]:
+        """JSON: what the arrays depend on besides the recording; edge and cloud must agree on it."""
+        ...
+
+    def arrays(self, waveform: npt.NDArray[np.float32]) -> Arrays:
+        """The features of a mono waveform ``(n,)`` at 16 kHz by name, real numbers as float16.
+
+        Raises:
+            AudioError: the family cannot take such a recording.
+        """
+        ...
+
+    def tokens(self, arrays: Arrays) -> int:
+        """Number of placeholders, one for each embedding, that a prompt with these features repeats."""
+        ...
+
+
 class LogMel:
     """The feature extractor of one checkpoint folder.
 
@@ -73,9 +95,13 @@ class LogMel:
         frames: int = features.shape[1]
         return frames - CONTEXT_FRAMES if self._pads else frames
 
-    def tokens(self, features: npt.NDArray[np.float16]) -> int:
-        """Number of placeholders, one for each embedding, that a prompt with these features repeats."""
-        return audio_token_count(self.frames(features))
+    def arrays(self, waveform: npt.NDArray[np.float32]) -> Arrays:
+        """As :meth:`FeatureExtractor.arrays`: the log-mel alone."""
+        return {LOG_MEL: self(waveform)}
+
+    def tokens(self, arrays: Arrays) -> int:
+        """As :meth:`FeatureExtractor.tokens`."""
+        return audio_token_count(self.frames(arrays[LOG_MEL]))
 
     def __call__(self, waveform: npt.NDArray[np.float32]) -> npt.NDArray[np.float16]:
         """Features (128, T), float16, of a mono waveform (n,), float32, at 16 kHz; T = n // 160, or
@@ -85,24 +111,9 @@ class LogMel:
             AudioError: the waveform is not one-dimensional, is shorter than 0.1 s or longer than
                 the window it is padded to, or holds values that are not finite.
         """
-        if waveform.ndim != 1:
-            raise AudioError(
-                f"expected a mono waveform, got an array of shape {waveform.shape}; "
-                "mix the channels down first"
-            )
-        duration_s = len(waveform) / SAMPLE_RATE_HZ
-        if duration_s < MIN_DURATION_S:
-            raise AudioError(
-                f"the recording lasts {duration_s * 1000:.0f} ms; "
-                f"at least {MIN_DURATION_S * 1000:.0f} ms are needed"
-            )
-        if not np.isfinite(waveform).all():
-            raise AudioError("the waveform holds values that are not finite numbers")
-        if self._pads and len(waveform) > self._extractor.n_samples:
-            raise AudioError(
-                f"the recording lasts {duration_s:.1f} s; this family hears at most "
-                f"{self._extractor.n_samples / SAMPLE_RATE_HZ:.0f} s"
-            )
+        check_waveform(
+            waveform, most_s=self._extractor.n_samples / SAMPLE_RATE_HZ if self._pads else None
+        )
         features: npt.NDArray[np.float16] = self._extracted(waveform).astype(np.float16)
         if not self._pads:
             return features
@@ -120,3 +131,29 @@ class LogMel:
         )
         found: npt.NDArray[np.float32] = extracted["input_features"][0]
         return found
+
+
+def check_waveform(waveform: npt.NDArray[np.float32], *, most_s: float | None = None) -> None:
+    """Check a waveform at 16 kHz before features are made of it.
+
+    Raises:
+        AudioError: it is not one-dimensional, is shorter than 0.1 s or longer than ``most_s`` seconds, or holds
+            values that are not finite.
+    """
+    if waveform.ndim != 1:
+        raise AudioError(
+            f"expected a mono waveform, got an array of shape {waveform.shape}; "
+            "mix the channels down first"
+        )
+    duration_s = len(waveform) / SAMPLE_RATE_HZ
+    if duration_s < MIN_DURATION_S:
+        raise AudioError(
+            f"the recording lasts {duration_s * 1000:.0f} ms; "
+            f"at least {MIN_DURATION_S * 1000:.0f} ms are needed"
+        )
+    if not np.isfinite(waveform).all():
+        raise AudioError("the waveform holds values that are not finite numbers")
+    if most_s is not None and duration_s > most_s:
+        raise AudioError(
+            f"the recording lasts {duration_s:.1f} s; this family hears at most {most_s:.0f} s"
+        )

@@ -16,11 +16,11 @@ from huggingface_hub.errors import StrictDataclassError
 from jinja2 import TemplateError
 from numpy.typing import NDArray
 
-from edgecloud.contracts import Language, Prompt, PromptType, StopLimits
+from edgecloud.contracts import Arrays, Language, Prompt, PromptType, StopLimits
 from edgecloud.decoding.stopping import Stopping
 from edgecloud.errors import CheckpointError, ModelError
 from edgecloud.models.checkpoint import Checkpoint
-from edgecloud.models.features import LogMel
+from edgecloud.models.features import FeatureExtractor
 from edgecloud.models.spelling import Vocabulary, spelled
 from edgecloud.textfiles import parse_json
 
@@ -41,7 +41,7 @@ class Processor:
         self._messages = checkpoint.guarded(checkpoint.family.messages)
         self._text_messages = checkpoint.guarded(checkpoint.family.text_messages)
         self._tower = checkpoint.family.tower_settings(checkpoint.config)
-        self._log_mel: LogMel | None = None
+        self._extractor: FeatureExtractor | None = None
         # Without its files the tokenizer's class makes an empty vocabulary and says nothing.
         self._features_file = _FEATURES
         if not (checkpoint.path / _FEATURES).is_file() and (checkpoint.path / _PROCESSOR).is_file():
@@ -52,7 +52,7 @@ class Processor:
         try:
             self._tokenizer = self._family.tokenizer(checkpoint.path)
             if self.accepts_audio:
-                self._log_mel = self._family.log_mel(checkpoint.path)
+                self._extractor = self._family.feature_extractor(checkpoint.path)
         except (KeyError, OSError, StrictDataclassError, ValueError) as error:
             raise CheckpointError(
                 f"model {checkpoint.path}: tokenizer or feature extractor: "
@@ -85,7 +85,7 @@ class Processor:
         apart (:mod:`edgecloud.models.pairing`). Padding of the output layer is none of it."""
         vocabulary = sorted(self._tokenizer.get_vocab().items())
         special = self._tokenizer.added_tokens_decoder
-        log_mel = self._log_mel
+        extractor = self._extractor
         # Where the family names them they are equal by that.
         ends = {} if self._family.end_tokens else {"end ids": sorted(self._end_ids)}
         return {
@@ -93,7 +93,7 @@ class Processor:
             "vocabulary": {"entries": self.vocab_size, "sha256": _sha256(vocabulary)},
             "special ids": {str(token): index for index, token in sorted(special.items())},
             "chat template": _sha256(self._tokenizer.chat_template),
-            "audio": {} if log_mel is None else {**log_mel.settings, **self._tower},
+            "audio": {} if extractor is None else {**extractor.settings, **self._tower},
             **ends,
         }
 
@@ -132,20 +132,20 @@ class Processor:
         """Key of a cache of features: all that they depend on besides the recording."""
         settings = (self._path / self._features_file).read_bytes()
         padding = "padded " if self._family.pads_audio else ""
-        return f"log-mel float16 1 {padding}{hashlib.sha256(settings).hexdigest()}"
+        return f"arrays float16 1 {padding}{hashlib.sha256(settings).hexdigest()}"
 
-    def features(self, waveform: NDArray[np.float32]) -> NDArray[np.float16]:
-        """Log-mel ``(n_mels, T) float16`` of a mono 16 kHz waveform ``(n,)``.
+    def features(self, waveform: NDArray[np.float32]) -> Arrays:
+        """The arrays, by name, that the family's extractor makes of a mono 16 kHz waveform ``(n,)``.
 
         Raises:
             AudioError: the model cannot take such a recording.
             ModelError: it takes none at all.
         """
-        return self._feature_extractor(waveform)
+        return self._feature_extractor.arrays(waveform)
 
     def prompt(
         self,
-        features: NDArray[np.float16],
+        features: Arrays,
         *,
         language: Language,
         prompt_type: PromptType,
@@ -187,12 +187,12 @@ class Processor:
         )
 
     @property
-    def _feature_extractor(self) -> LogMel:
-        if self._log_mel is None:
+    def _feature_extractor(self) -> FeatureExtractor:
+        if self._extractor is None:
             raise ModelError(
                 f"model {self._path} takes text alone; give --dataset-type text, or a model that accepts audio"
             )
-        return self._log_mel
+        return self._extractor
 
     def _ids(self, messages: list[dict[str, Any]]) -> list[int]:
         """The token ids of a conversation, up to where the answer begins."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import DynamicCache
 
-from edgecloud.contracts import Model, Prompt
+from edgecloud.contracts import LOG_MEL, Model, Prompt
 from edgecloud.errors import ModelError
 from edgecloud.models.assembly import on_meta
 from edgecloud.models.audio_lm import AudioLM, pick_dtype
@@ -80,7 +80,7 @@ def prompt_of(of: Shape, audio_s: float) -> Prompt:
     # As the published tokenizers of Qwen have them.
     opens, closes = ((of.audio_token + after) % of.vocab_size for after in (1, 2))
     audio = [opens, *[of.audio_token] * of.audio_tokens(frames), closes]
-    return Prompt((*before, *audio, *after), features)
+    return Prompt((*before, *audio, *after), {LOG_MEL: features})
 
 
 def caption_of(model: Model, prompt: Prompt, tokens: int) -> None:
@@ -144,7 +144,7 @@ def _torch_engine(name: str, of: Shape, thinker: Network, model: AudioLM) -> Eng
     def encode_audio(features: NDArray[np.float16]) -> None:
         with torch.inference_mode():
             frames = features.shape[1] - (CONTEXT_FRAMES if of.pads_audio else 0)
-            thinker.embed(Prompt((of.audio_token,) * of.audio_tokens(frames), features))
+            thinker.embed(Prompt((of.audio_token,) * of.audio_tokens(frames), {LOG_MEL: features}))
 
     return Engine(
         name,

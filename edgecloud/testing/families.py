@@ -78,7 +78,7 @@ def _prompts(case: FamilyCase, options: Sequence[str]) -> None:
         assert prompt.token_ids, f"{name}: an empty prompt"
         outside = [i for i in prompt.token_ids if not 0 <= i < case.processor.vocab_size]
         assert not outside, f"{name}: tokens {outside[:3]} are outside the vocabulary"
-        heard = prompt.features is not None
+        heard = bool(prompt.arrays)
         holds = prompt.token_ids.count(case.processor.audio_id) if case.processor.audio_id else 0
         assert heard == bool(holds), f"{name}: {holds} audio placeholders"
 

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from edgecloud.contracts import Arrays
 from edgecloud.datasets.audio import MIN_AUDIO_S, SAMPLE_RATE_HZ, FeatureCache, load_audio
 from edgecloud.errors import AudioError, OutputError
 
@@ -155,9 +156,9 @@ class Counter:
         self.features = features
         self.calls = 0
 
-    def __call__(self) -> NDArray[np.float16]:
+    def __call__(self) -> Arrays:
         self.calls += 1
-        return self.features
+        return {"mel": self.features}
 
 
 def counter() -> Counter:
@@ -172,8 +173,8 @@ def test_the_cache_computes_once_for_one_content_and_setting(tmp_path: Path) -> 
     compute, cache = counter(), FeatureCache(tmp_path / "cache")
     for recording in (path, path, copy):
         features = cache.get_or_compute(recording, "mel 128", compute)
-        np.testing.assert_array_equal(features, compute.features)
-        assert features.dtype == np.float16
+        np.testing.assert_array_equal(features["mel"], compute.features)
+        assert features["mel"].dtype == np.float16
     assert compute.calls == 1
     cache.get_or_compute(path, "mel 80", compute)
     cache.get_or_compute(other, "mel 128", compute)
@@ -195,7 +196,8 @@ def test_a_damaged_cache_entry_is_never_believed(
     content = bytearray(entry.read_bytes())
     content[place % len(content)] ^= flip
     entry.write_bytes(content)
-    np.testing.assert_array_equal(cache.get_or_compute(recording, "mel", compute), compute.features)
+    found = cache.get_or_compute(recording, "mel", compute)
+    np.testing.assert_array_equal(found["mel"], compute.features)
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04"])

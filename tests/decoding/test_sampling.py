@@ -11,7 +11,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from edgecloud.contracts import Acceptance, Prompt
+from edgecloud.contracts import LOG_MEL, Acceptance, Prompt
 from edgecloud.contracts.sampling import GREEDY, MOST_WEIGHT, WIDEST, Distribution, Sampling
 from edgecloud.decoding import sampling as module
 from edgecloud.decoding.draft_scores import verify_draft
@@ -167,8 +167,8 @@ def test_a_samples_seed_is_made_of_the_runs_seed_and_of_what_the_cloud_is_given(
     prompts = [
         Prompt((1, 2)),
         Prompt((1, 3)),
-        Prompt((1, 2), features),
-        Prompt((1, 2), features + 1),
+        Prompt((1, 2), {LOG_MEL: features}),
+        Prompt((1, 2), {LOG_MEL: features + 1}),
     ]
     found = [seeded(HOT, seed, prompt) for seed in (0, 1) for prompt in prompts]
     assert len({sampling.seed for sampling in found}) == len(found)

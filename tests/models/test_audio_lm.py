@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 
-from edgecloud.contracts import Prompt
+from edgecloud.contracts import LOG_MEL, Prompt
 from edgecloud.errors import CheckpointError, ModelError
 from edgecloud.models.audio_lm import AudioLM, pick_device, pick_dtype
 from edgecloud.models.checkpoint import Checkpoint
@@ -95,11 +95,11 @@ def test_features_that_do_not_fit_are_refused_before_anything_is_computed(
     monkeypatch.setattr(
         tiny_model._decoder, "_layers", None
     )  # nothing may be run of the text model
-    more = Prompt((*prompt.token_ids, prompt.token_ids[5]), np.ones((7, 9), np.float16))
+    more = Prompt((*prompt.token_ids, prompt.token_ids[5]), {LOG_MEL: np.ones((7, 9), np.float16)})
     with pytest.raises(ModelError, match="7 bands"):
         next(tiny_model.new_sequence().prefill_in_parts(more, 4))
     audio = tiny_model._thinker.audio_token_id
-    more = Prompt((*prompt.token_ids, audio), prompt.features)
+    more = Prompt((*prompt.token_ids, audio), {LOG_MEL: prompt.features})
     with pytest.raises(ModelError, match="placeholders"):
         next(tiny_model.new_sequence().prefill_in_parts(more, 4))
 
@@ -190,7 +190,7 @@ def test_a_prompt_whose_placeholders_do_not_fit_its_audio_is_refused(
     tiny_processor: Processor, tiny_model: AudioLM, tone: NDArray[np.float32]
 ) -> None:
     prompt = prompt_of(tiny_processor, tone)
-    longer = Prompt((*prompt.token_ids, audio_id(tiny_processor)), prompt.features)
+    longer = Prompt((*prompt.token_ids, audio_id(tiny_processor)), {LOG_MEL: prompt.features})
     with pytest.raises(ModelError, match="placeholders"):
         tiny_model.new_sequence().prefill(longer)
 
@@ -204,7 +204,9 @@ def test_features_that_the_audio_tower_cannot_take_are_refused(
     tiny_processor: Processor, tiny_model: AudioLM, shape: tuple[int, int]
 ) -> None:
     count = max(1, audio_token_count(shape[1]))
-    prompt = Prompt((1, *[audio_id(tiny_processor)] * count, 2), np.zeros(shape, dtype=np.float16))
+    prompt = Prompt(
+        (1, *[audio_id(tiny_processor)] * count, 2), {LOG_MEL: np.zeros(shape, dtype=np.float16)}
+    )
     with pytest.raises(ModelError):
         tiny_model.new_sequence().prefill(prompt)
 

@@ -27,7 +27,7 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
-from edgecloud.contracts import Prompt, StopLimits
+from edgecloud.contracts import LOG_MEL, Prompt, StopLimits
 from edgecloud.embedded.factory import tokenizer as tok
 from edgecloud.errors import AudioError, CheckpointError, ModelError
 from edgecloud.models.checkpoint import Checkpoint
@@ -152,7 +152,7 @@ def test_qwen2_audio_refuses_features_of_another_size(
 ) -> None:
     model = loaded(audio_folder).model
     with pytest.raises(ModelError, match="the audio tower takes 128 of up to 3000"):
-        model.prefill(Prompt((1, 2), np.zeros(shape, np.float16)))
+        model.prefill(Prompt((1, 2), {LOG_MEL: np.zeros(shape, np.float16)}))
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -270,7 +270,7 @@ def test_a_model_of_text_alone_refuses_recordings(text_folder: Path) -> None:
     with pytest.raises(ModelError, match="--dataset-type text"):
         ours.processor.features(noise(1))
     with pytest.raises(ModelError, match="text alone"):
-        ours.model.prefill(Prompt((1, 2), np.zeros((128, 40), np.float16)))
+        ours.model.prefill(Prompt((1, 2), {LOG_MEL: np.zeros((128, 40), np.float16)}))
 
 
 def test_models_that_hear_take_text_too(audio_folder: Path, omni_folder: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from edgecloud.contracts import Prompt
+from edgecloud.contracts import LOG_MEL, Prompt
 from edgecloud.errors import CheckpointError, ModelError
 from edgecloud.experiments.preflight import Side, _open
 from edgecloud.models.assembly import on_meta
@@ -153,7 +153,7 @@ def test_what_only_the_fast_path_has_is_refused_in_one_line(gemma_folder: Path) 
         check_weights(Checkpoint.open(path), "auto-map")
     with pytest.raises(ModelError, match="takes text alone"):
         load("m", path, device="cpu", dtype="float32").model.prefill(
-            Prompt((1, 2), np.zeros((128, 4), np.float16))
+            Prompt((1, 2), {LOG_MEL: np.zeros((128, 4), np.float16)})
         )
 
 

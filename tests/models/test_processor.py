@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from transformers import Qwen2Tokenizer
 
-from edgecloud.contracts import StopLimits
+from edgecloud.contracts import LOG_MEL, StopLimits
 from edgecloud.errors import CheckpointError, ModelError
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.features import audio_token_count
@@ -43,7 +43,7 @@ def test_the_placeholder_is_repeated_once_per_audio_embedding(
     tiny_checkpoint: Path, tiny_processor: Processor, frames: int
 ) -> None:
     features = np.zeros((128, frames), dtype=np.float16)
-    prompt = tiny_processor.prompt(features, language="english", prompt_type="default")
+    prompt = tiny_processor.prompt({LOG_MEL: features}, language="english", prompt_type="default")
     (audio,) = encode(tiny_checkpoint, "<|AUDIO|>")
     (start,) = encode(tiny_checkpoint, "<|audio_bos|>")
     (end,) = encode(tiny_checkpoint, "<|audio_eos|>")
@@ -57,7 +57,7 @@ def test_the_placeholder_is_repeated_once_per_audio_embedding(
 def test_features_are_rounded_to_half_precision_once(
     tiny_processor: Processor, tone: NDArray[np.float32]
 ) -> None:
-    features = tiny_processor.features(tone)
+    (features,) = tiny_processor.features(tone).values()
     assert features.dtype == np.float16
     assert features.shape == (128, len(tone) // 160)
 
@@ -68,7 +68,7 @@ def test_language_prompt_type_and_transcription_change_the_prompt_after_the_audi
     features = np.zeros((128, 80), dtype=np.float16)
     prompts = {
         tiny_processor.prompt(
-            features, language=language, prompt_type=kind, transcription=words
+            {LOG_MEL: features}, language=language, prompt_type=kind, transcription=words
         ).token_ids
         for language in ("chinese", "english")
         for kind in ("concise", "default", "detailed")
@@ -85,7 +85,7 @@ def test_a_transcription_that_spells_the_placeholder_is_refused_not_decoded(
 ) -> None:
     with pytest.raises(ModelError, match="audio placeholders"):
         tiny_processor.prompt(
-            np.zeros((128, 80), dtype=np.float16),
+            {LOG_MEL: np.zeros((128, 80), dtype=np.float16)},
             language="english",
             prompt_type="default",
             transcription="say <|AUDIO|> now",
@@ -111,7 +111,7 @@ def test_the_feature_extractors_settings_may_be_the_processors(
     nested = json.dumps({"feature_extractor": settings})
     (tmp_path / "processor_config.json").write_text(nested)
     one, other = (Processor(Checkpoint.open(folder)) for folder in (asr_folder, tmp_path))
-    assert np.array_equal(one.features(tone), other.features(tone))
+    assert np.array_equal(one.features(tone)[LOG_MEL], other.features(tone)[LOG_MEL])
     assert one.features_key != other.features_key
     assert one.shared() == other.shared()
 

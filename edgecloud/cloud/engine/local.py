@@ -232,8 +232,7 @@ class LocalSession(SteppedSession):
     @property
     def memory_bytes(self) -> int:
         """Bytes the session holds now: its KV cache and the features of its prompt."""
-        features = self._prompt.features
-        return self._model.cache_bytes + (0 if features is None else features.nbytes)
+        return self._model.cache_bytes + self._prompt.nbytes
 
     def memory_for(self, tokens: int, computed: int = 0) -> int:
         """As declared: the cache, the features, and float32 logits of the ``computed`` tokens."""
@@ -242,9 +241,8 @@ class LocalSession(SteppedSession):
         if self._sized is not None:
             length = prompt.length + tokens
             cache_bytes = max(cache_bytes, self._sized.cache_bytes_for(prompt.length, length))
-        features_bytes = 0 if prompt.features is None else prompt.features.nbytes
         # A row of logits for each token computed, as float32.
-        return cache_bytes + features_bytes + 4 * computed * model.vocab_size
+        return cache_bytes + prompt.nbytes + 4 * computed * model.vocab_size
 
     def verifying(
         self,

@@ -338,11 +338,14 @@ class _Streamed(StreamingResponse):
 def _is_long(opening: list[Any]) -> bool:
     """True when an ``open`` says that it has more features than are inflated in a few milliseconds."""
     shape = opening[1] if len(opening) > 1 else None
-    return (
-        isinstance(shape, list)
-        and len(shape) == 2
-        and all(type(size) is int for size in shape)
-        and math.prod(shape) > _MANY_FEATURES
+    if not isinstance(shape, list):
+        return False
+    return any(
+        isinstance(one, list)
+        and len(one) <= 4
+        and all(type(size) is int for size in one)
+        and math.prod(one) > _MANY_FEATURES
+        for one in [shape, *(entry[-1] for entry in shape if isinstance(entry, list) and entry)]
     )
 
 

@@ -294,7 +294,8 @@ class _RemoteSession(CloudSession):
         if not self._session:
             self._session = secrets.token_bytes(16)
             opening = wire.pack_open(self._prompt, self._sampling)
-            version = wire.VERSION if self._sampling.unpenalized else wire.VERSIONS[-1]
+            plain = self._sampling.unpenalized and wire.is_plain(self._prompt)
+            version = wire.VERSION if plain else wire.VERSIONS[-1]
             seq = next(self._seq)
             message = wire.pack(seq, "open", self._session, *opening, version=version)
             self._channel.send(message, answered=False)

@@ -5,7 +5,9 @@ Requests and answers are lists: short, and with no room for anything that is not
 ====================  ==============================================================================
 request               ``[version, seq, op, session, *arguments]``; sessions are 16 random bytes
 ``open``              ``ids``: int32 little-endian bytes; ``[n_mels, T]``; features: float16
-                      little-endian, bytes of equal significance together, deflated;
+                      little-endian, bytes of equal significance together, deflated; in version 3
+                      also several arrays, as ``[[name, type, shape], …]`` in the shape's place,
+                      sorted by name, and their bytes one after the other;
                       ``[temperature, top_p, seed]``, in version 3 with penalties
                       ``[…, repetition penalty, no-repeat n-gram]``. With the edge's ``--upload-audio`` alone: nil
                       and nil in the features' place, and a fifth: ``recording``, FLAC
@@ -35,7 +37,13 @@ from typing import Any, cast
 import msgpack
 import numpy as np
 
-from edgecloud.cloud.protocol.opening import pack_open, pack_prompt, unpack_open, unpack_prompt
+from edgecloud.cloud.protocol.opening import (
+    is_plain,
+    pack_open,
+    pack_prompt,
+    unpack_open,
+    unpack_prompt,
+)
 from edgecloud.cloud.protocol.sampling import draft_probabilities_of, pack_drawn_from
 from edgecloud.contracts import Acceptance, CloudChunk, CloudCost, StopLimits, Verdict
 from edgecloud.errors import EdgeCloudError, WireError
@@ -47,6 +55,7 @@ __all__ = [
     "acceptance_of",
     "counted",
     "draft_probabilities_of",
+    "is_plain",
     "limits_of",
     "pack",
     "pack_acceptance",
@@ -68,7 +77,8 @@ __all__ = [
 
 VERSION = 2
 VERSIONS = (2, 3)
-"""What this side understands. 3 is 2 with penalties; it is spoken where they are asked for, and nowhere else."""
+"""What this side understands. 3 is 2 with penalties and with features of several arrays; it is spoken where
+there are such, and nowhere else."""
 OPERATIONS = ("open", "verify", "generate", "close")
 _MOST_OWN = 32
 """Numbers that an acceptance rule alone knows, at most."""

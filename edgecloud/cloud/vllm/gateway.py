@@ -72,7 +72,7 @@ class VllmCloud:
                 "a cloud on vLLM judges drafts by its model's own logits, without penalties: run without "
                 "--repetition-penalty and --no-repeat-ngram, or on a cloud without vLLM"
             )
-        if prompt.features is not None:
+        if prompt.arrays:
             first = "run" if settings.recordings else "start the gateway and run"
             raise ModelError(
                 f"vLLM computes features itself and needs the recording: {first} with "

@@ -17,7 +17,7 @@ from edgecloud.registry import Part, Registry
 
 if TYPE_CHECKING:
     from edgecloud.models.checkpoint import Checkpoint
-    from edgecloud.models.features import LogMel
+    from edgecloud.models.features import FeatureExtractor
     from edgecloud.models.networks import Network
     from edgecloud.models.processor import Processor
 
@@ -89,7 +89,7 @@ class Family:
 
         return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
 
-    def log_mel(self, folder: Path) -> LogMel:
+    def feature_extractor(self, folder: Path) -> FeatureExtractor:
         """The feature extractor of a checkpoint's folder; by default Whisper's."""
         from edgecloud.models.features import LogMel
 

@@ -11,7 +11,7 @@ from edgecloud.models.families.audio import AudioFamily
 from edgecloud.models.families.contract import family
 
 if TYPE_CHECKING:
-    from edgecloud.models.features import LogMel
+    from edgecloud.models.features import FeatureExtractor
     from edgecloud.models.networks import Network
 
 __all__ = ["Qwen3ASR"]
@@ -34,7 +34,7 @@ class Qwen3ASR(AudioFamily):
 
         return ASRNetwork(dict(config))
 
-    def log_mel(self, folder: Path) -> LogMel:
+    def feature_extractor(self, folder: Path) -> FeatureExtractor:
         """The family's own feature extractor."""
         from edgecloud.models.asr import ASRLogMel
 

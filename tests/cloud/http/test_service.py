@@ -28,7 +28,7 @@ from edgecloud.cloud.http.client import HttpChannel, model_metadata
 from edgecloud.cloud.protocol import wire
 from edgecloud.cloud.protocol.bearer_tokens import authorization, read_token_file
 from edgecloud.cloud.protocol.session_state import Verify
-from edgecloud.contracts import Acceptance, Prompt, StopLimits
+from edgecloud.contracts import LOG_MEL, Acceptance, Prompt, StopLimits
 from edgecloud.decoding.stopping import Stopping
 from edgecloud.errors import ConfigError
 from edgecloud.models.scripted import ScriptedModel, follows
@@ -596,7 +596,7 @@ def test_logs_and_metrics_hold_no_captions_and_no_features(
     async def test() -> bytes:
         async with client() as to:
             features = np.full((4, 40), 0.123, dtype=np.float16)
-            prompt = Prompt((7, 8, 9), features)
+            prompt = Prompt((7, 8, 9), {LOG_MEL: features})
             answers(await post(to, opened(prompt=prompt), verify(1, [2, 3])))
             return (await to.get("/metrics")).content
 
@@ -691,7 +691,7 @@ def test_thousands_of_spoilt_requests_are_refused_and_harm_nobody() -> None:
         wire.pack_frames([verify(1, [2, 3], shared=1, new=(3,))]),
         wire.pack_frames([wire.pack(2, "generate", NAME, 0, [2], 40, None)]),
         wire.pack_frames([wire.pack(3, "close", b"another session?")]),
-        wire.pack_frames([opened(b"another session!", Prompt((7, 8), features))]),
+        wire.pack_frames([opened(b"another session!", Prompt((7, 8), {LOG_MEL: features}))]),
     ]
     assert all(well_formed(body, REQUESTS) for body in sound)
 

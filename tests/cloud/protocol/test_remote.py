@@ -19,7 +19,16 @@ from edgecloud.cloud.engine.local import LocalCloud
 from edgecloud.cloud.pipe_server import MessageServer
 from edgecloud.cloud.protocol import wire
 from edgecloud.cloud.protocol.remote import PipeChannel, RemoteCloud
-from edgecloud.contracts import Acceptance, CloudCost, Degrade, Prompt, StopLimits, Verdict, Verify
+from edgecloud.contracts import (
+    LOG_MEL,
+    Acceptance,
+    CloudCost,
+    Degrade,
+    Prompt,
+    StopLimits,
+    Verdict,
+    Verify,
+)
 from edgecloud.contracts.sampling import Distribution, Sampling
 from edgecloud.decoding.speculative import Speculation
 from edgecloud.errors import (
@@ -272,7 +281,7 @@ def requests() -> list[bytes]:
     session = bytes(8)
     features = np.ones((4, 6), dtype=np.float16)
     return [
-        wire.pack(0, "open", session, *wire.pack_open(Prompt((7, 8, 9), features))),
+        wire.pack(0, "open", session, *wire.pack_open(Prompt((7, 8, 9), {LOG_MEL: features}))),
         wire.pack(1, "verify", session, 0, [], [2, 3], ["exact", 20, 0.3, math.inf], 0, []),
         wire.pack(2, "generate", session, 2, [4], 40, None),
         wire.pack(3, "close", session),

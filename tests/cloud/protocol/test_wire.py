@@ -16,7 +16,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
 from edgecloud.cloud.protocol import wire
-from edgecloud.contracts import Acceptance, CloudChunk, CloudCost, Prompt, StopLimits, Verdict
+from edgecloud.contracts import (
+    LOG_MEL,
+    Acceptance,
+    CloudChunk,
+    CloudCost,
+    Prompt,
+    StopLimits,
+    Verdict,
+)
 from edgecloud.contracts.sampling import GREEDY, MOST_WEIGHT, WIDEST, Distribution, Sampling
 from edgecloud.errors import WireError
 
@@ -102,31 +110,51 @@ def test_a_chunk_arrives_as_it_was_sent(tokens: list[int], cost: CloudCost, last
     assert arrived == (chunk, 7)
 
 
+def some_arrays(dtype: Any, sides: int, elements: Any = None) -> Any:
+    shapes = st_numpy.array_shapes(min_dims=sides, max_dims=sides, max_side=9)
+    return st_numpy.arrays(dtype, shapes, elements=elements)
+
+
+log_mels = some_arrays(np.float16, 2, st.floats(-4, 4, width=16))
+several = st.fixed_dictionaries(
+    {"input_features": some_arrays(np.float16, 3, st.floats(-4, 4, width=16))},
+    optional={
+        "mask": some_arrays(np.bool_, 2),
+        "sizes": some_arrays(np.int64, 1),
+        "input_mode": some_arrays(np.int32, 1),
+    },
+)
+
+
 @given(
     st.lists(token, min_size=1, max_size=12),
-    st.none()
-    | st_numpy.arrays(
-        np.float16,
-        st.tuples(st.integers(1, 6), st.integers(1, 9)),
-        elements=st.floats(-4, 4, width=16),
-    ),
+    st.just({}) | log_mels.map(lambda found: {LOG_MEL: found}) | several,
 )
-def test_a_prompt_arrives_bit_for_bit(ids: list[int], features: Any) -> None:
-    _, _, rest = wire.unpack(wire.pack(1, "open", *wire.pack_prompt(Prompt(tuple(ids), features))))
+def test_a_prompt_arrives_bit_for_bit(ids: list[int], given: dict[str, Any]) -> None:
+    prompt = Prompt(tuple(ids), given)
+    _, _, rest = wire.unpack(wire.pack(1, "open", *wire.pack_prompt(prompt)))
     arrived = wire.unpack_prompt(*rest)
     assert arrived.token_ids == tuple(ids)
-    if features is None:
-        assert arrived.features is None
-    else:
-        assert arrived.features is not None
-        assert arrived.features.dtype == np.float16
-        assert arrived.features.tobytes() == features.tobytes()
-        assert arrived.features.shape == features.shape
+    assert arrived.arrays.keys() == given.keys()
+    for name, array in arrived.arrays.items():
+        assert (array.dtype, array.shape) == (given[name].dtype, given[name].shape)
+        assert array.tobytes() == given[name].tobytes()
+    assert arrived.digest() == prompt.digest()
+
+
+def test_version_2_is_left_only_for_what_it_cannot_say() -> None:
+    log_mel = np.ones((3, 4), np.float16)
+    assert wire.is_plain(Prompt((1,)))
+    assert wire.is_plain(Prompt((1,), {LOG_MEL: log_mel}))
+    assert wire.pack_prompt(Prompt((1,), {LOG_MEL: log_mel}))[1] == [3, 4]
+    for other in ({LOG_MEL: log_mel[None]}, {"audio": log_mel}, {LOG_MEL: log_mel > 0}):
+        assert not wire.is_plain(Prompt((1,), other))
+    assert not wire.is_plain(Prompt((1,), {LOG_MEL: log_mel, "mask": log_mel > 0}))
 
 
 def test_features_that_are_not_contiguous_arrive_too() -> None:
     features = np.arange(12, dtype=np.float16).reshape(3, 4).T
-    arrived = wire.unpack_prompt(*wire.pack_prompt(Prompt((1,), features)))
+    arrived = wire.unpack_prompt(*wire.pack_prompt(Prompt((1,), {LOG_MEL: features})))
     assert arrived.features is not None
     assert np.array_equal(arrived.features, features)
 
@@ -134,7 +162,7 @@ def test_features_that_are_not_contiguous_arrive_too() -> None:
 def test_features_are_smaller_than_they_are_raw() -> None:
     time_s = np.linspace(0, 3, 400)
     features = np.outer(np.linspace(0.5, 1, 128), np.sin(time_s)).astype(np.float16)
-    _, _, packed = wire.pack_prompt(Prompt((1,), features))
+    _, _, packed = wire.pack_prompt(Prompt((1,), {LOG_MEL: features}))
     assert packed is not None
     assert len(packed) < features.nbytes
 
@@ -272,6 +300,23 @@ IDS = struct.pack("<i", 5)
         (IDS, [1, 1], zlib.compress(b"\x00\x7c")),
         # A small message that would inflate to a gigabyte.
         (IDS, [2, 2], zlib.compress(bytes(10_000_000))),
+        # Arrays by name.
+        (IDS, [], zlib.compress(b"")),
+        (IDS, [["a", "float16", [2]]], zlib.compress(bytes(3))),
+        (IDS, [["a", "float16", [2]]], None),
+        (IDS, [["a", "float64", [1]]], zlib.compress(bytes(8))),
+        (IDS, [["a", "object", [1]]], zlib.compress(bytes(8))),
+        (IDS, [["a", ["bool"], [1]]], zlib.compress(bytes(1))),
+        (IDS, [["A", "bool", [1]]], zlib.compress(bytes(1))),
+        (IDS, [["__init__", "bool", [1]]], zlib.compress(bytes(1))),
+        (IDS, [["a", "bool", []]], zlib.compress(bytes(1))),
+        (IDS, [["a", "bool", [1] * 5]], zlib.compress(bytes(1))),
+        (IDS, [["a", "bool", [1]]], zlib.compress(b"\x02")),
+        (IDS, [["a", "float16", [1]]], zlib.compress(b"\x00\x7c")),
+        (IDS, [["b", "bool", [1]], ["a", "bool", [1]]], zlib.compress(bytes(2))),
+        (IDS, [["a", "bool", [1]], ["a", "bool", [1]]], zlib.compress(bytes(2))),
+        (IDS, [[chr(97 + i), "bool", [1]] for i in range(9)], zlib.compress(bytes(9))),
+        (IDS, [["a", "int64", [1 << 20]], ["b", "bool", [1 << 10]]], zlib.compress(bytes(9))),
     ],
 )
 def test_a_prompt_whose_sizes_do_not_fit_is_refused(ids: Any, shape: Any, features: Any) -> None:

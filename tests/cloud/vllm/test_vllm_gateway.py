@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from edgecloud.cloud.engine.local import LocalCloud
 from edgecloud.cloud.protocol import wire
-from edgecloud.contracts import Acceptance, CloudCost, Degrade, Prompt, StopLimits, Verdict
+from edgecloud.contracts import LOG_MEL, Acceptance, CloudCost, Degrade, Prompt, StopLimits, Verdict
 from edgecloud.contracts.sampling import GREEDY, Distribution, Sampling
 from edgecloud.datasets.audio import as_flac
 from edgecloud.decoding.speculative import Speculation
@@ -335,7 +335,7 @@ def test_a_recording_that_vllm_has_dropped_goes_up_again() -> None:
 
 
 def test_a_recording_is_refused_unless_the_gateway_was_told_to_take_it() -> None:
-    features = Prompt(HEARD.token_ids, np.zeros((4, 80), dtype=np.float16))
+    features = Prompt(HEARD.token_ids, {LOG_MEL: np.zeros((4, 80), dtype=np.float16)})
     server = fake()
     with server.running() as url, closing(to(url)) as cloud:
         with pytest.raises(ModelError, match="takes no recordings"):
@@ -359,7 +359,7 @@ def test_over_the_wire_a_refused_recording_fails_the_sample_with_the_reason() ->
 
 
 def test_a_recording_travels_in_the_features_place() -> None:
-    both = Prompt(HEARD.token_ids, np.ones((4, 80), dtype=np.float16), HEARD.recording)
+    both = Prompt(HEARD.token_ids, {LOG_MEL: np.ones((4, 80), dtype=np.float16)}, HEARD.recording)
     packed = wire.pack_open(both)
     ids, shape, features, sampling, recording = packed
     assert (shape, features, recording) == (None, None, HEARD.recording)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgecloud.contracts import Prompt
+from edgecloud.contracts import LOG_MEL, Prompt
 from edgecloud.datasets.audio import load_audio
 from edgecloud.datasets.manifest import embedded_manifest, load_manifest
 from edgecloud.embedded.pair import CLOUD_CHECKPOINT, EDGE_CHECKPOINT
@@ -190,9 +190,9 @@ def test_embeddings_of_another_count_or_with_other_bands_are_refused(pair: Pair)
     features = prompt.features
     assert features is not None
     with pytest.raises(ModelError, match="placeholders"):
-        model.prefill(Prompt(prompt.token_ids, features[:, :-50]))
+        model.prefill(Prompt(prompt.token_ids, {LOG_MEL: features[:, :-50]}))
     with pytest.raises(ModelError, match="bands"):
-        model.prefill(Prompt(prompt.token_ids, features[:80]))
+        model.prefill(Prompt(prompt.token_ids, {LOG_MEL: features[:80]}))
     model.prefill(prompt)
     with pytest.raises(ModelError, match="outside the vocabulary"):
         model.extend([model.vocab_size])
