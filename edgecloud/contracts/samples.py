@@ -31,7 +31,8 @@ class Sample:
     """One entry of a manifest, validated.
 
     ``references`` are captions in ``reference_language``; empty when the entry has none. Either
-    ``audio_path`` or, in a text manifest, ``prompt`` is there."""
+    ``audio_path`` or, in a text manifest, ``prompt`` is there. ``attributes`` are pairs of name and value: the truth
+    about what is heard, where the manifest knows it. No model reads them."""
 
     file_id: str
     index: int
@@ -41,6 +42,7 @@ class Sample:
     reference_language: Language
     transcription: str | None = None
     prompt: str | None = None
+    attributes: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

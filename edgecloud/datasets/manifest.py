@@ -3,7 +3,8 @@
 An entry holds ``file_id``, ``dataset``, ``audio_path`` (relative to the manifest's folder),
 ``caption``, ``transcription``, ``chinese_caption``, ``english_caption``, ``chinese_transcription``,
 ``english_transcription`` and ``index``. Only ``file_id`` and ``audio_path`` are required, other keys
-are ignored, and a caption may be a list of references.
+are ignored, and a caption may be a list of references. ``attributes`` is an object of texts: what is true of the
+voice (:data:`edgecloud.quality.attributes.KNOWN`), which scores go by and no model reads.
 """
 
 from __future__ import annotations
@@ -28,9 +29,11 @@ from edgecloud.textfiles import list_in_text
 
 __all__ = [
     "CaptionType",
+    "attributes_of",
     "data_hash",
     "embedded_manifest",
     "load_manifest",
+    "mistyped_attributes",
     "read_samples",
     "texts",
     "written_out",
@@ -212,6 +215,7 @@ def _mistyped(entry: Entry) -> list[str]:
             ]
         elif not isinstance(caption, str):
             problems.append(f"{field} must be text or a list of texts, not {kind(caption)}")
+    problems += mistyped_attributes(entry)
     index = entry.get("index", 0)
     if isinstance(index, bool) or not isinstance(index, int):
         problems.append(f"index must be a whole number, not {kind(index)}")
@@ -252,6 +256,7 @@ def _sample(
         references=references,
         reference_language=reference_language,
         transcription=transcription[0] if transcription else None,
+        attributes=attributes_of(entry),
     )
 
 
@@ -280,6 +285,28 @@ def written_out(field: str, caption: Any) -> list[str]:
         for text in listed
         if isinstance(text, str) and list_in_text(text)
     ][:1]
+
+
+def mistyped_attributes(entry: Entry) -> list[str]:
+    """A problem where an entry's ``attributes`` are no object of texts."""
+    attributes = entry.get("attributes")
+    if attributes is None:
+        return []
+    if not isinstance(attributes, dict):
+        return [f"attributes must be an object, not {kind(attributes)}"]
+    return [
+        f"attributes.{name} must be text, not {kind(value)}"
+        for name, value in attributes.items()
+        if not isinstance(value, str)
+    ]
+
+
+def attributes_of(entry: Entry) -> tuple[tuple[str, str], ...]:
+    """The truth about what is heard, as a sample holds it."""
+    return tuple(
+        (sys.intern(name), sys.intern(value))
+        for name, value in (entry.get("attributes") or {}).items()
+    )
 
 
 def required_text(entry: Entry, field: str) -> list[str]:

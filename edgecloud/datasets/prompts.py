@@ -13,7 +13,14 @@ from typing import Any, Final, get_args
 
 from edgecloud.contracts import Language, Sample
 from edgecloud.datasets.entries import kind
-from edgecloud.datasets.manifest import read_samples, required_text, texts, written_out
+from edgecloud.datasets.manifest import (
+    attributes_of,
+    mistyped_attributes,
+    read_samples,
+    required_text,
+    texts,
+    written_out,
+)
 from edgecloud.quality.language import detect_language
 
 __all__ = ["load_prompts", "stated_languages"]
@@ -69,6 +76,7 @@ def _mistyped(entry: Mapping[str, Any]) -> list[str]:
         problems.append(f"language must be {' or '.join(_LANGUAGES)}, not {entry['language']!r}")
     if not isinstance(entry.get("dataset"), str | None):
         problems.append(f"dataset must be text, not {kind(entry['dataset'])}")
+    problems += mistyped_attributes(entry)
     index = entry.get("index", 0)
     if isinstance(index, bool) or not isinstance(index, int) or index < 0:
         problems.append(f"index must be a whole number from 0 on, not {index!r}")
@@ -87,4 +95,5 @@ def _sample(entry: Mapping[str, Any], position: int, language: Language) -> Samp
         references=references,
         reference_language=entry.get("language") or own,
         prompt=entry["prompt"],
+        attributes=attributes_of(entry),
     )

@@ -20,7 +20,15 @@ from edgecloud.results.comparable import (
     mismatches,
     of_journal,
 )
-from edgecloud.results.frontier import Measures, bound_of, mean, measures, standing
+from edgecloud.results.frontier import (
+    Measures,
+    Scored,
+    bound_of,
+    known,
+    mean,
+    measures,
+    standing,
+)
 from edgecloud.results.journal import read
 from edgecloud.results.statistics import Interval, mean_difference, mean_ratio
 
@@ -30,7 +38,7 @@ Json = dict[str, Any]
 
 
 Place = tuple[str, str, str, str | None]
-Swept = tuple[Point, Path, Mapping[str, float]]
+Swept = tuple[Point, Path, Mapping[str, Scored]]
 
 
 def place_of(point: Point) -> Place:
@@ -67,7 +75,7 @@ def _block(place: Place, found: Sequence[Swept]) -> Json:
     scored = [set(quality) for _, _, quality in found]
     ids = sorted(set.intersection(*scored)) if scored else []
 
-    def of(path: Path, quality: Mapping[str, float]) -> Measures:
+    def of(path: Path, quality: Mapping[str, Scored]) -> Measures:
         by_id = {record.file_id: record for record in journals[path][1]}
         return measures([by_id[id_] for id_ in ids], [quality[id_] for id_ in ids])
 
@@ -128,6 +136,7 @@ def _alone(found: Measures) -> Json:
         "ttft_s": mean(found.ttft_s),
         "busy_s": mean(found.busy_s),
         "tokens": mean(found.tokens),
+        "attribute_accuracy": mean(known(found)[0]) if known(found) else None,
         "cider": mean(found.quality),
     }
 
@@ -191,7 +200,11 @@ def _row(
         "time": _unless(by_edge.no_times, stands.time),
         "ttft": _unless(by_edge.no_times, stands.ttft),
         "busy": _unless(by_cloud.no_times, stands.busy),
+        "attribute_gap_closed": stands.attribute_gap_closed
+        and _unless(by_edge.no_texts or by_cloud.no_texts, stands.attribute_gap_closed),
         "gap_closed": _unless(by_edge.no_texts or by_cloud.no_texts, stands.gap_closed),
+        "attributes_over_edge": _attributes(found, edge, by_edge.no_texts),
+        "attributes_over_cloud": _attributes(found, cloud, by_cloud.no_texts),
         "cider_over_edge": _unless(by_edge.no_texts, mean_difference(found.quality, edge.quality)),
         "cider_over_cloud": _unless(
             by_cloud.no_texts, mean_difference(found.quality, cloud.quality)
@@ -201,13 +214,20 @@ def _row(
     }
 
 
+def _attributes(found: Measures, other: Measures, reason: str | None) -> Json | None:
+    """The difference in the share of captions with all attributes right; ``None``: the truth is not known."""
+    truth = known(found, other)
+    return _unless(reason, mean_difference(*truth)) if truth else None
+
+
 def _against(found: Measures, other: Measures, name: str | None, beside: _Beside) -> Json:
-    """The effect of one idea: time and busy time as ratios, CIDEr and calls as differences."""
+    """The effect of one idea: time and busy time as ratios, attributes, CIDEr and calls as differences."""
     idle = not any(other.busy_s)
     return {
         "name": name,
         "time": _unless(beside.no_times, mean_ratio(found.total_s, other.total_s)),
         "busy": None if idle else _unless(beside.no_times, mean_ratio(found.busy_s, other.busy_s)),
+        "attributes": _attributes(found, other, beside.no_texts),
         "cider": _unless(beside.no_texts, mean_difference(found.quality, other.quality)),
         "calls": _unless(beside.no_texts, mean_difference(found.calls, other.calls)),
     }

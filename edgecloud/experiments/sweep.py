@@ -36,6 +36,7 @@ from edgecloud.quality import corpus_references_of, score
 from edgecloud.quality.tokenize import LANGUAGE_TOKENIZERS
 from edgecloud.results import audio_notes
 from edgecloud.results.comparable import CROSSINGS
+from edgecloud.results.frontier import Scored
 from edgecloud.results.journal import check_run, read
 from edgecloud.results.records import Record
 from edgecloud.settings.config import Config, resolve
@@ -346,8 +347,8 @@ def sweep(
     *,
     workers: int = 1,
     counts: Counter[str] | None = None,
-) -> Iterator[tuple[Point, Path, dict[str, float]]]:
-    """Run every point; yield it with its journal and the CIDEr of each sample as it is done. Complete
+) -> Iterator[tuple[Point, Path, dict[str, Scored]]]:
+    """Run every point; yield it with its journal and the quality of each sample as it is done. Complete
     journals are not run again, broken-off ones go on. Points that differ in hardware profile and link alone
     are decoded once and timed anew for each, where their tokens do not hang on time. ``counts`` is told how many
     journals were ``kept``, ``retimed`` and ``decoded``.
@@ -410,8 +411,8 @@ def decoding_of(point: Point, path: Path) -> str:
 
 
 def _each(
-    tasks: Sequence[tuple[Point, Path]], path: Path, quality: dict[str, float]
-) -> Iterator[tuple[Point, Path, dict[str, float]]]:
+    tasks: Sequence[tuple[Point, Path]], path: Path, quality: dict[str, Scored]
+) -> Iterator[tuple[Point, Path, dict[str, Scored]]]:
     """Every point whose journal it is."""
     yield from ((point, path, quality) for point, its in tasks if its == path)
 
@@ -463,24 +464,25 @@ def setup_of(point: Point, data: Mapping[str, Any], models: Mapping[str, Any]) -
     }
 
 
-def quality_of(config: Config, records: Iterable[Record]) -> dict[str, float]:
-    """The CIDEr of each sample by ``file_id``."""
+def quality_of(config: Config, records: Iterable[Record]) -> dict[str, Scored]:
+    """The quality of each sample that has a CIDEr, by ``file_id``."""
     corpus, _ = load_corpus(config)
     language = config.data.language
     captions = tuple(
         (r.file_id, r.text or "", r.references, r.reference_language or language) for r in records
     )
-    return dict(_ciders(language, corpus, captions))
+    return dict(_scored(language, corpus, captions))
 
 
 @lru_cache(maxsize=64)
-def _ciders(
+def _scored(
     language: Language,
     corpus: tuple[Sample, ...],
     captions: tuple[tuple[str, str, tuple[str, ...], Language], ...],
-) -> Mapping[str, float]:
+) -> Mapping[str, Scored]:
     """Of the same captions once: those that were timed anew are."""
     ids, texts, references, languages = zip(*captions, strict=True) if captions else ((),) * 4
+    truth = {sample.file_id: dict(sample.attributes) for sample in corpus}
     found = score(
         language=language,
         ids=list(ids),
@@ -488,17 +490,21 @@ def _ciders(
         references=list(references),
         reference_languages=list(languages),
         corpus_references=corpus_references_of(corpus, language),
+        attributes=[truth.get(id_, {}) for id_ in ids],
         tokenizers=LANGUAGE_TOKENIZERS[language][:1],
     )
     name = f"{LANGUAGE_TOKENIZERS[language][0]}.cider"
-    values = {id_: row[name] for id_, row in zip(ids, found.per_sample, strict=True)}
-    return {id_: value for id_, value in values.items() if value is not None}
+    return {
+        id_: Scored(cider, row["attribute_accuracy"])
+        for id_, row in zip(ids, found.per_sample, strict=True)
+        if (cider := row[name]) is not None
+    }
 
 
 def _run(
     group: _Group, environment: Mapping[str, Any]
-) -> Sequence[tuple[Path, str, dict[str, float]]]:
-    """In a process of the pool: complete the journals of a group; each with how and with its CIDEr."""
+) -> Sequence[tuple[Path, str, dict[str, Scored]]]:
+    """In a process of the pool: complete the journals of a group; each with how and with its quality."""
     # One core, as many run side by side; what computes is imported only now.
     os.environ["OMP_NUM_THREADS"] = "1"
     from edgecloud.experiments.swept import complete

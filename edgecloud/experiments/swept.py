@@ -18,6 +18,7 @@ from edgecloud.experiments.sweep import Point, quality_of, setup_of
 from edgecloud.experiments.system import cache_dir, model_of
 from edgecloud.hardware.probes import null_readings
 from edgecloud.results.files import held
+from edgecloud.results.frontier import Scored
 from edgecloud.results.journal import Journal, read
 from edgecloud.results.recorded_run import RecordedRun, facts, recorded_run
 from edgecloud.results.records import Record
@@ -36,14 +37,14 @@ Json = Mapping[str, Any]
 
 def complete(
     points: Sequence[tuple[Point, Path]], source: Path | None, environment: Json
-) -> list[tuple[Path, How, dict[str, float]]]:
-    """Complete the journals of ``points``, all of the same tokens; each with how that was done, and the CIDEr of
-    its samples by ``file_id``. ``source`` is a journal of these tokens that is complete.
+) -> list[tuple[Path, How, dict[str, Scored]]]:
+    """Complete the journals of ``points``, all of the same tokens; each with how that was done, and the quality
+    of its samples by ``file_id``. ``source`` is a journal of these tokens that is complete.
 
     Raises:
         OutputError: another process is at one of the journals.
     """
-    found: list[tuple[Path, How, dict[str, float]]] = []
+    found: list[tuple[Path, How, dict[str, Scored]]] = []
     known = None if source is None else _run_of(source)
     for point, path in points:
         with held(path, flag="-o"):

@@ -56,11 +56,18 @@ def _cider_high_against(row: Json, block: Json, blocks: Sequence[Json]) -> float
     return found
 
 
+def _attribute_gap(row: Json, block: Json, blocks: Sequence[Json]) -> float | None:
+    """The share of the gap in right attributes that is closed; ``None``: the truth is not known, either."""
+    found: float | None = (row["attribute_gap_closed"] or {}).get("estimate")
+    return found
+
+
 MEASURES: dict[str, Measure] = {
     "time": _estimate("time"),
     "busy": _estimate("busy"),
     "ttft": _estimate("ttft"),
     "gap_closed": _estimate("gap_closed"),
+    "attribute_gap_closed": _attribute_gap,
     "above_bound": _above_bound,
     "time_over_paper_edge": _time_over_paper,
     "time_over_no_link": _time_over_no_link,

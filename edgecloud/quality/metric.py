@@ -47,9 +47,11 @@ Takes = Literal["tokens", "primary tokens", "texts"]
 """What the function is handed: tokens by each tokenizer of the run (or those that the metric names),
 tokens by the language's first tokenizer alone, or texts."""
 
-Need = Literal["language", "corpus", "bert_model", "java"]
+Need = Literal["language", "corpus", "attributes", "bert_model", "java"]
 """``language`` is handed to the function as ``language=``; ``corpus`` as ``ids=`` (of the samples) and
-``corpus_references=`` (of the whole manifest, by id); ``bert_model`` as ``settings=``, ``None`` where
+``corpus_references=`` (of the whole manifest, by id); ``attributes`` as ``attributes=``, by name the truth
+about each sample (empty where it is not known), and such a metric is handed every caption, with and without
+references; ``bert_model`` as ``settings=``, ``None`` where
 there is no model. ``java``: it starts a Java program, which takes seconds, so that it runs beside the
 others, and in runs from some number of captions on."""
 
@@ -70,6 +72,8 @@ class ValueFields(TypedDict, total=False):
     shown: bool
     headline: int | None
     paired: bool
+    of_truth: bool
+    fault: bool
     tokenizer: str | Mapping[Language, str]
     key: str
     aliases: tuple[str, ...]
@@ -94,6 +98,9 @@ class Value:
         shown: it is a row of the side-by-side table.
         headline: its place among the headlines of a report; ``None``: it is none of them.
         paired: arms are compared by it sample by sample, with the share of the gap that is closed.
+        of_truth: only some data have the truth that it needs; headlines and comparisons leave it out
+            where no run has a value.
+        fault: it is of what is wrong in a caption: an empty one has the best value.
         tokenizer: how it cuts texts up, where it does so itself; by language where that differs.
         key: its name in the ``metrics`` of a result, if not ``name``.
         aliases: further names there.
@@ -112,6 +119,8 @@ class Value:
     shown: bool = True
     headline: int | None = None
     paired: bool = False
+    of_truth: bool = False
+    fault: bool = False
     tokenizer: str | Mapping[Language, str] = ""
     key: str = ""
     aliases: tuple[str, ...] = ()

@@ -18,7 +18,7 @@ from edgecloud.quality.scope_chinese import chinese_emotions
 from edgecloud.quality.scope_english import english_emotions
 from edgecloud.quality.scoping import FILLER
 
-__all__ = ["speaker_emotions", "without_quotes"]
+__all__ = ["folded", "speaker_emotions", "without_quotes"]
 
 _QUOTED: Final = re.compile(
     r'"[^"]*"|《[^》]*》|〈[^〉]*〉'
@@ -40,10 +40,19 @@ def speaker_emotions(text: str, language: Language) -> tuple[str, ...]:
     >>> speaker_emotions("既不高兴也不难过，语气平静", "chinese")
     ('neutral',)
     """
-    folded = " ".join(fold(text).lower().split())
-    if language == "chinese":
-        return tuple(dict.fromkeys(chinese_emotions(without_quotes(simplified(folded)))))
-    return tuple(dict.fromkeys(english_emotions(without_quotes(folded))))
+    emotions = chinese_emotions if language == "chinese" else english_emotions
+    return tuple(dict.fromkeys(emotions(folded(text, language))))
+
+
+def folded(text: str, language: Language) -> str:
+    """A text as lexicons read it: folded, in lower case and simplified characters, single spaces, and what it
+    quotes blanked out.
+
+    >>> folded('She  says "I am HAPPY", sadly', "english")
+    'she says □□□□□□□□□□□□, sadly'
+    """
+    plain = " ".join(fold(text).lower().split())
+    return without_quotes(simplified(plain) if language == "chinese" else plain)
 
 
 def without_quotes(text: str) -> str:

@@ -76,6 +76,7 @@ def score(
     references: Sequence[Sequence[str]],
     reference_languages: Sequence[Language],
     corpus_references: Mapping[str, Sequence[str]],
+    attributes: Sequence[Mapping[str, str]] | None = None,
     bertscore: BertScoreSettings | None = None,
     tokenizers: Sequence[str] | None = None,
     extended: bool = False,
@@ -86,7 +87,8 @@ def score(
 
     ``corpus_references`` holds, by id, the references of the *full* manifest in ``language`` (see
     :func:`corpus_references_of`): CIDEr's document frequencies come from them. A sample without a
-    reference, or with one in another language, has no scores and is left out of the corpus.
+    reference, or with one in another language, has no scores and is left out of the corpus, except for those
+    that go by ``attributes``: the truth about each sample, by attribute, in the samples' order.
     ``tokenizers`` are those of the n-gram metrics: ``LANGUAGE_TOKENIZERS`` when not given; ``en.ptb``
     needs Java. ``extended`` adds what is no main score: chrF, sacreBLEU, metrics of other packages and, in
     English, METEOR, whose Java program takes seconds and 0.8 GB to start: it is left out below
@@ -96,6 +98,9 @@ def score(
         MetricError: lengths differ, ids repeat, or a scored sample is not in the corpus.
     """
     _check(ids, hypotheses, references, reference_languages)
+    truths = [{}] * len(ids) if attributes is None else attributes
+    if len(truths) != len(ids):
+        raise MetricError(f"{len(ids)} ids but attributes of {len(truths)}")
     long = _long(hypotheses, references)
     hypotheses = [text[:MAX_CHARACTERS] for text in hypotheses]
     references = [[text[:MAX_CHARACTERS] for text in some] for some in references]
@@ -119,13 +124,31 @@ def score(
             for i in some
         ]
         captions = {ids[i]: hypotheses[i] for i in some}
-        return _Work(language, captions, texts, corpus_references, bertscore, meteor_from)
+        return _Work(
+            language,
+            captions,
+            texts,
+            corpus_references,
+            [truths[i] for i in some],
+            bertscore,
+            meteor_from,
+        )
 
     def enter(job: Job, some: Sequence[int], result: MetricResult) -> None:
         """Keep what a job gave of the samples at these positions."""
         for i, values in zip(some, result.per_sample, strict=bool(result.per_sample)):
             per_sample[i].update({job.prefix + name: value for name, value in values.items()})
 
+    def take(job: Job, some: Sequence[int], result: MetricResult) -> None:
+        """Keep what a job gave of the corpus, too, which these are."""
+        corpus.update({job.prefix + name: value for name, value in result.corpus.items()})
+        notes.update({job.prefix + name: note for name, note in result.notes.items()})
+        for name in job.metric.names:
+            info[job.prefix + name].update(result.info)
+        enter(job, some, result)
+
+    by_truth = [job for job in wanted if "attributes" in job.metric.needs]
+    wanted = [job for job in wanted if job not in by_truth]
     if others := [i for i, note in enumerate(sample_notes) if note is not None]:
         alone = work(others)
         for job in wanted:
@@ -134,15 +157,15 @@ def score(
     if not kept:
         reason = "no caption has a reference in the language generated" if ids else "no captions"
         notes.update(dict.fromkeys(corpus, reason))
-        return Scores(corpus, per_sample, notes, sample_notes, info, 0)
-    scored = work(kept)
-    notes.update(_scripts([ids[i] for i in kept], scored))
-    for job, result in scored.results(wanted, step):
-        corpus.update({job.prefix + name: value for name, value in result.corpus.items()})
-        notes.update({job.prefix + name: note for name, note in result.notes.items()})
-        for name in job.metric.names:
-            info[job.prefix + name].update(result.info)
-        enter(job, kept, result)
+    else:
+        scored = work(kept)
+        notes.update(_scripts([ids[i] for i in kept], scored))
+        for job, result in scored.results(wanted, step):
+            take(job, kept, result)
+    if ids:
+        everything = range(len(ids))
+        for job, result in work(everything).results(by_truth, step):
+            take(job, everything, result)
     return Scores(corpus, per_sample, notes, sample_notes, info, len(kept))
 
 
@@ -155,6 +178,7 @@ class _Work:
         hypotheses: Mapping[str, str],
         references: Sequence[Sequence[str]],
         corpus_references: Mapping[str, Sequence[str]],
+        attributes: Sequence[Mapping[str, str]],
         bertscore: BertScoreSettings | None,
         java_from: int,
     ) -> None:
@@ -162,6 +186,7 @@ class _Work:
         self._hypotheses = hypotheses
         self._references = references
         self._corpus = corpus_references
+        self._attributes = attributes
         self._bertscore = bertscore
         self._java_from = java_from
         self._cuts: dict[tuple[str, bool], Cut | MetricError] = {}
@@ -209,6 +234,8 @@ class _Work:
             extras["language"] = self._language
         if "bert_model" in metric.needs:
             extras["settings"] = self._bertscore
+        if "attributes" in metric.needs:
+            extras["attributes"] = self._attributes
         if job.tokenizer is None:
             if "corpus" in metric.needs:
                 extras |= {"ids": list(self._hypotheses), "corpus_references": self._corpus}

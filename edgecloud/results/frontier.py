@@ -22,9 +22,12 @@ __all__ = [
     "Bound",
     "Measures",
     "Rival",
+    "Scored",
     "Standing",
     "bound_line",
     "bound_of",
+    "known",
+    "leading_gap",
     "mean",
     "measures",
     "router",
@@ -49,11 +52,14 @@ class Measures:
     seeded: tuple[bool, ...]
     """True where the cloud wrote the first tokens: the first of them is its prefill's."""
     quality: tuple[float, ...]
+    """CIDEr."""
     input_tokens: tuple[int, ...] = ()
     """Of the prompt; prefills may cost by the token."""
+    attributes: tuple[float | None, ...] = ()
+    """1 where every attribute of the truth is right, else 0; ``None`` where the truth is not known."""
 
 
-def measures(records: Sequence[Record], quality: Sequence[float]) -> Measures:
+def measures(records: Sequence[Record], quality: Sequence[Scored]) -> Measures:
     """Measures of the journal's records of completed samples; ``quality`` is in their order."""
     rows = []
     for record, scored in zip(records, quality, strict=True):
@@ -70,22 +76,33 @@ def measures(records: Sequence[Record], quality: Sequence[float]) -> Measures:
                 counts.verified,
                 bool(costs.cloud_prefill_tokens),
                 any(chunk.tokens for chunk in trace.of(Generate)),
-                scored,
+                scored.cider,
                 record.input_tokens or 0,
+                scored.attributes,
             )
         )
     return Measures(*zip(*rows, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
+class Scored:
+    """The quality of a sample of a sweep: its CIDEr, and whether all its attributes are right (1 or 0; ``None``: the
+    manifest does not know the truth)."""
+
+    cider: float
+    attributes: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
     """A configuration beside edge and cloud alone: time and time to first token over the edge's, busy
-    time over the cloud's, the share of the quality gap that is closed."""
+    time over the cloud's, the share of the gap in CIDEr and in right attributes that is closed (``None``: no truth)."""
 
     time: Interval
     ttft: Interval
     busy: Interval
     gap_closed: Interval
+    attribute_gap_closed: Interval | None
     above_bound: float | None
     """Its time over the least possible with its own tokens and calls, less 1."""
 
@@ -93,13 +110,23 @@ class Standing:
 def standing(found: Measures, edge: Measures, cloud: Measures, *, bound: Bound) -> Standing:
     """The standing of ``found``; all three are over the same samples in the same order."""
     least_s = bound.time_s
+    truth = known(edge, found, cloud)
     return Standing(
         time=mean_ratio(found.total_s, edge.total_s),
         ttft=mean_ratio(found.ttft_s, edge.ttft_s),
         busy=mean_ratio(found.busy_s, cloud.busy_s),
         gap_closed=gap_closed(edge.quality, found.quality, cloud.quality),
+        attribute_gap_closed=gap_closed(*truth) if truth else None,
         above_bound=mean(found.total_s) / least_s - 1 if least_s else None,
     )
+
+
+def known(*runs: Measures) -> list[list[float]]:
+    """Whether all attributes are right, of each of ``runs`` on the samples whose truth is known, as 1 or 0; empty where
+    there is no such sample."""
+    rows = zip(*(run.attributes for run in runs), strict=True)
+    kept = [[value for value in row if value is not None] for row in rows]
+    return [list(column) for column in zip(*(row for row in kept if row), strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +172,13 @@ class Rival:
 
     gap_closed: float
     time: float
+
+
+def leading_gap(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The interval (JSON) of the gap that a policy is judged by first: in right attributes where the truth is known,
+    else in CIDEr."""
+    found: Mapping[str, Any] = row["attribute_gap_closed"] or row["gap_closed"]
+    return found
 
 
 def router(block: Mapping[str, Any], busy: float) -> Rival:

@@ -52,6 +52,13 @@ _NEAR: Final[Mapping[Language, str]] = MappingProxyType(
 _OTHER: Final[Mapping[Language, str]] = MappingProxyType(
     {"english": "a furious child shouts", "chinese": "孩子们在远处喧哗"}
 )
+_TRUTHS: Final[Sequence[Mapping[str, str]]] = (
+    {"voice": "male", "loudness": "loud", "emotion": "angry"},
+    {"voice": "female", "rate": "fast", "pitch": "high", "emotion": "happy"},
+    {"voice": "male", "rate": "slow", "loudness": "soft", "emotion": "neutral"},
+    {"voice": "female", "pitch": "low", "emotion": "sad"},
+)
+"""What the references say of the voice, each of the first one."""
 _CLOSE: Final = 1e-5
 """Scores of one caption in two calls differ by rounding at most, relative to the range."""
 
@@ -73,8 +80,12 @@ class _Seen:
         return [number for number in rows if number is not None]
 
     def scored(self) -> Iterator[Value]:
-        """The values that have a better side."""
-        return (value for value in self.metric.values if value.higher_is_better is not None)
+        """The values that have a better side, of which an empty caption has the worse."""
+        return (
+            value
+            for value in self.metric.values
+            if value.higher_is_better is not None and not value.fault
+        )
 
 
 Problem = str | None
@@ -89,6 +100,8 @@ def _names(seen: _Seen) -> Problem:
             return f"no {value.name} of the corpus"
         if seen.result.corpus[value.name] is None:
             return f"{value.name} of the corpus is not defined: {note}"
+        if value.of_truth:
+            continue  # a truth need not say everything
         if value.per_sample and len(seen.each(value)) != seen.count:
             return f"{len(seen.each(value))} values of {value.name} for {seen.count} samples"
     return None
@@ -212,8 +225,10 @@ def score_texts(
     references: Sequence[Sequence[str]],
     *,
     language: Language = "english",
+    attributes: Sequence[Mapping[str, str]] | None = None,
 ) -> MetricResult:
-    """A metric of texts, cut up by the first tokenizer that it takes, with all that it needs."""
+    """A metric of texts, cut up by the first tokenizer that it takes, with all that it needs; ``attributes`` are
+    the truth about each sample, nothing where they are not given."""
     tokenizers = metric.tokenizers_of(language)
     cut: Callable[[str], Any] = str
     if tokenizers:
@@ -222,6 +237,8 @@ def score_texts(
     extras: dict[str, Any] = {}
     if "language" in metric.needs:
         extras["language"] = language
+    if "attributes" in metric.needs:
+        extras["attributes"] = [{}] * len(hypotheses) if attributes is None else attributes
     if "bert_model" in metric.needs:
         extras["settings"] = bertscore_settings(language, None, None)
     if "corpus" in metric.needs:
@@ -242,13 +259,19 @@ def broken_laws(metric: Metric, *, language: Language = "english") -> dict[str, 
     itself = [some[0] for some in references]
     captions = [*itself, itself[0], _NEAR[language], "", _OTHER[language]]
     targets = [*references, *references]
-    call = partial(score_texts, metric, language=language)
+    truths = [*_TRUTHS, *_TRUTHS]
+
+    def call(
+        texts: Sequence[str], some: Sequence[Sequence[str]], known: Sequence[Mapping[str, str]]
+    ) -> MetricResult:
+        return score_texts(metric, texts, some, language=language, attributes=known)
+
     seen = _Seen(
         metric,
-        call(captions, targets),
+        call(captions, targets, truths),
         len(captions),
-        lambda: call(captions[::-1], targets[::-1]),
-        lambda some: call([captions[i] for i in some], targets[: len(some)]),
+        lambda: call(captions[::-1], targets[::-1], truths[::-1]),
+        lambda some: call([captions[i] for i in some], targets[: len(some)], truths[: len(some)]),
     )
     return {
         name: problem for name, law in METRIC_LAWS.items() if (problem := law(seen)) is not None

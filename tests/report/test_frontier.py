@@ -35,6 +35,7 @@ def row(name: str, role: str, *, time: float, busy: float, gap: float | None) ->
         "ttft_s": 7.0,
         "busy_s": 1.4 * busy,
         "tokens": 26.0,
+        "attribute_accuracy": 0.75,
         "cider": 2.5,
         "calls": 2.0,
         "cloud_token_share": 0.5,
@@ -42,12 +43,14 @@ def row(name: str, role: str, *, time: float, busy: float, gap: float | None) ->
         "busy": interval(busy),
         "ttft": interval(0.9),
         "gap_closed": interval(gap),
+        "attribute_gap_closed": interval(0.875),
         "above_bound": 0.05,
         "crossings": {},
         "against": {
             "name": "other",
             "time": interval(0.9),
             "busy": None,
+            "attributes": interval(0.0625),
             "cider": interval(0.01),
             "calls": interval(-1.0),
         },
@@ -61,8 +64,22 @@ BLOCK: dict[str, Any] = {
     "link": None,
     "costs": COSTS,
     "samples": 4,
-    "edge": {"total_s": 18.0, "ttft_s": 7.3, "busy_s": 0.0, "tokens": 28.0, "cider": 1.6},
-    "cloud": {"total_s": 1.45, "ttft_s": 0.44, "busy_s": 1.4, "tokens": 26.0, "cider": 2.8},
+    "edge": {
+        "total_s": 18.0,
+        "ttft_s": 7.3,
+        "busy_s": 0.0,
+        "tokens": 28.0,
+        "attribute_accuracy": 0.25,
+        "cider": 1.6,
+    },
+    "cloud": {
+        "total_s": 1.45,
+        "ttft_s": 0.44,
+        "busy_s": 1.4,
+        "tokens": 26.0,
+        "attribute_accuracy": 0.875,
+        "cider": 2.8,
+    },
     "rows": [
         row("frontier", "chosen", time=0.64, busy=0.79, gap=1.0),
         row("weak", "policy", time=0.9, busy=0.3, gap=None),
@@ -96,6 +113,42 @@ def test_everything_a_reader_wants_is_written(tmp_path: Path) -> None:
     text = " ".join(root.itertext())
     assert "bound, edge and cloud on each caption" in text
     assert "whole captions to the cloud" in text
+
+
+def without_truth(block: dict[str, Any]) -> dict[str, Any]:
+    """The block of a manifest that does not know its attributes."""
+    rows = [
+        {
+            **row,
+            "attribute_accuracy": None,
+            "attribute_gap_closed": None,
+            "against": {**row["against"], "attributes": None},
+        }
+        for row in block["rows"]
+    ]
+    alone = {side: {**block[side], "attribute_accuracy": None} for side in ("edge", "cloud")}
+    return {**block, **alone, "rows": rows}
+
+
+def test_attributes_come_first_where_the_truth_is_known(tmp_path: Path) -> None:
+    write([BLOCK], [], tmp_path / "known")
+    tables = (tmp_path / "known" / "tables.md").read_text(encoding="utf-8")
+    headers = [line for line in tables.splitlines() if line.startswith("| policy")]
+    assert all(h.index("attribute gap closed") < h.index("CIDEr gap closed") for h in headers[:2])
+    assert "0.875 (0.775 … 0.975)" in tables
+    plot = (tmp_path / "known" / "chinese-default-paper.svg").read_text(encoding="utf-8")
+    assert "all attributes right" in plot
+    text = (tmp_path / "known" / "frontier.csv").read_text(encoding="utf-8")
+    edge, _, policy = list(csv.DictReader(text.splitlines()))[:3]
+    assert (edge["attribute_accuracy"], edge["attribute_gap_closed"]) == ("0.25", "")
+    assert policy["attribute_gap_closed_low"] == "0.775"
+
+    write([without_truth(BLOCK)], [], tmp_path / "unknown")
+    tables = (tmp_path / "unknown" / "tables.md").read_text(encoding="utf-8")
+    assert "attribute" not in tables
+    assert "CIDEr gap closed" in tables
+    plot = (tmp_path / "unknown" / "chinese-default-paper.svg").read_text(encoding="utf-8")
+    assert "gap closed (CIDEr)" in plot
 
 
 def test_a_page_keeps_its_own_words_around_the_tables(tmp_path: Path) -> None:

@@ -39,6 +39,14 @@ class Attributes:
     emotion: Emotion
 
 
+SAID: Final[Mapping[PromptType, tuple[str, ...]]] = MappingProxyType(
+    {
+        "concise": ("voice", "rate", "emotion"),
+        "default": ("voice", "pitch", "rate", "loudness", "emotion"),
+        "detailed": ("voice", "pitch", "rate", "loudness", "emotion"),
+    }
+)
+"""The attributes that captions of a type say."""
 EMOTION_WORDS: Final[Mapping[Language, Mapping[Emotion, tuple[str, ...]]]] = MappingProxyType(
     {
         "chinese": {

@@ -55,10 +55,7 @@ def write_split(corpus: Corpus, split: Split, dest: Path, shards: Path, *, seed:
         clip.clip_id: {
             "speech": clip.speech,
             "speaker": clip.speaker,
-            **{
-                name: getattr(clip.attributes, name)
-                for name in ("voice", "pitch", "rate", "loudness", "emotion")
-            },
+            **_attributes(clip, "default"),
         }
         for clip in corpus.clips
     }
@@ -83,7 +80,13 @@ def _entry(
         "chinese_transcription": clip.sentence if clip.speech == "chinese" else "",
         "english_transcription": clip.sentence if clip.speech == "english" else "",
         "index": index,
+        "attributes": _attributes(clip, prompt_type),
     }
+
+
+def _attributes(clip: Clip, prompt_type: PromptType) -> dict[str, str]:
+    """What is true of a clip, as far as captions of a type say it."""
+    return {name: getattr(clip.attributes, name) for name in grammar.SAID[prompt_type]}
 
 
 def _write_json(path: Path, content: object) -> None:

@@ -8,7 +8,17 @@ from edgecloud.registry import import_all
 
 __all__: list[str] = []
 
-_FIRST = ("bleu", "rouge", "cider", "bertscore", "meteor", "sacre", "emotion", "lengths")
+_FIRST = (
+    "attributes",
+    "bleu",
+    "rouge",
+    "cider",
+    "bertscore",
+    "meteor",
+    "sacre",
+    "emotion",
+    "lengths",
+)
 """Tables show scores in this order; those of further files follow by name."""
 
 for _name in _FIRST:

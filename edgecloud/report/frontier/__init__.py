@@ -54,6 +54,9 @@ def write(
 
 
 _COLUMNS = ("total_s", "ttft_s", "busy_s", "tokens", "cider", "calls", "cloud_token_share")
+_TRUTH = "attribute_accuracy"
+_TRUTH_GAP = "attribute_gap_closed"
+"""The last columns: what files of earlier versions did not have."""
 _RATIOS = ("time", "busy", "ttft", "gap_closed")
 
 
@@ -63,19 +66,27 @@ def _csv(blocks: Sequence[Json]) -> str:
     writer = csv.writer(buffer, lineterminator="\n")
     places = ("language", "prompt_type", "hardware_profile", "link")
     ends = [f"{name}{end}" for name in _RATIOS for end in ("", "_low", "_high")]
-    writer.writerow([*places, "policy", "role", *_COLUMNS, *ends, "above_bound", "notes"])
+    last = [f"{_TRUTH_GAP}{end}" for end in ("", "_low", "_high")]
+    writer.writerow(
+        [*places, "policy", "role", *_COLUMNS, *ends, "above_bound", "notes", _TRUTH, *last]
+    )
     for block in blocks:
         place = [block[name] for name in places]
         for alone in ("edge", "cloud"):
             values = [block[alone].get(name) for name in _COLUMNS]
-            writer.writerow([*place, alone, "alone", *values, *[None] * len(ends), None, None])
+            none = [None] * (len(ends) + 2)
+            truth = [block[alone][_TRUTH], None, None, None]
+            writer.writerow([*place, alone, "alone", *values, *none, *truth])
         for row in block["rows"]:
             values = [row[name] for name in _COLUMNS]
             intervals = [value for name in _RATIOS for value in _ends(row[name])]
-            last = [row["above_bound"], "; ".join(notes(row))]
-            writer.writerow([*place, row["name"], row["role"], *values, *intervals, *last])
+            said = [row["above_bound"], "; ".join(notes(row))]
+            truth = [row[_TRUTH], *_ends(row[_TRUTH_GAP])]
+            writer.writerow([*place, row["name"], row["role"], *values, *intervals, *said, *truth])
     return buffer.getvalue()
 
 
-def _ends(interval: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+def _ends(interval: Mapping[str, Any] | None) -> tuple[Any, Any, Any]:
+    if interval is None:
+        return None, None, None
     return interval["estimate"], interval["low"], interval["high"]

@@ -36,10 +36,15 @@ def sections(blocks: Sequence[Json], verdicts: Sequence[Verdict]) -> dict[str, s
         found[f"policies-{name}"] = _policies(block)
         for role in ("added", "removed"):
             if rows := [row for row in block["rows"] if row["role"] == role]:
-                found[f"{role}-{name}"] = _noted(_steps(rows), rows, _BESIDE)
+                found[f"{role}-{name}"] = _noted(_steps(rows, _truth(block)), rows, _BESIDE)
         if any(row["role"] == "baseline" for row in block["rows"]):
             found[f"baselines-{name}"] = _baselines(block)
     return found
+
+
+def _truth(block: Json) -> bool:
+    """Whether the truth about attributes is known there: then they come first."""
+    return block["edge"]["attribute_accuracy"] is not None
 
 
 def updated(page: Path, tables: Mapping[str, str]) -> str:
@@ -62,16 +67,22 @@ def _policies(block: Json) -> str:
     """Edge and cloud alone, then every policy, the fastest last; under them what crosses."""
     edge, cloud = block["edge"], block["cloud"]
     headers = ["policy", "time s", "/ edge", "cloud busy s", "/ cloud", "calls", "cloud tokens"]
-    headers += ["CIDEr", "gap closed", "first token / edge", "above bound"]
+    headers += ["attributes", "attribute gap closed"] if _truth(block) else []
+    headers += ["CIDEr", "CIDEr gap closed", "first token / edge", "above bound"]
     rows = [
         ["edge alone", _n(edge["total_s"]), "1", "0", "0", "0", "0"],
         ["cloud alone", _n(cloud["total_s"]), _n(cloud["total_s"] / edge["total_s"])],
     ]
+    rows[1] += [_n(cloud["busy_s"]), "1", "1", "1"]
+    if _truth(block):
+        rows[0] += [_n(edge["attribute_accuracy"]), "0"]
+        rows[1] += [_n(cloud["attribute_accuracy"]), "1"]
     rows[0] += [_n(edge["cider"]), "0", "1", ""]
-    rows[1] += [_n(cloud["busy_s"]), "1", "1", "1", _n(cloud["cider"]), "1"]
-    rows[1] += [_n(cloud["ttft_s"] / edge["ttft_s"]), ""]
+    rows[1] += [_n(cloud["cider"]), "1", _n(cloud["ttft_s"] / edge["ttft_s"]), ""]
     shown = [row for row in block["rows"] if row["role"] in ("policy", "chosen")]
-    rows += [_policy(row) for row in sorted(shown, key=lambda row: -row["total_s"])]
+    rows += [
+        _policy(row, truth=_truth(block)) for row in sorted(shown, key=lambda row: -row["total_s"])
+    ]
     return _noted(_table(headers, rows), shown, ("edge", "cloud"))
 
 
@@ -102,7 +113,8 @@ def _noted(table: str, rows: Sequence[Json], beside: Sequence[str]) -> str:
     return "\n".join([table, "", *lines]) if lines else table
 
 
-def _policy(row: Json) -> list[str]:
+def _policy(row: Json, *, truth: bool) -> list[str]:
+    attributes = [_n(row["attribute_accuracy"]), _interval(row["attribute_gap_closed"])]
     return [
         f"**{row['name']}**" if row["role"] == "chosen" else row["name"],
         _n(row["total_s"]),
@@ -111,6 +123,7 @@ def _policy(row: Json) -> list[str]:
         _interval(row["busy"]),
         _n(row["calls"]),
         _n(row["cloud_token_share"]),
+        *(attributes if truth else []),
         _n(row["cider"]),
         _interval(row["gap_closed"]),
         _interval(row["ttft"]),
@@ -118,17 +131,23 @@ def _policy(row: Json) -> list[str]:
     ]
 
 
-def _steps(rows: Sequence[Json]) -> str:
+def _steps(rows: Sequence[Json], truth: bool) -> str:
     """The effect of each idea against the policy that differs by it alone."""
-    headers = ["policy", "time / edge", "busy / cloud", "calls", "gap closed", "against"]
-    headers += ["time ×", "busy ×", "CIDEr +", "calls +"]
+    headers = ["policy", "time / edge", "busy / cloud", "calls"]
+    headers += ["attribute gap closed"] if truth else []
+    headers += ["CIDEr gap closed", "against", "time ×", "busy ×"]
+    headers += ["attributes +"] if truth else []
+    headers += ["CIDEr +", "calls +"]
     shown = []
     for row in rows:
         step = row["against"]
         line = [row["name"], _n(row["time"]["estimate"]), _n(row["busy"]["estimate"])]
-        line += [_n(row["calls"]), _interval(row["gap_closed"])]
+        line += [_n(row["calls"])]
+        line += [_interval(row["attribute_gap_closed"])] if truth else []
+        line += [_interval(row["gap_closed"])]
         if step is not None:
             line += [step["name"], _interval(step["time"]), _interval(step["busy"])]
+            line += [_interval(step["attributes"])] if truth else []
             line += [_interval(step["cider"]), _interval(step["calls"])]
         shown.append([*line, *[""] * (len(headers) - len(line))])
     return _table(headers, shown)

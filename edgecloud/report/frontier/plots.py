@@ -11,7 +11,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from edgecloud.report.html.theme import LIGHT
-from edgecloud.results.frontier import bound_line
+from edgecloud.results.frontier import bound_line, leading_gap
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,7 +69,7 @@ def _quality(axes: Axes, block: Mapping[str, Any]) -> None:
         "cloud", (cloud_time, 1), (9, -3), textcoords="offset points", color=LIGHT["cloud"]
     )
     for row in sorted(block["rows"], key=lambda row: list(_LABELS).index(row["role"])):
-        gap = row["gap_closed"]
+        gap = leading_gap(row)
         if gap["estimate"] is None or not _placed(row):
             continue
         ink = LIGHT[_INK[row["role"]]]
@@ -77,7 +77,8 @@ def _quality(axes: Axes, block: Mapping[str, Any]) -> None:
         axes.plot([at[0], at[0]], [gap["low"], gap["high"]], color=ink, linewidth=0.5, alpha=0.5)
         axes.scatter(*at, s=_size(row["busy"]["estimate"]), color=ink, alpha=0.7, linewidths=0)
     axes.set_xlabel("total time, edge alone = 1")
-    axes.set_ylabel("quality gap closed (CIDEr); mark: cloud busy time")
+    quality = "CIDEr" if block["edge"]["attribute_accuracy"] is None else "all attributes right"
+    axes.set_ylabel(f"gap closed ({quality}); mark: cloud busy time")
 
 
 def _placed(row: Mapping[str, Any]) -> bool:
@@ -109,7 +110,7 @@ def _time(axes: Axes, block: Mapping[str, Any]) -> None:
     axes.scatter([1], [cloud_time], s=18, color=LIGHT["cloud"], marker="s", label="cloud alone")
     for role, label in _LABELS.items():
         rows = [row for row in block["rows"] if row["role"] == role and _placed(row)]
-        near = [row for row in rows if (row["gap_closed"]["estimate"] or 0) >= 0.95]
+        near = [row for row in rows if (leading_gap(row)["estimate"] or 0) >= 0.95]
         far = [row for row in rows if row not in near]
         ink = LIGHT[_INK[role]]
         for found, face, name in ((near, ink, label), (far, "none", None)):
