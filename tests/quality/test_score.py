@@ -12,6 +12,7 @@ import pytest
 from edgecloud.contracts import Sample
 from edgecloud.errors import MetricError
 from edgecloud.quality import Scores, corpus_references_of, score
+from edgecloud.quality.metrics.attributes import ATTRIBUTE_METRICS
 from edgecloud.quality.score import MAX_CHARACTERS
 
 REFERENCES = {
@@ -41,6 +42,7 @@ def test_every_name_has_a_value_or_a_reason_and_is_clean_json() -> None:
         *(f"{t}.{m}" for t in ("zh.jieba", "zh.char") for m in ("rouge_l", "cider")),
         *(f"bertscore_{m}" for m in ("precision", "recall", "f1")),
         *(f"emotion_{m}" for m in ("accuracy", "recall", "precision")),
+        *ATTRIBUTE_METRICS,
         "caption_length",
         "reference_length",
     } == scores.corpus.keys()
@@ -110,7 +112,9 @@ def test_what_has_no_reference_in_the_language_is_null_and_left_out(
 def test_without_any_usable_reference_everything_is_null_with_the_reason() -> None:
     scores = run(reference_languages=["english"] * 3, corpus_references={})
     assert set(scores.corpus.values()) == {None}
-    assert all("no caption has a reference" in scores.notes[name] for name in scores.corpus)
+    for name in scores.corpus:
+        why = "no attributes" if name in ATTRIBUTE_METRICS else "no caption has a reference"
+        assert why in scores.notes[name]
     assert scores.scored == 0
     nothing = run("")
     assert nothing.per_sample == []
