@@ -5,11 +5,16 @@ from __future__ import annotations
 import gc
 import json
 import os
+import statistics
+import time
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import psutil
+import torch
 from tabulate import tabulate
 
 if TYPE_CHECKING:
@@ -18,15 +23,16 @@ if TYPE_CHECKING:
     from edgecloud.profiling.measure import ClockName
     from edgecloud.profiling.timing import Timed
 
-__all__ = ["BUDGET_GB", "COUNTS", "ENGINES", "TARGETS", "Pair", "Run"]
+__all__ = ["BUDGET_GB", "COUNTS", "ENGINES", "Pair", "Run", "products_s_per_weight"]
 
 ENGINES = ("float32", "bfloat16", "int8", "int4")
 COUNTS = (1, 2, 3, 4, 6, 8, 10, 12, 16)
 BUDGET_GB = 20.0
-TARGETS = {"step": 6.0, "prefill": 4.0, "caption": 5.0}
-"""How much faster than float32 by ``transformers`` int8 is meant to be."""
-INGEST_8_AT_MOST_STEPS = 1.4
-BANDWIDTH_AT_LEAST = 0.7
+BANDWIDTH_AT_LEAST = 0.8
+"""Of the memory's bandwidth, measured in the same turns, a step of int8 is meant to reach."""
+PRODUCTS_AT_LEAST = 0.6
+"""Of the rate of an int8 product of as many rows, measured in the same run, :data:`JUDGED` are meant to reach."""
+JUDGED = ("prefill", "ingest-4", "ingest-8", "ingest-16")
 _ENGINE_GB = {"float32": 0.0, "bfloat16": 0.0, "int8": 5.5, "int4": 5.0}
 """Room for a quantised engine at full depth; the others are cut with the baseline."""
 _SPARE_GB = 2.0
@@ -55,6 +61,9 @@ class Pair:
     """The best before and after, by the wall clock and by processor time."""
     memory_gb: float
     """What was read in each turn of the steps."""
+    products: dict[str, tuple[float, float]]
+    """Seconds a weight of int8 products with as many rows as :data:`JUDGED` have tokens, by wall and by processor
+    time over threads."""
     peak_gb: float
     costs: EdgeCosts
     told: dict[str, Any]
@@ -92,6 +101,16 @@ class Pair:
 
         return self.memory_gb / medians(self.times[MEMORY], clock)["step"]
 
+    def product_share(self, operation: str, clock: ClockName) -> float:
+        """The time of int8 products over as many rows and weights, over that of the operation without its audio
+        tower; one of :data:`JUDGED`."""
+        of = self.of
+        times = self.full_s(self.name, clock)
+        taken_s = times[operation] - (times.get("hear", 0.0) if operation == "prefill" else 0.0)
+        # A prefill needs the output layer for its last token alone, the others for each.
+        weights = of.depth * of.layer_weights + (0 if operation == "prefill" else of.head_weights)
+        return self.products[operation][clock == "cpu"] * weights / taken_s
+
     def info(self, operation: str) -> dict[str, Any]:
         """What a row says besides its readings (JSON)."""
         found: dict[str, Any] = {
@@ -111,6 +130,8 @@ class Pair:
             if operation == "step":
                 found[f"bandwidth_gb_s{suffix}"] = self.bandwidth_gb_s(clock)
                 found[f"share_of_bandwidth{suffix}"] = self.bandwidth_share(clock)
+            if operation in self.products:
+                found[f"share_of_int8_product{suffix}"] = self.product_share(operation, clock)
         if operation == "step":
             found["step_bytes"] = self.step_bytes
             found["best_bandwidth_gb_s"] = list(self.bandwidths_gb_s)
@@ -120,19 +141,45 @@ class Pair:
         """How int8 misses its target for an operation; ``None`` when it does not, or there is none."""
         if (self.name, self.of.name) != ("int8", "3b"):
             return None
-        if operation in TARGETS and self.ratio(operation, clock) < TARGETS[operation]:
-            return (
-                f"{operation}: {self.ratio(operation, clock):.2f} times faster than transformers "
-                f"float32, {TARGETS[operation]:g} is the target"
-            )
         if operation == "step" and self.bandwidth_share(clock) < BANDWIDTH_AT_LEAST:
-            return f"step: {self.bandwidth_share(clock):.0%} of the memory bandwidth, 70% is the target"
-        if operation == "ingest-8" and self.ingest_steps(8, clock) > INGEST_8_AT_MOST_STEPS:
             return (
-                f"ingest-8: {self.ingest_steps(8, clock):.2f} steps, "
-                f"{INGEST_8_AT_MOST_STEPS} is the target"
+                f"step: {self.bandwidth_share(clock):.0%} of the memory bandwidth, "
+                f"{BANDWIDTH_AT_LEAST:.0%} is the target"
+            )
+        if operation in JUDGED and self.product_share(operation, clock) < PRODUCTS_AT_LEAST:
+            return (
+                f"{operation}: {self.product_share(operation, clock):.0%} of the rate of an int8 product, "
+                f"{PRODUCTS_AT_LEAST:.0%} is the target"
             )
         return None
+
+
+def products_s_per_weight(
+    rows: Sequence[int], *, rounds: int = 3, side: int = 2048, gigabytes: float = 0.25
+) -> list[tuple[float, float]]:
+    """Seconds a weight of int8 products of so many float32 rows with square matrices of ``side``, which together are
+    ``gigabytes``, more than any cache holds: torch's own, whose activations are rounded to 8 bits as they come.
+    Medians, by wall and by processor time over threads."""
+    count = max(1, int(gigabytes * 1e9 / side**2))
+    with warnings.catch_warnings():  # torch means to have these elsewhere one day
+        warnings.simplefilter("ignore", UserWarning)
+        weight = torch.quantize_per_tensor(torch.randn(side, side), 0.03, 0, torch.qint8)
+    matrices = [torch.ops.quantized.linear_prepack(weight, None) for _ in range(count)]
+    found = []
+    for size in rows:
+        given = torch.randn(size, side)
+        readings = []
+        for _ in range(rounds + 1):
+            began_s, began_cpu_s = time.perf_counter(), time.process_time()
+            for matrix in matrices:
+                torch.ops.quantized.linear_dynamic(given, matrix, reduce_range=True)
+            cpu_s = (time.process_time() - began_cpu_s) / torch.get_num_threads()
+            readings.append((time.perf_counter() - began_s, cpu_s))
+        wall_s, cpu_s = (
+            statistics.median(by_clock) for by_clock in zip(*readings[1:], strict=True)
+        )
+        found.append((wall_s / (count * side**2), cpu_s / (count * side**2)))
+    return found
 
 
 @dataclass(slots=True)
@@ -175,6 +222,12 @@ class Run:
         times = profiling.time_engines([base, engine], plan, memory=memory)
         costs, told = measuring.summary(engine, times[precision], plan, clock=self.clock)
         after = profiling.memory_bandwidth_gb_s()
+        length = engines.prompt_of(whole, plan.audio_s[0]).length
+        rows = [
+            length if operation == "prefill" else int(operation.partition("-")[2])
+            for operation in JUDGED
+        ]
+        products = dict(zip(JUDGED, products_s_per_weight(rows), strict=True))
         best = (max(before[0], after[0]), max(before[1], after[1]))
         told["bandwidth_gb_s"] = best[self.clock == "cpu"]
         found = Pair(
@@ -185,6 +238,7 @@ class Run:
             times=times,
             bandwidths_gb_s=best,
             memory_gb=memory.gigabytes,
+            products=products,
             peak_gb=told["peak_memory_gb"],
             costs=costs,
             told=told,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -32,14 +32,20 @@ if TYPE_CHECKING:
 __all__ = ["complete", "handler_for", "models_of"]
 
 How = Literal["decoded", "retimed"]
+Models = tuple["LoadedEdge", "Loaded"]
+"""An edge and a cloud."""
 Json = Mapping[str, Any]
 
 
 def complete(
-    points: Sequence[tuple[Point, Path]], source: Path | None, environment: Json
+    points: Sequence[tuple[Point, Path]],
+    source: Path | None,
+    environment: Json,
+    loaded: Callable[[Config], Models] | None = None,
 ) -> list[tuple[Path, How, dict[str, Scored]]]:
     """Complete the journals of ``points``, all of the same tokens; each with how that was done, and the quality
-    of its samples by ``file_id``. ``source`` is a journal of these tokens that is complete.
+    of its samples by ``file_id``. ``source`` is a journal of these tokens that is complete; ``loaded`` gives the
+    models of a configuration, loaded once in this process where it is not given.
 
     Raises:
         OutputError: another process is at one of the journals.
@@ -48,7 +54,7 @@ def complete(
     known = None if source is None else _run_of(source)
     for point, path in points:
         with held(path, flag="-o"):
-            how, records = _complete(point, path, known, environment)
+            how, records = _complete(point, path, known, environment, loaded or _loaded)
         found.append((path, how, quality_of(point.config, records)))
         known = known or (_run_of(path) if len(points) > 1 else None)
     return found
@@ -59,7 +65,11 @@ def _run_of(path: Path) -> RecordedRun:
 
 
 def _complete(
-    point: Point, path: Path, known: RecordedRun | None, environment: Json
+    point: Point,
+    path: Path,
+    known: RecordedRun | None,
+    environment: Json,
+    loaded: Callable[[Config], Models],
 ) -> tuple[How, list[Record]]:
     """Write what a point's journal does not hold yet, timed anew where its tokens are ``known``; returns how,
     and all of its records."""
@@ -69,8 +79,9 @@ def _complete(
     handler: RequestHandler | None = None
     stopping: Mapping[str, Sequence[int]] | None
     if known is None:
-        handler = handler_for(point.mode, config)
-        models, stopping = models_of(point.mode, config, handler), handler.stopping.to_json()
+        handler = handler_for(point.mode, config, loaded)
+        models = models_of(point.mode, config, handler, loaded)
+        stopping = handler.stopping.to_json()
     else:
         models, stopping = known.setup["models"], known.stopping
     setup = setup_of(point, data_of(config, corpus, manifest), models)
@@ -100,7 +111,7 @@ def _complete(
         for sample in left:
             record = again.get(sample.file_id)
             if record is None:
-                handler = handler or handler_for(point.mode, config)
+                handler = handler or handler_for(point.mode, config, loaded)
                 record = _decoded(handler, point, sample)
             journal.append(record)
     how: How = "retimed" if known and len(again) == len(left) else "decoded"
@@ -142,9 +153,14 @@ def _say(text: str) -> None:
     print(f"edgecloud: {text}", file=sys.stderr)  # noqa: T201 - a warning
 
 
-def models_of(mode: Mode, config: Config, handler: RequestHandler) -> dict[str, Any]:
-    """Facts of the models that decode, by side."""
-    edge, cloud = _loaded(config)
+def models_of(
+    mode: Mode,
+    config: Config,
+    handler: RequestHandler,
+    loaded: Callable[[Config], Models] | None = None,
+) -> dict[str, Any]:
+    """Facts of the models that decode, by side; for ``loaded`` see :func:`complete`."""
+    edge, cloud = (loaded or _loaded)(config)
     between = handler.translation
     shared = {} if between is None else {"shared_vocabulary": between.to_json()}
     return {
@@ -153,15 +169,17 @@ def models_of(mode: Mode, config: Config, handler: RequestHandler) -> dict[str, 
     }
 
 
-def handler_for(mode: Mode, config: Config) -> RequestHandler:
-    """Edge and cloud in this process."""
+def handler_for(
+    mode: Mode, config: Config, loaded: Callable[[Config], Models] | None = None
+) -> RequestHandler:
+    """Edge and cloud in this process; for ``loaded`` see :func:`complete`."""
     from edgecloud.edge.in_process import handler_of
 
-    edge, cloud = _loaded(config)
+    edge, cloud = (loaded or _loaded)(config)
     return handler_of(mode, config, edge=edge, cloud=cloud, cache_dir=cache_dir())
 
 
-def _loaded(config: Config) -> tuple[LoadedEdge, Loaded]:
+def _loaded(config: Config) -> Models:
     """The models of a sweep, loaded once in this process, and only where something is decoded."""
     models = config.models
     return (
