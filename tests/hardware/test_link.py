@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from edgecloud.cloud.engine.local import LocalCloud
 from edgecloud.cloud.http.client import HttpChannel
 from edgecloud.cloud.protocol.remote import RemoteCloud
-from edgecloud.contracts import Acceptance, CloudModel, Prompt, StopLimits
+from edgecloud.contracts import LOG_MEL, Acceptance, CloudModel, Prompt, StopLimits
 from edgecloud.decoding.stopping import Stopping
 from edgecloud.errors import CloudTimeout, CloudUnavailable, ConfigError
 from edgecloud.hardware.clock import ModelledClock, TimedCloud
@@ -24,7 +24,9 @@ from edgecloud.hardware.profiles import CloudCosts, EdgeCosts, HardwareProfile, 
 from edgecloud.hardware.shaping import ShapingProxy
 from edgecloud.models.scripted import ScriptedModel, follows
 
-PROMPT = Prompt((7, 8, 9), np.random.default_rng(0).normal(size=(4, 5000)).astype(np.float16))
+PROMPT = Prompt(
+    (7, 8, 9), {LOG_MEL: np.random.default_rng(0).normal(size=(4, 5000)).astype(np.float16)}
+)
 """About 40 kB on the wire, so that what HTTP adds to a message is little beside it."""
 STOPPING = Stopping(StopLimits(60), frozenset({0}))
 IDLE = HardwareProfile(
