@@ -27,7 +27,7 @@ def add(commands: Any) -> None:
         "pairs",
         type=Path,
         metavar="PAIRS.json",
-        help='{"pairs": [{"id", "reference" (one or a list), "hypothesis", "language" (zh, en)}]}',
+        help='{"pairs": [{"id", "reference" (one or a list), "hypothesis", "language" (zh, en), "attributes" (if known)}]}',
     )
     score.add_argument(
         "-o", "--output", type=Path, metavar="OUT.json", help="corpus and per-pair values; - prints"

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from edgecloud.contracts import Language, Sample
+from edgecloud.datasets.corpus import load_corpus
 from edgecloud.experiments import floors as pair_floors
 from edgecloud.hardware.gpu import gpu_facts
 from edgecloud.hardware.limits import with_resident
@@ -62,9 +63,25 @@ def _language(record: Record, outcome: ScorableOutcome) -> Language:
     return record.language(text=data.kind == "text", default=data.language)
 
 
+def _truths(outcome: ScorableOutcome) -> dict[str, dict[str, str]]:
+    """The truth about each sample, by id. A journal from before there were attributes has none: those of the embedded
+    corpus are the same today, where its captions are."""
+    samples = {sample.file_id: sample for sample in outcome.samples}
+    found = {name: dict(sample.attributes) for name, sample in samples.items()}
+    if any(found.values()) or outcome.config.data.path is not None:
+        return found
+    own, _ = load_corpus(outcome.config)
+    return {
+        sample.file_id: dict(sample.attributes)
+        for sample in own
+        if sample.file_id in samples and samples[sample.file_id].references == sample.references
+    }
+
+
 def _scored(outcome: ScorableOutcome, language: Language, completed: Sequence[Record]) -> Scores:
     config = outcome.config
     chinese = language == "chinese"
+    truths = _truths(outcome)
     model = config.bertscore.model_zh if chinese else config.bertscore.model_en
     return score(
         language=language,
@@ -73,6 +90,7 @@ def _scored(outcome: ScorableOutcome, language: Language, completed: Sequence[Re
         references=[record.references for record in completed],
         reference_languages=[record.reference_language or language for record in completed],
         corpus_references=corpus_references_of(outcome.corpus, language),
+        attributes=[truths.get(record.file_id, {}) for record in completed],
         bertscore=bertscore_settings(language, model, config.bertscore.layers),
         extended=True,
         meteor_from=METEOR_FROM,

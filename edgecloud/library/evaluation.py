@@ -18,6 +18,7 @@ from edgecloud.registry import load_plugins
 __all__ = ["Evaluation", "evaluate"]
 
 References = Sequence[str | Sequence[str]]
+Truths = Sequence[Mapping[str, str]] | Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ def evaluate(
     *,
     language: Language | None = None,
     corpus_references: References = (),
+    attributes: Truths | None = None,
     bertscore_model: str | None = None,
     bertscore_layers: int | None = None,
     meteor_from: int = METEOR_FROM,
@@ -53,7 +55,8 @@ def evaluate(
 
     ``language`` is found out from each caption's references where it is not given; captions of two languages are scored
     each in its own. CIDEr's document frequencies come from the references, and from ``corpus_references`` where these
-    are a part of a larger corpus. BERTScore needs a model (a folder, or a hub's id when online), but for English where
+    are a part of a larger corpus. ``attributes`` are the truth about each caption's voice, in the same order or by the
+    same ids (``{"voice": "female", "rate": "fast"}``), for the scores that go by it. BERTScore needs a model (a folder, or a hub's id when online), but for English where
     the extra ``bertscore-minilm`` is installed; METEOR's program runs from ``meteor_from`` captions on. Metrics of
     other packages, and of one's own (:func:`edgecloud.metric`), are among the scores.
 
@@ -64,6 +67,7 @@ def evaluate(
     ids, texts, given = _paired(captions, references)
     if bertscore_layers is not None and bertscore_layers < 1:
         raise MetricError(f"bertscore_layers {bertscore_layers}: give a layer from 1 on")
+    truths = _truths(attributes, ids)
     known = _languages(given, language)
     more = [_several(some, f"corpus_references[{n}]") for n, some in enumerate(corpus_references)]
     ours = dict(zip(ids, given, strict=True)) | {f"corpus:{n}": some for n, some in enumerate(more)}
@@ -78,6 +82,7 @@ def evaluate(
             references=[given[place] for place in places],
             reference_languages=[one] * len(places),
             corpus_references={name: some for name, some in ours.items() if by_id[name] == one},
+            attributes=[truths[place] for place in places],
             bertscore=bertscore_settings(one, bertscore_model, bertscore_layers),
             extended=True,
             meteor_from=meteor_from,
@@ -130,6 +135,27 @@ def _paired(
         if not isinstance(text, str):
             raise MetricError(f"caption {name} is {text!r:.60}, no text")
     return ids, texts, [_several(some, name) for name, some in zip(ids, given, strict=True)]
+
+
+def _truths(attributes: Truths | None, ids: Sequence[str]) -> list[Mapping[str, str]]:
+    """The truth about each caption, in the order of ``ids``; nothing where it is not given.
+
+    Raises:
+        MetricError: there are more or fewer than captions, or something is no text.
+    """
+    if isinstance(attributes, Mapping):
+        if unknown := {str(name) for name in attributes} - {*ids}:
+            raise MetricError(f"attributes of {min(unknown)!r}, which is no caption's id")
+        by_id = {str(name): truth for name, truth in attributes.items()}
+        found = [by_id.get(name, {}) for name in ids]
+    else:
+        found = [{} for _ in ids] if attributes is None else list(attributes)
+    if len(found) != len(ids):
+        raise MetricError(f"{len(ids)} captions and attributes of {len(found)}: give them of each")
+    for name, truth in zip(ids, found, strict=True):
+        if not isinstance(truth, Mapping) or not all(isinstance(v, str) for v in truth.values()):
+            raise MetricError(f"attributes of {name} are {truth!r:.60}, no mapping to texts")
+    return found
 
 
 def _several(some: Any, name: str) -> list[str]:

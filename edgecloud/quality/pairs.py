@@ -1,13 +1,14 @@
 """Pairs of captions and references from any system, scored: what ``edgecloud score`` does.
 
 The file's shape: ``{"pairs": [{"id", "reference", "hypothesis", "language"}, …]}``, where
-``reference`` is a text or a list of texts and ``language`` is ``zh`` or ``en`` (or its full name).
+``reference`` is a text or a list of texts and ``language`` is ``zh`` or ``en`` (or its full name). A pair may
+have ``attributes``, what is true of the voice, as a manifest's entries may.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
@@ -33,12 +34,13 @@ _SHOWN_PROBLEMS: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One caption and its references, in ``language``."""
+    """One caption and its references, in ``language``; ``attributes`` are the truth about it, where it is known."""
 
     id: str
     hypothesis: str
     references: tuple[str, ...]
     language: Language
+    attributes: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_pairs(content: Any) -> list[Pair]:
@@ -90,9 +92,15 @@ def _pair(row: Any) -> tuple[Pair | None, list[str]]:
         wrong.append("reference is not a text or a list of texts")
     if not isinstance(language, str) or language not in _LANGUAGES:
         wrong.append(f"language {language!r} is not one of {', '.join(_LANGUAGES)}")
+    attributes = row.get("attributes") or {}
+    if not isinstance(attributes, Mapping) or not all(
+        isinstance(value, str) for value in attributes.values()
+    ):
+        wrong.append("attributes is not an object of texts")
     if wrong:
         return None, wrong
-    return Pair(str(name), str(text), tuple(references or ()), _LANGUAGES[str(language)]), []
+    known = _LANGUAGES[str(language)]
+    return Pair(str(name), str(text), tuple(references or ()), known, attributes), []
 
 
 def score_pairs(
@@ -158,6 +166,7 @@ def _score(
         references=[pair.references for pair in pairs],
         reference_languages=[language] * len(pairs),
         corpus_references={pair.id: pair.references for pair in pairs},
+        attributes=[pair.attributes for pair in pairs],
         bertscore=model,
         tokenizers=PAIR_TOKENIZERS[language],
         extended=True,

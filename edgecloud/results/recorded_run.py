@@ -26,7 +26,7 @@ Json = Mapping[str, Any]
 class RecordedRun:
     """The outcome of a run from its journal alone: the attributes of a run's outcome, and where it ran.
 
-    ``samples`` and ``corpus`` know ids and references, not recordings; ``missing`` are the ids of
+    ``samples`` and ``corpus`` know ids, references and attributes, not recordings; ``missing`` are the ids of
     samples that the run meant to do and the journal does not hold; ``floors`` its quality floors;
     ``stopping`` the tokens that end a text or a sentence, where the journal says it.
     """
@@ -62,7 +62,12 @@ def facts(
         floors=floors,
         samples=tuple(sample.file_id for sample in samples),
         corpus=tuple(
-            CorpusRow(sample.file_id, sample.references, sample.reference_language)
+            CorpusRow(
+                sample.file_id,
+                sample.references,
+                sample.reference_language,
+                dict(sample.attributes) or None,
+            )
             for sample in corpus[:asked]
         ),
         others=tuple(
@@ -137,4 +142,5 @@ def _sample(index: int, row: CorpusRow) -> Sample:
         audio_path=Path(),
         references=row.references,
         reference_language=row.language,
+        attributes=tuple((row.attributes or {}).items()),
     )

@@ -153,11 +153,12 @@ class _Output:
 
 @dataclass(frozen=True, slots=True)
 class CorpusRow:
-    """A sample of the manifest, as a journal's first line knows it."""
+    """A sample of the manifest, as a journal's first line knows it. ``attributes``: the truth about it, if known."""
 
     file_id: str
     references: tuple[str, ...]
     language: Language
+    attributes: Mapping[str, str] | None = unless(None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from edgecloud.cloud.engine.local import LocalCloud
 from edgecloud.cloud.http.client import HttpChannel
 from edgecloud.cloud.protocol import remote, wire
 from edgecloud.cloud.protocol.remote import RemoteCloud
-from edgecloud.contracts import Prompt, Sample
+from edgecloud.contracts import LOG_MEL, Prompt, Sample
 from edgecloud.datasets.audio import load_audio
 from edgecloud.datasets.manifest import embedded_manifest, load_manifest
 from edgecloud.edge.messages import Request
@@ -226,7 +226,7 @@ def samples_for_features(op: str, values: Values, sample: Sample, secrets: Secre
     shape = values[2]
     count = shape[0] * shape[1]
     wave = np.resize(secrets.waveform, count).astype("<f2").reshape(shape)
-    return [values[0], *wire.pack_prompt(Prompt((1,), wave)), values[4]]
+    return [values[0], *wire.pack_prompt(Prompt((1,), {LOG_MEL: wave})), values[4]]
 
 
 def samples_for_ids(op: str, values: Values, sample: Sample, secrets: Secrets) -> Values:

@@ -26,7 +26,7 @@ from edgecloud.cloud.engine.local import LocalCloud
 from edgecloud.cloud.http.client import HttpChannel, model_metadata
 from edgecloud.cloud.protocol import wire
 from edgecloud.cloud.protocol.remote import RemoteCloud
-from edgecloud.contracts import Acceptance, Prompt, StopLimits
+from edgecloud.contracts import LOG_MEL, Acceptance, Prompt, StopLimits
 from edgecloud.edge.messages import Request
 from edgecloud.edge.request_handler import RequestHandler
 from edgecloud.embedded.pair import CLOUD_CHECKPOINT, EDGE_CHECKPOINT
@@ -122,7 +122,7 @@ def test_over_tls_with_a_token_until_it_is_told_to_end(
             cloud = RemoteCloud(channel, deadline_s=WAIT_S)
             assert cloud.open(PROMPT).verify([], [1234], EXACT).ranks
             with pytest.raises(ModelError, match="audio placeholders"):
-                cloud.open(Prompt((5, 6), FEATURES)).verify([], [2], EXACT)
+                cloud.open(Prompt((5, 6), {LOG_MEL: FEATURES})).verify([], [2], EXACT)
             drained(process, cloud)
         _, log = process.communicate(timeout=WAIT_S)
         # It ended by the signal, once nobody waited any more.
