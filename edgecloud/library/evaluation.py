@@ -10,6 +10,7 @@ from typing import Any, cast, get_args
 from edgecloud.contracts import Language
 from edgecloud.errors import MetricError
 from edgecloud.quality import METEOR_FROM, Scores, bertscore_settings, score
+from edgecloud.quality.attributes import is_truth
 from edgecloud.quality.describe import plain_names
 from edgecloud.quality.language import detect_language
 from edgecloud.quality.mixed import by_language
@@ -56,9 +57,10 @@ def evaluate(
     ``language`` is found out from each caption's references where it is not given; captions of two languages are scored
     each in its own. CIDEr's document frequencies come from the references, and from ``corpus_references`` where these
     are a part of a larger corpus. ``attributes`` are the truth about each caption's voice, in the same order or by the
-    same ids (``{"voice": "female", "rate": "fast"}``), for the scores that go by it. BERTScore needs a model (a folder, or a hub's id when online), but for English where
-    the extra ``bertscore-minilm`` is installed; METEOR's program runs from ``meteor_from`` captions on. Metrics of
-    other packages, and of one's own (:func:`edgecloud.metric`), are among the scores.
+    same ids (``{"voice": "female", "rate": "fast"}``), for the scores that go by it. BERTScore needs a model (a folder,
+    or a hub's id when online), but for English where the extra ``bertscore-minilm`` is installed; METEOR's program
+    runs from ``meteor_from`` captions on. Metrics of other packages, and of one's own (:func:`edgecloud.metric`), are
+    among the scores.
 
     Raises:
         MetricError: lengths or ids differ, something is no text, or a language cannot be told.
@@ -153,7 +155,7 @@ def _truths(attributes: Truths | None, ids: Sequence[str]) -> list[Mapping[str, 
     if len(found) != len(ids):
         raise MetricError(f"{len(ids)} captions and attributes of {len(found)}: give them of each")
     for name, truth in zip(ids, found, strict=True):
-        if not isinstance(truth, Mapping) or not all(isinstance(v, str) for v in truth.values()):
+        if not is_truth(truth):
             raise MetricError(f"attributes of {name} are {truth!r:.60}, no mapping to texts")
     return found
 

@@ -22,7 +22,7 @@ from edgecloud.quality.lexicon import lexicon
 from edgecloud.quality.scope import folded, speaker_emotions
 from edgecloud.quality.scoping import FILLER
 
-__all__ = ["KNOWN", "LEXICON_VERSION", "Reading", "read_attributes"]
+__all__ = ["KNOWN", "LEXICON_VERSION", "Reading", "is_truth", "read_attributes"]
 
 LEXICON_VERSION: Final = 1
 """Values of different versions do not compare; raised with any change of words or rules."""
@@ -68,6 +68,11 @@ class Reading:
         """The values that it gives an attribute, an emotion by its manner among them."""
         manners = self.manners if attribute == "emotion" else ()
         return frozenset((*self.named[attribute], *manners))
+
+
+def is_truth(value: object) -> bool:
+    """True for what the truth about a voice is given as: a mapping of names to texts."""
+    return isinstance(value, Mapping) and all(isinstance(text, str) for text in value.values())
 
 
 @lru_cache(maxsize=65536)

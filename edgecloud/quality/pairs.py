@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from edgecloud.contracts import Language
 from edgecloud.errors import DataError
+from edgecloud.quality.attributes import is_truth
 from edgecloud.quality.defects import DEFECTS, defects_of
 from edgecloud.quality.metric import CODES
 from edgecloud.quality.metrics.bertscore import BertScoreSettings
@@ -93,9 +94,7 @@ def _pair(row: Any) -> tuple[Pair | None, list[str]]:
     if not isinstance(language, str) or language not in _LANGUAGES:
         wrong.append(f"language {language!r} is not one of {', '.join(_LANGUAGES)}")
     attributes = row.get("attributes") or {}
-    if not isinstance(attributes, Mapping) or not all(
-        isinstance(value, str) for value in attributes.values()
-    ):
+    if not is_truth(attributes):
         wrong.append("attributes is not an object of texts")
     if wrong:
         return None, wrong
