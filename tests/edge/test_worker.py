@@ -136,9 +136,9 @@ def test_silence_has_a_deadline_and_a_deaf_process_is_ended_by_force(
 
 def _busy(connection: Connection, path: str) -> None:
     """Works on without looking at its pipe, and clears away what it was writing when it is ended."""
-    Path(path).write_text("half")
-    connection.send("working")
     try:
+        Path(path).write_text("half")
+        connection.send("working")
         while True:
             time.sleep(0.05)
     finally:
