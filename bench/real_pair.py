@@ -39,7 +39,7 @@ from edgecloud.models.edge import load_edge
 from edgecloud.models.loading import load
 from edgecloud.quality.metrics.sacre import sacre_scores
 from edgecloud.report.frontier.page import updated
-from edgecloud.results.frontier import measures
+from edgecloud.results.frontier import Scored, measures
 from edgecloud.results.journal import read
 from edgecloud.results.records import Record
 
@@ -340,7 +340,9 @@ def _policies(found: Sequence[tuple[Point, Path]]) -> str:
     by_name = {point.name: read(path)[1] for point, path in found}
     cloud = by_name["cloud"]
     language = found[0][0].config.data.language
-    own = {name: measures(records, [0.0] * len(records)) for name, records in by_name.items()}
+    own = {
+        name: measures(records, [Scored(0.0)] * len(records)) for name, records in by_name.items()
+    }
     rows = []
     for name, records in by_name.items():
         its = own[name]

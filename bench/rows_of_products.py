@@ -109,7 +109,7 @@ def _packed(dtype: torch.dtype) -> Callable[[list[Tensor]], Engine]:
 
     def make(matrices: list[Tensor]) -> Engine:
         ops: Any = torch.ops.mkldnn
-        own = [ops._reorder_linear_weight(matrix.to(dtype).to_mkldnn(), 8) for matrix in matrices]
+        own = [ops._reorder_linear_weight(matrix.to(dtype), 8) for matrix in matrices]
         return lambda rows: [
             ops._linear_pointwise(rows.to(dtype), matrix, None, "none", [], "") for matrix in own
         ]
