@@ -12,6 +12,7 @@ MODULES = (
     "rescore",
     "retime",
     "merge",
+    "fleet",
     "gate",
     "baseline",
     "calibrate",

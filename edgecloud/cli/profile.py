@@ -49,6 +49,13 @@ def add(commands: Any) -> None:
     )
     measure.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     measure.add_argument("--side", choices=("edge", "cloud"), default="edge")
+    measure.add_argument(
+        "--batches",
+        default="none",
+        metavar="1,4,16,64",
+        help="--side cloud: time forwards that so many sessions share, too, by the wall clock (none); without it a "
+        "profile's batches are assumed",
+    )
     measure.add_argument("--rounds", type=int, default=7, help="readings of each forward")
     measure.add_argument(
         "--clock",
@@ -95,6 +102,9 @@ def _measure(parsed: argparse.Namespace) -> int:
         raise ConfigError("--rounds and --layers count from 1")
     if parsed.model is not None and parsed.layers is not None:
         raise ConfigError("--layers cuts a --shape; a --model is measured whole")
+    sessions = _sessions(parsed.batches)
+    if sessions and parsed.side != "cloud":
+        raise ConfigError("--batches are a cloud's: give --side cloud")
     # Not above: caps come before torch is imported.
     from edgecloud.hardware.limits import apply_in_child, apply_torch_threads
 
@@ -116,6 +126,7 @@ def _measure(parsed: argparse.Namespace) -> int:
         max_cpu_cores=parsed.max_cpu_cores,
         max_memory_gb=parsed.max_memory_gb,
         affinity=limits["affinity"],
+        sessions=sessions,
     )
     found = measure(request, lambda line: print(line, file=sys.stderr))
     write_profile(parsed.output, found)
@@ -124,6 +135,16 @@ def _measure(parsed: argparse.Namespace) -> int:
         print(f"{precision}, ms: {shown}")
     print(f"profile: {parsed.output}")
     return 0
+
+
+def _sessions(text: str) -> tuple[int, ...]:
+    if text == "none":
+        return ()
+    words = [word.strip() for word in text.split(",")]
+    counts = sorted({int(word) for word in words if word.isascii() and word.isdecimal()} - {0})
+    if len(counts) != len(words):
+        raise ConfigError(f"--batches {text}: none, or different numbers of sessions from 1 on")
+    return tuple(sorted({1, *counts}))
 
 
 def _chosen(flag: str, text: str, known: tuple[str, ...]) -> list[str]:

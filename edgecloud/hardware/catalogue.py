@@ -15,14 +15,29 @@ bandwidth in a step and 40% of the specified arithmetic in a prefill (both assum
     step = verification = weight bytes / (0.6 × bandwidth)
     prefill token = (2 × text weights + 4 × audio weights) / (0.4 × operations a second)
 
-(two frames go through the audio tower for each of its tokens).
+(two frames go through the audio tower for each of its tokens). A forward of B sessions with n tokens each takes the
+longer of reading the weights and of B × n tokens' arithmetic, at the same two shares; and reads each session's cache
+besides (``_SESSION_BYTES``, of 400 tokens)::
+
+    forward(B, n) = max(weight bytes / bandwidth, B × n × 2 × text weights / arithmetic) + B × cache bytes / bandwidth
+
+A verification is reckoned at n = 8. Prefills are bound by arithmetic at one session already: they share the fixed part,
+which is the reading of the weights, and nothing else.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from edgecloud.hardware.costs import Caps, CloudCosts, EdgeCosts, HardwareProfile, LinkCosts
+from edgecloud.hardware.costs import (
+    BatchCosts,
+    Caps,
+    CloudCosts,
+    EdgeCosts,
+    HardwareProfile,
+    LinkCosts,
+    Points,
+)
 
 __all__ = ["CLOUDS", "CONSTANTS", "DEVICES", "CloudDevice", "Device", "cloud_costs", "edge_costs"]
 
@@ -79,15 +94,46 @@ _AUDIO_WEIGHTS = 0.64e9
 _BANDWIDTH_REACHED, _ARITHMETIC_REACHED = 0.6, 0.4
 
 
+_SESSION_BYTES = 400 * 57_344
+"""Of a session's cache: keys and values of 28 layers, 4 heads of 128, float16, for 400 tokens."""
+_SESSIONS = (1, 2, 4, 8, 16, 32, 64)
+_PROMPT_TOKENS = 290
+"""Of a prompt with ten seconds of audio: where what prefills share is reckoned."""
+_VERIFIED_TOKENS = 8
+
+
 def cloud_costs(device: CloudDevice) -> CloudCosts:
     """The roofline above. A prefill takes a step at least, which is its fixed part."""
-    step_s = 2 * _TEXT_WEIGHTS / (_BANDWIDTH_REACHED * device.bandwidth_gb_s * 1e9)
+    bytes_per_s = _BANDWIDTH_REACHED * device.bandwidth_gb_s * 1e9
+    step_s = 2 * _TEXT_WEIGHTS / bytes_per_s
     operations = 2 * _TEXT_WEIGHTS + 4 * _AUDIO_WEIGHTS
+    per_token_s = operations / (_ARITHMETIC_REACHED * device.tflops * 1e12)
+    text_token_s = 2 * _TEXT_WEIGHTS / (_ARITHMETIC_REACHED * device.tflops * 1e12)
+    prefill_s = step_s + _PROMPT_TOKENS * per_token_s
+
+    def forwards(tokens: int) -> Points:
+        took_s = [
+            max(step_s, sessions * tokens * text_token_s) + sessions * _SESSION_BYTES / bytes_per_s
+            for sessions in _SESSIONS
+        ]
+        return tuple(
+            (sessions, found / took_s[0]) for sessions, found in zip(_SESSIONS, took_s, strict=True)
+        )
+
     return CloudCosts(
         prefill_s=step_s,
         step_s=step_s,
         verify_s=step_s,
-        prefill_per_token_s=operations / (_ARITHMETIC_REACHED * device.tflops * 1e12),
+        prefill_per_token_s=per_token_s,
+        batch=BatchCosts(
+            prefill=tuple(
+                (sessions, (step_s + sessions * _PROMPT_TOKENS * per_token_s) / prefill_s)
+                for sessions in _SESSIONS
+            ),
+            step=forwards(1),
+            verify=forwards(_VERIFIED_TOKENS),
+            source="modelled",
+        ),
     )
 
 

@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
-__all__ = ["Caps", "CloudCosts", "EdgeCosts", "HardwareProfile", "LinkCosts", "Points"]
+__all__ = [
+    "ASSUMED",
+    "BatchCosts",
+    "Caps",
+    "CloudCosts",
+    "EdgeCosts",
+    "HardwareProfile",
+    "LinkCosts",
+    "Points",
+]
 
 Points = tuple[tuple[int, float], ...]
 """``(tokens, factor)``, tokens rising from 1; linear between points, flat beyond the last."""
@@ -51,16 +60,58 @@ class EdgeCosts:
         )
 
 
+def _shared(points: Points, sessions: int) -> float:
+    """The factor for so many sessions: linear between the points, beyond the last in proportion."""
+    most, factor = points[-1]
+    return factor * sessions / most if sessions > most else _factor(points, sessions)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchCosts:
+    """How many times as long a forward takes when so many sessions share it, ``(sessions, factor)``: a prefill,
+    a step, a verification. ``request_s`` are the host's seconds for one request (reading, packing, sending),
+    during which the accelerator has nothing of it. ``source`` says how they are known.
+
+    >>> ASSUMED.step_factor(32), ASSUMED.step_factor(64), ASSUMED.prefill_factor(4)
+    (1.0, 2.0, 4.0)
+    """
+
+    prefill: Points = ((1, 1.0),)
+    step: Points = ((1, 1.0), (32, 1.0))
+    verify: Points = ((1, 1.0), (32, 1.0))
+    request_s: float = 0.0
+    source: Literal["assumed", "modelled", "measured"] = "assumed"
+
+    def prefill_factor(self, sessions: int) -> float:
+        """Times one prefill that so many take together; as many where they share nothing."""
+        return _shared(self.prefill, sessions)
+
+    def step_factor(self, sessions: int) -> float:
+        """Times one session's step that a step of so many takes."""
+        return _shared(self.step, sessions)
+
+    def verify_factor(self, sessions: int) -> float:
+        """Times one session's verification that a forward verifying so many takes."""
+        return _shared(self.verify, sessions)
+
+
+ASSUMED = BatchCosts()
+"""Where a profile says nothing: a step and a verification cost the same for up to 32 sessions and in
+proportion beyond, and prefills share nothing. An assumption, which whatever uses it must say."""
+
+
 @dataclass(frozen=True, slots=True)
 class CloudCosts:
     """Seconds the cloud is busy: a prefill (fixed, plus so much a token), a step of its own, and a
-    verification, whatever its length or, with ``verify_factors``, by the tokens of its forward."""
+    verification, whatever its length or, with ``verify_factors``, by the tokens of its forward. ``batch`` says
+    what sessions that share a forward cost; the time of one request alone does not depend on it."""
 
     prefill_s: float
     step_s: float
     verify_s: float
     prefill_per_token_s: float = 0.0
     verify_factors: Points = ((1, 1.0),)
+    batch: BatchCosts = ASSUMED
 
     def prefill(self, tokens: int) -> float:
         """Seconds of a prefill of ``tokens``."""
@@ -112,8 +163,10 @@ class HardwareProfile:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """JSON; what a profile says nothing about is left out."""
+        """JSON; what a profile says nothing about is left out, and so are costs of batches, by which no single
+        request is timed."""
         found = asdict(self)
+        del found["cloud"]["batch"]
         if self.caps is None:
             del found["caps"]
         if not self.provenance:

@@ -8,12 +8,15 @@
      "edges": {"float32": {"prefill_s": 1.2, "prefill_per_token_s": 0.03, "step_s": 0.5,
                            "ingest_steps": [[1, 1.0], [4, 1.9], [16, 3.0]]},
                "int8": {...}},
-     "cloud": {"prefill_s": 0.39, "step_s": 0.041, "verify_s": 0.05},
+     "cloud": {"prefill_s": 0.39, "step_s": 0.041, "verify_s": 0.05,
+               "batch": {"source": "measured", "step": [[1, 1.0], [64, 1.6]], ...}},
      "link": {"round_trip_s": 0.05},
      "provenance": {...}}
 
 ``edges`` holds one edge for each precision that was measured. ``caps``, ``cloud``, ``link`` and
-``provenance`` may be left out; a file may also have a cloud and no edges.
+``provenance`` may be left out; a file may also have a cloud and no edges. Without ``cloud.batch`` a step costs the
+same for up to 32 sessions and prefills share nothing (:data:`edgecloud.hardware.costs.ASSUMED`), and a fleet says
+that this is assumed.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from edgecloud.errors import ConfigError, OutputError
-from edgecloud.hardware.costs import Caps, CloudCosts, EdgeCosts, LinkCosts
+from edgecloud.hardware.costs import ASSUMED, BatchCosts, Caps, CloudCosts, EdgeCosts, LinkCosts
 from edgecloud.textfiles import read_json
 
 __all__ = ["SCHEMA", "ProfileFile", "read_profile", "write_profile"]
@@ -54,6 +57,8 @@ class ProfileFile:
     def to_json(self) -> dict[str, Any]:
         """The content of the file; fields that are None are left out."""
         found = {"schema": SCHEMA, **asdict(self)}
+        if self.cloud is not None and self.cloud.batch == ASSUMED:
+            del found["cloud"]["batch"]
         return {key: value for key, value in found.items() if value is not None}
 
 
@@ -144,6 +149,9 @@ def _costs(kind: type[Costs], where: str, found: Any, problems: list[str]) -> Co
         if name in ("ingest_steps", "verify_factors"):
             if name in found:
                 values[name] = _points(f"{where}.{name}", found[name], wrong)
+        elif name == "batch":
+            if found.get(name) is not None:
+                values[name] = _batch(f"{where}.{name}", found[name], wrong)
         elif name in ("up_bytes_per_s", "down_bytes_per_s"):
             if found.get(name) is not None:
                 values[name] = _number(f"{where}.{name}", found[name], wrong, above=True)
@@ -152,6 +160,27 @@ def _costs(kind: type[Costs], where: str, found: Any, problems: list[str]) -> Co
             values[name] = _number(f"{where}.{name}", found.get(name), wrong, above=above)
     problems += wrong
     return None if wrong else kind(**values)
+
+
+def _batch(where: str, found: Any, wrong: list[str]) -> BatchCosts:
+    if not isinstance(found, dict):
+        wrong.append(f"{where}: an object was expected")
+        return ASSUMED
+    names = [entry.name for entry in fields(BatchCosts)]
+    wrong += [f"{where}.{key}: unknown" for key in found if key not in names]
+    values: dict[str, Any] = {
+        name: _points(f"{where}.{name}", found[name], wrong)
+        for name in ("prefill", "step", "verify")
+        if name in found
+    }
+    if "request_s" in found:
+        values["request_s"] = _number(f"{where}.request_s", found["request_s"], wrong)
+    known = ("assumed", "modelled", "measured")
+    if found.get("source") in known:
+        values["source"] = found["source"]
+    else:
+        wrong.append(f"{where}.source: one of {', '.join(known)} was expected")
+    return BatchCosts(**values)
 
 
 def _points(where: str, found: Any, wrong: list[str]) -> tuple[tuple[int, float], ...]:
@@ -165,7 +194,7 @@ def _points(where: str, found: Any, wrong: list[str]) -> tuple[tuple[int, float]
         rising = all(isinstance(count, int) for count in counts) and counts == sorted(set(counts))
         if rising and (counts[0], factors[0]) == (1, 1) and factors == sorted(factors):
             return tuple((int(count), float(factor)) for count, factor in found)
-    wrong.append(f"{where}: pairs [tokens, factor] were expected, rising from [1, 1.0]")
+    wrong.append(f"{where}: pairs [count, factor] were expected, rising from [1, 1.0]")
     return ()
 
 

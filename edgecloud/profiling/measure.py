@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any, Literal
 
 import torch
 
-from edgecloud.hardware.costs import Caps, CloudCosts, EdgeCosts
+from edgecloud.hardware.costs import ASSUMED, BatchCosts, Caps, CloudCosts, EdgeCosts
 from edgecloud.hardware.profile_files import ProfileFile
 from edgecloud.hardware.profiles import profile
 from edgecloud.models.audio_lm import pick_device
 from edgecloud.models.shapes import shape
+from edgecloud.profiling.batches import batch_costs
 from edgecloud.profiling.engines import Engine, build, loaded, prompt_of
 from edgecloud.profiling.timing import (
     Plan,
@@ -51,6 +52,8 @@ class Request:
     layers: int | None
     max_cpu_cores: int
     max_memory_gb: float
+    sessions: tuple[int, ...] = ()
+    """Sessions that share a forward, from 1 on, at which a cloud is measured; empty: none."""
     affinity: list[int] | None = None
 
 
@@ -66,6 +69,7 @@ def measure(request: Request, say: Callable[[str], None]) -> ProfileFile:
     plan = Plan(rounds=request.rounds, captions=0)
     measured: dict[str, Any] = {}
     costs: dict[str, EdgeCosts] = {}
+    batch = ASSUMED
     for precision in request.precisions:
         say(f"{precision}: building")
         reset_peak_memory()
@@ -73,6 +77,14 @@ def measure(request: Request, say: Callable[[str], None]) -> ProfileFile:
         say(f"{precision}: timing")
         times = time_engines([engine], plan)[precision]
         costs[precision], measured[precision] = summary(engine, times, plan, clock=request.clock)
+        if request.sessions and precision == request.precisions[0]:
+            say(f"{precision}: timing {', '.join(map(str, request.sessions))} sessions")
+            batch, measured[precision]["batch_ms"] = batch_costs(
+                engine,
+                audio_s=plan.audio_s[0],
+                sessions=request.sessions,
+                rounds=request.rounds,
+            )
         del engine
         gc.collect()
     return profile_of(
@@ -88,6 +100,7 @@ def measure(request: Request, say: Callable[[str], None]) -> ProfileFile:
         ),
         side=request.side,
         caps=Caps(request.max_cpu_cores, request.max_memory_gb) if device == "cpu" else None,
+        batch=batch,
     )
 
 
@@ -175,8 +188,10 @@ def profile_of(
     *,
     side: Literal["edge", "cloud"],
     caps: Caps | None,
+    batch: BatchCosts = ASSUMED,
 ) -> ProfileFile:
-    """A profile with the measured side, and the other side and the link from ``paper``."""
+    """A profile with the measured side, and the other side and the link from ``paper``; ``batch`` is the
+    measured cloud's."""
     paper = profile("paper")
     first = next(iter(costs))
     modelled = (
@@ -196,7 +211,7 @@ def profile_of(
         source=f"{source}; {'; '.join(notes)}",
         edges=costs if side == "edge" else {},
         default_edge=first if side == "edge" else None,
-        cloud=paper.cloud if side == "edge" else cloud_costs(costs[first]),
+        cloud=paper.cloud if side == "edge" else replace(cloud_costs(costs[first]), batch=batch),
         link=paper.link,
         caps=caps,
         provenance={**provenance, "modelled": notes},

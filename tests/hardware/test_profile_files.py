@@ -13,7 +13,7 @@ import pytest
 from edgecloud.cli.main import main
 from edgecloud.errors import ConfigError, OutputError
 from edgecloud.hardware.catalogue import CLOUDS, DEVICES
-from edgecloud.hardware.costs import Caps, CloudCosts, EdgeCosts, LinkCosts
+from edgecloud.hardware.costs import ASSUMED, BatchCosts, Caps, CloudCosts, EdgeCosts, LinkCosts
 from edgecloud.hardware.profile_files import ProfileFile, read_profile, write_profile
 from edgecloud.hardware.profiles import names, profile, profile_file
 from edgecloud.settings.config import resolve
@@ -26,7 +26,14 @@ WHOLE = ProfileFile(
         "int8": EdgeCosts(0.25, 0.1),
     },
     default_edge="float32",
-    cloud=CloudCosts(0.2, 0.03, 0.04, 0.001, ((1, 1.0), (16, 2.0))),
+    cloud=CloudCosts(
+        0.2,
+        0.03,
+        0.04,
+        0.001,
+        ((1, 1.0), (16, 2.0)),
+        BatchCosts(step=((1, 1.0), (64, 1.5)), request_s=0.001, source="measured"),
+    ),
     link=LinkCosts(0.02, 1e6),
     caps=Caps(4, 8.0),
     provenance={"date": "2026-01-01"},
@@ -105,6 +112,11 @@ WRONG: dict[str, Change] = {
     "edges.int8.speed: unknown": lambda c: c["edges"]["int8"].update(speed=1),
     "cloud.verify_s: a number above 0": lambda c: c["cloud"].pop("verify_s"),
     "cloud.step_s: a number above 0": lambda c: c["cloud"].update(step_s=float("nan")),
+    "cloud.batch: an object": lambda c: c["cloud"].update(batch=4),
+    "cloud.batch.source: one of": lambda c: c["cloud"]["batch"].pop("source"),
+    "cloud.batch.width: unknown": lambda c: c["cloud"]["batch"].update(width=1),
+    "cloud.batch.step: pairs": lambda c: c["cloud"]["batch"].update(step=[[2, 1.0]]),
+    "cloud.batch.request_s: a number": lambda c: c["cloud"]["batch"].update(request_s=-1),
     "link: an object": lambda c: c.update(link="wifi"),
     "caps.cpu_cores: a whole number": lambda c: c["caps"].update(cpu_cores=1.5),
     "caps.memory_gb: a number": lambda c: c["caps"].update(memory_gb=True),
@@ -179,6 +191,23 @@ def test_a_cloud_is_its_roofline() -> None:
     assert found.step_s == pytest.approx(14.14 / (0.6 * 2039))
     assert found.prefill(100) == pytest.approx(found.step_s + 100 * 16.7e9 / (0.4 * 312e12))
     assert all("modelled" in profile(name).source for name in CLOUDS)
+
+
+def test_batches_are_assumed_where_a_profile_says_nothing_and_modelled_of_a_cloud() -> None:
+    for name in ("paper", "epyc-2-cores", "h100-measured"):
+        assert profile(name).cloud.batch == ASSUMED
+        assert "batch" not in profile(name).to_json()["cloud"]
+    for name in CLOUDS:
+        batch = profile(name).cloud.batch
+        assert batch.source == "modelled"
+        assert 1.0 < batch.step_factor(32) < 1.1 < batch.verify_factor(64)
+        assert 20 < batch.prefill_factor(64) < 64
+
+
+def test_what_sessions_share_is_linear_between_points_and_in_proportion_beyond() -> None:
+    batch = BatchCosts(step=((1, 1.0), (4, 2.5)), source="measured")
+    assert [batch.step_factor(n) for n in (1, 2, 4, 8)] == pytest.approx([1.0, 1.5, 2.5, 5.0])
+    assert [batch.prefill_factor(n) for n in (1, 7)] == [1.0, 7.0]
 
 
 def test_measured_profiles_say_where_they_come_from() -> None:
