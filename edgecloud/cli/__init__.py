@@ -16,6 +16,7 @@ MODULES = (
     "gate",
     "baseline",
     "calibrate",
+    "tune",
     "sweep",
     "data",
     "profile",

@@ -39,7 +39,14 @@ def add(commands: Any) -> None:
 def _calibrate(parsed: argparse.Namespace) -> int:
     from edgecloud.edge.gate_calibration import to_json
     from edgecloud.errors import DataError
-    from edgecloud.experiments.calibration import evaluate, examples, fit, no_better, too_little
+    from edgecloud.experiments.calibration import (
+        evaluate,
+        examples,
+        fit,
+        no_better,
+        too_little,
+        unjudged,
+    )
     from edgecloud.results.journal import read
     from edgecloud.results.result_file import write_result
 
@@ -77,7 +84,7 @@ def _calibrate(parsed: argparse.Namespace) -> int:
         f"{len(found.tokens)} tokens of {len(set(found.recordings))} recordings, "
         f"{sum(found.rejected)} rejected"
     )
-    worse = no_better(rows)
+    worse = [*no_better(rows), *unjudged(found, rows)]
     if worse and not parsed.force:
         raise DataError(
             "\n  ".join(

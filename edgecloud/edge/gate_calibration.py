@@ -1,4 +1,4 @@
-"""Files of the calibrated gate: what `edgecloud calibrate` fits and a run reads.
+"""Files of the calibrated gate: what `edgecloud calibrate` fits and a run reads; a preset of `edgecloud tune` holds one.
 
 A file holds a model for each language and prompt type it was fitted to, ``chinese/default``, since what
 the edge is unsure of, and where in a caption, differs between them; and ``any``, fitted to all.
@@ -14,6 +14,7 @@ from typing import Any
 from edgecloud.decoding.gates import TERMS, Calibration
 from edgecloud.embedded.pair import FOLDER as PAIR
 from edgecloud.errors import ConfigError
+from edgecloud.settings.presets import PRESET_SCHEMA
 from edgecloud.textfiles import read_json
 
 __all__ = ["ANY", "EMBEDDED", "SCHEMA", "calibration", "key", "to_json"]
@@ -55,6 +56,8 @@ def calibration(path: str | Path | None, *, language: str, prompt_type: str) -> 
     content = read_json(
         path, what="calibration", error=ConfigError, advice="make one with `edgecloud calibrate`"
     )
+    if isinstance(content, dict) and content.get("schema") == PRESET_SCHEMA:
+        content = content.get("calibration")
     models = content.get("models") if isinstance(content, dict) else None
     if not isinstance(models, dict) or content.get("schema") != SCHEMA or ANY not in models:
         raise ConfigError(f"calibration {path} is no file of `edgecloud calibrate` ({SCHEMA})")

@@ -10,6 +10,7 @@ from edgecloud.contracts import (
     Arrays,
     CloudModel,
     Commit,
+    EdgeModel,
     Model,
     Origin,
     Prompt,
@@ -47,6 +48,9 @@ class RequestHandler:
     ``processor``, which is then the cloud's. ``cache_dir`` holds features of earlier requests, for modelled
     time only.
 
+    ``around`` puts something around the edge of each request, whose prompt it is told: a memory of what it said
+    before (:class:`edgecloud.decoding.remembered.Memory`).
+
     Raises:
         ModelError: ``drafter`` and ``processor`` have no text in common.
     """
@@ -60,12 +64,14 @@ class RequestHandler:
         cloud: CloudModel | None,
         drafter: Processor | None = None,
         cache_dir: str | None = None,
+        around: Callable[[EdgeModel, Prompt], EdgeModel] | None = None,
     ) -> None:
         self._config = config
         self._processor = processor
         self._drafter = drafter
         self._edge = edge
         self._cloud = cloud
+        self._around = around
         self._sampling = sampling_of(config)
         self.stopping = processor.stopping(
             StopLimits(config.generation.max_new_tokens, config.generation.max_sentences)
@@ -180,10 +186,14 @@ class RequestHandler:
         self, prompt: Prompt, request: Request, recorder: Recorder
     ) -> Generator[Commit, None, StopReason]:
         sampling = seeded(self._sampling, self._config.generation.seed, prompt)
+        edge: EdgeModel | None = None
+        if self._edge is not None:
+            edge = LocalEdge(self._edge, sampling)
+            edge = edge if self._around is None else self._around(edge, prompt)
         return self._decoding.commits(
             prompt,
             recorder,
-            edge=None if self._edge is None else LocalEdge(self._edge, sampling),
+            edge=edge,
             cloud=self._cloud,
             sampling=sampling,
             language=request.language,

@@ -15,6 +15,7 @@ from edgecloud.edge.gate_calibration import calibration
 from edgecloud.errors import ConfigError
 from edgecloud.settings.config import Config
 from edgecloud.settings.parts import PARTS, own_numbers
+from edgecloud.settings.presets import TUNE
 
 __all__ = ["policies", "sampling_of", "speculation"]
 
@@ -61,7 +62,8 @@ def speculation(config: Config) -> Speculation:
         if config.gate.calibration is None and (config.models.edge or config.models.cloud):
             raise ConfigError(
                 "the calibrated gate is fitted to a pair of models: make one for these with "
-                "`edgecloud calibrate` and give it as --calibration"
+                "`edgecloud calibrate` and give it as --calibration; or let "
+                f"`{TUNE}` choose a whole preset for them"
             )
         fitted = calibration(
             config.gate.calibration,

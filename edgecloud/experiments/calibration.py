@@ -6,7 +6,7 @@ the acceptance rule of its run. What the edge knew of those tokens stands in the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,27 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from edgecloud.contracts import Commit, Draft, TokenStats, Trace, Verify
+from edgecloud.contracts import Commit, Draft, Language, TokenStats, Trace, Verify
 from edgecloud.decoding.gates import Calibration, terms
 from edgecloud.decoding.speculative import RECENT
 from edgecloud.edge.gate_calibration import ANY, key
 from edgecloud.errors import DataError
 from edgecloud.results.journal import read
+from edgecloud.results.records import Record
 
-__all__ = ["CALL_RATES", "Examples", "evaluate", "examples", "fit", "no_better", "too_little"]
+__all__ = [
+    "CALL_RATES",
+    "PLAIN",
+    "SIGN",
+    "Examples",
+    "evaluate",
+    "examples",
+    "examples_of",
+    "fit",
+    "no_better",
+    "too_little",
+    "unjudged",
+]
 
 CALL_RATES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
 """Shares of tokens sent to the cloud at which gates are compared."""
@@ -36,13 +49,14 @@ _FEWEST_TOKENS = 100
 ``_pipeline``)."""
 _FEWEST_RECORDINGS = 20
 _RESAMPLES = 200
-_PLAIN: Mapping[str, Callable[[TokenStats], float]] = {
+PLAIN: Mapping[str, Callable[[TokenStats], float]] = {
     "entropy": lambda token: token.entropy,
     "margin": lambda token: -token.margin,
     "logprob": lambda token: -token.logprob,
 }
 """The plain gates' scores by name: higher means less sure."""
-_SIGN = {"margin": -1, "logprob": -1}
+SIGN = {"margin": -1, "logprob": -1}
+"""The sign of a plain gate's threshold beside its score; 1 where none is named."""
 
 Floats = NDArray[np.float64]
 
@@ -63,6 +77,11 @@ class Examples:
         """The examples of one language and prompt type."""
         columns = zip(self.tokens, self.rejected, self.recordings, self.kinds, strict=True)
         return _examples([row for row in columns if row[3] == kind])
+
+    def where(self, chosen: Iterable[bool]) -> Examples:
+        """Those of the examples that are ``chosen``, by position."""
+        columns = zip(self.tokens, self.rejected, self.recordings, self.kinds, strict=True)
+        return _examples([row for row, own in zip(columns, chosen, strict=True) if own])
 
 
 def examples(paths: Sequence[str | Path]) -> Examples:
@@ -111,6 +130,18 @@ def examples(paths: Sequence[str | Path]) -> Examples:
                 "they count once"
             )
     return replace(_examples(rows), repeated=tuple(repeated))
+
+
+def examples_of(
+    records: Iterable[Record], *, language: Language, prompt_type: str, text: bool
+) -> Examples:
+    """The draft tokens that verifications in these records kept or rejected."""
+    rows = [
+        (token, no, record.file_id, key(record.language(text=text, default=language), prompt_type))
+        for record in records
+        for token, no in _verdicts(record.trace)
+    ]
+    return _examples(rows) if rows else Examples((), (), (), ())
 
 
 def _is_short(rows: Sequence[tuple[TokenStats, bool, str, str]]) -> bool:
@@ -174,6 +205,18 @@ def no_better(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
+def unjudged(found: Examples, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for each kind of which :func:`evaluate` has no row: nobody can say whether its fit is any good."""
+    judged = {row["kind"] for row in rows}
+    return [
+        f"{kind}: {sum(own.rejected)} of {len(own.tokens)} tokens rejected, so that a fold of its recordings leaves "
+        "nothing to learn, and the fit cannot be judged"
+        for kind in _kinds(found)
+        if kind not in judged
+        for own in [found.of(kind)]
+    ]
+
+
 def _kinds(found: Examples) -> list[str]:
     return sorted(set(found.kinds))
 
@@ -213,10 +256,10 @@ def _evaluate(kind: str, found: Examples) -> list[dict[str, Any]]:
     )[:, 1]
     scores = {
         "calibrated": calibrated,
-        **{name: np.array([of(token) for token in found.tokens]) for name, of in _PLAIN.items()},
+        **{name: np.array([of(token) for token in found.tokens]) for name, of in PLAIN.items()},
     }
     aucs = {name: float(roc_auc_score(rejected, values)) for name, values in scores.items()}
-    best = max(_PLAIN, key=lambda name: aucs[name])
+    best = max(PLAIN, key=lambda name: aucs[name])
     interval = _difference(calibrated, scores[best], rejected, groups)
     over = {
         "gate": best,
@@ -230,7 +273,7 @@ def _evaluate(kind: str, found: Examples) -> list[dict[str, Any]]:
             "gate": name,
             "auc": aucs[name],
             **({"over_plain": over} if name == "calibrated" else {}),
-            "at": [_at(rate, values, rejected, sign=_SIGN.get(name, 1)) for rate in CALL_RATES],
+            "at": [_at(rate, values, rejected, sign=SIGN.get(name, 1)) for rate in CALL_RATES],
         }
         for name, values in scores.items()
     ]

@@ -14,6 +14,7 @@ from edgecloud.datasets.corpus import in_own_language, load_corpus
 from edgecloud.datasets.manifest import data_hash
 from edgecloud.edge.messages import Failed, Mode, Request, Response
 from edgecloud.errors import ConfigError, OutputError
+from edgecloud.experiments.preset_notes import preset_notes
 from edgecloud.experiments.reporting import machine
 from edgecloud.experiments.resource_owner import ResourceOwner
 from edgecloud.experiments.system import System
@@ -213,12 +214,16 @@ class Arm(ResourceOwner):
         self.records = dict(self._journal.records)
         left = [sample for sample in self.samples if sample.file_id not in self.records]
         cold = _warm_up(system, mode, config, left or list(self.samples))
+        told = preset_notes(mode, config, system.facts["models"])
+        for note in told:
+            say(note)
+        notes = [*self._journal.notes, *told]
         self._setup = {
             **system.facts,
             "cold": {"load_s": system.load_s, **cold},
             "data": self._data,
             "plugins": plugins,
-            **({"notes": list(self._journal.notes)} if self._journal.notes else {}),
+            **({"notes": notes} if notes else {}),
         }
         self._describe()
 

@@ -13,7 +13,7 @@ from edgecloud.errors import ConfigError
 from edgecloud.hardware.profiles import profile
 from edgecloud.registry import load_plugins
 from edgecloud.settings.parts import PARTS, own_numbers
-from edgecloud.settings.presets import PRESETS
+from edgecloud.settings.presets import preset_settings
 from edgecloud.settings.subjects import OPTIONS, Config
 from edgecloud.textfiles import read_text
 
@@ -122,14 +122,13 @@ def resolve(
     Raises:
         ConfigError: lists every unknown key and every value of a wrong type or out of range.
     """
-    if preset is not None and preset not in PRESETS:
-        raise ConfigError(f"unknown preset {preset!r}; choose one of {', '.join(PRESETS)}")
+    chosen = {} if preset is None else preset_settings(preset)
     load_plugins()
     values: dict[str, Any] = {option.name: option.default for option in OPTIONS}
     problems: list[str] = []
     layers: list[tuple[str, Mapping[str, Any]]] = [
         (str(file), load_file(file) if file is not None else {}),
-        (f"preset {preset}", PRESETS[preset] if preset is not None else {}),
+        (f"preset {preset}", chosen),
         (given_by, {key: value for key, value in (flags or {}).items() if value is not None}),
     ]
     known = {option.name: option for option in OPTIONS}
@@ -166,7 +165,7 @@ def resolve(
         problems.append(str(error))
     if problems:
         raise ConfigError("\n  ".join(["settings are wrong:", *problems]))
-    return Config.from_flat(values, given=frozenset(given))
+    return Config.from_flat(values, given=frozenset(given), preset=preset)
 
 
 def _caps(hardware_profile: str, given: set[str]) -> dict[str, Any]:

@@ -32,7 +32,11 @@ def add_options(add: Callable[..., Any]) -> None:
     """
     add("--config", dest="config", default=None, metavar="FILE", help="YAML file of settings")
     add(
-        "--preset", dest="preset", default=None, metavar="NAME", help="one of " + ", ".join(PRESETS)
+        "--preset",
+        dest="preset",
+        default=None,
+        metavar="NAME",
+        help=f"one of {', '.join(PRESETS)}, or a file of `edgecloud tune`",
     )
     for option in OPTIONS:
         extra: dict[str, Any] = {"dest": option.name, "default": None}

@@ -1,10 +1,19 @@
-"""Presets: several settings by one word, below a flag and above a file. Standard library only."""
+"""Presets: several settings by one word, below a flag and above a file; or those of a file that
+`edgecloud tune` wrote. Standard library only."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-__all__ = ["PRESETS"]
+from edgecloud.errors import ConfigError
+from edgecloud.textfiles import read_json
+
+__all__ = ["FITTED", "PRESETS", "PRESET_SCHEMA", "TUNE", "preset_content", "preset_settings"]
+
+PRESET_SCHEMA = "edgecloud-preset/1"
+TUNE = "edgecloud tune MANIFEST --gap 0.95 -o mine.json"
+"""How to get a preset for a pair of one's own; its models are given as everywhere."""
 
 _LISTENING: dict[str, Any] = {
     "gate_type": "calibrated",
@@ -37,3 +46,41 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """The run guide's five, then the project's own: near the cloud's quality in two thirds of the edge's
 time, and in less of it for half the cloud. See reports/frontier.md."""
+FITTED = ("frontier", "frontier-light")
+"""Presets whose gate and thresholds are fitted to the embedded pair."""
+
+
+def preset_settings(preset: str) -> dict[str, Any]:
+    """The settings of a preset: one of :data:`PRESETS` by its name, or those of a file of `edgecloud tune`, whose
+    calibrated gate, where it chose that, is fitted as the same file says.
+
+    Raises:
+        ConfigError: there is no such preset, or the file is none.
+    """
+    if preset in PRESETS:
+        return PRESETS[preset]
+    content = preset_content(preset)
+    settings: dict[str, Any] = content["settings"]
+    if settings.get("gate_type") == "calibrated":
+        return {**settings, "calibration": preset}
+    return settings
+
+
+def preset_content(preset: str) -> dict[str, Any]:
+    """The content of a preset's file.
+
+    Raises:
+        ConfigError: there is no such file, or it is none of `edgecloud tune`.
+    """
+    if not Path(preset).suffix and not Path(preset).is_file():
+        raise ConfigError(
+            f"unknown preset {preset!r}; choose one of {', '.join(PRESETS)}, or a file of `edgecloud tune`"
+        )
+    content = read_json(
+        Path(preset), what="preset", error=ConfigError, advice=f"make one with `{TUNE}`"
+    )
+    settings = content.get("settings") if isinstance(content, dict) else None
+    if not isinstance(settings, dict) or content.get("schema") != PRESET_SCHEMA:
+        raise ConfigError(f"preset {preset} is no file of `edgecloud tune` ({PRESET_SCHEMA})")
+    found: dict[str, Any] = content
+    return found

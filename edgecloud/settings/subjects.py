@@ -448,15 +448,25 @@ class Config:
     run: Run = subject(Run, "run")
     given: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
     """The settings that a flag, a preset or a file gave: no setting itself, and part of no result."""
+    preset: str | None = field(default=None, compare=False, repr=False)
+    """The preset that some of them are of: no setting itself, either."""
 
     @classmethod
-    def from_flat(cls, values: Mapping[str, Any], *, given: frozenset[str] = frozenset()) -> Config:
+    def from_flat(
+        cls,
+        values: Mapping[str, Any],
+        *,
+        given: frozenset[str] = frozenset(),
+        preset: str | None = None,
+    ) -> Config:
         """The configuration of checked ``values`` by name; a missing one is its default."""
         found: dict[str, dict[str, Any]] = {option.subject: {} for option in OPTIONS}
         for option in OPTIONS:
             found[option.subject][option.field] = option.value_in(values)
         made: dict[str, Any] = {each.name: each.default_factory for each in fields(cls)}
-        return cls(**{name: made[name](**own) for name, own in found.items()}, given=given)
+        return cls(
+            **{name: made[name](**own) for name, own in found.items()}, given=given, preset=preset
+        )
 
     def changed(self, **values: Any) -> Config:
         """A copy with other (checked) values, by the settings' names.
@@ -467,7 +477,7 @@ class Config:
         before = self.to_json()
         if unknown := values.keys() - before.keys():
             raise TypeError(f"no setting is called {', '.join(sorted(unknown))}")
-        return Config.from_flat({**before, **values}, given=self.given)
+        return Config.from_flat({**before, **values}, given=self.given, preset=self.preset)
 
     def to_json(self) -> dict[str, Any]:
         """All settings as they stand in a result, flat."""
