@@ -8,7 +8,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,10 @@ from sklearn.metrics import roc_auc_score
 from edgecloud.decoding.gates import Calibration
 from edgecloud.errors import ConfigError, DataError
 from edgecloud.experiments.calibration import PLAIN, SIGN, Examples, fit
-from edgecloud.results.frontier import Measures, measures
+from edgecloud.results.cost import cost
+from edgecloud.results.latency import latency
 from edgecloud.results.records import Record
+from edgecloud.results.speculation import speculation
 from edgecloud.results.statistics import Interval, gap_closed, mean_difference, mean_ratio
 from edgecloud.settings.config import Config
 from edgecloud.settings.subjects import OPTIONS
@@ -254,13 +256,16 @@ Measured = Mapping[str, Sequence[Mapping[str, Any]]]
 
 def row_of(record: Record) -> dict[str, Any]:
     """What is kept of a sample decoded by one candidate (JSON)."""
-    found = measures([record], [0.0])
-    row = {
-        each.name: getattr(found, each.name)[0]
-        for each in fields(Measures)
-        if each.name not in ("quality", "input_tokens")
+    times, counts = latency(record.trace), speculation(record.trace, k=1)
+    return {
+        "total_s": times.total_time,
+        "ttft_s": times.ttft,
+        "busy_s": cost(record.trace).cloud_busy_time,
+        "calls": counts.cloud_calls,
+        "tokens": counts.output_tokens,
+        "cloud_tokens": counts.cloud_tokens,
+        "text": record.text or "",
     }
-    return {**row, "text": record.text or ""}
 
 
 def numbers(
