@@ -38,12 +38,11 @@ __all__ = ["Tuned", "check", "tune"]
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """A preset file's content, and what to say about it."""
+    """A preset file's content, and what to say about it: of the ``asked`` answers of models ``computed`` were."""
 
     content: dict[str, Any]
     choice: Choice
     tried: int
-    notes: tuple[str, ...]
     asked: int
     computed: int
 
@@ -138,7 +137,6 @@ def tune(
         _content(config, goal, measure, choice, signal, setup, samples, len(tried)),
         choice,
         len(tried),
-        tuple(each.note for each in signals.values() if each.note),
         bench.memory.asked,
         bench.memory.computed,
     )

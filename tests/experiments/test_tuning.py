@@ -278,8 +278,8 @@ def test_agreement_is_one_for_the_clouds_own_words() -> None:
 
 @pytest.fixture
 def few_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuning, "_SHARES", (0.1, 0.3))
-    monkeypatch.setattr(tuning, "_CONTINUATIONS", (0, 6))
+    monkeypatch.setattr(tuning, "_SHARES", (0.2,))
+    monkeypatch.setattr(tuning, "_CONTINUATIONS", (6,))
     monkeypatch.setattr(tuning, "_BLOCKS", ())
     monkeypatch.setattr(tuning, "_STARTS", ({},))
 
