@@ -3,8 +3,8 @@
     python -m bench.real_pair FOLDER [--page PAGE.md]
 
 ``FOLDER`` holds two checkpoints of one vocabulary that answer prompts, ``edge`` and ``cloud`` (links will do). The
-cloud's own answers become the references, everything verified on the calibration prompts fits the gate, and the
-policies of ``bench/real_pair.toml`` are decoded in float32, many prompts in one forward (:mod:`bench.lockstep`), as
+cloud's own answers become the references, everything verified on the calibration prompts fits the gate, `edgecloud
+tune` chooses presets on them, and the policies of ``bench/real_pair.toml`` are decoded in float32, many prompts in one forward (:mod:`bench.lockstep`), as
 journals of a sweep: ``edgecloud sweep FOLDER/grid.toml -o FOLDER/frontier`` finds them complete. What was decoded
 before is not decoded again. One thread computes.
 """
@@ -27,6 +27,7 @@ import torch
 from tabulate import tabulate
 
 from bench.lockstep import Lockstep, Remembering
+from bench.real_tune import SideBySide
 from edgecloud.contracts import Commit, Draft, Language, Verify
 from edgecloud.datasets.corpus import load_corpus
 from edgecloud.edge.gate_calibration import to_json
@@ -35,6 +36,8 @@ from edgecloud.experiments.reporting import machine
 from edgecloud.experiments.run import request_of
 from edgecloud.experiments.sweep import Point, decoding_of, read_grid, sweep
 from edgecloud.experiments.swept import complete, handler_for
+from edgecloud.experiments.tune import check, tune
+from edgecloud.experiments.tuning import Goal
 from edgecloud.models.edge import load_edge
 from edgecloud.models.loading import load
 from edgecloud.quality.metrics.sacre import sacre_scores
@@ -42,6 +45,7 @@ from edgecloud.report.frontier.page import updated
 from edgecloud.results.frontier import Scored, measures
 from edgecloud.results.journal import read
 from edgecloud.results.records import Record
+from edgecloud.settings.config import resolve
 
 if TYPE_CHECKING:
     from edgecloud.experiments.swept import Models
@@ -52,6 +56,8 @@ GRID = Path(__file__).parent / "real_pair.toml"
 LANGUAGES = ("chinese", "english")
 VERIFIED = "everything verified, exact"
 EMBEDDED_SAMPLES = 60
+GOALS = (0.95, 0.8)
+"""Least shares of the gap that presets are tuned for."""
 _RANKS = ((0, 0), (1, 1), (2, 4), (5, 19), (20, 99), (100, 10**9))
 _ENTROPIES = (0.1, 0.5, 1.0, 1.5, 2.0, 4.0)
 """Nats."""
@@ -70,6 +76,7 @@ def main() -> int:
     grid.write_text(GRID.read_text(encoding="utf-8").replace("FOLDER", str(folder)), "utf-8")
     references(pair)
     fitted = calibrated(pair)
+    presets = tuned(pair)
     points = read_grid(grid)
     journals = pair.decoded(points)
     # The other hardware profiles: timed anew, without a model.
@@ -85,6 +92,7 @@ def main() -> int:
         "ranks": _ranks({"real": verified, "embedded": beside}),
         "entropies": _entropies({"real": verified, "embedded": beside}),
         "gates": fitted,
+        "tuned": presets,
         **{
             f"policies-{language}-{hardware}": _policies(
                 [(point, path) for point, path, _ in swept if _at(point) == (language, hardware)]
@@ -108,7 +116,7 @@ class Pair:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._lockstep = Lockstep()
+        self.lockstep = Lockstep()
         self._models: Models | None = None
 
     def loaded(self, config: Config) -> Models:
@@ -123,8 +131,8 @@ class Pair:
             )
             cloud = load("cloud", str(self.folder / "cloud"), device="cpu", dtype="float32")
             self._models = (
-                replace(edge, model=Remembering(edge.model, self._lockstep)),  # type: ignore[arg-type]
-                replace(cloud, model=Remembering(cloud.model, self._lockstep)),  # type: ignore[arg-type]
+                replace(edge, model=Remembering(edge.model, self.lockstep)),  # type: ignore[arg-type]
+                replace(cloud, model=Remembering(cloud.model, self.lockstep)),  # type: ignore[arg-type]
             )
         return self._models
 
@@ -157,7 +165,7 @@ class Pair:
             for point in points
             for sample in load_corpus(point.config)[0]
         ]
-        self._lockstep.map(lambda each: each[0].caption(each[1]), requests)
+        self.lockstep.map(lambda each: each[0].caption(each[1]), requests)
 
 
 def references(pair: Pair) -> None:
@@ -220,6 +228,51 @@ def calibrated(pair: Pair) -> str:
     rates = [f"at {at['rate']:.0%}" for at in rows[0]["at"]]
     said = f"{len(found.tokens)} tokens, {sum(found.rejected)} rejected"
     return f"{_table(shown, ['', 'gate', 'AUC', *rates])}\n\n{said}"
+
+
+def tuned(pair: Pair) -> str:
+    """Choose a preset for each of :data:`GOALS` on the calibration prompts of both languages, by agreement with the
+    cloud. Returns a table of what was chosen, and what is expected of it."""
+    entries = [
+        {**one, "file_id": f"{language}-{one['file_id']}", "index": number}
+        for language in LANGUAGES
+        for number, one in enumerate(
+            json.loads((PROMPTS / f"calibration-{language}.json").read_text(encoding="utf-8"))
+        )
+    ]
+    manifest = pair.folder / "calibration-both.json"
+    _write(manifest, entries)
+    place = _point(pair, "spec", "tune", manifest, "chinese").place
+    config, samples = check(resolve({name: place[name] for name in place if name != "language"}))
+    rows = []
+    for goal in GOALS:
+        began_s = time.process_time()
+        found = tune(
+            config,
+            samples,
+            Goal(gap=goal),
+            pair.folder / "tuning",
+            say=_say,
+            loaded=lambda config, _: SideBySide(config, *pair.loaded(config), pair.lockstep),
+        )
+        _say(f"tuned for {goal}: {time.process_time() - began_s:.0f} CPU s")
+        _write(pair.folder / f"tuned-{goal}.json", found.content)
+        blocks = [found.choice.expected, found.choice.seen]
+        shown = [
+            [
+                f"{block[name]['estimate']:.2f} ({block[name]['low']:.2f} … {block[name]['high']:.2f})"
+                for block in blocks
+            ]
+            for name in ("gap_closed", "busy", "time")
+        ]
+        settings = " ".join(f"{k}={v}" for k, v in found.choice.candidate.settings.items())
+        rows.append([f"{goal}", settings, *itertools.chain.from_iterable(shown)])
+    heads = [
+        f"{what}, {where}"
+        for what in ("gap closed", "busy / cloud", "time / edge")
+        for where in ("expected", "on these")
+    ]
+    return _table(rows, ["gap wanted", "chosen", *heads])
 
 
 def _point(

@@ -107,10 +107,10 @@ def compared(manifest: Path, folder: Path, *, blocks: int, quality: Any) -> list
             configs[name] = resolve({"language": language, "clock": "modelled"}, preset=str(path))
     here = resolve({"language": language, "clock": "modelled"})
     test, _ = load_corpus(here)
-    found = standings(load_bench(here, test), test, configs, "references")
-    grid = {name: its for name, its in found.items() if name not in presets}
+    standing = standings(load_bench(here, test), test, configs, "references")
+    grid = {name: its for name, its in standing.items() if name not in presets}
     return [
-        _row(language, name.split()[0], goal, said, found.get(name), grid)
+        _row(language, name.split()[0], goal, said, standing.get(name), grid)
         for name, (goal, said) in presets.items()
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgecloud import __version__
 from edgecloud.contracts import Sample
@@ -32,6 +32,9 @@ from edgecloud.results.files import held
 from edgecloud.results.journal import Journal
 from edgecloud.settings.config import Config
 from edgecloud.settings.presets import PRESET_SCHEMA
+
+if TYPE_CHECKING:
+    from edgecloud.experiments.tuned import Bench
 
 __all__ = ["Tuned", "check", "tune"]
 
@@ -88,9 +91,10 @@ def tune(
     quality: Quality | None = None,
     told: Callable[[str, int, int], None] = lambda *_: None,
     say: Callable[[str], None] = lambda _: None,
+    loaded: Callable[[Config, Sequence[Sample]], Bench] | None = None,
 ) -> Tuned:
     """Choose a preset for the pair of ``config`` on ``samples`` (both :func:`check`'s). ``folder`` keeps what is done,
-    so that another call goes on with it, for another goal too.
+    so that another call goes on with it, for another goal too; ``loaded`` gives a pair that is loaded already.
 
     Raises:
         EdgeCloudError: the pair cannot be used, or no candidate reaches the goal.
@@ -102,7 +106,7 @@ def tune(
     measure = quality or default_quality(samples, config.data.language)
     rules = (config.acceptance.rule,) if "acceptance" in config.given else RULES
     with held(folder / "journal.jsonl", flag="-o"):
-        bench = load_bench(config, samples)
+        bench = (loaded or load_bench)(config, samples)
         setup = {
             "data": data_of(config, corpus, manifest),
             "models": bench.facts,

@@ -152,9 +152,9 @@ def signal_of(rule: str, found: Examples, folds: Mapping[str, int], *, gate: str
         raise DataError(f"with acceptance {rule} the cloud rejected {what} that the edge drafted")
     scores = {name: np.array([of(token) for token in found.tokens]) for name, of in PLAIN.items()}
     aucs = {name: float(roc_auc_score(rejected, values)) for name, values in scores.items()}
-    plain = gate if gate in PLAIN else max(aucs, key=lambda name: aucs[name])
+    plain = gate if gate is not None and gate in PLAIN else max(aucs, key=lambda name: aucs[name])
     counts = {"tokens": len(rejected), "rejected": int(rejected.sum())}
-    about = {"plain": plain, "plain_auc": aucs[plain], **counts}
+    about: dict[str, Any] = {"plain": plain, "plain_auc": aucs[plain], **counts}
 
     def kept(note: str | None, auc: float | None = None) -> Signal:
         if gate == "calibrated":

@@ -74,17 +74,18 @@ def _by_agreement(
 ) -> list[float]:
     """ROUGE-L of each text against the cloud's; 1 for the cloud's own, and for one without words where the cloud's has
     none."""
-    triples = list(zip(texts, said, languages, strict=True))
-    cut = [(_cut(text, its), _cut(other, its)) for text, other, its in triples]
-    values = [1.0 if one.words == other.words else 0.0 for one, other in cut]
-    differing = [
-        number
-        for number, (one, other) in enumerate(cut)
-        if not values[number] and one.words and other.words
-    ]
-    if differing:
-        found = rouge_l([cut[n][0] for n in differing], [[cut[n][1]] for n in differing])
-        for number, row in zip(differing, found.per_sample, strict=True):
+    values = [1.0] * len(texts)
+    differing: dict[Language, list[tuple[int, Tokens, Tokens]]] = {}
+    for number, (text, other, language) in enumerate(zip(texts, said, languages, strict=True)):
+        one, its = _cut(text, language), _cut(other, language)
+        if one.words != its.words:
+            values[number] = 0.0
+            if one.words and its.words:
+                differing.setdefault(language, []).append((number, one, its))
+    for rows in differing.values():
+        numbers, ours, theirs = zip(*rows, strict=True)
+        found = rouge_l(ours, [[its] for its in theirs])
+        for number, row in zip(numbers, found.per_sample, strict=True):
             values[number] = row["rouge_l"] or 0.0
     return values
 

@@ -258,19 +258,23 @@ def test_what_a_user_fixes_is_not_varied() -> None:
     assert len(some) < len(every) == len({each.name for each in every})
 
 
-def test_agreement_is_one_for_the_clouds_own_words() -> None:
-    samples = load_corpus(config_of({}))[0][:3]
-    said = ["a calm man", "a happy woman speaks", ""]
+def test_agreement_is_one_for_the_clouds_own_words_in_any_language() -> None:
+    samples = load_corpus(config_of({}))[0][:4]
+    said = ["a calm man", "a happy woman speaks", "", "一位女性平静地说话"]
     found = qualities(
         "agreement",
-        {"cloud": said, "edge": ["a calm woman", "a happy woman speaks", "words"]},
+        {
+            "cloud": said,
+            "edge": ["a calm woman", "a happy woman speaks", "words", "一位男性平静地说话"],
+        },
         samples=samples,
         corpus=samples,
-        languages=["english"] * 3,
+        languages=["english"] * 3 + ["chinese"],
     )
-    assert found["cloud"] == [1.0, 1.0, 1.0]
-    assert found["edge"][1:] == [1.0, 0.0]
+    assert found["cloud"] == [1.0] * 4
+    assert found["edge"][1:3] == [1.0, 0.0]
     assert 0.5 < found["edge"][0] < 1
+    assert 0.5 < found["edge"][3] < 1
 
 
 # --- the command
