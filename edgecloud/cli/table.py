@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,38 @@ def add(commands: Any) -> None:
     table.add_argument(
         "--this-run", action="store_true", help="only results of this run of tox or this shell"
     )
+    table.add_argument(
+        "--deployed",
+        metavar="PROFILE",
+        help="the first look instead: each run as it ran, and its traces timed on this hardware profile "
+        "(edgecloud profile list), from the journals in the folder beside that of the results",
+    )
     table.set_defaults(command=_table)
 
 
 def _table(parsed: argparse.Namespace) -> int:
-    from edgecloud.report.table import load_results, select_this_run, side_by_side
+    from edgecloud.hardware.profiles import profile
+    from edgecloud.report.loading import load_results, result_files, select_this_run
+    from edgecloud.report.overview import overview
+    from edgecloud.report.table import side_by_side
     from edgecloud.results.environment import run_id
     from edgecloud.textfiles import json_files
 
-    paths = parsed.results or json_files(parsed.results_dir)
+    paths = result_files(parsed.results or json_files(parsed.results_dir))
     results = load_results(paths)
-    if parsed.this_run:
-        results = select_this_run(results, run_id())
-    print(side_by_side(results))
+    chosen = select_this_run(results, run_id()) if parsed.this_run else results
+    if parsed.deployed is None:
+        print(side_by_side(chosen))
+        return 0
+    journals = {
+        id(result): path.resolve().parent.parent / "journals" / f"{path.stem}.jsonl"
+        for path, result in zip(paths, results, strict=True)
+    }
+    text = overview(
+        [(result, journals[id(result)]) for result in chosen],
+        hardware_profile=parsed.deployed,
+        source=profile(parsed.deployed).source,
+        width=shutil.get_terminal_size().columns,
+    )
+    print(text)
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -76,6 +77,34 @@ def test_past_its_deadline_meteor_is_null_with_the_reason() -> None:
     assert "did not end within 0.001 s" in result.notes["meteor"]
     with pytest.raises(MetricError, match=r"METEOR did not end within 0\.01 s"):
         java.meteor_lines([("a", ["a"])], deadline_s=0.01)
+
+
+def test_meteor_is_given_the_paraphrases_whose_words_occur(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = {
+        ("calm", "quiet"): True,
+        ("a calm", "in a quiet"): False,  # nobody says "in"
+        ("isn't", "quiet"): False,
+        ("calm ,", "'s quiet !"): True,
+        ("calmly", "quiet"): False,
+    }
+    table = tmp_path / "table.gz"
+    lines = [f"0.5\n{one}\n{other}\n" for one, other in entries]
+    table.write_bytes(gzip.compress("".join(lines).encode()))
+    monkeypatch.setattr(java, "_jar", lambda _: table)
+    monkeypatch.setattr(
+        java,
+        "_Kept",
+        type("Kept", (), {"words": frozenset(), "table": None, "lock": java._Kept.lock}),
+    )
+    words = java._words(["A Calm voice.", "it's QUIET"])
+    kept = gzip.decompress(java._paraphrases(words)).decode()
+    assert kept == "".join(
+        line for line, stays in zip(lines, entries.values(), strict=True) if stays
+    )
+    table.unlink()  # fewer words are served from what there is
+    assert gzip.decompress(java._paraphrases(words - {b"quiet"})).decode() == kept
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the stand-in is a shell script")
