@@ -25,6 +25,11 @@ __all__ = ["add"]
 _COLORS = {"edge": "", "verified": "32", "corrected": "31", "bonus": "34", "cloud": "35"}
 """SGR codes by who chose a token; the edge's own stay in the terminal's colour."""
 
+_GUESSES = (
+    "the embedded miniature models learned from synthetic speech alone: what they say of a real recording is a "
+    "guess; --edge-model and --cloud-model take checkpoints that know better"
+)
+
 
 def add(commands: Any) -> None:
     """Add ``edgecloud caption`` to ``commands``, the subparsers of the command line."""
@@ -32,13 +37,18 @@ def add(commands: Any) -> None:
         "caption",
         help="caption recordings, streaming",
         # Argparse would name all sixty settings before it says what is wrong.
-        usage="edgecloud caption [--mode edge|cloud|spec] [SETTINGS] AUDIO [AUDIO ...]",
+        usage="edgecloud caption [--mode edge|cloud|spec] [SETTINGS] (AUDIO [AUDIO ...] | --example)",
     )
     caption.add_argument(
         "audio",
-        nargs="+",
+        nargs="*",
         metavar="AUDIO",
         help="WAV, FLAC, MP3, OGG; with the extra phone m4a, webm, amr, …",
+    )
+    caption.add_argument(
+        "--example",
+        action="store_true",
+        help="a recording of synthetic speech that is here already",
     )
     caption.add_argument("--mode", choices=MODES, default="spec")
     add_options(caption.add_argument)
@@ -54,6 +64,9 @@ def _caption(parsed: argparse.Namespace) -> int:
     config = _config(parsed)
     if config.data.input_modality == "audio_text":
         raise ConfigError("caption takes recordings without transcriptions; use audio_only")
+    recordings: list[str] = [*parsed.audio, *([_example(config)] if parsed.example else [])]
+    if not recordings:
+        raise ConfigError("give recordings to caption, or --example")
     paint = _painter(sys.stdout)
 
     def show(streamed: Streamed) -> None:
@@ -72,8 +85,10 @@ def _caption(parsed: argparse.Namespace) -> int:
             from edgecloud.results.audio_notes import sentence
 
             system = stack.enter_context(System(parsed.mode, config))
-        for name in parsed.audio:
-            if len(parsed.audio) > 1:
+        if parsed.audio and _miniature(parsed.mode, config):
+            print(f"edgecloud: note: {_GUESSES}", file=sys.stderr)
+        for name in recordings:
+            if len(recordings) > 1 or parsed.example:
                 print(name)
             answer = system.caption(Request(audio_path=name, stream=True), show)
             if isinstance(answer, Failed):
@@ -99,8 +114,24 @@ def _caption(parsed: argparse.Namespace) -> int:
     if len(heard) > 1 and (noted := sentence(heard)) is not None:
         print(f"edgecloud: note: {noted}", file=sys.stderr)
     # Whoever captions has read the line above; a script asks for a status with --max-degraded.
-    allowed = len(parsed.audio) if parsed.max_degraded is None else config.run.max_degraded
+    allowed = len(recordings) if parsed.max_degraded is None else config.run.max_degraded
     return 1 if failures or lost > allowed else 0
+
+
+def _example(config: Config) -> str:
+    """The embedded corpus's first recording in the language of ``config``."""
+    from edgecloud.datasets.corpus import load_corpus
+
+    embedded = config.changed(dataset_path=None, dataset_type="unified")
+    return str(load_corpus(embedded)[0][0].audio_path)
+
+
+def _miniature(mode: str, config: Config) -> bool:
+    """Whether a model that captions is an embedded one; which a service holds is its own affair."""
+    own = [] if mode == "cloud" else [config.models.edge]
+    if mode != "edge" and config.service.url == "local":
+        own.append(config.models.cloud)
+    return None in own
 
 
 def _painter(stream: Any) -> Callable[[str, str], str]:

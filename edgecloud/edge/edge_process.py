@@ -40,8 +40,6 @@ def main(control: Connection, cloud: Connection | None, setup: EdgeSetup) -> Non
     from edgecloud.cloud.protocol.remote import PipeChannel, RemoteCloud
     from edgecloud.edge.request_handler import RequestHandler
     from edgecloud.models.checkpoint import Checkpoint
-    from edgecloud.models.edge import load_edge
-    from edgecloud.models.translation import of_pair
 
     # What a plug-in imports is capped, too.
     load_plugins()
@@ -53,6 +51,10 @@ def main(control: Connection, cloud: Connection | None, setup: EdgeSetup) -> Non
         processor = Checkpoint.open(setup.path).processor()
         facts: dict[str, Any] | None = None
     else:
+        # Not above: beside a cloud alone there is no network here to import classes for.
+        from edgecloud.models.edge import load_edge
+        from edgecloud.models.translation import of_pair
+
         _check_cap(setup)
         loaded = load_edge(
             setup.model,
