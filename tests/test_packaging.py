@@ -35,7 +35,8 @@ def test_the_wheel_holds_every_file_of_the_package(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "guide", ["README.md", "README.zh.md", "CONTRIBUTING.md", "docs/cluster.md"]
+    "guide",
+    ["README.md", "README.zh.md", "CONTRIBUTING.md", "docs/cluster.md", "docs/experiments.md"],
 )
 def test_files_that_a_guide_names_are_there(guide: str) -> None:
     text = (ROOT / guide).read_text(encoding="utf-8")
@@ -48,7 +49,11 @@ def test_files_that_a_guide_names_are_there(guide: str) -> None:
 
 def test_the_guides_say_the_same_commands_and_options_in_both_languages() -> None:
     english, chinese = (
-        (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.zh.md")
+        "\n".join(
+            (ROOT / f"{page}{ending}").read_text(encoding="utf-8")
+            for page in ("README", "docs/experiments")
+        )
+        for ending in (".md", ".zh.md")
     )
     for pattern in (r"`(pytest bench[^`]*)`", r"^\| `(--[^|]*)` \|", r"python -m tox[^#`\n]*"):
         ours, theirs = (
@@ -60,3 +65,11 @@ def test_the_guides_say_the_same_commands_and_options_in_both_languages() -> Non
         )
         assert ours
         assert ours == theirs
+
+
+@pytest.mark.parametrize(
+    "page", sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]), ids=lambda page: page.name
+)
+def test_links_of_a_page_lead_to_files(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []

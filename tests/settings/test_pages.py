@@ -27,8 +27,8 @@ def test_the_tables_of_a_page_are_those_of_the_declarations(page: Path) -> None:
     assert with_tables(text) == text, f"run: edgecloud settings --tables {page.relative_to(ROOT)}"
 
 
-def test_both_readmes_show_the_same_options() -> None:
-    assert [page.name for page in PAGES] == ["README.md", "README.zh.md"]
+def test_both_languages_show_the_same_options() -> None:
+    assert [page.name for page in PAGES] == ["experiments.md", "experiments.zh.md"]
     one, other = (page.read_text("utf-8").partition("<!-- options ")[2] for page in PAGES)
     assert one.partition("-->")[0][2:] == other.partition("-->")[0][2:]
 
