@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+import transformers
 from torch import Tensor
 from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 from transformers.utils import logging
@@ -26,9 +29,14 @@ from edgecloud.decoding.local_edge import LocalEdge
 from edgecloud.decoding.recorder import Recorder
 from edgecloud.decoding.speculative import Speculation, speculative
 from edgecloud.decoding.stopping import Stopping
+from edgecloud.errors import ConfigError
 from edgecloud.hardware.clock import WallClock
+from edgecloud.models.checkpoint import Checkpoint
+from edgecloud.models.features import CONTEXT_FRAMES, padded
+from edgecloud.models.folder import read_json
+from edgecloud.models.translation import of_pair
 
-__all__ = ["TIE", "Family", "Ours", "Way", "interleaved"]
+__all__ = ["TIE", "Family", "Ours", "Way", "check_comparable", "interleaved"]
 
 TIE = 1e-3
 """Where a thinker's logits of two tokens are closer than this, either may come: batched and single-token
@@ -83,11 +91,38 @@ class Ours:
         return run
 
 
-class Family:
-    """The pair as the family's own classes, behind ``generate``."""
+def check_comparable(edge: str, cloud: str, *, of_text: bool) -> None:
+    """Check that transformers can decode two checkpoints as a pair, and otherwise than we do; no weight is read.
 
-    def __init__(self, edge: str, cloud: str, *, max_new_tokens: int) -> None:
-        self._edge, self._cloud = _thinker(edge), _thinker(cloud)
+    Raises:
+        ConfigError: it cannot, or not what is asked (``of_text``: prompts, else recordings).
+    """
+    one, other = (Checkpoint.open(folder) for folder in (edge, cloud))
+    for checkpoint in (one, other):
+        if not checkpoint.family.fast:
+            raise ConfigError(
+                f"model {checkpoint.path} runs on the general adapter, which is transformers' own forward: there "
+                "is nothing to compare; give a family of the fast path"
+            )
+        if not (of_text or checkpoint.family.accepts_audio):
+            raise ConfigError(
+                f"model {checkpoint.path} takes text alone; give --dataset-type text and a manifest of prompts"
+            )
+    if of_pair(one.processor(), other.processor())[1] is not None:
+        raise ConfigError(
+            "edge and cloud have vocabularies of their own, and assisted generation takes the same recording in "
+            "one form alone; give --edge-model and --cloud-model of one family and vocabulary"
+        )
+
+
+class Family:
+    """The pair as the family's own classes, behind ``generate``. Answers end at ``end_ids``, as ours do, and
+    without penalties, whatever generation_config.json says."""
+
+    def __init__(
+        self, edge: str, cloud: str, *, max_new_tokens: int, end_ids: frozenset[int]
+    ) -> None:
+        self._edge, self._cloud = _model(edge, end_ids), _model(cloud, end_ids)
         self._max_new_tokens = max_new_tokens
         default = self._edge.generation_config
         self._default = (
@@ -125,12 +160,15 @@ class Family:
             return False  # one ends where the other goes on
         thinker = self._edge if side == "edge" else self._cloud
         with torch.inference_mode():
-            logits = thinker(**_inputs(prompt, one[:place])).logits[0, -1]
+            logits = thinker(**_inputs(thinker, prompt, one[:place])).logits[0, -1]
         return abs(float(logits[one[place]] - logits[other[place]])) < TIE
 
     def _generate(self, thinker: Any, prompt: Prompt, **more: Any) -> list[int]:
         found = thinker.generate(
-            **_inputs(prompt), max_new_tokens=self._max_new_tokens, do_sample=False, **more
+            **_inputs(thinker, prompt),
+            max_new_tokens=self._max_new_tokens,
+            do_sample=False,
+            **more,
         )
         tokens: list[int] = found[0, prompt.length :].tolist()
         return tokens
@@ -156,22 +194,43 @@ def interleaved(
     return times, outputs
 
 
-def _thinker(folder: str) -> Any:
+def _model(folder: str, end_ids: frozenset[int]) -> Any:
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    thinker = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(
-        folder, dtype=torch.float32, local_files_only=True
+    config = read_json(Path(folder) / "config.json")
+    kind: Any = (
+        Qwen2_5OmniThinkerForConditionalGeneration
+        if config["model_type"] == "qwen2_5_omni"
+        else getattr(transformers, config["architectures"][0])
     )
-    return thinker.train(mode=False)
+    model = kind.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    settings = model.generation_config
+    settings.eos_token_id = sorted(end_ids)
+    settings.pad_token_id = min(end_ids)
+    settings.repetition_penalty, settings.no_repeat_ngram_size = 1.0, 0
+    return model.train(mode=False)
 
 
-def _inputs(prompt: Prompt, answer: Sequence[int] = ()) -> dict[str, Tensor]:
+def _inputs(model: Any, prompt: Prompt, answer: Sequence[int] = ()) -> dict[str, Tensor]:
+    """The arguments of ``model`` for a prompt of which ``answer`` is written."""
     ids = torch.tensor([[*prompt.token_ids, *answer]])
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    if prompt.features is not None:
-        features = torch.from_numpy(prompt.features).float()[None]
-        inputs["input_features"] = features
-        inputs["feature_attention_mask"] = torch.ones(1, features.shape[2], dtype=torch.long)
-    return inputs
+    if prompt.features is None:
+        return inputs
+    features, frames = prompt.features, prompt.features.shape[1]
+    kind = model.config.model_type
+    if kind in ("qwen2_audio", "audioflamingo3"):
+        frames -= CONTEXT_FRAMES
+        features = padded(features, 2 * model.config.audio_config.max_source_positions)
+    elif kind == "qwen3_asr":
+        features = np.pad(features, ((0, 0), (0, -frames % 100)))
+    mask = torch.zeros(1, features.shape[1], dtype=torch.long)
+    mask[:, :frames] = 1
+    named = (
+        "input_features_mask"
+        if kind in ("audioflamingo3", "qwen3_asr")
+        else "feature_attention_mask"
+    )
+    return {**inputs, "input_features": torch.from_numpy(features).float()[None], named: mask}
 
 
 def _recorder() -> Recorder:

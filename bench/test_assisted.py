@@ -17,13 +17,14 @@ import pytest
 import torch
 from tabulate import tabulate
 
-from bench.assisted import TIE, Family, Ours, interleaved
+from bench.assisted import TIE, Family, Ours, check_comparable, interleaved
 from bench.conftest import CONFIG, TABLES
 from bench.outside import LAYERS, Outside, outside, shape_3b
 from bench.rows import REPLAY, add_no_row, add_rows
 from edgecloud.contracts import Prompt, StopLimits
 from edgecloud.datasets.audio import load_audio
 from edgecloud.decoding.stopping import Stopping
+from edgecloud.errors import EdgeCloudError
 from edgecloud.experiments.run import load_corpus
 from edgecloud.experiments.system import model_of
 from edgecloud.models.loading import Loaded, load
@@ -59,13 +60,23 @@ class Measured:
 def measured(pytestconfig: pytest.Config) -> Iterator[Measured]:
     """The whole run, of which each test below reports a part."""
     config = pytestconfig.stash[CONFIG]
+    try:
+        paths = [model_of(config.models.edge, "edge")[1], model_of(config.models.cloud, "cloud")[1]]
+        check_comparable(*paths, of_text=config.data.kind == "text")
+    except EdgeCloudError as error:
+        pytest.exit(str(error), 4)
     edge, edge_path = _loaded("edge", config.models.edge)
     cloud, cloud_path = _loaded("cloud", config.models.cloud)
     stopping = edge.processor.stopping(StopLimits(config.generation.max_new_tokens))
     samples = list(load_corpus(config)[0][: config.data.max_samples])
     prompts = [_prompt(edge, sample, config) for sample in samples]
     ours = Ours(edge.model, cloud.model, stopping)
-    family = Family(edge_path, cloud_path, max_new_tokens=config.generation.max_new_tokens)
+    family = Family(
+        edge_path,
+        cloud_path,
+        max_new_tokens=config.generation.max_new_tokens,
+        end_ids=stopping.end_ids,
+    )
     ways = {
         "generate-edge": family.edge,
         "edge": ours.edge,
@@ -142,6 +153,8 @@ def _loaded(side: str, folder: str | None) -> tuple[Loaded, str]:
 
 
 def _prompt(edge: Loaded, sample: Sample, config: Config) -> Prompt:
+    if sample.prompt is not None:
+        return edge.processor.text_prompt(sample.prompt)
     waveform = load_audio(sample.audio_path, max_audio_s=config.data.max_audio_s)
     return edge.processor.prompt(
         edge.processor.features(waveform),

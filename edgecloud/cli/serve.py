@@ -155,9 +155,7 @@ def _serve(parsed: argparse.Namespace) -> int:
         raise ConfigError(
             f"serving needs the extra 'serve' ({error.name} is missing): pip install 'edgecloud[serve]'"
         ) from error
-    from edgecloud.embedded.pair import CLOUD_CHECKPOINT
-    from edgecloud.experiments.checking import check_cloud
-    from edgecloud.models.hub import Source, locate
+    from edgecloud.experiments.checking import check_cloud, model_of
 
     settings = ServiceSettings(
         clients=_clients(parsed.token_file),
@@ -172,12 +170,10 @@ def _serve(parsed: argparse.Namespace) -> int:
         max_body_bytes=int(parsed.max_body_mb * (1 << 20)),
         answer_s=parsed.answer_s,
     )
-    model = Source("embedded-cloud", str(CLOUD_CHECKPOINT))
-    if parsed.model is not None:
-        model = locate(parsed.model)
+    name, path = model_of(parsed.model, "cloud")
     serve(
-        model.name,
-        model.path,
+        name,
+        path,
         device=parsed.device,
         dtype=parsed.dtype,
         listening=Listening(
@@ -192,12 +188,12 @@ def _serve(parsed: argparse.Namespace) -> int:
         settings=settings,
         log_level=parsed.log_level,
         check_model=lambda: check_cloud(
-            model.path,
+            path,
             device=parsed.device,
             dtype=parsed.dtype,
             caches=settings.bounds.memory_bytes,
         ),
-        on_ready=lambda address: print(f"edgecloud: {model.name} at {address}", flush=True),
+        on_ready=lambda address: print(f"edgecloud: {name} at {address}", flush=True),
         vllm=_vllm(parsed),
     )
     return 0

@@ -13,7 +13,14 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 from edgecloud.edge.messages import EdgeSetup, Failed, Request
-from edgecloud.errors import CloudError, ConfigError, DataError, ModelError, OutOfMemoryError
+from edgecloud.errors import (
+    CloudError,
+    ConfigError,
+    DataError,
+    ModelError,
+    OutOfMemoryError,
+    PluginError,
+)
 from edgecloud.hardware.limits import apply_in_child, apply_torch_threads
 from edgecloud.registry import load_plugins
 
@@ -53,6 +60,7 @@ def main(control: Connection, cloud: Connection | None, setup: EdgeSetup) -> Non
     else:
         # Not above: beside a cloud alone there is no network here to import classes for.
         from edgecloud.models.edge import load_edge
+        from edgecloud.models.folder import same_vocabulary
         from edgecloud.models.translation import of_pair
 
         _check_cap(setup)
@@ -65,7 +73,7 @@ def main(control: Connection, cloud: Connection | None, setup: EdgeSetup) -> Non
             verify=config.service.verify_weights,
         )
         processor = loaded.processor
-        if setup.cloud_path is not None:
+        if setup.cloud_path is not None and not same_vocabulary(setup.path, setup.cloud_path):
             processor, drafter = of_pair(processor, Checkpoint.open(setup.cloud_path).processor())
         facts = {**loaded.facts, "load_s": time.perf_counter() - began}
     if config.data.kind != "text" and not processor.accepts_audio:
@@ -102,7 +110,7 @@ def main(control: Connection, cloud: Connection | None, setup: EdgeSetup) -> Non
             listener = control.send if request.stream else None
             try:
                 control.send(request_handler.caption(request, listener))
-            except (DataError, CloudError, OutOfMemoryError, ModelError) as error:
+            except (DataError, CloudError, OutOfMemoryError, ModelError, PluginError) as error:
                 control.send(Failed(type(error).__name__, str(error)))
 
 

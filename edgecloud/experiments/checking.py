@@ -10,13 +10,14 @@ import os
 import threading
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgecloud.cloud.http.client import model_metadata
 from edgecloud.contracts import Sample
 from edgecloud.edge.messages import Mode
 from edgecloud.edge.worker import At, Said, Worker
-from edgecloud.embedded.pair import CLOUD_CHECKPOINT, EDGE_CHECKPOINT
+from edgecloud.embedded.pair import CLOUD_CHECKPOINT, NAMED
 from edgecloud.errors import WorkerError
 from edgecloud.models.families import Family
 from edgecloud.models.folder import family_at
@@ -101,14 +102,15 @@ def check_cloud(
 
 def model_of(model: str | None, side: str) -> tuple[str, str]:
     """``(name, folder)`` of a model, fetched from a hub where it names a repository; the embedded
-    miniature when none is given.
+    miniature of that ``side`` when none is given, another one by its name. A folder of that name comes first.
 
     Raises:
         CheckpointError: it cannot be had.
     """
-    if model is None:
-        return f"embedded-{side}", str(EDGE_CHECKPOINT if side == "edge" else CLOUD_CHECKPOINT)
-    found = locate(model)
+    name = model or f"embedded-{side}"
+    if name in NAMED and (model is None or not Path(name).exists()):
+        return name, str(NAMED[name])
+    found = locate(name)
     return found.name, found.path
 
 

@@ -37,6 +37,7 @@ from edgecloud.models.networks import Network
 from edgecloud.models.pairing import check_pair, have_own_vocabularies
 from edgecloud.models.placing import AUTO_MAP, placed
 from edgecloud.models.processor import Processor
+from edgecloud.models.quantized.shapes import shapes_of
 from edgecloud.models.translation import Translation, described
 from edgecloud.settings.config import Config
 
@@ -82,6 +83,8 @@ class _Opened:
     bits: int | None
     network: Network | None
     """The network on no device; None where the weights are quantized, or not loaded."""
+    window: int | None = None
+    """Of a quantised model: the tokens that it can take, where its attention would slide beyond them."""
 
 
 def examine(arms: Sequence[Arm], *, together: bool, say: Callable[[str], None]) -> None:
@@ -128,6 +131,8 @@ def _without_weights(arm: Arm, say: Callable[[str], None]) -> list[_Opened]:
             )
         for messages in conversations[:1]:
             found.processor.rendered(messages)
+        if found.bits is not None and found.window is not None and config.data.kind == "text":
+            _check_window(found, conversations, found.window, config.generation.max_new_tokens)
     if opened and opened[0].side.role == "edge":
         _check_together(arm, [found.processor for found in opened], say)
     return opened
@@ -169,10 +174,29 @@ def _open(side: Side) -> _Opened:
     device = pick_device(side.device) if side.weights else "cpu"
     processor = checkpoint.processor()
     network = None
+    window = None
     if side.weights:
         network = described_network(checkpoint, _dtype(side, device))
         check_rows(checkpoint, processor.vocab_size, network.lm_head.out_features)
-    return _Opened(side, checkpoint, processor, bits, None if bits is not None else network)
+        if bits is not None:
+            window, network = shapes_of(network)[0].window, None
+    return _Opened(side, checkpoint, processor, bits, network, window)
+
+
+def _check_window(
+    found: _Opened, conversations: Sequence[Messages], window: int, answer: int
+) -> None:
+    """Raises ConfigError where the longest of the requests and an answer of ``answer`` tokens are more than a
+    quantised model can take."""
+    longest = max(map(found.processor.length, conversations), default=0)
+    if longest + answer > window:
+        raise ConfigError(
+            f"model {found.side.path} attends to its last {window} tokens, and quantised it takes no more; the "
+            f"longest request has {longest}, so give --max-new-tokens {window - longest}"
+            if longest < window
+            else f"model {found.side.path} attends to its last {window} tokens, and quantised it takes no more; the "
+            f"longest request has {longest}: leave out --edge-quantization"
+        )
 
 
 def _dtype(side: Side, device: str) -> torch.dtype:
@@ -231,27 +255,26 @@ def _need(found: _Opened, *, copies: int) -> Need:
 
 
 def _unheeded(config: Config, found: _Opened) -> str | None:
-    """What the model whose text is written asks for in its generation_config.json, and is not done unless it
-    is asked for here, too."""
+    """What the model whose text is written asks for in its generation_config.json and this run does not do; what
+    this run sets by itself is its own to know."""
     asked = found.checkpoint.generation
     if not asked:
         return None
-    flags = {
-        "--repetition-penalty": (
-            asked.get("repetition_penalty") or 1.0,
-            config.sampling.repetition_penalty,
-        ),
-        "--no-repeat-ngram": (
-            asked.get("no_repeat_ngram_size") or 0,
-            config.sampling.no_repeat_ngram,
-        ),
-    }
-    told = [f"{flag} {wanted:g}" for flag, (wanted, here) in flags.items() if wanted != here]
+    sampling = config.sampling
+    flags = (
+        ("--repetition-penalty", asked.get("repetition_penalty"), sampling.repetition_penalty, 1),
+        ("--no-repeat-ngram", asked.get("no_repeat_ngram_size"), sampling.no_repeat_ngram, 0),
+    )
+    told = [
+        f"{flag} {wanted:g}"
+        for flag, wanted, here, none in flags
+        if wanted is not None and wanted not in (here, none)
+    ]
     if not told:
         return None
     return (
         f"note: model {found.side.path} is published with {' '.join(told)} (generation_config.json), as transformers' "
-        "generate applies it; this run decodes without: give it to do the same"
+        "generate applies it; this run does not: give it to do the same"
     )
 
 

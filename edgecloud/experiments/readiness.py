@@ -11,8 +11,7 @@ from edgecloud.datasets.corpus import load_corpus
 from edgecloud.edge.messages import Mode
 from edgecloud.errors import CheckpointError, OutputError
 from edgecloud.experiments import floors
-from edgecloud.experiments.checking import check_models, remote_facts
-from edgecloud.models.hub import locate
+from edgecloud.experiments.checking import check_models, model_of, remote_facts
 from edgecloud.results.files import held
 from edgecloud.results.kept import journal_path, result_path
 from edgecloud.settings.config import Config
@@ -74,7 +73,7 @@ def _check_model(side: str, model: str | None) -> None:
     """Whether a model is there; what a hub has is fetched here, before anything starts."""
     if model is None:
         return
-    if not (Path(locate(model).path) / "config.json").is_file():
+    if not (Path(model_of(model, side)[1]) / "config.json").is_file():
         raise CheckpointError(
             f"{side} model {model} is not a checkpoint folder (it holds no config.json); "
             f"check --{side}-model"

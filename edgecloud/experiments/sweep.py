@@ -30,7 +30,6 @@ from edgecloud.experiments.reporting import machine
 from edgecloud.experiments.retiming import by_time
 from edgecloud.experiments.run import data_of, identity_of, plugins_of
 from edgecloud.hardware.profiles import profile
-from edgecloud.models.hub import locate
 from edgecloud.models.identity import identity_at
 from edgecloud.quality import corpus_references_of, score
 from edgecloud.quality.tokenize import LANGUAGE_TOKENIZERS
@@ -299,7 +298,8 @@ def check(points: Sequence[Point]) -> list[str]:
             )
         for side in ("edge", "cloud"):
             model = getattr(config.models, side)
-            if model is not None and not (Path(locate(model).path) / "config.json").is_file():
+            path = Path(model_of(model, side)[1])
+            if model is not None and not (path / "config.json").is_file():
                 raise CheckpointError(
                     f"{side}_model {model} is no checkpoint folder: it holds no config.json"
                 )

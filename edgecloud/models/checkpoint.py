@@ -43,6 +43,19 @@ class Stored:
     shape: tuple[int, ...]
 
 
+_PROCESSING = (
+    "features",
+    "prompt",
+    "rendered",
+    "shared",
+    "stopping",
+    "text",
+    "text_prompt",
+    "vocabulary",
+)
+"""Methods of a processor, which are another package's code where its family is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A checkpoint folder that was found to be complete. Make one with :meth:`open`."""
@@ -66,7 +79,12 @@ class Checkpoint:
             CheckpointError: tokenizer, template or feature settings are missing or broken.
             PluginError: the family is of another package, and fails.
         """
-        return self.guarded(self.family.processor)(self)
+        processor = self.guarded(self.family.processor)(self)
+        for name in _PROCESSING:
+            method = getattr(processor, name)
+            if (own := self.guarded(method)) is not method:
+                setattr(processor, name, own)
+        return processor
 
     def network(self) -> Network:
         """The network that config.json describes, as the family makes it; it has no weights yet.

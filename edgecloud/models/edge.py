@@ -13,7 +13,7 @@ from edgecloud.errors import CheckpointError, ConfigError, ModelError
 from edgecloud.models.assembly import on_meta
 from edgecloud.models.audio_lm import pick_device, pick_dtype
 from edgecloud.models.checkpoint import Checkpoint
-from edgecloud.models.loading import load
+from edgecloud.models.loading import facts_of, load
 from edgecloud.models.memory import Need, needed_bytes, precision_name
 from edgecloud.models.processor import Processor
 from edgecloud.models.quantized.shapes import shapes_of
@@ -65,19 +65,16 @@ def load_edge(
         verify_weights(checkpoint)
     processor = checkpoint.processor()
     model = load_quantized(checkpoint, bits=bits, vocab_size=processor.vocab_size)
-    facts = {
-        "name": name,
-        "family": checkpoint.family.model_type,
-        "adapter": "fast",
-        "parameters": model.parameters,
-        "dtype": quantization,
-        "device": "cpu",
-        "engine": model.engine_name,
-        **checkpoint.identity(),
-        "tokenizer_sha256": processor.fingerprint(),
-        "shared": processor.shared(),
-        "vocab_size": processor.vocab_size,
-    }
+    facts = facts_of(
+        name,
+        checkpoint,
+        processor,
+        parameters=model.parameters,
+        dtype=quantization,
+        device="cpu",
+        adapter="fast",
+        engine=model.engine_name,
+    )
     return LoadedEdge(model, processor, facts)
 
 

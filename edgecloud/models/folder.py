@@ -21,6 +21,7 @@ __all__ = [
     "family_of",
     "needed_shards",
     "read_json",
+    "same_vocabulary",
 ]
 
 WEIGHTS = "model.safetensors"
@@ -90,6 +91,21 @@ def needed_shards(folder: Path, family: Family) -> list[str]:
     ):
         raise CheckpointError(f"model {folder}: {INDEX} has no weight_map of file names")
     return sorted({file for name, file in weight_map.items() if family.parameter(name)})
+
+
+def same_vocabulary(one: str | Path, other: str | Path) -> bool:
+    """True when two folders are of one family of the fast path and have the same files of a tokenizer, so that
+    neither has to be read to know it; False says nothing."""
+    families = {family_at(folder) for folder in (one, other)}
+    return all(family is not None and family.fast for family in families) and (
+        len(families) == 1
+        and all(
+            (Path(one) / name).is_file()
+            and (Path(other) / name).is_file()
+            and (Path(one) / name).read_bytes() == (Path(other) / name).read_bytes()
+            for name in ("tokenizer.json", "tokenizer_config.json")
+        )
+    )
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from edgecloud.models.verifying import verify_weights
 if TYPE_CHECKING:
     from edgecloud.models.general import GeneralLM
 
-__all__ = ["Loaded", "check_not_quantized", "load", "look_at"]
+__all__ = ["Loaded", "check_not_quantized", "facts_of", "load", "look_at"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +49,42 @@ def load(name: str, path: str, *, device: str, dtype: str, verify: bool = False)
         verify_weights(checkpoint)
     processor = checkpoint.processor()
     model = _model(checkpoint, processor.vocab_size, pick_device(device), dtype)
-    facts = {
+    facts = facts_of(
+        name,
+        checkpoint,
+        processor,
+        parameters=model.parameters,
+        dtype=model.dtype,
+        device=model.device,
+        adapter="fast" if checkpoint.family.fast else "general",
+    )
+    return Loaded(model, processor, facts)
+
+
+def facts_of(
+    name: str,
+    checkpoint: Checkpoint,
+    processor: Processor,
+    *,
+    parameters: int | None,
+    dtype: str | None,
+    device: str,
+    **more: str,
+) -> dict[str, Any]:
+    """What results and comparisons know of a model (JSON): ``name`` is what results call it, ``more`` is what
+    runs it."""
+    return {
         "name": name,
         "family": checkpoint.family.model_type,
-        "adapter": "fast" if checkpoint.family.fast else "general",
-        "parameters": model.parameters,
-        "dtype": model.dtype,
-        "device": model.device,
+        "parameters": parameters,
+        "dtype": dtype,
+        "device": device,
+        **more,
         **checkpoint.identity(),
         "tokenizer_sha256": processor.fingerprint(),
         "shared": processor.shared(),
         "vocab_size": processor.vocab_size,
     }
-    return Loaded(model, processor, facts)
 
 
 def _model(checkpoint: Checkpoint, vocab_size: int, device: str, dtype: str) -> AudioLM | GeneralLM:
@@ -93,15 +116,5 @@ def look_at(name: str, path: str) -> tuple[Processor, dict[str, Any]]:
     """
     checkpoint = Checkpoint.open(path)
     processor = checkpoint.processor()
-    facts = {
-        "name": name,
-        "family": checkpoint.family.model_type,
-        "parameters": None,
-        "dtype": None,
-        "device": "vllm",
-        **checkpoint.identity(),
-        "tokenizer_sha256": processor.fingerprint(),
-        "shared": processor.shared(),
-        "vocab_size": processor.vocab_size,
-    }
+    facts = facts_of(name, checkpoint, processor, parameters=None, dtype=None, device="vllm")
     return processor, facts

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,10 @@ class Processor:
     def shared(self) -> dict[str, Any]:
         """JSON: what two models must have in common to decode together, in parts that can be told
         apart (:mod:`edgecloud.models.pairing`). Padding of the output layer is none of it."""
+        return dict(self._shared)
+
+    @cached_property
+    def _shared(self) -> dict[str, Any]:
         vocabulary = sorted(self._tokenizer.get_vocab().items())
         special = self._tokenizer.added_tokens_decoder
         extractor = self._extractor
@@ -121,9 +126,21 @@ class Processor:
                 f"({' '.join(str(error).split())})"
             ) from error
 
+    def length(self, messages: list[dict[str, Any]]) -> int:
+        """Tokens of a conversation without audio, up to where the answer begins.
+
+        Raises:
+            ModelError: as :meth:`rendered` does.
+        """
+        return len(self._ids(messages))
+
     def fingerprint(self) -> str:
         """A sha256 of the vocabulary and the chat template: equal for models that can decode
         together."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         facts = [sorted(self._tokenizer.get_vocab().items()), self._tokenizer.chat_template]
         return _sha256(facts)
 

@@ -135,6 +135,23 @@ class _Faulty(Qwen2):
         return 1 / 0
 
 
+class _Speechless(Qwen2):
+    def processor(self, checkpoint: Checkpoint) -> Processor:
+        class Speechless(Processor):
+            def text(self, tokens: list[int] | tuple[int, ...]) -> str:
+                return str(1 / 0)
+
+        return Speechless(checkpoint)
+
+
+def test_a_processor_of_another_package_that_fails_later_is_one_line_too(miniature: Path) -> None:
+    with FAMILIES.replaced("wrong", _Speechless("wrong")):
+        processor = Checkpoint.open(miniature).processor()
+        assert processor.text_prompt("the voice.").length > 3
+        with pytest.raises(PluginError, match=r"^model family 'wrong' of .* failed: ZeroDivision"):
+            processor.text([1, 2])
+
+
 def test_what_nobody_foresaw_of_another_packages_family_is_one_line(miniature: Path) -> None:
     with (
         FAMILIES.replaced("wrong", _Faulty("wrong")),

@@ -16,7 +16,7 @@ from edgecloud.embedded import corpus as embedded
 from edgecloud.embedded.factory import grammar
 from edgecloud.embedded.factory.card import CARD_NAME
 from edgecloud.embedded.factory.sentences import split_of
-from edgecloud.embedded.pair import CLOUD_CHECKPOINT, EDGE_CHECKPOINT
+from edgecloud.embedded.pair import CLOUD_CHECKPOINT, EDGE_CHECKPOINT, OTHER_CHECKPOINT
 
 
 def parameters(checkpoint: Path) -> int:
@@ -49,6 +49,14 @@ def test_the_card_has_the_hash_of_every_file() -> None:
     for folder in (EDGE_CHECKPOINT, CLOUD_CHECKPOINT):
         for path in folder.iterdir():
             assert hashlib.sha256(path.read_bytes()).hexdigest() in card, path
+
+
+def test_the_edge_of_another_family_is_small_and_its_card_has_the_hash_of_every_file() -> None:
+    assert parameters(OTHER_CHECKPOINT) <= 700_000
+    assert (OTHER_CHECKPOINT / "model.safetensors").stat().st_size <= 1.5e6
+    card = (OTHER_CHECKPOINT / CARD_NAME).read_text(encoding="utf-8")
+    for path in OTHER_CHECKPOINT.iterdir():
+        assert path.name == CARD_NAME or hashlib.sha256(path.read_bytes()).hexdigest() in card, path
 
 
 @pytest.mark.parametrize("manifest", embedded.MANIFESTS, ids=lambda path: path.stem)

@@ -223,7 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--install", action="store_true", help="copy the results into the package")
     options = parser.parse_args(arguments)
-    if options.new_sequence and options.out.exists():
+    if options.fresh and options.out.exists():
         shutil.rmtree(options.out)
     torch.set_num_threads(options.threads)
     try:

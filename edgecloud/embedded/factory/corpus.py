@@ -94,7 +94,7 @@ class Clip:
 class Corpus:
     """Clips of one split with their features.
 
-    `shards` hold features (frames, 128), float16, mapped from the disk; `places` says which shard
+    `shards` hold features (frames, bands), float16, mapped from the disk; `places` says which shard
     and which of its frames belong to a clip.
     """
 
@@ -103,7 +103,7 @@ class Corpus:
     places: tuple[tuple[int, int, int], ...]
 
     def features(self, index: int) -> npt.NDArray[np.float16]:
-        """Features (T, 128), float16, of one clip."""
+        """Features (T, bands), float16, of one clip."""
         shard, start, stop = self.places[index]
         return self.shards[shard][start:stop]
 
@@ -155,10 +155,10 @@ def speak(clip: Clip) -> npt.NDArray[np.int16]:
     )
 
 
-def _make_shard(job: tuple[Sequence[Clip], Path, Path]) -> Path:
+def _make_shard(job: tuple[Sequence[Clip], Path, Path, bool]) -> Path:
     """Synthesise the clips and save their audio, features and lengths; runs in its own process."""
-    clips, path, checkpoint = job
-    log_mel = LogMel(checkpoint)
+    clips, path, checkpoint, pads = job
+    log_mel = LogMel(checkpoint, pads=pads)
     waveforms = [speak(clip) for clip in clips]
     features = [log_mel((w / 32768).astype(np.float32)).T for w in waveforms]
     np.save(path.with_suffix(".features.npy"), np.concatenate(features))
@@ -181,11 +181,13 @@ def make_corpus(
     folder: Path,
     checkpoint: Path,
     workers: int,
+    pads: bool = False,
 ) -> Corpus:
     """Synthesise a split into `folder`, or find it there.
 
     Args:
         checkpoint: a folder with preprocessor_config.json.
+        pads: features are those of a family that pads recordings to 30 s.
         workers: processes to synthesise with.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -193,7 +195,7 @@ def make_corpus(
     parts = [clips[start : start + SHARD_CLIPS] for start in range(0, count, SHARD_CLIPS)]
     paths = [folder / f"{split}-{seed}-{number:03d}-of-{count}" for number in range(len(parts))]
     jobs = [
-        (part, path, checkpoint)
+        (part, path, checkpoint, pads)
         for part, path in zip(parts, paths, strict=True)
         if not path.with_suffix(".json").exists()
     ]

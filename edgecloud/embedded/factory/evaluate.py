@@ -1,4 +1,4 @@
-"""Held-out scores of a miniature thinker: emotion accuracy, CIDEr, entropies."""
+"""Held-out scores of a miniature model: emotion accuracy, CIDEr, entropies."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from transformers import DynamicCache
 
 from edgecloud.embedded.factory import grammar
 from edgecloud.embedded.factory.corpus import Corpus
-from edgecloud.embedded.factory.miniature import Miniature, PromptIds
+from edgecloud.embedded.factory.miniature import PromptIds, Trainable
 from edgecloud.models.prompts import Language, PromptType, instruction
 
 BLOCK_TOKENS: Final = 3
@@ -34,7 +34,7 @@ class Decoded:
 
 @torch.inference_mode()
 def decode(
-    model: Miniature,
+    model: Trainable,
     corpus: Corpus,
     indices: Sequence[int],
     ids: PromptIds,
@@ -53,7 +53,7 @@ def decode(
 
 
 def _decode_batch(
-    model: Miniature,
+    model: Trainable,
     corpus: Corpus,
     indices: Sequence[int],
     ids: PromptIds,
@@ -132,16 +132,17 @@ class Scores:
 
 
 def score(
-    model: Miniature,
+    model: Trainable,
     corpus: Corpus,
     tokenizer: Tokenizer,
     *,
     split: str,
     language: Language,
     prompt_type: PromptType = "default",
+    prompts: type[PromptIds] = PromptIds,
 ) -> Scores:
     """Decode every clip of the corpus greedily and score the captions."""
-    ids = PromptIds(tokenizer)
+    ids = prompts(tokenizer)
     text = instruction(language, prompt_type)
     decoded = decode(model, corpus, range(len(corpus.clips)), ids, text)
     captions = [tokenizer.decode(list(d.token_ids)) for d in decoded]

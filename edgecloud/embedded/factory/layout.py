@@ -144,8 +144,14 @@ def write_settings(folder: Path, *, size: Size, tokenizer: Tokenizer) -> None:
     """Write everything but the weights: configuration, tokenizer and feature settings."""
     folder.mkdir(parents=True, exist_ok=True)
     tok.save_tokenizer(tokenizer, folder)
-    _write_json(folder / "config.json", checkpoint_config(size, tokenizer))
-    _write_json(
+    write_json(folder / "config.json", checkpoint_config(size, tokenizer))
+    write_ends(folder, tokenizer)
+    write_feature_settings(folder)
+
+
+def write_ends(folder: Path, tokenizer: Tokenizer) -> None:
+    """Write generation_config.json: what ends an answer."""
+    write_json(
         folder / "generation_config.json",
         {
             "do_sample": False,
@@ -156,17 +162,16 @@ def write_settings(folder: Path, *, size: Size, tokenizer: Tokenizer) -> None:
             "pad_token_id": tokenizer.token_to_id(tok.END_OF_TEXT),
         },
     )
-    write_feature_settings(folder)
 
 
-def write_feature_settings(folder: Path) -> None:
-    """Write preprocessor_config.json: Whisper's log-mel with 128 bins."""
+def write_feature_settings(folder: Path, *, bins: int = MEL_BINS, window_s: int = 300) -> None:
+    """Write preprocessor_config.json: Whisper's log-mel with `bins` mel bins, over at most `window_s`."""
     folder.mkdir(parents=True, exist_ok=True)
     extractor = WhisperFeatureExtractor(  # type: ignore[no-untyped-call]
-        feature_size=MEL_BINS,
+        feature_size=bins,
         sampling_rate=SAMPLE_RATE_HZ,
         hop_length=HOP_SAMPLES,
-        chunk_length=300,
+        chunk_length=window_s,
         n_fft=400,
         return_attention_mask=True,
     )
@@ -177,12 +182,14 @@ def save_weights(
     folder: Path, *, audio_tower: torch.nn.Module, language_model: torch.nn.Module
 ) -> None:
     """Write model.safetensors in float16 under the published names; the head is tied."""
+    save_parts(folder, {"thinker.audio_tower.": audio_tower, "thinker.model.": language_model})
+
+
+def save_parts(folder: Path, parts: Mapping[str, torch.nn.Module]) -> None:
+    """Write model.safetensors in float16; `parts` are modules by what their tensors' names begin with."""
     tensors = {
         f"{prefix}{name}": tensor.detach().to(torch.float16).contiguous()
-        for prefix, module in (
-            ("thinker.audio_tower.", audio_tower),
-            ("thinker.model.", language_model),
-        )
+        for prefix, module in parts.items()
         for name, tensor in module.state_dict().items()
     }
     save_file(tensors, folder / WEIGHTS_NAME, metadata={"format": "pt"})
@@ -207,5 +214,6 @@ def load_weights(
         )
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a settings file of a checkpoint."""
     path.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")

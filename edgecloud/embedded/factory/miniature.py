@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -38,13 +38,21 @@ class TextExample:
 class PromptIds:
     """Token ids of the request around the audio: the same as the chat template gives."""
 
+    before: ClassVar[str] = ""
+    """What the template writes between the user's turn and the audio."""
+    after: ClassVar[str] = ""
+    """What it writes between the audio and the instruction."""
+    context_frames: ClassVar[int] = 0
+    """Mel frames after a recording's own that its features hold."""
+
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self.audio: int = tokenizer.encode(tok.AUDIO).ids[0]
         self.end_of_turn: int = tokenizer.encode(tok.END_OF_TURN).ids[0]
         self.end_of_text: int = tokenizer.encode(tok.END_OF_TEXT).ids[0]
         self._before = self._encode(
-            f"<|im_start|>system\n{SYSTEM_PROMPT}<|im_end|>\n<|im_start|>user\n{tok.AUDIO_START}"
+            f"<|im_start|>system\n{SYSTEM_PROMPT}<|im_end|>\n<|im_start|>user\n"
+            f"{self.before}{tok.AUDIO_START}"
         )
         self._after = self._encode(tok.AUDIO_END)
 
@@ -53,17 +61,55 @@ class PromptIds:
 
     def prefix(self, frames: int) -> list[int]:
         """System prompt and audio of `frames` mel frames, up to the audio end token."""
-        count = audio_token_count(frames)
+        count = audio_token_count(frames - self.context_frames)
         return [*self._before, *([self.audio] * count), *self._after]
 
     def text(self, instruction: str, caption: str = "") -> TextExample:
         """The text after the audio; a caption, if any, ends with the end-of-turn token."""
-        prompt = self._encode(f"{instruction}<|im_end|>\n<|im_start|>assistant\n")
+        prompt = self._encode(f"{self.after}{instruction}<|im_end|>\n<|im_start|>assistant\n")
         answer = (*self._encode(caption), self.end_of_turn) if caption else ()
         return TextExample(prompt, answer)
 
 
-class Miniature(nn.Module):
+class Trainable(nn.Module):
+    """Audio tower and language model of one family, as :func:`edgecloud.embedded.factory.train.train` takes
+    them. Its three methods are those that :class:`Miniature` describes."""
+
+    language_model: Any
+    audio_id: int
+
+    def parameter_count(self) -> int:
+        """All parameters as stored."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def encode_audio(self, features: Sequence[npt.NDArray[np.float16]]) -> tuple[Tensor, list[int]]:
+        """Audio embeddings of clips, one after another, and the count of each."""
+        raise NotImplementedError
+
+    def embed(self, input_ids: Tensor, audio: Tensor) -> Tensor:
+        """Embeddings (B, L, hidden) of `input_ids` (B, L), placeholders replaced by the audio."""
+        embeddings = self.language_model.embed_tokens(input_ids)
+        mask = (input_ids == self.audio_id).unsqueeze(-1)
+        merged: Tensor = embeddings.masked_scatter(mask, audio.to(embeddings.dtype))
+        return merged
+
+    def think(
+        self,
+        embeddings: Tensor,
+        positions: Tensor,
+        mask: Tensor | Mapping[str, Tensor] | None,
+        *,
+        cache: Cache | None = None,
+    ) -> Tensor:
+        """Last hidden states (B, L, hidden)."""
+        raise NotImplementedError
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Scores (…, V) over the vocabulary, from last hidden states (…, hidden)."""
+        raise NotImplementedError
+
+
+class Miniature(Trainable):
     """Audio tower and language model of a Qwen2.5-Omni thinker; the head is the embedding."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -77,10 +123,6 @@ class Miniature(nn.Module):
             thinker.text_config, attn_implementation="sdpa"
         )
         self.audio_id = int(thinker.audio_token_index)
-
-    def parameter_count(self) -> int:
-        """All parameters of the thinker as stored."""
-        return sum(parameter.numel() for parameter in self.parameters())
 
     def encode_audio(self, features: Sequence[npt.NDArray[np.float16]]) -> tuple[Tensor, list[int]]:
         """Audio embeddings of clips.
@@ -99,13 +141,6 @@ class Miniature(nn.Module):
             packed, feature_lens=lengths, aftercnn_lens=after_convolution
         ).last_hidden_state
         return output, [audio_token_count(len(f)) for f in features]
-
-    def embed(self, input_ids: Tensor, audio: Tensor) -> Tensor:
-        """Embeddings (B, L, hidden) of `input_ids` (B, L), placeholders replaced by the audio."""
-        embeddings = self.language_model.embed_tokens(input_ids)
-        mask = (input_ids == self.audio_id).unsqueeze(-1)
-        merged: Tensor = embeddings.masked_scatter(mask, audio.to(embeddings.dtype))
-        return merged
 
     def think(
         self,

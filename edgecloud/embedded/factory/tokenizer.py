@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -114,8 +114,10 @@ def _training_texts(seed: int) -> Iterator[str]:
             yield text
 
 
-def train_tokenizer(*, seed: int) -> Tokenizer:
-    """Byte-level BPE of `VOCABULARY_SIZE` tokens, specials included; every text can be encoded."""
+def train_tokenizer(
+    *, seed: int, size: int = VOCABULARY_SIZE, special: Sequence[str] = SPECIAL_TOKENS
+) -> Tokenizer:
+    """Byte-level BPE of `size` tokens, `special` ones included; every text can be encoded."""
     jieba.setLogLevel("ERROR")
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
@@ -128,19 +130,26 @@ def train_tokenizer(*, seed: int) -> Tokenizer:
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY_SIZE - len(SPECIAL_TOKENS),
+        vocab_size=size - len(special),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
     tokenizer.train_from_iterator(_training_texts(seed), trainer)
     tokenizer.add_special_tokens(
-        [AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS]
+        [AddedToken(token, special=True, normalized=False) for token in special]
     )
     return tokenizer
 
 
-def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
+def save_tokenizer(
+    tokenizer: Tokenizer,
+    folder: Path,
+    *,
+    special: Sequence[str] = SPECIAL_TOKENS,
+    template: str = CHAT_TEMPLATE,
+) -> None:
     """Write tokenizer.json, tokenizer_config.json and the chat template, as published folders do."""
+    named = {"image_token": IMAGE, "video_token": VIDEO}
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
     settings = {
@@ -151,15 +160,14 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
         "pad_token": END_OF_TEXT,
         "unk_token": None,
         "model_max_length": 32768,
-        "additional_special_tokens": list(SPECIAL_TOKENS[1:]),
+        "additional_special_tokens": list(special[1:]),
         "audio_token": AUDIO,
         "audio_bos_token": AUDIO_START,
         "audio_eos_token": AUDIO_END,
-        "image_token": IMAGE,
-        "video_token": VIDEO,
-        "chat_template": CHAT_TEMPLATE,
+        **{name: token for name, token in named.items() if token in special},
+        "chat_template": template,
     }
     (folder / "tokenizer_config.json").write_text(
         json.dumps(settings, ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
     )
-    (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
+    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")

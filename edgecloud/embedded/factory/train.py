@@ -1,4 +1,4 @@
-"""Training of one miniature thinker on the synthetic corpus."""
+"""Training of one miniature model on the synthetic corpus."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from edgecloud.embedded.factory import grammar
 from edgecloud.embedded.factory.corpus import Clip, Corpus
 from edgecloud.embedded.factory.miniature import (
     IGNORED,
-    Miniature,
     Packed,
     PromptIds,
     TextExample,
+    Trainable,
     pack,
 )
 from edgecloud.embedded.factory.progress import Progress
@@ -130,7 +130,7 @@ def _texts(clip: Clip, ids: PromptIds, count: int, rng: random.Random) -> list[T
 
 
 def _augmented(features: Features, schedule: Schedule, rng: np.random.Generator) -> Features:
-    """Features (T, 128) shifted in time, with noise and a muted band of frequencies."""
+    """Features (T, bands) shifted in time, with noise and a muted band of frequencies."""
     shifted = np.roll(features, int(rng.integers(0, schedule.time_shift + 1)), axis=0)
     noise: Features = rng.normal(0, schedule.noise, size=shifted.shape).astype(np.float16)
     noisy: Features = shifted + noise
@@ -141,7 +141,7 @@ def _augmented(features: Features, schedule: Schedule, rng: np.random.Generator)
 
 
 def losses(
-    model: Miniature,
+    model: Trainable,
     listener: Listener,
     features: Sequence[Features],
     packed: Packed,
@@ -163,7 +163,7 @@ def losses(
 
 
 def train(
-    model: Miniature,
+    model: Trainable,
     corpus: Corpus,
     ids: PromptIds,
     schedule: Schedule,

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from transformers.activations import GELUActivation
+
 from edgecloud.errors import ModelError
 from edgecloud.models.layout import layout_of
 from edgecloud.models.networks import Network
@@ -78,7 +80,7 @@ class AudioShape:
     """The audio tower's dimensions; ``window`` frames after the first convolution attend together.
 
     A tower of ``whole`` recordings (Whisper's) attends to all of one at once, learned its positions, and
-    has a projection beside it.
+    has a projection beside it: of two layers where it is ``deep``, with biases unless ``projected_bare``.
     """
 
     mel_bins: int
@@ -90,6 +92,8 @@ class AudioShape:
     positions: int
     output: int
     whole: bool = False
+    deep: bool = False
+    projected_bare: bool = False
 
     @classmethod
     def of(cls, network: Network) -> AudioShape | None:
@@ -108,9 +112,13 @@ class AudioShape:
             )
         whole = not hasattr(audio, "n_window")
         window = audio.max_source_positions if whole else audio.n_window
-        if whole and not hasattr(network.projector, "linear"):
+        projector: Any = getattr(network, "projector", None)
+        deep = hasattr(projector, "linear_2")
+        first = getattr(projector, "linear_1" if deep else "linear", None)
+        if whole and (first is None or (deep and not isinstance(projector.act, GELUActivation))):
             raise ModelError(
-                "the audio tower has a projection of several layers; only that of Qwen2-Audio can be quantised"
+                "the audio tower has another projection than one layer, or two with gelu between them; only "
+                "those of Qwen2-Audio and Audio Flamingo 3 can be quantised"
             )
         # An odd window would let the pooling pair frames of two windows.
         if (
@@ -132,6 +140,8 @@ class AudioShape:
             positions=audio.max_source_positions,
             output=network.model.config.hidden_size,
             whole=whole,
+            deep=deep,
+            projected_bare=first is not None and first.bias is None,
         )
 
 
@@ -267,10 +277,16 @@ def _audio(shape: AudioShape) -> Iterator[Entry]:
         ):
             yield from _linear(f"{ours}.{name}", f"{theirs}.{source}", rows, columns)
     norm, projection = (
-        ("layer_norm", "projector.linear") if shape.whole else ("ln_post", f"{tower}.proj")
+        ("layer_norm", f"projector.linear{'_1' if shape.deep else ''}")
+        if shape.whole
+        else ("ln_post", f"{tower}.proj")
     )
     yield from _affine("audio.ln_post", f"{tower}.{norm}", width)
-    yield from _linear("audio.proj", projection, shape.output, width)
+    bare = shape.projected_bare
+    yield from _linear("audio.proj", projection, shape.output, width, bare=bare)
+    if shape.deep:
+        sides = (shape.output, shape.output)
+        yield from _linear("audio.proj2", "projector.linear_2", *sides, bare=bare)
     if shape.whole:
         positions = Part(f"{tower}.embed_positions.weight", shape.positions)
         yield Entry("audio.positions", "vector", (shape.positions, width), (positions,))
@@ -289,6 +305,9 @@ def _affine(name: str, source: str, size: int) -> Iterator[Entry]:
     yield _vector(f"{name}.bias", Part(f"{source}.bias", size))
 
 
-def _linear(name: str, source: str, rows: int, columns: int) -> Iterator[Entry]:
+def _linear(
+    name: str, source: str, rows: int, columns: int, *, bare: bool = False
+) -> Iterator[Entry]:
+    """A product and what is added to it: zeros where the family adds nothing (``bare``)."""
     yield _matrix(name, columns, Part(f"{source}.weight", rows))
-    yield _vector(f"{name}.bias", Part(f"{source}.bias", rows))
+    yield _vector(f"{name}.bias", Part(None if bare else f"{source}.bias", rows))

@@ -69,6 +69,8 @@ def audio_model(shape: AudioShape, weights: Weights) -> Any:
     pairs = op.reshape(real, ints(-1, 2, shape.width), special_zero=False)
     pooled = op.reduce_mean(pairs, ints(1), keep_dims=False)
     embedded = _linear(_layer_norm(pooled, weights, "audio.ln_post"), weights, "audio.proj")
+    if shape.deep:
+        embedded = _linear(op.gelu(embedded, "erf"), weights, "audio.proj2")
     return ov.Model([result(embedded, "embedded")], [frames, valid, mask, count], "audio")
 
 
