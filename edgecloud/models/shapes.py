@@ -19,7 +19,7 @@ from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import (
 )
 
 from edgecloud.errors import ConfigError
-from edgecloud.models.features import audio_token_count
+from edgecloud.models.features import MEL_BINS, audio_token_count
 from edgecloud.models.layout import layout_of
 from edgecloud.models.networks import Network
 from edgecloud.models.thinker import Thinker
@@ -58,6 +58,7 @@ class Shape:
     audio_heads: int = 20
     audio_feed_forward: int = 5120
     audio_token: int = 151646
+    mel_bins: int = MEL_BINS
     pads_audio: bool = False
     """True when features have the silence after a recording, too."""
     audio_tokens: Callable[[int], int] = field(default=audio_token_count, compare=False)
@@ -88,6 +89,7 @@ class Shape:
             audio_heads=0 if audio is None else audio.encoder_attention_heads,
             audio_feed_forward=0 if audio is None else audio.encoder_ffn_dim,
             audio_token=network.audio_token_id,
+            mel_bins=MEL_BINS if audio is None else audio.num_mel_bins,
             pads_audio=network.pads_audio,
             audio_tokens=network.audio_tokens,
         )

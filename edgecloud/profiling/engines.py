@@ -18,7 +18,7 @@ from edgecloud.models.assembly import on_meta
 from edgecloud.models.audio_lm import AudioLM, pick_dtype
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.decoder import Decoder
-from edgecloud.models.features import CONTEXT_FRAMES, MEL_BINS
+from edgecloud.models.features import CONTEXT_FRAMES
 from edgecloud.models.loading import load
 from edgecloud.models.networks import Network
 from edgecloud.models.shapes import Shape, family_thinker, meta_thinker, random_thinker
@@ -76,7 +76,7 @@ def prompt_of(of: Shape, audio_s: float) -> Prompt:
     if not of.accepts_audio:
         return Prompt((*before, *[0] * (of.audio_tokens(frames) + 2), *after))
     columns = frames + (CONTEXT_FRAMES if of.pads_audio else 0)
-    features = np.random.default_rng(0).standard_normal((MEL_BINS, columns)).astype(np.float16)
+    features = np.random.default_rng(0).standard_normal((of.mel_bins, columns)).astype(np.float16)
     # As the published tokenizers of Qwen have them.
     opens, closes = ((of.audio_token + after) % of.vocab_size for after in (1, 2))
     audio = [opens, *[of.audio_token] * of.audio_tokens(frames), closes]

@@ -173,6 +173,8 @@ def test_what_a_published_model_asks_of_generate_is_said_unless_it_is_done(
     (said,) = [line for line in run(*pair) if line.startswith("note: ")]
     assert "--repetition-penalty 1.1 (generation_config.json)" in said
     assert not any(line.startswith("note: ") for line in run(*pair, repetition_penalty=1.1))
+    (other / "generation_config.json").write_text('{"repetition_penalty": 1.0}', "utf-8")
+    assert not any(line.startswith("note: ") for line in run(*pair, repetition_penalty=1.3))
 
 
 def test_weights_are_opened_only_when_all_else_is_in_order(
@@ -341,3 +343,18 @@ def test_layers_that_cannot_be_quantised_get_no_such_hint(
     copied = tmp_path / "copy"
     shutil.copytree(audio_folder, copied)
     assert len(run(side(scaled(copied)))) == 1
+
+
+def test_a_quantised_window_that_a_request_and_its_answer_pass_is_said_before_the_run(
+    mistral_folder: Path,
+) -> None:
+    side = Side("edge", str(mistral_folder), "cpu", "auto", "int8")
+    flags = {"dataset_type": "text", "dataset_path": "p.json", "edge_quantization": "int8"}
+    for text, answer, said in (
+        ("the voice.", 3, "leave out --edge-quantization"),
+        ("a", 64, "give --max-new-tokens"),
+    ):
+        config = resolve({**flags, "max_new_tokens": answer})
+        arm = Arm(config, (side,), None, [[text_messages(text)]])
+        with pytest.raises(ConfigError, match=f"attends to its last 12 tokens.*{said}"):
+            examine([arm], together=False, say=str)

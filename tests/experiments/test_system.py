@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgecloud.embedded.pair import CLOUD_CHECKPOINT, EDGE_CHECKPOINT
+from edgecloud.embedded.pair import CLOUD_CHECKPOINT, EDGE_CHECKPOINT, OTHER_CHECKPOINT
 from edgecloud.errors import ConfigError, ModelError, WorkerError
 from edgecloud.experiments.system import (
     System,
@@ -16,6 +16,7 @@ from edgecloud.experiments.system import (
     model_of,
 )
 from edgecloud.models.checkpoint import Checkpoint
+from edgecloud.models.folder import same_vocabulary
 from edgecloud.models.processor import Processor
 from edgecloud.models.quantized.cache import root
 from edgecloud.settings.config import resolve
@@ -24,6 +25,10 @@ from edgecloud.settings.config import resolve
 def test_without_a_path_the_embedded_pair_is_taken() -> None:
     assert model_of(None, "edge") == ("embedded-edge", str(EDGE_CHECKPOINT))
     assert model_of(None, "cloud") == ("embedded-cloud", str(CLOUD_CHECKPOINT))
+    assert model_of("embedded-cloud", "edge") == ("embedded-cloud", str(CLOUD_CHECKPOINT))
+    assert model_of("embedded-qwen2-audio", "edge")[1] == str(OTHER_CHECKPOINT)
+    assert same_vocabulary(EDGE_CHECKPOINT, CLOUD_CHECKPOINT)
+    assert not same_vocabulary(EDGE_CHECKPOINT, OTHER_CHECKPOINT)
 
 
 def test_a_model_is_called_by_its_folder() -> None:
