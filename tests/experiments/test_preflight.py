@@ -26,6 +26,7 @@ from edgecloud.models.processor import Processor
 from edgecloud.models.prompts import prompt_messages, text_messages
 from edgecloud.models.quantized.convert import convert
 from edgecloud.settings.config import resolve
+from tests.models.miniatures import mistral_checkpoint
 
 REQUEST = prompt_messages("chinese", "default")
 FOR_TOOLS = "{%- if tools %}{{- 'Tools: ' }}{% endif -%}"
@@ -346,15 +347,15 @@ def test_layers_that_cannot_be_quantised_get_no_such_hint(
 
 
 def test_a_quantised_window_that_a_request_and_its_answer_pass_is_said_before_the_run(
-    mistral_folder: Path,
+    mistral_folder: Path, tmp_path: Path
 ) -> None:
-    side = Side("edge", str(mistral_folder), "cpu", "auto", "int8")
+    wider = mistral_checkpoint(tmp_path / "wider", window=40)
     flags = {"dataset_type": "text", "dataset_path": "p.json", "edge_quantization": "int8"}
-    for text, answer, said in (
-        ("the voice.", 3, "leave out --edge-quantization"),
-        ("a", 64, "give --max-new-tokens"),
+    config = resolve({**flags, "max_new_tokens": 30})
+    for folder, said in (
+        (mistral_folder, "its last 12 tokens.*leave out --edge-quantization"),
+        (wider, "its last 40 tokens.*give --max-new-tokens"),
     ):
-        config = resolve({**flags, "max_new_tokens": answer})
-        arm = Arm(config, (side,), None, [[text_messages(text)]])
-        with pytest.raises(ConfigError, match=f"attends to its last 12 tokens.*{said}"):
-            examine([arm], together=False, say=str)
+        side = Side("edge", str(folder), "cpu", "auto", "int8")
+        with pytest.raises(ConfigError, match=said):
+            examine([Arm(config, (side,), None, [[text_messages("a")]])], together=False, say=str)

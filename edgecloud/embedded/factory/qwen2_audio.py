@@ -46,6 +46,7 @@ from edgecloud.embedded.factory.layout import (
 )
 from edgecloud.embedded.factory.manifests import SEED
 from edgecloud.embedded.factory.miniature import PromptIds, Trainable
+from edgecloud.embedded.factory.sentences import Split
 from edgecloud.embedded.factory.tokenizer import save_tokenizer, train_tokenizer
 from edgecloud.embedded.factory.train import Schedule, train
 from edgecloud.embedded.pair import OTHER_CHECKPOINT
@@ -103,13 +104,13 @@ class Qwen2AudioMiniature(Trainable):
         """Random weights; `config` is the content of a checkpoint's config.json."""
         super().__init__()
         whole = Qwen2AudioConfig(**config)
-        text = whole.text_config
+        text: Any = whole.text_config
         self.audio_tower = Qwen2AudioEncoder._from_config(  # type: ignore[no-untyped-call]
             whole.audio_config, attn_implementation="sdpa"
         )
         positions = self.audio_tower.embed_positions.weight
         positions.data.copy_(sinusoids(*positions.shape))
-        self.projector = Qwen2AudioMultiModalProjector(whole)  # type: ignore[no-untyped-call]
+        self.projector = Qwen2AudioMultiModalProjector(whole)
         self.language_model = Qwen2Model._from_config(text, attn_implementation="sdpa")  # type: ignore[no-untyped-call]
         self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
         nn.init.normal_(self.lm_head.weight, std=text.initializer_range)
@@ -202,7 +203,8 @@ def checkpoint_config(size: Size, tokenizer: Tokenizer) -> dict[str, Any]:
 def write_settings(folder: Path, *, size: Size, tokenizer: Tokenizer) -> None:
     """Write everything but the weights: configuration, tokenizer and feature settings."""
     # The template is a property that asks nothing of the processor it is of.
-    template = Qwen2AudioProcessor.default_chat_template.fget(None)
+    published: Any = Qwen2AudioProcessor.default_chat_template
+    template: str = published.fget(None)
     save_tokenizer(tokenizer, folder, special=SPECIAL_TOKENS, template=template)
     write_json(folder / "config.json", checkpoint_config(size, tokenizer))
     write_ends(folder, tokenizer)
@@ -215,6 +217,7 @@ def build(plan: Plan, out: Path, *, workers: int) -> None:
     work, folder = out / "work", out / "qwen2-audio"
     tokenizer = train_tokenizer(seed=plan.seed, size=VOCABULARY_SIZE, special=SPECIAL_TOKENS)
     write_settings(folder, size=plan.size, tokenizer=tokenizer)
+    sizes: dict[Split, int] = {"train": plan.training_clips, "test": plan.test_clips}
     corpora = {
         split: make_corpus(
             split,
@@ -226,7 +229,7 @@ def build(plan: Plan, out: Path, *, workers: int) -> None:
             workers=workers,
             pads=True,
         )
-        for split, count in (("train", plan.training_clips), ("test", plan.test_clips))
+        for split, count in sizes.items()
     }
     torch.manual_seed(plan.seed)
     model = Qwen2AudioMiniature(checkpoint_config(plan.size, tokenizer))
