@@ -46,31 +46,31 @@ def add(commands: Any) -> None:
 
 
 def _report(parsed: argparse.Namespace) -> int:
-    from edgecloud.report.sources import load_sources
-
-    sources = load_sources(parsed.results, journals=parsed.journals)
-    text = _render(parsed, sources)
+    text, count = _render(parsed)
     output = parsed.output or Path("report.html" if parsed.format == "html" else "-")
     if str(output) == "-":
         sys.stdout.write(text)
         return 0
     _write(output, text)
-    print(f"{output}: {len(sources)} results, {output.stat().st_size / 1e6:.1f} MB")
+    print(f"{output}: {count} results, {output.stat().st_size / 1e6:.1f} MB")
     return 0
 
 
-def _render(parsed: argparse.Namespace, sources: list[Any]) -> str:
+def _render(parsed: argparse.Namespace) -> tuple[str, int]:
+    """The report, and of how many results it is."""
     from edgecloud.errors import ConfigError
+    from edgecloud.report.loading import load_results
 
-    results = [source.result for source in sources]
     if parsed.format == "csv":
         from edgecloud.report.csv import to_csv
 
-        return to_csv(results)
+        results = load_results(parsed.results)
+        return to_csv(results), len(results)
     if parsed.format == "markdown":
         from edgecloud.report.markdown import to_markdown
 
-        return to_markdown(results, language=parsed.language)
+        results = load_results(parsed.results)
+        return to_markdown(results, language=parsed.language), len(results)
     try:
         from edgecloud.report.html.page import to_html
     except ModuleNotFoundError as error:
@@ -79,12 +79,16 @@ def _render(parsed: argparse.Namespace, sources: list[Any]) -> str:
         raise ConfigError(
             f"the page needs {error.name}: pip install 'edgecloud[report]'"
         ) from error
-    return to_html(
+    from edgecloud.report.sources import load_sources
+
+    sources = load_sources(parsed.results, journals=parsed.journals)
+    text = to_html(
         sources,
         language=parsed.language,
         embed_audio=parsed.embed_audio,
         tokenizer=parsed.tokenizer,
     )
+    return text, len(sources)
 
 
 def _write(output: Path, text: str) -> None:

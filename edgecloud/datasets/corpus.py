@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import deque
 from functools import lru_cache
 from pathlib import Path
 
 from edgecloud.contracts import Language, Sample
-from edgecloud.datasets.manifest import CaptionType, embedded_manifest, load_manifest
+from edgecloud.datasets.manifest import CaptionType, data_hash, embedded_manifest, load_manifest
 from edgecloud.datasets.prompts import load_prompts, stated_languages
 from edgecloud.errors import ConfigError
 from edgecloud.settings.config import Config
 
-__all__ = ["in_own_language", "load_corpus"]
+__all__ = ["hash_once", "in_own_language", "load_corpus"]
 
 
 def in_own_language(config: Config) -> Config:
@@ -62,6 +64,28 @@ def _version(path: Path) -> tuple[int, ...] | None:
     except (OSError, ValueError):
         return None
     return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
+
+
+_HASHED: deque[tuple[tuple[Sample, ...], bytes, str]] = deque(maxlen=4)
+
+
+def hash_once(samples: tuple[Sample, ...]) -> str:
+    """:func:`~edgecloud.datasets.manifest.data_hash` of samples that :func:`load_corpus` gave: their recordings are
+    read again only where a file's times, size or place have changed.
+
+    Raises:
+        DataError: a recording cannot be read.
+    """
+    files = hashlib.sha256()
+    for path in dict.fromkeys(sample.audio_path for sample in samples):
+        if path is not None:
+            files.update(repr(_version(path)).encode())
+    version = files.digest()
+    for its, then, found in _HASHED:
+        if its is samples and then == version:
+            return found
+    _HASHED.append((samples, version, data_hash(samples)))
+    return _HASHED[-1][2]
 
 
 @lru_cache(maxsize=4)

@@ -9,11 +9,9 @@ voice (:data:`edgecloud.quality.attributes.KNOWN`), which scores go by and no mo
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii as quoted
 from pathlib import Path
@@ -25,7 +23,7 @@ from edgecloud.datasets.lookup import Recordings
 from edgecloud.embedded import corpus as embedded
 from edgecloud.errors import DataError, ManifestError
 from edgecloud.quality.language import detect_language
-from edgecloud.textfiles import list_in_text
+from edgecloud.textfiles import list_in_text, uncollected
 
 __all__ = [
     "CaptionType",
@@ -94,7 +92,7 @@ def read_samples(
     samples: list[Sample] = []
     seen: dict[str, int] = {}
     problems: list[str] = []
-    with _uncollected():
+    with uncollected():
         for position, entry in enumerate(entries(path)):
             if isinstance(entry, dict):
                 _tidy(entry)
@@ -108,19 +106,6 @@ def read_samples(
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
         raise ManifestError(f"dataset manifest {path} has {count}:", problems)
     return tuple(samples)
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """No garbage collection: a quarter of the time goes to it where all that is made stays, and no cycles are
-    made here."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
 
 
 def _tidy(entry: dict[str, Any]) -> None:

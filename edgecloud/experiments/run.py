@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -10,8 +10,7 @@ from queue import SimpleQueue
 from typing import Any, Final
 
 from edgecloud.contracts import Sample, Trace
-from edgecloud.datasets.corpus import in_own_language, load_corpus
-from edgecloud.datasets.manifest import data_hash
+from edgecloud.datasets.corpus import hash_once, in_own_language, load_corpus
 from edgecloud.edge.messages import Failed, Mode, Request, Response
 from edgecloud.errors import ConfigError, OutputError
 from edgecloud.experiments.preset_notes import preset_notes
@@ -62,12 +61,12 @@ class Outcome:
     setup: dict[str, Any]
 
 
-def data_of(config: Config, corpus: Sequence[Sample], manifest: Path) -> dict[str, Any]:
+def data_of(config: Config, corpus: tuple[Sample, ...], manifest: Path) -> dict[str, Any]:
     """The ``data`` block of a result."""
     return {
         "manifest": "embedded" if config.data.path is None else manifest.name,
         "samples": len(corpus),
-        "sha256": data_hash(corpus),
+        "sha256": hash_once(corpus),
     }
 
 
@@ -130,6 +129,7 @@ class Arm(ResourceOwner):
                 f"--shard {config.run.shard} holds none of the samples: take fewer shards"
             )
         self.records: dict[str, Record] = {}
+        self._done = 0
         self._data = data_of(config, self._corpus, manifest)
         self._setup: dict[str, Any] = {}
 
@@ -141,7 +141,7 @@ class Arm(ResourceOwner):
     @property
     def done(self) -> int:
         """Samples that have a record."""
-        return sum(sample.file_id in self.records for sample in self.samples)
+        return self._done
 
     def step(self, sample: Sample) -> Record:
         """Caption one sample, journal it, and return its record."""
@@ -177,6 +177,7 @@ class Arm(ResourceOwner):
 
     def _keep(self, record: Record) -> Record:
         self._journal.append(record)
+        self._done += record.file_id not in self.records
         self.records[record.file_id] = record
         return record
 
@@ -213,6 +214,7 @@ class Arm(ResourceOwner):
         )
         self.records = dict(self._journal.records)
         left = [sample for sample in self.samples if sample.file_id not in self.records]
+        self._done = self.total - len(left)
         cold = _warm_up(system, mode, config, left or list(self.samples))
         told = preset_notes(mode, config, system.facts["models"])
         for note in told:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ _ADDED_LATER = {"repetition_penalty": 1.0, "no_repeat_ngram": 0}
 """Defaults of options that journals of sweeps were named before: with these a journal keeps its name."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Point:
     """One configuration: ``edge`` or ``cloud`` alone, or ``spec`` with ``settings``.
 
@@ -106,7 +106,7 @@ class Point:
         """All settings that differ from the defaults: those of ``place``, then of ``policy``."""
         return {**self.place, **self.policy}
 
-    @property
+    @cached_property
     def config(self) -> Config:
         """The validated configuration, in modelled time.
 
@@ -117,7 +117,7 @@ class Point:
         flags = {key: value for key, value in self.settings.items() if key != "preset"}
         return resolve({**flags, "clock": "modelled"}, preset=preset)
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The name of its journal: the same for the same configuration, whatever it is called."""
         settings = {

@@ -2,30 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from edgecloud.contracts import Trace
 from edgecloud.errors import JournalError
 from edgecloud.report.loading import load_results, result_files
-from edgecloud.results.journal import records_of
-from edgecloud.results.records import Record
+from edgecloud.report.tokens import Doubt, doubts
+from edgecloud.results.journal import record_at, stream
 from edgecloud.results.result import Result
 
-__all__ = ["Source", "load_sources"]
+__all__ = ["Source", "Traces", "load_sources"]
+
+
+@dataclass(frozen=True, slots=True)
+class Traces(Mapping[str, Trace]):
+    """The traces in a journal, by ``file_id``: each is read when it is asked for. ``begins`` holds the byte at
+    which each sample's line begins."""
+
+    path: Path
+    begins: Mapping[str, int]
+
+    def __getitem__(self, file_id: str) -> Trace:
+        return record_at(self.path, self.begins[file_id]).trace
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.begins)
+
+    def __len__(self) -> int:
+        return len(self.begins)
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One result, its file, and its journal's records by ``file_id``.
+    """One result, its file, and what its journal says besides, by ``file_id``: its ``traces``, and what is known
+    of each token (``doubts``).
 
-    ``records`` is empty when there is no usable journal; then ``missing`` names the file and
-    ``foreign`` says whether it is there but of another run.
+    Both are empty when there is no usable journal; then ``missing`` names the file and ``foreign`` says whether it
+    is there but of another run.
     """
 
     path: Path
     result: Result
-    records: Mapping[str, Record]
+    traces: Mapping[str, Trace] = field(default_factory=dict)
+    doubts: Mapping[str, Sequence[Doubt]] = field(default_factory=dict)
     missing: Path | None = None
     foreign: bool = False
 
@@ -46,12 +67,32 @@ def _source(path: Path, result: Result, journals: Path | None) -> Source:
     folder = journals or path.resolve().parent.parent / "journals"
     file = folder / f"{path.stem}.jsonl"
     if not file.is_file():
-        return Source(path, result, {}, missing=file)
-    tokens = {sample.file_id: sample.tokens for sample in result.samples}
+        return Source(path, result, missing=file)
     try:
-        records = records_of(file, mode=result.mode, tokens=tokens)
+        found = _read(file, path, result)
     except JournalError:
-        records = None
-    if records is None:
-        return Source(path, result, {}, missing=file, foreign=True)
-    return Source(path, result, records)
+        found = None
+    return found or Source(path, result, missing=file, foreign=True)
+
+
+def _read(file: Path, path: Path, result: Result) -> Source | None:
+    """The source with its journal, of which one record at a time is held; ``None``: it is of another run.
+
+    Raises:
+        JournalError: the journal is damaged.
+    """
+    header, records = stream(file)
+    wanted = {sample.file_id: sample.tokens for sample in result.samples}
+    begins: dict[str, int] = {}
+    known: dict[str, Sequence[Doubt]] = {}
+    same: dict[str, bool] = {}
+    for begin, record in records:
+        name = record.file_id
+        same[name] = name not in wanted or wanted[name] == record.tokens
+        begins.pop(name, None)
+        if record.trace.events:
+            begins[name] = begin
+        known[name] = tuple(doubts(record.trace))
+    if header.get("mode") != result.mode or not all(same.get(name) for name in wanted):
+        return None
+    return Source(path, result, Traces(file, begins), known)

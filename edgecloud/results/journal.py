@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self, cast
@@ -19,9 +19,9 @@ from edgecloud.results.files import put
 from edgecloud.results.records import Facts, Record
 from edgecloud.results.weights import without_former
 from edgecloud.settings.config import Config
-from edgecloud.textfiles import parse_json
+from edgecloud.textfiles import parse_json, uncollected
 
-__all__ = ["SCHEMA", "Journal", "check_run", "differences", "read", "records_of"]
+__all__ = ["SCHEMA", "Journal", "check_run", "differences", "read", "record_at", "stream"]
 
 SCHEMA = "edgecloud-journal/1"
 
@@ -72,18 +72,20 @@ class Journal:
         notes: list[str] = []
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            content = target.read_bytes() if resume and target.exists() else b""
-            before, found, length = _parse(target, content)
-            if before is not None:
-                notes = check_run(target, before, mode=mode, identity=identity)
-                for record in found:
-                    records.pop(record.file_id, None)
-                    if record.ok and (keep_degraded or record.loss is None):
-                        records[record.file_id] = record
-                if length < len(content):
-                    os.truncate(target, length)
-            else:
+            rows = _rows(target) if resume and target.exists() else iter(())
+            if (first := next(rows, None)) is None:
                 put(target, _line(header))
+            else:
+                before, length = first
+                notes = check_run(target, _headed(target, before), mode=mode, identity=identity)
+                with uncollected():
+                    for number, (row, end) in enumerate(rows, start=2):
+                        record, length = _recorded(target, number, row), end
+                        records.pop(record.file_id, None)
+                        if record.ok and (keep_degraded or record.loss is None):
+                            records[record.file_id] = record
+                if length < target.stat().st_size:
+                    os.truncate(target, length)
             handle = target.open("ab")
         except OSError as error:
             raise OutputError(
@@ -152,40 +154,49 @@ def read(path: str | Path) -> tuple[dict[str, Any], list[Record]]:
     Raises:
         JournalError: there is none, or it is damaged.
     """
+    header, records = stream(path)
+    with uncollected():
+        latest = {record.file_id: record for _, record in records}
+    return header, list(latest.values())
+
+
+def stream(path: str | Path) -> tuple[dict[str, Any], Iterator[tuple[int, Record]]]:
+    """The header of a journal, and its records one after the other as they were written, each with the byte at
+    which its line begins: a sample that was run again comes again. A torn end is ignored.
+
+    Raises:
+        JournalError: there is none, or its first line is damaged; while it is read, another is.
+    """
     target = Path(path)
-    try:
-        header, records, _ = _parse(target, target.read_bytes())
-    except OSError as error:
-        raise JournalError(
-            f"cannot read the journal {target}: {error.strerror or error}"
-        ) from error
-    if header is None:
+    rows = _rows(target)
+    first = next(rows, None)
+    if first is None:
         raise JournalError(f"the journal {target} is empty")
+    header = _headed(target, first[0])
     if header.get("schema") != SCHEMA:
         raise JournalError(f"{target} is not a journal of this version ({SCHEMA})")
     try:
         Facts.of(header)
     except Mismatch as error:
         raise JournalError(f"the journal {target} is damaged in line 1 ({error})") from None
-    latest = {record.file_id: record for record in records}
-    return header, list(latest.values())
+
+    def records(begin: int) -> Iterator[tuple[int, Record]]:
+        for number, (row, end) in enumerate(rows, start=2):
+            yield begin, _recorded(target, number, row)
+            begin = end
+
+    return header, records(first[1])
 
 
-def records_of(
-    path: str | Path, *, mode: str, tokens: Mapping[str, tuple[int, ...]]
-) -> dict[str, Record] | None:
-    """The records by ``file_id`` of the journal of a run in ``mode`` whose samples have these ``tokens``;
-    ``None``: it is of another run.
+def record_at(path: Path, begin: int) -> Record:
+    """The record in the line that begins at a byte of a journal, which :func:`stream` gave.
 
     Raises:
-        JournalError: there is none, or it is damaged.
+        OSError: the journal cannot be read.
     """
-    header, rows = read(path)
-    records = {record.file_id: record for record in rows}
-    same = header.get("mode") == mode and all(
-        name in records and records[name].tokens == its for name, its in tokens.items()
-    )
-    return records if same else None
+    with path.open("rb") as lines:
+        lines.seek(begin)
+        return Record.from_json(parse_json(lines.readline(), finite=True))
 
 
 def _plain(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -197,38 +208,50 @@ def _line(row: Mapping[str, Any]) -> bytes:
     return json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 
-def _parse(path: Path, content: bytes) -> tuple[dict[str, Any] | None, list[Record], int]:
-    """The first line, the records, and how many bytes of ``content`` they take; a torn last line is left
-    out. No first line: ``None``."""
-    header: dict[str, Any] | None = None
-    records: list[Record] = []
-    length = 0
-    lines = content.splitlines(keepends=True)
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = parse_json(line, finite=True) if line.endswith(b"\n") else None
-        except ValueError as error:
-            row, why = None, str(error)
-        else:
-            why = "it is no object"
-        if not isinstance(row, dict):
-            if number == len(lines):
-                break  # torn: the run was killed while it wrote this line
-            raise JournalError(
-                f"the journal {path} is damaged in line {number} ({why}); run again without --resume"
-            )
-        try:
-            if header is None:
-                header = _header(row)
-            else:
-                records.append(Record.from_json(row))
-        except Mismatch as error:
-            raise JournalError(
-                f"the journal {path} is damaged in line {number} ({error}); run again without "
-                "--resume"
-            ) from None
-        length += len(line)
-    return header, records, length
+def _rows(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
+    """The objects in a journal's lines, each with where its line ends; a torn last line is left out.
+
+    Raises:
+        JournalError: it cannot be read, or a line before the last is no object.
+    """
+    end, torn = 0, None
+    try:
+        with path.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                if torn is not None:
+                    raise _damaged(path, number - 1, torn)
+                why = "it is no object"
+                try:
+                    row = parse_json(line, finite=True) if line.endswith(b"\n") else None
+                except ValueError as error:
+                    row, why = None, str(error)
+                if isinstance(row, dict):
+                    end += len(line)
+                    yield row, end
+                else:  # if it is the last: the run was killed while it wrote this line
+                    torn = why
+    except OSError as error:
+        raise JournalError(f"cannot read the journal {path}: {error.strerror or error}") from error
+
+
+def _damaged(path: Path, number: int, why: object) -> JournalError:
+    return JournalError(
+        f"the journal {path} is damaged in line {number} ({why}); run again without --resume"
+    )
+
+
+def _headed(path: Path, row: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return _header(row)
+    except Mismatch as error:
+        raise _damaged(path, 1, error) from None
+
+
+def _recorded(path: Path, number: int, row: dict[str, Any]) -> Record:
+    try:
+        return Record.from_json(row)
+    except Mismatch as error:
+        raise _damaged(path, number, error) from None
 
 
 def _header(header: dict[str, Any]) -> dict[str, Any]:

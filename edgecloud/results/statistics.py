@@ -6,6 +6,7 @@ sample slow or hard in both runs cancels.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,10 @@ __all__ = [
 ]
 
 RESAMPLES = 2000
+_ROWS_AT_ONCE = 64
+"""Resamples drawn at once: what they take stays in the processor's caches."""
+_MOST_KEPT = 4096
+"""Intervals that are remembered, by what they are of: a report asks for each about three times."""
 
 Floats = NDArray[np.float64]
 
@@ -51,8 +56,8 @@ def mean_difference(
     values: Sequence[float], baseline: Sequence[float], *, seed: int = 0, level: float = 0.95
 ) -> Interval:
     """Mean of ``values[i] - baseline[i]``, in their unit."""
-    difference = _paired(values, baseline)[0] - _paired(values, baseline)[1]
-    return _bootstrap([difference], lambda rows: np.mean(rows[0], axis=-1), seed, level)
+    first, second = _paired(values, baseline)
+    return _bootstrap([first - second], _mean, seed, level)
 
 
 def median_log_ratio(
@@ -67,7 +72,7 @@ def median_log_ratio(
     if not usable.any():
         return Interval(None, None, None, 0, level, "no pair of times above zero")
     ratio = np.log(a[usable] / b[usable])
-    return _bootstrap([ratio], lambda rows: np.median(rows[0], axis=-1), seed, level)
+    return _bootstrap([ratio], _median, seed, level)
 
 
 def mean_ratio(
@@ -80,12 +85,7 @@ def mean_ratio(
     a, b = _paired(values, baseline)
     if a.size and not np.mean(b):
         return Interval(None, None, None, int(a.size), level, "the baseline's mean is 0")
-
-    def ratio(rows: Sequence[Floats]) -> Floats:
-        found: Floats = np.mean(rows[0], axis=-1) / np.mean(rows[1], axis=-1)
-        return found
-
-    return _bootstrap([a, b], ratio, seed, level)
+    return _bootstrap([a, b], _ratio, seed, level)
 
 
 def gap_closed(
@@ -108,14 +108,28 @@ def gap_closed(
     if gap.includes_zero:
         reason = "cloud and edge do not differ beyond the paired interval"
         return Interval(None, None, None, len(e), level, reason)
+    return _bootstrap([s - e, c - e], _share, seed, level)
 
-    def ratio(rows: Sequence[Floats]) -> Floats:
-        above, below = np.mean(rows[0], axis=-1), np.mean(rows[1], axis=-1)
-        result: Floats = np.full_like(above, np.nan)
-        np.divide(above, below, out=result, where=below != 0)
-        return result
 
-    return _bootstrap([s - e, c - e], ratio, seed, level)
+def _mean(rows: Sequence[Floats]) -> Floats:
+    return np.asarray(np.mean(rows[0], axis=-1))
+
+
+def _median(rows: Sequence[Floats]) -> Floats:
+    return np.asarray(np.median(rows[0], axis=-1))
+
+
+def _ratio(rows: Sequence[Floats]) -> Floats:
+    found: Floats = np.mean(rows[0], axis=-1) / np.mean(rows[1], axis=-1)
+    return found
+
+
+def _share(rows: Sequence[Floats]) -> Floats:
+    """As :func:`_ratio`; NaN where the denominator is 0."""
+    above, below = np.mean(rows[0], axis=-1), np.mean(rows[1], axis=-1)
+    result: Floats = np.full_like(above, np.nan)
+    np.divide(above, below, out=result, where=below != 0)
+    return result
 
 
 def _paired(a: Sequence[float], b: Sequence[float]) -> tuple[Floats, Floats]:
@@ -129,21 +143,45 @@ def _check_paired(a: Floats, b: Floats) -> None:
         raise ValueError(f"paired values differ in number: {a.size} and {b.size}")
 
 
+_KEPT: dict[bytes, Interval] = {}
+
+
 def _bootstrap(
     columns: Sequence[Floats],
     statistic: Callable[[Sequence[Floats]], Floats],
     seed: int,
     level: float,
 ) -> Interval:
-    """Percentile interval of ``statistic`` over columns ``(n,)`` whose rows are drawn together."""
+    """Percentile interval of ``statistic`` over columns ``(n,)`` whose rows are drawn together; that of the same
+    columns is computed once."""
+    about = hashlib.sha256(f"{statistic.__name__} {seed} {level!r} {len(columns)}".encode())
+    for column in columns:
+        about.update(column.tobytes())
+    key = about.digest()
+    if (found := _KEPT.get(key)) is None:
+        if len(_KEPT) >= _MOST_KEPT:
+            _KEPT.clear()
+        found = _KEPT[key] = _interval(columns, statistic, seed, level)
+    return found
+
+
+def _interval(
+    columns: Sequence[Floats],
+    statistic: Callable[[Sequence[Floats]], Floats],
+    seed: int,
+    level: float,
+) -> Interval:
     n = columns[0].size
     if n == 0:
         return Interval(None, None, None, 0, level, "no paired samples")
     estimate = float(statistic([column[np.newaxis] for column in columns])[0])
     if n == 1:
         return Interval(estimate, None, None, 1, level, "one sample gives no interval")
-    drawn = np.random.default_rng(seed).integers(0, n, size=(RESAMPLES, n))
-    resampled = statistic([column[drawn] for column in columns])
+    draw = np.random.default_rng(seed)
+    found = []
+    for begin in range(0, RESAMPLES, _ROWS_AT_ONCE):
+        drawn = draw.integers(0, n, size=(min(_ROWS_AT_ONCE, RESAMPLES - begin), n))
+        found.append(statistic([column[drawn] for column in columns]))
     tail = (1.0 - level) / 2.0
-    low, high = np.nanquantile(resampled, [tail, 1.0 - tail])
+    low, high = np.nanquantile(np.concatenate(found), [tail, 1.0 - tail])
     return Interval(estimate, float(low), float(high), n, level)

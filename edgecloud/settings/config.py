@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,7 @@ def load_file(path: str | Path) -> dict[str, Any]:
         Path(path), what="configuration file", error=ConfigError, advice="check --config"
     )
     try:
-        _check_yaml(text)
-        content = yaml.safe_load(text)
+        content = _parsed(text)
     except _YAML_FAILURES as error:
         raise ConfigError(
             f"configuration file {path} is not valid YAML: {' '.join(str(error).split())}"
@@ -80,6 +80,18 @@ def load_file(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError(f"configuration file {path} must hold `setting: value` lines")
     return {str(key): value for key, value in content.items()}
+
+
+@lru_cache(maxsize=16)
+def _parsed(text: str) -> Any:
+    """What a file says; the same text, which a sweep reads for each of its points, is parsed once.
+
+    Raises:
+        ValueError: it is too large, too deep, or an alias stands for a list or a mapping.
+        yaml.YAMLError: it is not YAML.
+    """
+    _check_yaml(text)
+    return yaml.safe_load(text)
 
 
 def _check_yaml(text: str) -> None:

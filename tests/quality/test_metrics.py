@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import random
 from typing import Any
 
 import pytest
+from pycocoevalcap.cider.cider import Cider
 
 from edgecloud.errors import MetricError
 from edgecloud.quality.metrics.bleu import bleu
@@ -80,6 +82,24 @@ def test_cider_weighs_by_the_whole_corpus_whatever_is_scored() -> None:
     assert part.per_sample == (whole.per_sample[7], whole.per_sample[3])
     alone = cider({"7": everything["7"]}, {name: references[name] for name in ("7", "3")})
     assert alone.per_sample[0] != part.per_sample[0]
+
+
+def test_cider_gives_the_very_values_of_the_library_over_the_whole_corpus() -> None:
+    draw = random.Random(0)
+    words = ["a", "b", "c", "d", "e", "f", "g", "h"]
+
+    def text() -> str:
+        return " ".join(draw.choice(words) for _ in range(draw.randint(1, 9)))
+
+    references = {str(i): [en(text()) for _ in range(draw.randint(1, 3))] for i in range(60)}
+    scored = {str(i): en(text()) for i in (41, 3, 17)} | {"5": en("")}
+    found = cider(scored, references)
+    gts = {name: [tokens.text for tokens in some] for name, some in references.items()}
+    res = {name: [scored[name].text if name in scored else ""] for name in references}
+    _, values = Cider().compute_score(gts, res)
+    by_name = dict(zip(references, values, strict=True))
+    assert [row["cider"] for row in found.per_sample] == [float(by_name[name]) for name in scored]
+    assert any(row["cider"] for row in found.per_sample)
 
 
 def test_cider_of_one_sample_is_not_defined() -> None:

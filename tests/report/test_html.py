@@ -202,8 +202,8 @@ def test_a_journal_of_another_run_is_not_taken(tmp_path: Path) -> None:
     change(results / "edge-rank-english.json", tokens=[1, 2, 3], origins=["edge"] * 3)
     sources = {source.path.stem: source for source in load_sources([results])}
     assert sources["edge-rank-english"].foreign
-    assert not sources["edge-rank-english"].records
-    assert sources["cloud-rank-english"].records
+    assert not sources["edge-rank-english"].traces
+    assert sources["cloud-rank-english"].traces
     assert "is of another run" in to_html(list(sources.values()))
 
 

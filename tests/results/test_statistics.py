@@ -9,9 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgecloud.results import statistics
 from edgecloud.results.histogram import EDGES_S, histogram
 from edgecloud.results.percentiles import drift, summarize
-from edgecloud.results.statistics import gap_closed, mean_difference, median_log_ratio
+from edgecloud.results.statistics import (
+    Interval,
+    gap_closed,
+    mean_difference,
+    mean_ratio,
+    median_log_ratio,
+)
 
 numbers = st.floats(0.0, 1e6)
 
@@ -109,3 +116,40 @@ def test_one_pair_gives_no_interval_and_none_gives_no_estimate() -> None:
 def test_drift_compares_the_halves_of_a_run_and_is_unknown_for_a_few_samples() -> None:
     assert drift([2.0] * 5 + [3.0] * 5)["second_half_over_first"] == 1.5
     assert drift([1.0] * 7) == {"second_half_over_first": None, "n": 7}
+
+
+def _at_once(statistic: str, columns: list[np.ndarray]) -> tuple[float, float]:  # type: ignore[type-arg]
+    """The ends of the interval as one draw of all indices gives them."""
+    n = columns[0].size
+    drawn = np.random.default_rng(0).integers(0, n, size=(statistics.RESAMPLES, n))
+    rows = [column[drawn] for column in columns]
+    found = {
+        "mean": lambda: np.mean(rows[0], axis=-1),
+        "median": lambda: np.median(rows[0], axis=-1),
+        "ratio": lambda: np.mean(rows[0], axis=-1) / np.mean(rows[1], axis=-1),
+    }[statistic]()
+    low, high = np.nanquantile(found, [tail := (1.0 - 0.95) / 2.0, 1.0 - tail])
+    return float(low), float(high)
+
+
+@pytest.mark.parametrize("n", [2, 63, 1001])
+def test_resamples_in_blocks_give_the_very_intervals_of_all_at_once(n: int) -> None:
+    draw = np.random.default_rng(n)
+    a, b, c = (draw.random(n) + shift for shift in (0.1, 0.6, 5.0))
+
+    def ends(found: Interval) -> tuple[float | None, float | None]:
+        return found.low, found.high
+
+    assert ends(mean_difference(list(a), list(b))) == _at_once("mean", [a - b])
+    assert ends(median_log_ratio(list(a), list(b))) == _at_once("median", [np.log(a / b)])
+    assert ends(mean_ratio(list(a), list(b))) == _at_once("ratio", [a, b])
+    assert ends(gap_closed(list(a), list(b), list(c))) == _at_once("ratio", [b - a, c - a])
+
+
+def test_the_interval_of_the_same_values_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = [float(number) for number in range(1, 40)]
+    first = mean_difference(values, [0.5] * 39)
+    monkeypatch.setattr(np.random, "default_rng", None)
+    assert mean_difference(values, [0.5] * 39) is first
+    with pytest.raises(TypeError):
+        mean_difference(values, [0.25] * 39)

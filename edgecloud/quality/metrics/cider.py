@@ -7,8 +7,10 @@ are on one scale.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Final
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
 
 from edgecloud.errors import MetricError
 from edgecloud.quality.coco import check_tokens, coco_texts
@@ -20,6 +22,10 @@ __all__ = ["MIN_CORPUS", "STABLE_CORPUS", "cider", "cider_of_samples"]
 
 MIN_CORPUS: Final = 2
 STABLE_CORPUS: Final = 50
+ORDERS: Final = 4
+"""N-grams have up to so many tokens."""
+MOST_KEPT: Final = 8
+"""Corpora whose document frequencies are remembered, by language and tokenizer."""
 
 
 def cider(
@@ -27,8 +33,8 @@ def cider(
 ) -> MetricResult:
     """``cider`` of the hypotheses, by sample id, against their entries in ``corpus_references``.
 
-    The library takes document frequencies from what it is given to score, so it is given the whole
-    corpus, with an empty caption for every sample that is not scored; those values are dropped.
+    The library counts document frequencies over what it is given to score; it is handed those of the whole
+    corpus here, which are counted once, and scores nothing else than the hypotheses.
     With fewer than 2 samples in the corpus every weight is 0 and the score is not defined: ``None``.
     Under 50 a note says that it is unstable.
 
@@ -44,30 +50,86 @@ def cider(
     if not hypotheses:
         raise MetricError("nothing to score: no hypotheses were given")
     check_tokens(list(hypotheses.values()), list(corpus_references.values()))
-    from pycocoevalcap.cider.cider import (
-        Cider,  # slow to import; its registration is read everywhere
-    )
-
     size = len(corpus_references)
     if size < MIN_CORPUS:
         reason = f"document frequencies need {MIN_CORPUS} samples with references; there is {size}"
         return MetricResult(
             {"cider": None}, tuple({"cider": None} for _ in hypotheses), {"cider": reason}
         )
-    empty = Tokens(next(iter(hypotheses.values())).tokenizer, ())
     gts, res = coco_texts(
-        [hypotheses.get(name, empty) for name in corpus_references],
-        list(corpus_references.values()),
+        list(hypotheses.values()), [corpus_references[name] for name in hypotheses]
     )
-    _, values = Cider().compute_score(gts, res)
-    by_name = dict(zip(corpus_references, values, strict=True))
-    scored = [finite(by_name[name]) for name in hypotheses]
+    from pycocoevalcap.cider.cider_scorer import CiderScorer  # slow to import
+
+    scorer = CiderScorer()
+    for position, (caption,) in res.items():
+        scorer.cook_append(caption, gts[position])
+    scorer.document_frequency = _frequencies(corpus_references)
+    scorer.crefs = _Scored(scorer.crefs, size)
+    scored = [finite(value) for value in scorer.compute_cider()]
     notes = {}
     if size < STABLE_CORPUS:
         notes["cider"] = (
             f"unstable: document frequencies from {size} samples, fewer than {STABLE_CORPUS}"
         )
     return of_samples("cider", scored, notes=notes)
+
+
+class _Frequencies(dict[tuple[str, ...], int]):
+    """In how many samples' references each n-gram of up to 4 tokens occurs; 0 for any other."""
+
+    def __missing__(self, ngram: tuple[str, ...]) -> int:
+        return 0
+
+
+class _Scored(list[Any]):
+    """The references of the samples that are scored; its length, by which the library weighs, is the corpus's."""
+
+    def __init__(self, scored: Sequence[Any], corpus: int) -> None:
+        super().__init__(scored)
+        self._corpus = corpus
+
+    def __len__(self) -> int:
+        return self._corpus
+
+
+_KEPT: OrderedDict[bytes, _Frequencies] = OrderedDict()
+
+
+def _frequencies(corpus_references: Mapping[str, Sequence[Tokens]]) -> _Frequencies:
+    """Document frequencies of a corpus, as the library's ``compute_doc_freq`` counts them; those of the latest
+    corpora are remembered by what is in them.
+
+    Raises:
+        MetricError: a sample of the corpus has no reference, or an empty one.
+    """
+    about = hashlib.sha256()
+    for position, some in enumerate(corpus_references.values()):
+        if not some or not all(tokens.words for tokens in some):
+            raise MetricError(
+                f"sample {position} has an empty reference or none; leave it out of the scores"
+            )
+        about.update("\0".join([*(tokens.text for tokens in some), "\n"]).encode())
+    key = about.digest()
+    if (found := _KEPT.get(key)) is None:
+        found = _KEPT[key] = _counted(corpus_references.values())
+        if len(_KEPT) > MOST_KEPT:
+            _KEPT.popitem(last=False)
+    _KEPT.move_to_end(key)
+    return found
+
+
+def _counted(corpus: Iterable[Sequence[Tokens]]) -> _Frequencies:
+    found = _Frequencies()
+    for some in corpus:
+        ngrams: set[tuple[str, ...]] = set()
+        for tokens in some:
+            words = tuple(tokens.text.split())
+            for order in range(1, ORDERS + 1):
+                ngrams.update(zip(*(words[start:] for start in range(order)), strict=False))
+        for ngram in ngrams:
+            found[ngram] = found.get(ngram, 0) + 1
+    return found
 
 
 @metric(

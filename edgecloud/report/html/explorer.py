@@ -15,10 +15,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from edgecloud.contracts import Trace
 from edgecloud.report.comparison import Group
-from edgecloud.report.tokens import Doubt, doubts, pieces
-from edgecloud.results.records import Failure, Record
+from edgecloud.report.tokens import Doubt, pieces
+from edgecloud.results.records import Failure
 from edgecloud.results.result import SampleResult
 
 if TYPE_CHECKING:
@@ -34,13 +33,13 @@ Json = dict[str, Any]
 def group_data(
     group: Group,
     *,
-    records: Mapping[str, Mapping[str, Record]],
+    doubts: Mapping[str, Mapping[str, Sequence[Doubt]]],
     tokenizers: Mapping[str, Tokenizer | None],
     audio: Mapping[str, int],
 ) -> tuple[Json, int]:
     """A group's part of the explorer's data, and how many captions have no texts of tokens.
 
-    ``records`` holds journal records by series and ``file_id``, ``tokenizers`` one for each series,
+    ``doubts`` holds what journals know of tokens, by series and ``file_id``, ``tokenizers`` one for each series,
     ``audio`` the number of each sample's recording.
     """
     samples: dict[str, Json] = {}
@@ -49,8 +48,8 @@ def group_data(
         for found in result.samples:
             file_id = found.file_id
             sample = samples.setdefault(file_id, _sample(found, len(group.arms), audio))
-            record = records.get(arm, {}).get(file_id)
-            its = _arm(found, record, tokenizers.get(arm))
+            known = doubts.get(arm, {}).get(file_id, ())
+            its = _arm(found, known, tokenizers.get(arm))
             sample["a"][position] = its
             whole += "w" in its
     data = {
@@ -93,7 +92,7 @@ def _sample(found: SampleResult, arms: int, audio: Mapping[str, int]) -> Json:
     }
 
 
-def _arm(sample: SampleResult, record: Record | None, tokenizer: Tokenizer | None) -> Json:
+def _arm(sample: SampleResult, known: Sequence[Doubt], tokenizer: Tokenizer | None) -> Json:
     if not sample.ok:
         error = sample.error or Failure("", "")
         return {"s": "failed", "e": f"{error.type}: {error.message}"}
@@ -110,7 +109,7 @@ def _arm(sample: SampleResult, record: Record | None, tokenizer: Tokenizer | Non
         found["w"] = sample.generated_text or ""
         return found
     found["p"] = texts
-    return found | _uncertainty(doubts(record.trace if record else Trace()), len(texts), tokenizer)
+    return found | _uncertainty(known, len(texts), tokenizer)
 
 
 def _uncertainty(known: Sequence[Doubt], count: int, tokenizer: Tokenizer | None) -> Json:

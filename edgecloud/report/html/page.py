@@ -22,7 +22,6 @@ from edgecloud.report.sources import Source
 from edgecloud.report.summary import Finding, decimals, number, percent, summarize
 from edgecloud.report.texts import Texts, UiLanguage
 from edgecloud.report.tokens import first_tokenizer
-from edgecloud.results.records import Record
 from edgecloud.results.result import Result
 from edgecloud.results.statistics import Interval
 
@@ -39,7 +38,6 @@ _SECTIONS = (
     "samples",
     "environment",
 )
-Records = Mapping[str, Mapping[str, Record]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,12 +145,13 @@ def _group(
     tokenizer: Path | None,
 ) -> tuple[_View, dict[str, Any], list[str]]:
     """Data of a group for the template and for the explorer, and its warnings."""
-    records: Records = {arm: source.records for arm, source in sources.items() if source.records}
+    traces = {arm: source.traces for arm, source in sources.items()}
+    doubts = {arm: source.doubts for arm, source in sources.items()}
     tokenizers = {
         arm: first_tokenizer(_folders(result), required=tokenizer)
         for arm, result in group.arms.items()
     }
-    data, whole = group_data(group, records=records, tokenizers=tokenizers, audio=audio)
+    data, whole = group_data(group, doubts=doubts, tokenizers=tokenizers, audio=audio)
     name = group_name(group, texts)
     summary = summarize(group, texts)
     data |= {
@@ -183,7 +182,7 @@ def _group(
         environment=tables.environment_table(group, texts, name=f"{prefix}-environment"),
         tradeoffs=plots.tradeoffs(group, texts, prefix=prefix),
         distributions=plots.distributions(group, texts, prefix=prefix),
-        timelines=timeline.timelines(group, records, texts, prefix=prefix),
+        timelines=timeline.timelines(group, traces, texts, prefix=prefix),
         timeline_absent=_absent(sources, texts),
     )
     said = notices(group, texts)

@@ -15,7 +15,6 @@ from edgecloud.report.html.svg import color
 from edgecloud.report.html.theme import role_of_arm
 from edgecloud.report.lanes import spans
 from edgecloud.report.texts import Texts
-from edgecloud.results.records import Record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,32 +27,27 @@ _INKS = {"edge": "edge", "link": "muted", "cloud": "cloud"}
 # The waiting that comes before the first token is pale, the work token by token is full.
 _ALPHA = {"features": 0.22, "prefill": 0.45, "transfer": 0.75}
 
-Records = Mapping[str, Mapping[str, Record]]
+Traces = Mapping[str, Mapping[str, Trace]]
 
 
-def timelines(group: Group, records: Records, texts: Texts, *, prefix: str) -> list[Figure]:
+def timelines(group: Group, traces: Traces, texts: Texts, *, prefix: str) -> list[Figure]:
     """Three requests for each clock, by the total time of the series of interest: a typical one, the
-    fastest, the slowest. ``records`` holds journal records by series and ``file_id``; series without are left
-    out.
+    fastest, the slowest. ``traces`` holds those of journals by series and ``file_id``; series without are left out.
     """
-    drawn = [arm for arm in group.arms if records.get(arm)]
+    drawn = [arm for arm in group.arms if traces.get(arm)]
     return [
         figure
         for own, clock, arms in by_clock(group, texts, prefix, drawn)
-        for figure in _of_clock(group, records, arms, texts, clock=clock, prefix=own)
+        for figure in _of_clock(group, traces, arms, texts, clock=clock, prefix=own)
     ]
 
 
 def _of_clock(
-    group: Group, records: Records, arms: Sequence[str], texts: Texts, *, clock: str, prefix: str
+    group: Group, traces: Traces, arms: Sequence[str], texts: Texts, *, clock: str, prefix: str
 ) -> list[Figure]:
     leading = next((arm for arm in reversed(group.specs) if arm in arms), arms[0])
     times = group.arms[leading].per_sample("total_time")
-    found = {
-        arm: {i: record.trace for i, record in records[arm].items() if record.trace.events}
-        for arm in arms
-    }
-    shared = [i for i in times if all(i in found[arm] for arm in arms)]
+    shared = [i for i in times if all(i in traces[arm] for arm in arms)]
     ordered = sorted(shared, key=lambda file_id: times[file_id])
     if not ordered:
         return []
@@ -64,7 +58,7 @@ def _of_clock(
     }
     return [
         _timeline(
-            {arm: found[arm][file_id] for arm in arms},
+            {arm: traces[arm][file_id] for arm in arms},
             group,
             texts,
             title=f"{texts(f'timeline_{which}')} ({file_id}){clock}",
