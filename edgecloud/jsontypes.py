@@ -14,9 +14,10 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from edgecloud.contracts.ranges import Range
+if TYPE_CHECKING:
+    from edgecloud.contracts.ranges import Range  # whose package is written with what is here
 
 __all__ = ["Mismatch", "inline", "read", "rest", "schema", "unless", "whole", "write"]
 

@@ -71,7 +71,7 @@ class Lexicon:
 @cache
 def lexicon(language: Language) -> Lexicon:
     """The words of ``language``."""
-    path = files("edgecloud.quality") / "words" / f"{language}.toml"
+    path = files(__package__) / "words" / f"{language}.toml"
     content = tomllib.loads(path.read_text(encoding="utf-8"))
 
     def split(text: str) -> tuple[str, ...]:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from statistics import NormalDist, fmean, median
 from typing import Literal
 
-from edgecloud.quality.metric import score_sign
 from edgecloud.regression.model import Benchmark, Check, Series, Summary, Verdict
 from edgecloud.regression.tolerances import Policy
 from edgecloud.results.percentiles import percentile
@@ -166,12 +165,13 @@ def _wall_time(found: Comparison, policy: Policy, level: float) -> Check:
     if estimate is None or interval is None:
         return _too_few(check, policy, policy.wall_min_samples - n)
     low, high = interval
-    limit = math.log1p(policy.wall_tolerance)
+    allowed = policy.wall_tolerance_of(found.benchmark.name)
+    limit = math.log1p(allowed)
     more = _more(n, estimate, interval, limit, level=level, least=policy.wall_min_samples)
     if n < policy.wall_min_samples:
         check = replace(check, change=_percent(math.expm1(estimate)))
         return _too_few(check, policy, more or policy.wall_min_samples - n)
-    tolerance = f"tolerance {policy.wall_tolerance:.1%}"
+    tolerance = f"tolerance {allowed:.1%}"
     verdict: Verdict = "same"
     message = "noise" if low <= 0.0 <= high and low < high else ""
     if low > limit:
@@ -284,10 +284,10 @@ def _summary_ratio(
 
 
 def _score(found: Comparison, policy: Policy, level: float) -> Check:
-    tolerance = policy.quality[found.what]
+    tolerance = policy.loss_of(found.what, found.benchmark.name)
     difference = [new - old for old, new in zip(found.old, found.new, strict=True)]
     # Below, what is gained: a change times this.
-    sign = score_sign(found.what)
+    sign = policy.sign_of(found.what)
     mean, n = fmean(difference), len(difference)
     check = Check(
         found.benchmark.name,

@@ -9,7 +9,7 @@ from typing import Any
 from edgecloud.errors import DataError
 from edgecloud.jsontypes import Mismatch, read
 from edgecloud.regression.fields import Fields, flatten, unique
-from edgecloud.regression.model import Benchmark, Series, Summary
+from edgecloud.regression.model import Benchmark, Scores, Series, Summary
 from edgecloud.regression.result_rows import by_content, experiment_settings, machine, scores_of
 from edgecloud.results.result import Environment
 
@@ -66,7 +66,7 @@ def _benchmark(row: Fields, info: Fields, whole: Fields) -> Benchmark:
         # Of the corpus: these files keep no scores of samples.
         scores=scores_of(info.optional("quality").maybe_number, lambda _: {})
         if ours and row.content.get("group") == "total_time"
-        else {},
+        else ({} if ours else _others_scores(info)),
         samples=(*ids, *failed) if ids is not None else (),
         failed=failed,
         degraded=info.texts("degraded_ids") if ours and "degraded_ids" in info.content else (),
@@ -102,6 +102,16 @@ def _circumstances(row: Fields, whole: Fields) -> dict[str, Any]:
         "versions.python_implementation": interpreter.get("python_implementation"),
         **{f"options.{name}": options[name] for name in _OPTIONS if name in options},
     }
+
+
+def _others_scores(info: Fields) -> dict[str, Scores]:
+    """What a row of any project says of quality: the numbers in ``extra_info["quality"]``, by name."""
+    found = info.content.get("quality")
+    if not isinstance(found, dict):
+        return {}
+    own = Fields(found, info.where)
+    numbers = [name for name, value in found.items() if type(value) in (int, float)]
+    return {name: Scores(own.number(name)) for name in numbers}
 
 
 def _others_ids(row: Fields) -> tuple[str, ...] | None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
 from edgecloud.errors import ConfigError
 from edgecloud.quality import METRICS
+from edgecloud.quality.metric import score_sign
 from edgecloud.regression.model import ASPECTS
 from edgecloud.regression.result_rows import COSTS, TIMES, default_tolerances
 from edgecloud.textfiles import read_toml
@@ -28,7 +30,12 @@ def _optional_scores() -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """Tolerances are relative for times, absolute for scores (``quality``, in each score's unit)."""
+    """Tolerances are relative for times, absolute for scores (``quality``, in each score's unit).
+
+    ``rows`` are those of single rows: a name, in which a star stands for anything, and the tolerances of measured
+    time (``tolerance``) and of scores there; of several that fit the first counts. ``lower`` are the scores of
+    other projects of which a lower value is better.
+    """
 
     allow: tuple[str, ...] = ()
     undecided: Literal["warn", "fail"] = "warn"
@@ -42,7 +49,26 @@ class Policy:
     modelled_other_texts: float = 0.1
     optional_scores: tuple[str, ...] = field(default_factory=_optional_scores)
     quality: Mapping[str, float] = field(default_factory=default_tolerances)
+    rows: tuple[tuple[str, Mapping[str, float]], ...] = ()
+    lower: frozenset[str] = frozenset()
     source: str = "built-in"
+
+    def wall_tolerance_of(self, row: str) -> float:
+        """The tolerance of the measured time of a row."""
+        return self._of_row(row).get("tolerance", self.wall_tolerance)
+
+    def loss_of(self, score: str, row: str) -> float:
+        """The least loss of a score of a row that counts."""
+        return self._of_row(row).get(score, self.quality[score])
+
+    def sign_of(self, score: str) -> float:
+        """-1 where a lower value of the score is better, else 1."""
+        return -1.0 if score in self.lower else score_sign(score)
+
+    def _of_row(self, row: str) -> Mapping[str, float]:
+        # Brackets are part of rows' names, as in test_sort[1000].
+        fits = (own for name, own in self.rows if fnmatchcase(row, name.replace("[", "[[]")))
+        return next(fits, {})
 
     def allows(self, aspect: str, key: str) -> bool:
         """True when a difference in this field of an aspect only deserves a note."""
@@ -80,6 +106,13 @@ def load_policy(path: Path) -> Policy:
     content = read_toml(path, what="policy", error=ConfigError, advice="check --policy")
     problems: list[str] = []
     values: dict[str, Any] = {"source": str(path)}
+    known = default_tolerances()
+    others = content.pop("scores", {})
+    if isinstance(others, dict) and all(isinstance(about, dict) for about in others.values()):
+        known |= _others(others, values, problems)
+        values["quality"] = known
+    else:
+        problems.append("scores: must hold tables, such as [scores.accuracy]")
     for key, value in content.items():
         if key == "allow":
             values[key] = _names(key, value, None, problems)
@@ -90,7 +123,9 @@ def load_policy(path: Path) -> Policy:
         elif key == "optional_scores":
             values[key] = _names(key, value, tuple(default_tolerances()), problems)
         elif key == "quality" and isinstance(value, dict):
-            values[key] = {**default_tolerances(), **_losses(value, problems)}
+            values[key] = {**known, **_losses("quality", value, known, problems)}
+        elif key == "rows" and isinstance(value, dict):
+            values[key] = _rows(value, known, problems)
         elif key in ("wall", "modelled") and isinstance(value, dict):
             for name, item in value.items():
                 _table_value(f"{key}_{name}", item, values, problems)
@@ -131,13 +166,46 @@ def _names(
     return tuple(value)
 
 
-def _losses(table: Mapping[str, Any], problems: list[str]) -> dict[str, float]:
-    found, known = {}, default_tolerances()
+def _others(
+    tables: Mapping[str, Mapping[str, Any]], values: dict[str, Any], problems: list[str]
+) -> dict[str, float]:
+    """The scores of another project, with the least loss of each that counts."""
+    lower = set()
+    for name, about in tables.items():
+        better = about.get("higher_is_better", True)
+        if name in default_tolerances() or set(about) - {"tolerance", "higher_is_better"}:
+            problems.append(f"scores.{name}: takes tolerance and higher_is_better, of a new name")
+        if not isinstance(better, bool):
+            problems.append(f"scores.{name}.higher_is_better: {better!r} is not true or false")
+        elif not better:
+            lower.add(name)
+    values["lower"] = frozenset(lower)
+    losses = {name: about.get("tolerance") for name, about in tables.items()}
+    return _losses("scores", losses, tables, problems)
+
+
+def _rows(
+    tables: Mapping[str, Any], known: Mapping[str, float], problems: list[str]
+) -> tuple[tuple[str, Mapping[str, float]], ...]:
+    """The tolerances of single rows, in the file's order."""
+    found = []
+    for name, own in tables.items():
+        if not isinstance(own, dict):
+            problems.append(f"rows.{name}: is no table of tolerances")
+            continue
+        found.append((name, _losses(f"rows.{name}", own, ("tolerance", *known), problems)))
+    return tuple(found)
+
+
+def _losses(
+    where: str, table: Mapping[str, Any], known: Iterable[str], problems: list[str]
+) -> dict[str, float]:
+    found, names = {}, tuple(known)
     for name, value in table.items():
-        if name not in known:
-            problems.append(f"quality.{name}: unknown; one of {', '.join(known)}")
+        if name not in names:
+            problems.append(f"{where}.{name}: unknown; one of {', '.join(names)}")
         elif isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-            problems.append(f"quality.{name}: {value!r} is not a number from 0 on")
+            problems.append(f"{where}.{name}: {value!r} is not a number from 0 on")
         else:
             found[name] = float(value)
     return found

@@ -494,6 +494,13 @@ def test_the_policy_in_the_repository_is_the_built_in_one() -> None:
         "allow = ['everything']",
         "allow = 'data'",
         "undecided = 'pass'",
+        "scores = 3",
+        "[scores.saved]",
+        "[scores.saved]\ntolerance = 1\nhigher_is_better = 2",
+        "[scores.cider]\ntolerance = 1",
+        "rows = 3",
+        "[rows]\ntest_a = 3",
+        "[rows.test_a]\nspeed = 1",
         "undecided = true",
         "wall = 3",
     ],
@@ -540,3 +547,53 @@ def test_a_policy_changes_what_passes(tmp_path: Path) -> None:
     slow = result(slowed(outcome, [1.1] * 5))
     assert gate(tmp_path, result(outcome), slow, load_policy(path)).passed
     assert not gate(tmp_path, result(outcome), slow).passed
+
+
+OTHERS = """
+[rows."*test_a[10]"]
+tolerance = 0.3
+saved = 0.2
+
+[scores.saved]
+tolerance = 0.01
+
+[scores.size]
+tolerance = 10
+higher_is_better = false
+"""
+
+
+def test_rows_of_another_project_have_tolerances_and_quality_of_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "p.toml"
+    path.write_text(OTHERS, encoding="utf-8")
+    policy = load_policy(path)
+
+    def side(factor: float, saved: float, size: float, more: str = "unused") -> Any:
+        times = list(factor * 0.1 * noise(np.random.default_rng(7), 60))
+        rows = [plain_row(name, times) for name in ("test_a[10]", "test_a[11]")]
+        for row in rows:
+            row["extra_info"]["quality"] = {
+                "saved": saved,
+                "size": size,
+                "words": more,
+                "flag": True,
+            }
+        return plain_file(*rows)
+
+    old = side(1.0, 0.5, 100)
+    assert gate(tmp_path, old, side(1.2, 0.5, 100)).failures[0].benchmark.endswith("test_a[10]")
+    report = gate(tmp_path, old, side(1.2, 0.5, 100), policy)
+    assert [check.benchmark[-10:] for check in report.failures] == ["test_a[11]"]
+    assert gate(tmp_path, old, side(1.0, 0.9, 20), policy).passed
+    worse = gate(tmp_path, old, side(1.0, 0.4, 120), policy)
+    found = [(check.benchmark[-10:], check.what) for check in worse.failures]
+    assert found == [("test_a[10]", "size"), ("test_a[11]", "saved"), ("test_a[11]", "size")]
+    folder = tmp_path / "baselines"
+    accept([write(tmp_path / "old.json", old)], folder, reason="first")
+    kept = judge(
+        read(folder),
+        read(write(tmp_path / "new.json", side(1.0, 0.4, 120))),
+        policy,
+        names=("a", "b"),
+    )
+    assert [(check.benchmark[-10:], check.what) for check in kept.failures] == found
