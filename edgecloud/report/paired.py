@@ -31,7 +31,7 @@ def paired_rows(arms: Arms, columns: Sequence[str], references: References) -> l
     """Rows of intervals, one for each of ``columns``; ``None`` where a series meets itself.
 
     Differences of quality to the edge and to the cloud, the share of the gap between them that an
-    series closes, and the factor of total time over the edge. ``references`` has what each column is
+    series closes, and the factors of total time over the edge's and the cloud's. ``references`` has what each column is
     compared with, by side; where that is nothing, the interval has the reason.
     """
     rows: list[Row] = []
@@ -49,6 +49,7 @@ def paired_rows(arms: Arms, columns: Sequence[str], references: References) -> l
         row(f"{label} gap closed", ("edge", "cloud"), gap)
     row(EQUAL, ("cloud",), partial(_equal, arms))
     row("total time over edge (factor)", ("edge",), partial(_factor, arms))
+    row("total time over cloud (factor)", ("cloud",), partial(_factor, arms))
     return rows
 
 
@@ -86,8 +87,8 @@ def _equal(arms: Arms, arm: str, cloud: str) -> Interval:
     return mean_difference(equal, [0.0] * len(equal))
 
 
-def _factor(arms: Arms, arm: str, edge: str) -> Interval:
-    values, others = _shared("total_time", arms[arm], arms[edge])
+def _factor(arms: Arms, arm: str, alone: str) -> Interval:
+    values, others = _shared("total_time", arms[arm], arms[alone])
     found = median_log_ratio(values, others)
     low, high = (None if end is None else math.exp(end) for end in (found.low, found.high))
     estimate = None if found.estimate is None else math.exp(found.estimate)

@@ -30,6 +30,7 @@ __all__ = [
 GAP = "CIDEr gap closed"
 EMOTION = "emotion accuracy gap closed"
 FACTOR = "total time over edge (factor)"
+OVER_CLOUD = "total time over cloud (factor)"
 
 Headline = tuple[str, str, str, str]
 """Label, name of the per-sample value (or of a corpus score), format, which way is better."""
@@ -53,6 +54,7 @@ class Finding:
     arm: str
     gap: Interval | None
     factor: Interval | None
+    over_cloud: Interval | None
     busy: Interval | None
     sentences: tuple[str, ...]
 
@@ -157,6 +159,9 @@ def _finding(
         sentences.append(f"{name} {parts[0]}{'.' if texts.language == 'en' else '。'}")
     if len(_pairs(group)) > 1:
         sentences += _references(group, arm, texts)
+    over = cells.get(OVER_CLOUD, {}).get(arm)
+    if over is not None and over.estimate is not None:
+        sentences.append(_over_cloud(over, texts))
     sentences += _identical(group, arm, texts)
     emotion = cells.get(EMOTION, {}).get(arm)
     if emotion is not None and emotion.estimate is not None and emotion.low is not None:
@@ -166,7 +171,19 @@ def _finding(
     equal = cells.get(EQUAL, {}).get(arm)
     if equal is not None and equal.estimate is not None and equal.estimate < 1:
         sentences.append(texts("equal_share", value=_not_all(equal.estimate)))
-    return Finding(arm, gap, factor, busy, tuple(sentences))
+    return Finding(arm, gap, factor, over, busy, tuple(sentences))
+
+
+def _over_cloud(factor: Interval, texts: Texts) -> str:
+    """A sentence on a series' time beside that of the cloud alone."""
+    assert factor.estimate is not None
+    value = number(factor.estimate)
+    if factor.low is None or factor.high is None:
+        return texts("over_cloud_point", value=value)
+    interval = texts("interval", low=number(factor.low), high=number(factor.high))
+    if factor.low <= 1 <= factor.high:
+        return texts("over_cloud_equal", value=value, interval=interval)
+    return texts("over_cloud", value=value, interval=interval)
 
 
 def _not_all(share: float) -> str:

@@ -259,3 +259,30 @@ def test_filtering_600_samples_is_quick(browser: Chromium, pages: Pages) -> None
     start = time.perf_counter()
     assert choose(browser, origin="c", least="30").endswith(f"of {SAMPLES} samples")
     assert time.perf_counter() - start < LIMIT_S
+
+
+def test_a_series_that_is_not_chosen_is_nowhere_to_be_seen(page: Chromium) -> None:
+    seen = """[...document.querySelectorAll(".arm-2")].filter(
+        (node) => node.getClientRects().length && !node.closest("details:not([open])")).length"""
+    cards = "document.querySelectorAll('.sample')[0].querySelectorAll('.arm').length"
+    before, shown = page.run(seen), page.run(cards)
+    assert before > 10
+    page.run("document.querySelector('.choose input[value=\"2\"]').click()")
+    assert page.run(
+        "[...document.querySelectorAll('[data-group=\"0\"] .arm-2')].every((n) => !n.getClientRects().length)"
+    )
+    assert page.run(cards) == shown - 1
+    page.run("document.querySelector('.choose button').click()")
+    assert (page.run(seen), page.run(cards)) == (before, shown)
+
+
+def test_the_cloud_column_stays_in_sight_on_a_phone(page: Chromium) -> None:
+    page.size(390, 844, mobile=True)
+    right = page.run(
+        """(() => { const box = document.querySelector("#comparison .scroll");
+        const last = box.querySelector("thead th:last-child").getBoundingClientRect();
+        return [last.right, last.width, box.scrollWidth > box.clientWidth]; })()"""
+    )
+    assert right[0] <= 390
+    assert 0 < right[1] < 160
+    assert right[2]

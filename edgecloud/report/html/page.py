@@ -16,7 +16,7 @@ from edgecloud.report.comparison import Group, clock_name, groups
 from edgecloud.report.html import plots, tables, timeline
 from edgecloud.report.html.audio import Recordings, recordings
 from edgecloud.report.html.explorer import LETTERS, group_data, script_json
-from edgecloud.report.html.theme import DARK, LIGHT, role_of_arm
+from edgecloud.report.html.theme import DARK, LIGHT, Look, looks
 from edgecloud.report.notices import group_name, notices
 from edgecloud.report.sources import Source
 from edgecloud.report.summary import Finding, decimals, number, percent, summarize
@@ -55,8 +55,16 @@ class _Key:
     """The key figures of one speculative series."""
 
     arm: str
-    role: str
+    look: Look
     figures: list[_KeyFigure]
+
+
+@dataclass(frozen=True, slots=True)
+class _Series:
+    """A series among those that are shown or hidden."""
+
+    name: str
+    look: Look
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +73,7 @@ class _View:
 
     name: str
     count: str
+    series: list[_Series]
     keys: list[_Key]
     paragraphs: list[str]
     headline: tables.Table
@@ -154,6 +163,7 @@ def _group(
     data, whole = group_data(group, doubts=doubts, tokenizers=tokenizers, audio=audio)
     name = group_name(group, texts)
     summary = summarize(group, texts)
+    known = looks(list(group.arms), group.specs)
     data |= {
         "name": name,
         "lang": "en" if group.language == "english" else "zh",
@@ -161,7 +171,9 @@ def _group(
             {
                 "id": arm,
                 "name": texts.arm(arm),
-                "role": role_of_arm(arm, group.specs),
+                "role": known[arm].role,
+                "mark": known[arm].mark,
+                "number": known[arm].number,
                 "mode": result.mode,
                 "clock": clock_name(result),
             }
@@ -171,6 +183,7 @@ def _group(
     view = _View(
         name=name,
         count=texts("samples_count", n=len(data["samples"])),
+        series=[_Series(texts.arm(arm), look) for arm, look in known.items()],
         keys=[_key(finding, group, texts) for finding in summary.findings],
         paragraphs=summary.paragraphs(texts),
         headline=tables.headline_table(group, texts, name=f"{prefix}-headline"),
@@ -207,9 +220,11 @@ def _key(finding: Finding, group: Group, texts: Texts) -> _Key:
     figures = [
         _figure(texts("key_gap"), finding.gap, null=0.0),
         _figure(texts("key_factor"), finding.factor, null=1.0, factor=True),
+        _figure(texts("key_over_cloud"), finding.over_cloud, null=1.0, factor=True),
         _figure(texts("key_busy"), finding.busy, null=1.0),
     ]
-    return _Key(texts.arm(finding.arm), role_of_arm(finding.arm, group.specs), figures)
+    look = looks(list(group.arms), group.specs)[finding.arm]
+    return _Key(texts.arm(finding.arm), look, figures)
 
 
 def _figure(

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from edgecloud.quality.metric import values
 from edgecloud.report.comparison import Group
 from edgecloud.report.html import svg
 from edgecloud.report.html.svg import color
-from edgecloud.report.html.theme import role_of_arm
+from edgecloud.report.html.theme import Look, looks
 from edgecloud.report.paired import qualities
 from edgecloud.report.summary import headline, number
 from edgecloud.report.texts import Texts
@@ -28,6 +29,10 @@ __all__ = ["Figure", "by_clock", "distributions", "tradeoffs"]
 _WIDTH, _HEIGHT = 3.9, 2.75
 _TIMES = ("total_time", "ttft", "tpot")
 _LINES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (4, 1.2, 1, 1.2)))
+_SHAPES = ("o", "s", "D", "^")
+_MOST_NAMED = 5
+"""Marks that are named where they lie; of more, each has its number there and its name in the legend."""
+_LONGEST_NAMED = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,9 @@ def by_clock(
     ]
 
 
+_ALONE = Look("edge", 0, 1)
+
+
 @dataclass(frozen=True, slots=True)
 class _Point:
     arm: str
@@ -105,6 +113,7 @@ class _Point:
     times: tuple[float, float]
     qualities: tuple[float, float]
     busy: float
+    look: Look = _ALONE
 
 
 def _point(group: Group, arm: str, name: str) -> _Point | None:
@@ -113,9 +122,10 @@ def _point(group: Group, arm: str, name: str) -> _Point | None:
     if time.estimate is None or quality.estimate is None:
         return None
     busy = result.metrics.value("cost_metrics.cloud_busy_time_mean") or 0.0
+    look = looks(list(group.arms), group.specs)[arm]
     return _Point(
         arm,
-        color(role_of_arm(arm, group.specs)),
+        color(look.role),
         time.estimate,
         quality.estimate,
         (time.low or time.estimate, time.high or time.estimate),
@@ -124,6 +134,7 @@ def _point(group: Group, arm: str, name: str) -> _Point | None:
             quality.high or quality.estimate,
         ),
         busy,
+        look,
     )
 
 
@@ -135,11 +146,15 @@ def _tradeoff(
         drawn = svg.figure(_WIDTH, _HEIGHT)
         axes = drawn.add_subplot()
         for point in points:
-            axes.vlines(point.time, *point.qualities, color=point.ink, linewidth=0.9)
-            axes.hlines(point.quality, *point.times, color=point.ink, linewidth=0.9)
+            gid, shape = svg.of_arm(point.look.number), _SHAPES[point.look.mark]
+            axes.vlines(point.time, *point.qualities, color=point.ink, linewidth=0.9, gid=gid)
+            axes.hlines(point.quality, *point.times, color=point.ink, linewidth=0.9, gid=gid)
             at = ([point.time], [point.quality])
-            axes.scatter(*at, s=_disc(point, most), color=point.ink, alpha=0.28, linewidths=0)
-            axes.scatter(*at, s=14, color=point.ink, linewidths=0)
+            disc = axes.scatter(
+                *at, s=_disc(point, most), color=point.ink, alpha=0.28, linewidths=0
+            )
+            disc.set_gid(gid)
+            axes.scatter(*at, s=14, color=point.ink, linewidths=0, marker=shape, gid=gid)
         # Time from 0, so that distances along it are ratios that one can see.
         axes.set_xlim(0, max(point.times[1] for point in points) * 1.42)
         axes.margins(y=0.22)
@@ -147,17 +162,102 @@ def _tradeoff(
         if extent is not None:  # a share: no room above 1
             low, high = extent
             axes.set_ylim(top=min(axes.get_ylim()[1], high + 0.06 * (high - low)))
-        _label(axes, points, texts, most=most)
+        if not _label(axes, points, texts, most=most):
+            _number(drawn, axes, points, texts)
         axes.set_xlabel(texts("mean_total_time"))
         axes.set_ylabel(texts("mean_quality", name=texts.label(label)))
         description = "; ".join(
-            f"{texts.arm(point.arm)}: {number(point.time)} s, {number(point.quality)}, "
-            + _busy_text(point.busy, texts)
+            f"{texts.arm(point.arm)}: {number(point.time)} s ({_ends(point.times)}), "
+            f"{number(point.quality)} ({_ends(point.qualities)}), " + _busy_text(point.busy, texts)
             for point in points
         )
         figure_id = f"{prefix}-tradeoff-{name}"
         text = svg.to_svg(drawn, name=figure_id, title=title, description=description)
     return Figure(figure_id, title, text, texts("fig_tradeoff_note", level="95%"))
+
+
+def _number(drawn: Any, axes: Axes, points: Sequence[_Point], texts: Texts) -> None:
+    """Give each mark its series' number; a legend above, for which the figure grows, has the names."""
+    for point in points:
+        axes.annotate(
+            str(point.look.number),
+            (point.time, point.quality),
+            xytext=(4, 3),
+            textcoords="offset points",
+            color=point.ink,
+            gid=svg.of_arm(point.look.number),
+        )
+    names = {p.arm: (p.look, f"{p.look.number} {texts.arm(p.arm)}") for p in points}
+    drawn.set_size_inches(_WIDTH, _HEIGHT + _legend_in([name for _, name in names.values()]))
+    _legend(drawn, names, marks=True)
+
+
+def _ends(interval: tuple[float, float]) -> str:
+    return " – ".join(map(number, interval))
+
+
+def _letters(text: str) -> int:
+    """The width of a text in Latin letters: a Chinese character is about as wide as two."""
+    return sum(1 + (ord(character) > 0x2E80) for character in text)
+
+
+_LEGEND_ROW_IN = 0.165
+
+
+def _legend_columns(names: Sequence[str]) -> int:
+    """Number of names side by side in a figure's legend."""
+    letters = max(map(_letters, names)) + 9
+    return max(1, min(len(names), 4, int(72 * _WIDTH / (letters * _LETTER_PT))))
+
+
+def _legend_in(names: Sequence[str]) -> float:
+    """Inches that the legend of these names takes above a figure."""
+    return math.ceil(len(names) / _legend_columns(names)) * _LEGEND_ROW_IN if names else 0.0
+
+
+def _legend(drawn: Any, arms: Mapping[str, tuple[Look, str]], *, marks: bool = False) -> None:
+    """A legend above a figure: for each series its line or mark, and its name, cut where it is wider than the
+    figure."""
+    most = int(72 * _WIDTH / _LETTER_PT) - 8
+    names = [_cut(name, most) for _, name in arms.values()]
+    handles = [
+        Line2D(
+            [],
+            [],
+            color=color(look.role),
+            linewidth=0 if marks else 1.5,
+            linestyle="none" if marks else _LINES[look.mark],
+            marker=_SHAPES[look.mark] if marks else None,
+            markersize=4,
+        )
+        for look, _ in arms.values()
+    ]
+    legend = drawn.legend(
+        handles,
+        names,
+        loc="outside upper left",
+        ncols=_legend_columns(names),
+        frameon=False,
+        handlelength=1.0 if marks else 2.4,
+        columnspacing=1.2,
+        borderaxespad=0.1,
+        labelspacing=0.25,
+    )
+    for (look, _), line, text in zip(
+        arms.values(), legend.legend_handles, legend.get_texts(), strict=True
+    ):
+        text.set_color(color("ink"))
+        for part in (line, text):
+            part.set_gid(svg.of_arm(look.number))
+
+
+def _cut(name: str, most: int) -> str:
+    """A name of at most so many letters' width; its middle is left out, for its beginning and end tell it from
+    others."""
+    if _letters(name) <= most:
+        return name
+    half = int(len(name) * most / _letters(name) / 2) - 1
+    return f"{name[:half]}…{name[-half:]}"
 
 
 def _disc(point: _Point, most: float) -> float:
@@ -174,8 +274,14 @@ _LETTER_PT, _LINE_PT = 0.55 * svg.FONT_PT, 1.25 * svg.FONT_PT
 _PLACES = ((1, 0), (-1, 0), (1, -1), (-1, -1), (1, 1), (-1, 1), (0, 1), (0, -1))
 
 
-def _label(axes: Axes, points: Sequence[_Point], texts: Texts, *, most: float) -> None:
-    """Name each mark where its name lies on as little as can be."""
+def _label(axes: Axes, points: Sequence[_Point], texts: Texts, *, most: float) -> bool:
+    """Name each mark where its name lies on as little as can be. False where they are too many or too long, or some
+    would lie on one another: then nothing is named."""
+    lines = [f"{texts.arm(point.arm)}\n{_busy_text(point.busy, texts)}" for point in points]
+    if len(points) > _MOST_NAMED or any(
+        _letters(texts.arm(point.arm)) > _LONGEST_NAMED for point in points
+    ):
+        return False
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     width, height = right - left, high - low
     marks = [((p.time - left) / width, (p.quality - low) / height) for p in points]
@@ -186,21 +292,31 @@ def _label(axes: Axes, points: Sequence[_Point], texts: Texts, *, most: float) -
             x, y, _disc(point, most), *((end - low) / height for end in point.qualities)
         )
     ]
-    for point, (x, y) in zip(points, marks, strict=True):
-        lines = f"{texts.arm(point.arm)}\n{_busy_text(point.busy, texts)}"
-        found = [(_overlap(_box(x, y, place, lines), taken), n) for n, place in enumerate(_PLACES)]
-        across, up = _PLACES[min(found)[1]]
-        taken.append(_box(x, y, (across, up), lines))
+    names: list[Box] = []
+    places = []
+    for text, (x, y) in zip(lines, marks, strict=True):
+        found = [
+            (_overlap(_box(x, y, place, text), [*taken, *names]), n)
+            for n, place in enumerate(_PLACES)
+        ]
+        places.append(_PLACES[min(found)[1]])
+        box = _box(x, y, places[-1], text)
+        if _shared(box, names):
+            return False
+        names.append(box)
+    for point, text, (x, y), (across, up) in zip(points, lines, marks, places, strict=True):
         axes.text(
             x + across * 0.055,
             y + up * (0.12 if across == 0 else 0.09),
-            lines,
+            text,
             transform=axes.transAxes,
             ha={1: "left", -1: "right", 0: "center"}[across],
             va="center",
             color=point.ink,
             linespacing=1.25,
+            gid=svg.of_arm(point.look.number),
         )
+    return True
 
 
 def _mark_boxes(x: float, y: float, area_pt: float, bottom: float, top: float) -> list[Box]:
@@ -211,8 +327,7 @@ def _mark_boxes(x: float, y: float, area_pt: float, bottom: float, top: float) -
 
 def _box(x: float, y: float, place: tuple[int, int], lines: str) -> Box:
     """Box that a label covers at a place beside a mark."""
-    # A Chinese character is about as wide as two letters.
-    letters = max(sum(1 + (ord(c) > 0x2E80) for c in line) for line in lines.split("\n"))
+    letters = max(map(_letters, lines.split("\n")))
     half_w = letters * _LETTER_PT / _INSIDE_PT[0] / 2
     half_h = (lines.count("\n") + 1) * _LINE_PT / _INSIDE_PT[1] / 2
     across, up = place
@@ -225,11 +340,16 @@ def _overlap(box: Box, others: Sequence[Box]) -> float:
     """The area that a label shares with others, and twice all that is outside the axes."""
     x0, y0, x1, y1 = box
     inside = max(0.0, min(x1, 1.0) - max(x0, 0.0)) * max(0.0, min(y1, 1.0) - max(y0, 0.0))
-    shared = (
+    return round(2 * ((x1 - x0) * (y1 - y0) - inside) + _shared(box, others), 6)
+
+
+def _shared(box: Box, others: Sequence[Box]) -> float:
+    """The area that a box shares with others, each counted by itself."""
+    x0, y0, x1, y1 = box
+    return sum(
         max(0.0, min(x1, right) - max(x0, left)) * max(0.0, min(y1, top) - max(y0, bottom))
         for left, bottom, right, top in others
     )
-    return round(2 * ((x1 - x0) * (y1 - y0) - inside) + sum(shared), 6)
 
 
 def _busy_text(busy: float, texts: Texts) -> str:
@@ -262,14 +382,17 @@ def _histogram(
         drawn = svg.figure(_WIDTH, max(_HEIGHT, 0.5 * len(columns) + 0.6))
         rows = drawn.subplots(len(columns), 1, sharex=True, squeeze=False)[:, 0]
         for axes, (arm, count) in zip(rows, counts.items(), strict=True):
-            ink = color(role_of_arm(arm, group.specs))
+            look = looks(list(group.arms), group.specs)[arm]
+            ink = color(look.role)
+            axes.set_gid(svg.of_arm(look.number))
             axes.stairs(count, edges, fill=True, color=ink, alpha=0.35, linewidth=0)
             axes.stairs(count, edges, color=ink, linewidth=1.1)
             axes.set_ylim(0, most * 1.45)
             axes.set_yticks([0, most])
             axes.grid(visible=False)
             middle = float(np.median(columns[arm]))
-            text = f"{texts.arm(arm)}  ·  p50 {number(middle)} s"
+            told = f"  ·  p50 {number(middle)} s"
+            text = _cut(texts.arm(arm), int(_INSIDE_PT[0] / _LETTER_PT) - len(told)) + told
             left = middle > (low * high) ** 0.5
             axes.text(
                 0.01 if left else 0.99,
@@ -299,40 +422,26 @@ def _ecdf(
 ) -> Figure:
     title = texts("fig_ecdf", name=texts(name)) + clock
     low, high = _bounds(columns)
+    known = looks(list(group.arms), group.specs)
+    names = {arm: (known[arm], texts.arm(arm)) for arm in columns}
     with svg.style():
-        drawn = svg.figure(_WIDTH, max(_HEIGHT, 0.5 * len(columns) + 0.6))
+        taken = _legend_in([name for _, name in names.values()])
+        drawn = svg.figure(_WIDTH, max(_HEIGHT, _HEIGHT - 0.3 + taken))
         axes = drawn.add_subplot()
-        for number_of_arm, (arm, values) in enumerate(columns.items()):
-            axes.ecdf(
-                values,
-                color=color(role_of_arm(arm, group.specs)),
-                linewidth=1.5,
-                linestyle=_LINES[number_of_arm % len(_LINES)],
-                label=texts.arm(arm),
+        for arm, values in columns.items():
+            look = known[arm]
+            line = axes.ecdf(
+                values, color=color(look.role), linewidth=1.5, linestyle=_LINES[look.mark]
             )
+            line.set_gid(svg.of_arm(look.number))
         _log_seconds(axes, low, high)
         axes.set_ylim(0, 1.02)
         axes.set_xlabel(texts("seconds_log"))
         axes.set_ylabel(texts("axis_ecdf"))
-        legend = drawn.legend(
-            loc="outside upper left",
-            ncols=_legend_columns([texts.arm(arm) for arm in columns]),
-            frameon=False,
-            handlelength=2.4,
-            columnspacing=1.2,
-            borderaxespad=0.1,
-        )
-        for line in legend.get_texts():
-            line.set_color(color("ink"))
+        _legend(drawn, names)
         figure_id = f"{prefix}-ecdf-{name}"
         text = svg.to_svg(drawn, name=figure_id, title=title, description=_medians(columns, texts))
     return Figure(figure_id, title, text)
-
-
-def _legend_columns(names: Sequence[str]) -> int:
-    """Number of names side by side above a figure."""
-    letters = max(sum(1 + (ord(c) > 0x2E80) for c in name) for name in names) + 6
-    return max(1, min(len(names), 4, int(72 * _WIDTH / (letters * _LETTER_PT))))
 
 
 def _log_seconds(axes: Axes, low: float, high: float) -> None:

@@ -20,16 +20,22 @@ from matplotlib.figure import Figure
 
 from edgecloud.report.html.theme import LIGHT
 
-__all__ = ["color", "figure", "style", "to_svg"]
+__all__ = ["color", "figure", "of_arm", "style", "to_svg"]
 
 _ROLES: Final = tuple(LIGHT)
 _STAND_IN: Final = "#fe01"
+_ARM: Final = "arm-"
 FONT_PT: Final = 8.5
 
 
 def color(role: str) -> str:
     """The stand-in for a role's colour."""
     return f"{_STAND_IN}{_ROLES.index(role):02x}"
+
+
+def of_arm(number: int) -> str:
+    """The ``gid`` of what is drawn for the series of this number: a class on the page, which hides it."""
+    return f"{_ARM}{number}"
 
 
 @contextmanager
@@ -92,6 +98,7 @@ def to_svg(drawn: Figure, *, name: str, title: str, description: str) -> str:
         lambda found: f"var(--{_ROLES[int(found[1], 16)]})",
         text,
     )
+    text = re.sub(rf'\bid="({_ARM}\d+)"', r'class="\1"', text)
     text = re.sub(r'\bid="', f'id="{name}-', text)
     text = re.sub(r'(href="#|url\(#)', rf"\1{name}-", text)
     text = re.sub(r"font:\s*([\d.]+px)[^;\"]*", r"font-size: \1", text)

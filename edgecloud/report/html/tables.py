@@ -10,7 +10,7 @@ from io import StringIO
 
 from edgecloud.report import csv as flat
 from edgecloud.report.comparison import Group, clock_name
-from edgecloud.report.html.theme import role_of_arm
+from edgecloud.report.html.theme import Look, looks
 from edgecloud.report.notices import ESSENTIAL, environment
 from edgecloud.report.paired import EQUAL
 from edgecloud.report.summary import headline, headlines
@@ -32,10 +32,11 @@ _MINUS = str.maketrans("-", "−")
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """The head of a column: a run's ``name`` and its ``role`` in the comparison."""
+    """The head of a column: a run's ``name`` and its ``look``; the cloud's stays in sight (``pinned``)."""
 
     name: str
-    role: str
+    look: Look
+    pinned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +180,12 @@ def _paired_cell(cell: Interval | None, label: str, table: Table, texts: Texts) 
 
 
 def _table(group: Group, texts: Texts, arms: Iterable[str], *, name: str, csv_text: str) -> Table:
-    columns = [Column(texts.arm(arm), role_of_arm(arm, group.specs)) for arm in arms]
+    known = looks(list(group.arms), group.specs)
+    shown = list(arms)
+    columns = [
+        Column(texts.arm(arm), known[arm], known[arm].role == "cloud" and arm == shown[-1])
+        for arm in shown
+    ]
     # With a byte order mark, so that spreadsheets read Chinese as such.
     content = base64.b64encode(csv_text.encode("utf-8-sig")).decode("ascii")
     href = f"data:text/csv;charset=utf-8;base64,{content}"

@@ -5,9 +5,22 @@ Text colours reach a contrast of 4.5 on their ground, marks of 3 (WCAG 2.2 AA); 
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["ARM_ROLES", "DARK", "LIGHT", "ORIGINS", "contrast", "role_of_arm"]
+__all__ = [
+    "ARM_ROLES",
+    "DARK",
+    "LIGHT",
+    "MARKS",
+    "ORIGINS",
+    "Look",
+    "contrast",
+    "looks",
+    "role_of_arm",
+]
 
 LIGHT: Final[dict[str, str]] = {
     "ground": "#ffffff",
@@ -27,6 +40,7 @@ LIGHT: Final[dict[str, str]] = {
     "spec-4": "#566b00",
     "spec-5": "#8a5a44",
     "spec-6": "#50617a",
+    "verify": "#2c7396",
     "verified": "#0b7a45",
     "corrected": "#bb2a1f",
     "bonus": "#1d5fd0",
@@ -49,6 +63,7 @@ DARK: Final[dict[str, str]] = {
     "spec-4": "#b5cc4f",
     "spec-5": "#d6a68f",
     "spec-6": "#a5b6cf",
+    "verify": "#63c0e4",
     "verified": "#5cc78f",
     "corrected": "#ff8a7e",
     "bonus": "#7fadff",
@@ -62,6 +77,36 @@ def role_of_arm(name: str, specs: list[str]) -> str:
     if name in specs:
         return f"spec-{specs.index(name) % 6 + 1}"
     return "cloud" if name.startswith("cloud") else "edge"
+
+
+MARKS: Final = 4
+"""Shapes of a mark, and ways to draw a line: where series share a colour, these tell them apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a series is shown all over the page: its ``role``'s colour, one of :data:`MARKS` shapes, and the number that
+    stands for its name where there is no room for it."""
+
+    role: str
+    mark: int
+    number: int
+
+
+def looks(arms: Sequence[str], specs: list[str]) -> dict[str, Look]:
+    """The look of each of a group's series. Colours come again after six, with another mark each time, so that 24
+    series that speculate, and four of edge and of cloud alone, are all different.
+
+    >>> [(look.role, look.mark) for look in looks(["edge", "edge (b)", "cloud"], []).values()]
+    [('edge', 0), ('edge', 1), ('cloud', 0)]
+    """
+    seen: Counter[str] = Counter()
+    found = {}
+    for number, arm in enumerate(arms, start=1):
+        role = role_of_arm(arm, specs)
+        found[arm] = Look(role, seen[role] % MARKS, number)
+        seen[role] += 1
+    return found
 
 
 def contrast(first: str, second: str) -> float:

@@ -12,7 +12,7 @@ from edgecloud.report.comparison import Group
 from edgecloud.report.html import svg
 from edgecloud.report.html.plots import Figure, by_clock
 from edgecloud.report.html.svg import color
-from edgecloud.report.html.theme import role_of_arm
+from edgecloud.report.html.theme import looks
 from edgecloud.report.lanes import spans
 from edgecloud.report.texts import Texts
 
@@ -81,12 +81,14 @@ def _timeline(
         drawn = svg.figure(_WIDTH, 0.72 * len(traces) + 0.75)
         rows = drawn.subplots(len(traces), 1, sharex=True, squeeze=False)[:, 0]
         for axes, (arm, trace) in zip(rows, traces.items(), strict=True):
+            look = looks(list(group.arms), group.specs)[arm]
+            axes.set_gid(svg.of_arm(look.number))
             _lanes(axes, trace)
             axes.set_yticks(range(3), [texts(f"lane_{lane}") for lane in _LANES])
             axes.set_title(
                 texts.arm(arm),
                 loc="left",
-                color=color(role_of_arm(arm, group.specs)),
+                color=color(look.role),
                 fontweight="bold",
                 pad=2,
             )
@@ -112,7 +114,7 @@ def _lanes(axes: Axes, trace: Trace) -> None:
             span.end_s - span.start_s,
             left=span.start_s,
             height=0.62,
-            color=color(_INKS[span.lane]),
+            color=color(_ink(span.lane, span.kind)),
             alpha=_ALPHA.get(span.kind, 0.9),
             linewidth=0,
         )
@@ -122,6 +124,11 @@ def _lanes(axes: Axes, trace: Trace) -> None:
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
+
+
+def _ink(lane: str, kind: str) -> str:
+    """The role of a bar's colour: verifying has one of its own, beside the cloud's generating."""
+    return "verify" if kind == "verify" else _INKS[lane]
 
 
 def _legend(traces: Mapping[str, Trace], texts: Texts) -> list[Patch]:
@@ -136,7 +143,7 @@ def _legend(traces: Mapping[str, Trace], texts: Texts) -> list[Patch]:
             found.setdefault(
                 (span.lane, kind),
                 Patch(
-                    facecolor=color(_INKS[span.lane]),
+                    facecolor=color(_ink(span.lane, span.kind)),
                     alpha=_ALPHA.get(span.kind, 0.9),
                     linewidth=0,
                     label=label,
@@ -147,12 +154,17 @@ def _legend(traces: Mapping[str, Trace], texts: Texts) -> list[Patch]:
 
 
 def _words(traces: Mapping[str, Trace], texts: Texts) -> str:
-    """Seconds that each lane was busy, for a screen reader."""
+    """Seconds that each lane was busy, and with what, for a screen reader."""
     parts = []
     for arm, trace in traces.items():
-        busy = dict.fromkeys(_LANES, 0.0)
+        busy: dict[tuple[str, str], float] = {}
         for span in spans(trace):
-            busy[span.lane] += span.end_s - span.start_s
-        lanes = ", ".join(f"{texts(f'lane_{lane}')} {busy[lane]:.2f} s" for lane in _LANES)
+            key = (span.lane, span.kind)
+            busy[key] = busy.get(key, 0.0) + span.end_s - span.start_s
+        ordered = sorted(busy, key=lambda key: _LANES.index(key[0]))
+        lanes = ", ".join(
+            f"{texts(f'lane_{lane}')} {texts(f'kind_{kind}')} {busy[lane, kind]:.2f} s"
+            for lane, kind in ordered
+        )
         parts.append(f"{texts.arm(arm)}: {lanes}")
     return "; ".join(parts)

@@ -18,6 +18,8 @@ INTERFACE: Final[dict[str, tuple[str, str]]] = {
     "contents": ("Contents", "目录"),
     "summary": ("Summary", "摘要"),
     "warnings": ("What to keep in mind", "注意事项"),
+    "choose_arms": ("Shown", "显示"),
+    "all_arms": ("All", "全部"),
     "comparison": ("Side by side", "三方对比"),
     "paired": ("Paired differences", "配对差异"),
     "all_metrics": ("All metrics", "全部指标"),

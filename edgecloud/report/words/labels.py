@@ -65,6 +65,7 @@ LABELS: Final[dict[str, str]] = {
     "cloud compared with": "参照的云端",
     "captions equal to the cloud's": "与云端相同的描述",
     "total time over edge (factor)": "总时间 / 端侧（倍）",
+    "total time over cloud (factor)": "总时间 / 云端（倍）",
     "started": "开始时间",
     "host": "主机",
     "processor": "处理器",

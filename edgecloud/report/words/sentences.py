@@ -10,6 +10,7 @@ SENTENCES: Final[dict[str, tuple[str, str]]] = {
     # Findings
     "key_gap": ("of the CIDEr gap closed", "CIDEr 差距已弥合"),
     "key_factor": ("time, edge alone = 1", "用时（端侧 = 1）"),
+    "key_over_cloud": ("time, cloud alone = 1", "用时（云端 = 1）"),
     "key_busy": ("of the cloud’s busy time", "云端占用（相对纯云端）"),
     "interval": ("{low} to {high}", "{low} 至 {high}"),
     "intervals_are": ("Brackets hold {level} intervals.", "括号内为 {level} 置信区间。"),
@@ -79,6 +80,18 @@ SENTENCES: Final[dict[str, tuple[str, str]]] = {
     "factor_undefined": (
         "cannot be compared with the edge in time or quality ({reason})",
         "无法与端侧比较用时和质量（{reason}）",
+    ),
+    "over_cloud": (
+        "It took {value} times as long as the cloud alone ({interval}).",
+        "用时为纯云端的 {value} 倍（{interval}）。",
+    ),
+    "over_cloud_equal": (
+        "It took as long as the cloud alone, as far as can be told ({value} times; {interval}).",
+        "与纯云端用时没有可分辨的差别（{value} 倍；{interval}）。",
+    ),
+    "over_cloud_point": (
+        "It took {value} times as long as the cloud alone, without an interval.",
+        "用时为纯云端的 {value} 倍，无置信区间。",
     ),
     "busy_share": (
         "It kept the cloud busy for {own} s a sample, {value} of what the cloud alone needs "

@@ -31,6 +31,32 @@
     });
   }
 
+  // Which series are shown, in each group: columns, cards, and what is drawn of them.
+  const hidden = data.map(() => new Set());
+  const apply = (group) => {
+    for (const box of document.querySelectorAll(`[data-group="${group}"]`)) {
+      for (const arm of data[group].arms) {
+        const off = hidden[group].has(arm.number);
+        for (const node of box.querySelectorAll(`.arm-${arm.number}`)) node.classList.toggle("off", off);
+      }
+    }
+  };
+  for (const choice of document.querySelectorAll("[data-choose]")) {
+    const group = Number(choice.dataset.choose);
+    const boxes = [...choice.querySelectorAll("input")];
+    const changed = () => {
+      hidden[group] = new Set(boxes.filter((box) => !box.checked).map((box) => Number(box.value)));
+      apply(group);
+      choose();
+    };
+    choice.hidden = false;
+    choice.addEventListener("change", changed);
+    choice.querySelector("button").addEventListener("click", () => {
+      for (const box of boxes) box.checked = true;
+      changed();
+    });
+  }
+
   // Figures as files: in the light theme, whatever the page shows.
   const light = read("theme");
   for (const button of document.querySelectorAll("[data-svg]")) {
@@ -158,7 +184,7 @@
     } else head.append(make("span", { class: "muted" }, T.no_audio));
     const arms = make("div", { class: "arms" });
     sample.a.forEach((its, index) => {
-      if (its) arms.append(arm(its, group.arms[index], group.lang));
+      if (its && !hidden[one.number].has(group.arms[index].number)) arms.append(arm(its, group.arms[index], group.lang));
     });
     const references = make("ul", { class: "refs", lang: sample.rl });
     for (const reference of sample.refs) references.append(make("li", {}, reference));
@@ -168,7 +194,7 @@
   };
   const arm = (its, about, lang) => {
     const line = make("div", { class: "arm-line" },
-      make("span", { class: "arm-name", style: `--arm: var(--${about.role})` }, make("span", { class: "dot" }), about.name));
+      make("span", { class: "arm-name", style: `--arm: var(--${about.role})` }, make("span", { class: `dot m${about.mark}` }), about.name));
     if (its.s === "failed") {
       line.append(make("span", { class: "bad" }, `${T.failed}: ${its.e}`));
       return make("div", { class: "arm" }, line);
