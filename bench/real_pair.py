@@ -407,7 +407,7 @@ def _policies(found: Sequence[tuple[Point, Path]]) -> str:
                 f"{np.mean(its.busy_s) / np.mean(own['cloud'].busy_s):.2f}",
                 f"{np.mean(its.calls):.1f}",
                 f"{sum(its.cloud_tokens) / sum(its.tokens):.2f}",
-                f"{np.mean([_alike(a, b) for a, b in zip(records, cloud, strict=True)]):.3f}",
+                f"{np.mean([alike(a, b) for a, b in zip(records, cloud, strict=True)]):.3f}",
                 f"{_chrf(records, cloud, language):.1f}",
                 f"{sum(same)} of {len(same)}",
             ]
@@ -433,7 +433,7 @@ def _chrf(records: Sequence[Record], others: Sequence[Record], language: Languag
     return found.corpus["chrf"] or 0.0
 
 
-def _alike(one: Record, other: Record) -> float:
+def alike(one: Record, other: Record) -> float:
     """Twice the tokens that two answers have in common in order, over all of theirs."""
     return SequenceMatcher(None, one.trace.tokens, other.trace.tokens, autojunk=False).ratio()
 
