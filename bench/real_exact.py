@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--language", choices=LANGUAGES, action="append")
     parser.add_argument("--hardware-profile", default="paper")
-    parser.add_argument("--every", type=int, default=1, help="take each so-manieth prompt")
+    parser.add_argument("--every", type=int, default=1, help="take every n-th prompt")
     given = parser.parse_args()
     torch.set_num_threads(1)
     folder: Path = given.folder.resolve()
