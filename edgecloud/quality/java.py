@@ -129,7 +129,7 @@ def _paraphrases(words: frozenset[bytes]) -> bytes:
             words |= _Kept.words
             entries: list[bytes] = []
             last, whole = None, False
-            with gzip.open(_jar(_PARAPHRASES)) as packed, BufferedReader(packed, 1 << 20) as lines:  # type: ignore[type-var]
+            with gzip.open(_jar(_PARAPHRASES)) as packed, BufferedReader(packed, 1 << 20) as lines:
                 for entry in zip(lines, lines, lines, strict=True):
                     _, phrase, other = entry
                     if phrase != last:

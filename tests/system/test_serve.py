@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
-import httpx2
+import httpx
 import numpy as np
 import pytest
 
@@ -248,7 +248,7 @@ def test_four_hundred_silent_connections_harm_nobody_and_are_ended() -> None:
     with served("--head-s", "1", "--drain-s", str(DRAIN_S), files=160) as (process, url):
         address = ("127.0.0.1", int(url.rpartition(":")[2]))
         with ExitStack() as stack:
-            kept = stack.enter_context(httpx2.Client(base_url=url, timeout=WAIT_S))
+            kept = stack.enter_context(httpx.Client(base_url=url, timeout=WAIT_S))
             assert kept.get("/healthz").status_code == 200
             starts = [b"", b"POST /v1/mess", b"GET / HTTP/1.1\r\nHost: x\r\n", b"\x16\x03\x01"]
             silent = [
@@ -257,7 +257,7 @@ def test_four_hundred_silent_connections_harm_nobody_and_are_ended() -> None:
             ]
             began = time.monotonic()
             for _ in range(5):
-                assert httpx2.get(f"{url}/healthz", timeout=WAIT_S).status_code == 200
+                assert httpx.get(f"{url}/healthz", timeout=WAIT_S).status_code == 200
             with closing(HttpChannel(url)) as channel:
                 cloud = RemoteCloud(channel, deadline_s=WAIT_S)
                 assert cloud.open(PROMPT).verify([], [1234], EXACT).ranks
@@ -368,5 +368,5 @@ def test_a_command_beside_its_service_ends_before_it(by: signal.Signals, status:
         process.kill()
     assert said == f"{by.name} 200\n"
     assert process.returncode == status
-    with pytest.raises(httpx2.ConnectError):
-        httpx2.get(f"{url}/healthz", timeout=5)
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{url}/healthz", timeout=5)

@@ -16,7 +16,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any
 
-import httpx2
+import httpx
 from tenacity import (
     RetryCallState,
     Retrying,
@@ -162,7 +162,7 @@ class HttpChannel:
         self._drop()
         if self._waiting:
             body, self._waiting = wire.pack_frames(self._waiting), []
-            with suppress(httpx2.HTTPError):  # then the sessions expire by themselves
+            with suppress(httpx.HTTPError):  # then the sessions expire by themselves
                 self._client.post(self._messages, content=body, headers=self._headers, timeout=1.0)
         self._client.close()
 
@@ -198,11 +198,11 @@ class HttpChannel:
             self._client = self._fresh_client()
         self._exchange = None
 
-    def _fresh_client(self) -> httpx2.Client:
+    def _fresh_client(self) -> httpx.Client:
         # Head and body leave as two small writes: the second must not wait for the first's receipt.
         at_once = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
-        transport = httpx2.HTTPTransport(verify=self._trusted, socket_options=at_once)
-        return httpx2.Client(transport=transport, trust_env=False)
+        transport = httpx.HTTPTransport(verify=self._trusted, socket_options=at_once)
+        return httpx.Client(transport=transport, trust_env=False)
 
 
 class _Exchange:
@@ -213,7 +213,7 @@ class _Exchange:
 
     def __init__(
         self,
-        client: httpx2.Client,
+        client: httpx.Client,
         url: str,
         body: bytes,
         headers: dict[bytes, bytes],
@@ -233,9 +233,9 @@ class _Exchange:
     def _run(self) -> None:
         try:
             ended = self._exchanged()
-        except httpx2.TimeoutException:
+        except httpx.TimeoutException:
             ended = CloudTimeout("the cloud did not answer in time; raise --deadline")
-        except (httpx2.HTTPError, httpx2.StreamError) as error:
+        except (httpx.HTTPError, httpx.StreamError) as error:
             ended = _Retryable(
                 f"the cloud at {self._request.url} cannot be reached ({error or type(error).__name__})"
             )
@@ -272,7 +272,7 @@ class _Exchange:
         return _Retryable("the cloud's answer ended too soon")
 
 
-def _refused(response: httpx2.Response) -> CloudError | ModelError:
+def _refused(response: httpx.Response) -> CloudError | ModelError:
     """The error that a status other than 200 means."""
     status = response.status_code
     try:
@@ -320,7 +320,7 @@ def _headers(token: str | None) -> dict[bytes, bytes]:
 def _trusted(url: str) -> ssl.SSLContext | bool:
     """Whose certificates are believed: the usual authorities', or those in SSL_CERT_FILE. Not read where
     nothing is encrypted, which takes longer than a verification."""
-    return httpx2.create_ssl_context() if url.lower().startswith("https:") else False
+    return httpx.create_ssl_context() if url.lower().startswith("https:") else False
 
 
 def model_metadata(url: str, *, token: str | None, timeout_s: float) -> dict[str, Any]:
@@ -332,14 +332,14 @@ def model_metadata(url: str, *, token: str | None, timeout_s: float) -> dict[str
         WireError: what answers is no verifier of this version.
     """
     try:
-        response = httpx2.get(
+        response = httpx.get(
             f"{url.rstrip('/')}/v1/model",
             headers=_headers(token),
             timeout=timeout_s,
             verify=_trusted(url),
             trust_env=False,
         )
-    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise CloudUnavailable(
             f"no cloud answers at {url} ({error}); start one with `edgecloud serve`, check --cloud-url"
         ) from error

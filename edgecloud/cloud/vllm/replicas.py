@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx2
+import httpx
 
 from edgecloud.cloud.engine.engine import UNWANTED
 from edgecloud.cloud.http.client import Breaker
@@ -56,7 +56,7 @@ class VllmSettings:
 class _Exchange:
     """A request under way, and its answer once the head of that is there."""
 
-    response: httpx2.Response | None = None
+    response: httpx.Response | None = None
     abandoned: bool = False
 
     def abandon(self) -> None:
@@ -84,14 +84,14 @@ class Replica:
         self._url = url
         self._model = model
         # Sessions wait for the model, not for a connection.
-        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=64)
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
         # Reading the authorities takes a while, and plain HTTP has no use for them.
         verify = (
-            httpx2.create_ssl_context()
+            httpx.create_ssl_context()
             if url.startswith("https:")
             else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         )
-        self._client = httpx2.Client(
+        self._client = httpx.Client(
             base_url=url, headers=headers, verify=verify, trust_env=False, limits=limits
         )
         self._lock = threading.Lock()
@@ -170,7 +170,7 @@ class Replica:
         """True when the server says that it can work."""
         try:
             return self._client.get("/health", timeout=timeout_s).status_code == 200
-        except httpx2.HTTPError:
+        except httpx.HTTPError:
             return False
 
     def close(self) -> None:
@@ -194,7 +194,7 @@ class Replica:
         body: Mapping[str, Any] | None,
         session: str,
         deadline_s: float,
-    ) -> Iterator[httpx2.Response]:
+    ) -> Iterator[httpx.Response]:
         """An answer with status 200 whose body can be read. What goes wrong until it is read counts."""
         self.breaker.check()
         exchange = self._begin(session)
@@ -211,11 +211,11 @@ class Replica:
                 if exchange.abandoned:
                     raise CloudTimeout(UNWANTED)
                 yield response
-        except httpx2.TimeoutException as error:
+        except httpx.TimeoutException as error:
             # Its own mistake or too much work: either way other servers are worth a try first.
             self._failed("vLLM did not answer in time")
             raise CloudTimeout(self.failure) from error
-        except (httpx2.HTTPError, httpx2.StreamError) as error:
+        except (httpx.HTTPError, httpx.StreamError) as error:
             if exchange.abandoned:
                 raise CloudTimeout(UNWANTED) from error
             self._failed("vLLM cannot be reached", str(error) or type(error).__name__)
@@ -297,7 +297,7 @@ def _in_time(deadline_s: float) -> None:
         raise CloudTimeout("vLLM did not answer in time")
 
 
-def _whole(response: httpx2.Response, deadline_s: float) -> dict[str, Any]:
+def _whole(response: httpx.Response, deadline_s: float) -> dict[str, Any]:
     content = bytearray()
     for part in response.iter_bytes():
         _in_time(deadline_s)
@@ -324,7 +324,7 @@ def _entries(found: Mapping[str, Any], key: str) -> Sequence[dict[str, Any]]:
     return entries
 
 
-def _refused(response: httpx2.Response) -> CloudError | ModelError:
+def _refused(response: httpx.Response) -> CloudError | ModelError:
     """The error that a status other than 200 means."""
     status = response.status_code
     try:
