@@ -22,11 +22,14 @@ from edgecloud.cloud.engine.local import LocalCloud
 from edgecloud.cloud.loopback import Loopback
 from edgecloud.cloud.pipe_server import MessageServer
 from edgecloud.cloud.protocol.remote import RemoteCloud
+from edgecloud.contracts import Language
+from edgecloud.datasets.manifest import embedded_manifest, load_manifest
 from edgecloud.decoding.gates import TERMS, Calibration
 from edgecloud.edge import edge_process
 from edgecloud.edge.gate_calibration import to_json
 from edgecloud.edge.messages import EdgeSetup, Mode, Request, Response
 from edgecloud.edge.request_handler import RequestHandler
+from edgecloud.embedded.pair import CLOUD_CHECKPOINT, OTHER_CHECKPOINT
 from edgecloud.errors import ConfigError, DataError
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.loading import Loaded, load
@@ -253,6 +256,29 @@ def test_speculation_across_families_and_vocabularies_is_exact(
         assert (both.tokens, both.text, both.stop) == (alone.tokens, alone.text, alone.stop)
     drafted = [token for row in both.trace if row["kind"] == "draft" for token in row["tokens"]]
     assert drafted
+
+
+@pytest.fixture(scope="module")
+def embedded_families() -> Ask:
+    return asking(loaded(OTHER_CHECKPOINT), loaded(CLOUD_CHECKPOINT))
+
+
+@pytest.mark.parametrize("language", ["chinese", "english"])
+def test_the_embedded_edge_of_another_family_gives_the_clouds_own_tokens(
+    embedded_families: Ask, language: Language
+) -> None:
+    """One recording, at full length; ``tox -e families`` takes all of tests/system/test_pair.py."""
+    sample = load_manifest(embedded_manifest(language), language=language, caption_type="original")[
+        0
+    ]
+    settings = {"language": language, "max_new_tokens": 64}
+    request = Request(str(sample.audio_path))
+    alone = embedded_families("cloud", request, **settings)
+    both = embedded_families("spec", request, **EXACT, **settings)
+    assert (both.tokens, both.text, both.stop) == (alone.tokens, alone.text, alone.stop)
+    assert alone.tokens != embedded_families("edge", request, **settings).tokens
+    kept = sum(row["kept"] for row in both.trace if row["kind"] == "verify")
+    assert kept > len(both.tokens) / 5
 
 
 def test_an_edge_of_the_clouds_words_has_its_drafts_kept_in_another_vocabulary(

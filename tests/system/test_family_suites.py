@@ -1,4 +1,4 @@
-"""`pytest bench`, edge, cloud and spec, on files of each family: for three here, for all in ``tox -e families``."""
+"""`pytest bench`, edge, cloud and spec, on files of each family: for two here, for all in ``tox -e families``."""
 
 from __future__ import annotations
 
