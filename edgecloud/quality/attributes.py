@@ -24,7 +24,7 @@ from edgecloud.quality.scoping import FILLER
 
 __all__ = ["KNOWN", "LEXICON_VERSION", "Reading", "is_truth", "read_attributes"]
 
-LEXICON_VERSION: Final = 1
+LEXICON_VERSION: Final = 2
 """Values of different versions do not compare; raised with any change of words or rules."""
 
 KNOWN: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
@@ -93,8 +93,9 @@ def read_attributes(text: str, language: Language) -> Reading:
     for start, end, value in _found(plain, "manner", language):
         manners.append(value)
         plain = plain[:start] + FILLER * (end - start) + plain[end:]
+    before = _without_denials_inside(plain, language)
     named = {
-        name: tuple(dict.fromkeys(value for *_, value in _found(plain, name, language)))
+        name: tuple(dict.fromkeys(value for *_, value in _found(plain, name, language, before)))
         for name in KNOWN
         if name != "emotion"
     }
@@ -102,9 +103,25 @@ def read_attributes(text: str, language: Language) -> Reading:
     return Reading(MappingProxyType(named), tuple(dict.fromkeys(manners)))
 
 
-def _found(text: str, attribute: str, language: Language) -> Iterator[tuple[int, int, str]]:
+def _without_denials_inside(text: str, language: Language) -> str:
+    """``text``, as long, without the phrases that say a value by denying something ("without hurry"): they deny nothing
+    of what comes after them."""
+    patterns, denied = _patterns(language)
+    for by_value in patterns.values():
+        for pattern in by_value.values():
+            for match in pattern.finditer(text):
+                said = match.group()
+                if any(denied.search(said[:end]) for end in range(1, len(said))):
+                    text = text[: match.start()] + FILLER * len(said) + text[match.end() :]
+    return text
+
+
+def _found(
+    text: str, attribute: str, language: Language, before: str | None = None
+) -> Iterator[tuple[int, int, str]]:
     """Start, end and value of each mention of an attribute, in the text's order; of two that overlap the one that
-    begins first, and of those the longer."""
+    begins first, and of those the longer. Denials are looked for in ``before``, as long as ``text``."""
+    before = text if before is None else before
     patterns, denied = _patterns(language)
     matches = sorted(
         (match.start(), -match.end(), value)
@@ -116,7 +133,7 @@ def _found(text: str, attribute: str, language: Language) -> Iterator[tuple[int,
         if start < reached:
             continue
         reached = -minus_end
-        if not denied.search(text[max(0, start - _REACH) : start]):
+        if not denied.search(before[max(0, start - _REACH) : start]):
             yield start, reached, value
 
 

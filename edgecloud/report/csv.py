@@ -53,7 +53,7 @@ def headline_lines(group: Group) -> list[VerifierClient]:
     """Means over samples with their intervals."""
     return [
         _line(group, "headline", arm, name, label, headline(result, name))
-        for label, name, _, _ in headlines()
+        for label, name, _, _ in headlines(group)
         for arm, result in group.arms.items()
     ]
 

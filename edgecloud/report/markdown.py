@@ -31,7 +31,7 @@ def _group(group: Group, texts: Texts) -> list[str]:
     found = [f"## {_plain(group_name(group, texts))}", _paragraphs(group, texts)]
     rows = [
         [texts.label(label), *(_interval(headline(r, name), form) for r in group.arms.values())]
-        for label, name, form, _ in headlines()
+        for label, name, form, _ in headlines(group)
     ]
     if len(group.clocks()) > 1:
         rows.insert(

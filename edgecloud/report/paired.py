@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from math import inf
 
-from edgecloud.quality.metric import values
+from edgecloud.quality.metric import Value, values
 from edgecloud.report.references import Reference
 from edgecloud.results.comparable import Side
 from edgecloud.results.result import Result
 from edgecloud.results.statistics import Interval, gap_closed, mean_difference, median_log_ratio
 
-__all__ = ["EQUAL", "paired_rows", "qualities"]
+__all__ = ["EQUAL", "is_known", "paired_rows", "qualities"]
 
 Arms = Mapping[str, Result]
 Row = tuple[str, list[Interval | None]]
@@ -22,9 +23,17 @@ EQUAL = "captions equal to the cloud's"
 """The row whose value is 1 where all captions are identical."""
 
 
-def qualities() -> dict[str, str]:
-    """By name the label of each score that arms are compared by, sample by sample."""
-    return {name: value.label() for name, value in values().items() if value.paired}
+def qualities(arms: Arms) -> dict[str, str]:
+    """By name the label of each score that arms are compared by, sample by sample, headlines in their order first; those
+    that need the truth only where an arm has it."""
+    found = [value for value in values().values() if value.paired]
+    found.sort(key=lambda value: inf if value.headline is None else value.headline)
+    return {value.name: value.label() for value in found if is_known(value, arms.values())}
+
+
+def is_known(value: Value, results: Iterable[Result]) -> bool:
+    """False for a score that needs a truth of which none of ``results`` knows anything."""
+    return not value.of_truth or any(result.per_sample(value.name) for result in results)
 
 
 def paired_rows(arms: Arms, columns: Sequence[str], references: References) -> list[Row]:
@@ -42,7 +51,7 @@ def paired_rows(arms: Arms, columns: Sequence[str], references: References) -> l
             cells = [_compared(arm, sides, references, measure) for arm in columns]
             rows.append((label, cells))
 
-    for name, label in qualities().items():
+    for name, label in qualities(arms).items():
         difference, gap = partial(_difference, arms, name), partial(_gap, arms, name)
         row(f"{label} minus edge", ("edge",), difference)
         row(f"{label} minus cloud", ("cloud",), difference)

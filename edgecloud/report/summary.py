@@ -5,12 +5,12 @@ A sentence claims what its interval supports and no more.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edgecloud.quality.metric import value_of_key, values
 from edgecloud.report.comparison import Group
-from edgecloud.report.paired import EQUAL
+from edgecloud.report.paired import EQUAL, is_known, qualities
 from edgecloud.report.texts import Texts
 from edgecloud.results.result import Result
 from edgecloud.results.statistics import Interval, mean_difference, mean_ratio
@@ -24,11 +24,10 @@ __all__ = [
     "identical",
     "number",
     "percent",
+    "quality_text",
     "summarize",
 ]
 
-GAP = "CIDEr gap closed"
-EMOTION = "emotion accuracy gap closed"
 FACTOR = "total time over edge (factor)"
 OVER_CLOUD = "total time over cloud (factor)"
 
@@ -48,10 +47,11 @@ _BETTER = {True: "up", False: "down", None: ""}
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One speculative series against edge and cloud. An interval is ``None`` where no series is the edge or
-    the cloud alone; where there is none to compare with, it has the reason."""
+    """One speculative series against edge and cloud; ``gap`` is in ``quality``. An interval is ``None`` where no series
+    is the edge or the cloud alone; where there is none to compare with, it has the reason."""
 
     arm: str
+    quality: str
     gap: Interval | None
     factor: Interval | None
     over_cloud: Interval | None
@@ -73,9 +73,15 @@ class Summary:
         return [gap.join(sentences) for sentences in some if sentences]
 
 
-def headlines() -> list[Headline]:
-    """What decides: the scores whose metrics are registered as headlines, then times and costs."""
-    some = [value for value in values().values() if value.headline is not None]
+def headlines(group: Group) -> list[Headline]:
+    """What decides: the scores whose metrics are registered as headlines, those that need the truth where a run knows
+    it, then times and costs."""
+    results = [*group.arms.values()]
+    some = [
+        value
+        for value in values().values()
+        if value.headline is not None and is_known(value, results)
+    ]
     scores = [
         (
             value.label(),
@@ -140,7 +146,8 @@ def number(value: float) -> str:
 def _finding(
     group: Group, arm: str, cells: Mapping[str, Mapping[str, Interval | None]], texts: Texts
 ) -> Finding:
-    gap = cells.get(GAP, {}).get(arm)
+    first, *others = qualities(group.arms).values()
+    gap = cells.get(f"{first} gap closed", {}).get(arm)
     factor = cells.get(FACTOR, {}).get(arm)
     busy = _busy(group, arm)
     name = texts("spec_arm", rule=group.arms[arm].experiment_config.acceptance)
@@ -149,7 +156,7 @@ def _finding(
     comparable = {side: group.reference(arm, side).name is not None for side in group.sides}
     parts = []
     if gap is not None and all(comparable.values()):
-        parts.append(_gap_text(gap, texts))
+        parts.append(_gap_text(gap, quality_text(first, texts), texts))
     if factor is not None:
         parts.append(_factor_text(factor, texts))
     sentences = []
@@ -163,15 +170,18 @@ def _finding(
     if over is not None and over.estimate is not None:
         sentences.append(_over_cloud(over, texts))
     sentences += _identical(group, arm, texts)
-    emotion = cells.get(EMOTION, {}).get(arm)
-    if emotion is not None and emotion.estimate is not None and emotion.low is not None:
-        value = percent(emotion.estimate, decimals(emotion))
-        sentences.append(texts("emotion_share", value=value, interval=_shares(emotion, texts)))
+    for label in others:
+        other = cells.get(f"{label} gap closed", {}).get(arm)
+        if other is not None and other.estimate is not None and other.low is not None:
+            value, quality = percent(other.estimate, decimals(other)), quality_text(label, texts)
+            share = texts("gap_share", quality=quality, value=value, interval=_shares(other, texts))
+            sentences.append(share)
+    sentences += _detectable([first, *others], cells, arm, texts)
     sentences += _cost_sentences(group.arms[arm], busy, texts)
     equal = cells.get(EQUAL, {}).get(arm)
     if equal is not None and equal.estimate is not None and equal.estimate < 1:
         sentences.append(texts("equal_share", value=_not_all(equal.estimate)))
-    return Finding(arm, gap, factor, over, busy, tuple(sentences))
+    return Finding(arm, first, gap, factor, over, busy, tuple(sentences))
 
 
 def _over_cloud(factor: Interval, texts: Texts) -> str:
@@ -184,6 +194,32 @@ def _over_cloud(factor: Interval, texts: Texts) -> str:
     if factor.low <= 1 <= factor.high:
         return texts("over_cloud_equal", value=value, interval=interval)
     return texts("over_cloud", value=value, interval=interval)
+
+
+def quality_text(label: str, texts: Texts) -> str:
+    """A score's label as it stands in a sentence."""
+    found = texts.label(label)
+    return f" {found} " if texts.language == "zh" and found.isascii() else found
+
+
+def _detectable(
+    labels: Sequence[str],
+    cells: Mapping[str, Mapping[str, Interval | None]],
+    arm: str,
+    texts: Texts,
+) -> list[str]:
+    """The differences to the cloud that resampling the recordings tells from none."""
+    told, counts = [], set()
+    for label in labels:
+        found = cells.get(f"{label} minus cloud", {}).get(arm)
+        if found is not None and found.detectable is not None:
+            least, quality = number(found.detectable), texts.label(label)
+            told.append(texts("detectable_in", quality=quality, value=least))
+            counts.add(found.n)
+    if not told:
+        return []
+    joined = (", " if texts.language == "en" else "、").join(told)
+    return [texts("detectable", n=min(counts), values=joined)]
 
 
 def _not_all(share: float) -> str:
@@ -286,13 +322,14 @@ def _context(group: Group, texts: Texts) -> list[str]:
 def _pair(
     group: Group, edge: str, cloud: str, texts: Texts, names: Mapping[str, str], *, several: bool
 ) -> list[str]:
-    values = [group.arms[name].per_sample("cider") for name in (edge, cloud)]
-    shared = [file_id for file_id in values[0] if file_id in values[1]]
     found = []
-    if shared:
-        own, other = (number(sum(some[i] for i in shared) / len(shared)) for some in values)
-        key = "context_of" if several else "context"
-        found.append(texts(key, n=len(shared), cloud=other, edge=own, **names))
+    for name, key in (("attribute_accuracy", "truth_context"), ("cider", "context")):
+        values = [group.arms[arm].per_sample(name) for arm in (edge, cloud)]
+        shared = [file_id for file_id in values[0] if file_id in values[1]]
+        if shared:
+            own, other = (number(sum(some[i] for i in shared) / len(shared)) for some in values)
+            key += "_of" if several else ""
+            found.append(texts(key, n=len(shared), cloud=other, edge=own, **names))
     count = identical(group, edge, cloud)
     if count is not None:
         found.append(texts("identical_pair", n=count, **names))
@@ -314,12 +351,12 @@ def _clocks(group: Group, texts: Texts) -> list[str]:
     return found
 
 
-def _gap_text(gap: Interval, texts: Texts) -> str:
+def _gap_text(gap: Interval, quality: str, texts: Texts) -> str:
     if gap.estimate is None:
-        return texts("gap_undefined", reason=texts.note(gap.reason or ""))
+        return texts("gap_undefined", quality=quality, reason=texts.note(gap.reason or ""))
     value = percent(gap.estimate, decimals(gap))
     if gap.low is None or gap.high is None:
-        return texts("gap_point", value=value)
+        return texts("gap_point", quality=quality, value=value)
     if gap.high < 0:
         key = "gap_below"
     elif gap.low <= 0:
@@ -328,7 +365,7 @@ def _gap_text(gap: Interval, texts: Texts) -> str:
         key = "gap_above"
     else:
         key = "gap_whole" if gap.high >= 1 else "gap_part"
-    return texts(key, value=value, interval=_shares(gap, texts))
+    return texts(key, quality=quality, value=value, interval=_shares(gap, texts))
 
 
 def _factor_text(factor: Interval, texts: Texts) -> str:

@@ -47,6 +47,14 @@ class Interval:
     reason: str | None = None
 
     @property
+    def detectable(self) -> float | None:
+        """Half the interval's width: about the least difference that is told from none when as many samples are drawn
+        anew. ``None`` without an interval, or where all samples differ alike but for rounding."""
+        if self.low is None or self.high is None or self.high - self.low < 1e-9:
+            return None
+        return (self.high - self.low) / 2
+
+    @property
     def includes_zero(self) -> bool:
         """True when a difference of nothing is inside; ``True`` when there is no interval."""
         return self.low is None or self.high is None or self.low <= 0.0 <= self.high

@@ -19,7 +19,7 @@ from edgecloud.report.html.explorer import LETTERS, group_data, script_json
 from edgecloud.report.html.theme import DARK, LIGHT, Look, looks
 from edgecloud.report.notices import group_name, notices
 from edgecloud.report.sources import Source
-from edgecloud.report.summary import Finding, decimals, number, percent, summarize
+from edgecloud.report.summary import Finding, decimals, number, percent, quality_text, summarize
 from edgecloud.report.texts import Texts, UiLanguage
 from edgecloud.report.tokens import first_tokenizer
 from edgecloud.results.result import Result
@@ -218,7 +218,11 @@ def _sorts(data: Sequence[Mapping[str, Any]], texts: Texts) -> list[tuple[str, s
 
 def _key(finding: Finding, group: Group, texts: Texts) -> _Key:
     figures = [
-        _figure(texts("key_gap"), finding.gap, null=0.0),
+        _figure(
+            texts("key_gap", quality=quality_text(finding.quality, texts)).strip(),
+            finding.gap,
+            null=0.0,
+        ),
         _figure(texts("key_factor"), finding.factor, null=1.0, factor=True),
         _figure(texts("key_over_cloud"), finding.over_cloud, null=1.0, factor=True),
         _figure(texts("key_busy"), finding.busy, null=1.0),

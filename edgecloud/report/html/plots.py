@@ -49,7 +49,7 @@ def tradeoffs(group: Group, texts: Texts, *, prefix: str) -> list[Figure]:
     """Quality against latency, the size of a mark being the cloud's busy time; one for each quality and
     each clock."""
     found = []
-    for name, label in qualities().items():
+    for name, label in qualities(group.arms).items():
         heading = f"{texts('fig_tradeoff')}: {texts.label(label)}".replace(
             ": ", ": " if texts.language == "en" else "："
         )

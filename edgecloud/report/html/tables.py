@@ -89,7 +89,7 @@ def headline_table(group: Group, texts: Texts, *, name: str) -> Table:
     if len(group.clocks()) > 1:
         cells = [Cell(texts.clock(clock_name(r)), kind="text") for r in group.arms.values()]
         table.rows.append(Row(texts.label("clock"), tuple(cells)))
-    for label, key, form, better in headlines():
+    for label, key, form, better in headlines(group):
         cells = []
         for result in group.arms.values():
             interval = headline(result, key)

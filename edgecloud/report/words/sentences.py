@@ -8,12 +8,20 @@ __all__ = ["SENTENCES"]
 
 SENTENCES: Final[dict[str, tuple[str, str]]] = {
     # Findings
-    "key_gap": ("of the CIDEr gap closed", "CIDEr 差距已弥合"),
+    "key_gap": ("of the {quality} gap closed", "{quality}差距已弥合"),
     "key_factor": ("time, edge alone = 1", "用时（端侧 = 1）"),
     "key_over_cloud": ("time, cloud alone = 1", "用时（云端 = 1）"),
     "key_busy": ("of the cloud’s busy time", "云端占用（相对纯云端）"),
     "interval": ("{low} to {high}", "{low} 至 {high}"),
     "intervals_are": ("Brackets hold {level} intervals.", "括号内为 {level} 置信区间。"),
+    "truth_context": (
+        "Of {n} samples the cloud alone gets every attribute right in {cloud} and the edge alone in {edge}.",
+        "在 {n} 个样本上，纯云端的属性全对率为 {cloud}，纯端侧为 {edge}。",
+    ),
+    "truth_context_of": (
+        "Of {n} samples {cloud_name} gets every attribute right in {cloud} and {edge_name} in {edge}.",
+        "在 {n} 个样本上，{cloud_name} 的属性全对率为 {cloud}，{edge_name} 为 {edge}。",
+    ),
     "context": (
         "On {n} samples, the cloud alone reaches a CIDEr of {cloud} and the edge alone {edge}.",
         "在 {n} 个样本上，纯云端的 CIDEr 为 {cloud}，纯端侧为 {edge}。",
@@ -33,33 +41,33 @@ SENTENCES: Final[dict[str, tuple[str, str]]] = {
     ),
     "identical_cell": ("identical", "完全相同"),
     "gap_whole": (
-        "closed {value} of the CIDEr gap between edge and cloud ({interval}), which is not "
+        "closed {value} of the {quality} gap between edge and cloud ({interval}), which is not "
         "distinguishable from the whole gap",
-        "弥合了端云之间 CIDEr 差距的 {value}（{interval}），与完全弥合没有可分辨的差别",
+        "弥合了端云之间{quality}差距的 {value}（{interval}），与完全弥合没有可分辨的差别",
     ),
     "gap_part": (
-        "closed {value} of the CIDEr gap between edge and cloud ({interval})",
-        "弥合了端云之间 CIDEr 差距的 {value}（{interval}）",
+        "closed {value} of the {quality} gap between edge and cloud ({interval})",
+        "弥合了端云之间{quality}差距的 {value}（{interval}）",
     ),
     "gap_above": (
-        "scored above the cloud: {value} of the CIDEr gap ({interval})",
-        "得分高于云端：达到 CIDEr 差距的 {value}（{interval}）",
+        "scored above the cloud: {value} of the {quality} gap ({interval})",
+        "得分高于云端：达到{quality}差距的 {value}（{interval}）",
     ),
     "gap_none": (
-        "did not measurably close the CIDEr gap between edge and cloud ({value}; {interval})",
-        "没有可测地弥合端云之间的 CIDEr 差距（{value}；{interval}）",
+        "did not measurably close the {quality} gap between edge and cloud ({value}; {interval})",
+        "没有可测地弥合端云之间的{quality}差距（{value}；{interval}）",
     ),
     "gap_below": (
-        "scored below the edge: {value} of the CIDEr gap ({interval})",
-        "得分低于端侧：CIDEr 差距的 {value}（{interval}）",
+        "scored below the edge: {value} of the {quality} gap ({interval})",
+        "得分低于端侧：{quality}差距的 {value}（{interval}）",
     ),
     "gap_point": (
-        "closed {value} of the CIDEr gap, without an interval",
-        "弥合了 CIDEr 差距的 {value}，无置信区间",
+        "closed {value} of the {quality} gap, without an interval",
+        "弥合了{quality}差距的 {value}，无置信区间",
     ),
     "gap_undefined": (
-        "has no CIDEr gap to close ({reason})",
-        "没有可弥合的 CIDEr 差距（{reason}）",
+        "has no {quality} gap to close ({reason})",
+        "没有可弥合的{quality}差距（{reason}）",
     ),
     "factor_slower": (
         "took {value} times as long as the edge alone ({interval})",
@@ -106,9 +114,16 @@ SENTENCES: Final[dict[str, tuple[str, str]]] = {
         "It kept the cloud busy for {own} s a sample.",
         "每个样本占用云端 {own} 秒。",
     ),
-    "emotion_share": (
-        "Of the gap in emotion accuracy it closed {value} ({interval}).",
-        "情绪准确率的差距弥合了 {value}（{interval}）。",
+    "gap_share": (
+        "Of the gap in {quality} it closed {value} ({interval}).",
+        "在{quality}的差距中弥合了 {value}（{interval}）。",
+    ),
+    "detectable_in": ("{value} in {quality}", "{quality} {value}"),
+    "detectable": (
+        "For other recordings like these {n}, a difference to the cloud is told from none from about "
+        "{values} on (half the paired interval); between these very captions every difference is exact.",
+        "换一批同类录音（{n} 条）时，与云端的差别约从 {values} 起可与无差别区分（配对区间的半宽）；"
+        "就这些描述本身而言，任何差别都是精确的。",
     ),
     "tokens_share": (
         "{value} of its tokens were the cloud’s choice.",
