@@ -14,7 +14,7 @@ from edgecloud.errors import ModelError
 from edgecloud.models.assembly import assemble, on_meta
 from edgecloud.models.cached import CachedModel, most_set_aside
 from edgecloud.models.checkpoint import Checkpoint
-from edgecloud.models.checks import check_prompt, check_started, check_vocabulary
+from edgecloud.models.checks import check_log_mel, check_started, check_vocabulary
 from edgecloud.models.decoder import Decoder, KVCache
 from edgecloud.models.memory import memory_advice
 from edgecloud.models.networks import Network
@@ -98,7 +98,7 @@ class AudioLM(CachedModel[KVCache]):
 
     def prefill(self, prompt: Prompt) -> Tensor:
         """As :meth:`edgecloud.contracts.Model.prefill`, in one forward."""
-        check_prompt(prompt)
+        check_log_mel(prompt)
         self._cache = self._decoder.cache()
         self._prompt_length = prompt.length
         with torch.inference_mode(), memory_advice(self._device):
@@ -107,7 +107,7 @@ class AudioLM(CachedModel[KVCache]):
 
     def prefill_in_parts(self, prompt: Prompt, most: int) -> Iterator[Tensor | None]:
         """As :meth:`edgecloud.contracts.Model.prefill_in_parts`."""
-        check_prompt(prompt)
+        check_log_mel(prompt)
         self._cache = self._decoder.cache()
         self._prompt_length = prompt.length
         parts = self._thinker.embed_in_parts(prompt, most)

@@ -7,14 +7,19 @@ from collections.abc import Sequence
 from edgecloud.contracts import LOG_MEL, Prompt
 from edgecloud.errors import ModelError
 
-__all__ = ["check_prompt", "check_rollback", "check_started", "check_vocabulary"]
+__all__ = ["check_log_mel", "check_prompt", "check_rollback", "check_started", "check_vocabulary"]
 
 
 def check_prompt(prompt: Prompt) -> None:
-    """Raises ValueError for a prompt without tokens, ModelError for one with features that none of the fast
-    path's families takes."""
+    """Raises ValueError for a prompt without tokens."""
     if not prompt.token_ids:
         raise ValueError("an empty prompt has no next token")
+
+
+def check_log_mel(prompt: Prompt) -> None:
+    """Raises ValueError for a prompt without tokens, ModelError for one with features that none of the fast
+    path's families takes."""
+    check_prompt(prompt)
     if not set(prompt.arrays) <= {LOG_MEL}:
         raise ModelError(
             f"the prompt has {', '.join(sorted(prompt.arrays))}, this model takes {LOG_MEL} alone; edge and "

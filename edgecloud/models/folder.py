@@ -57,7 +57,7 @@ def family_of(folder: Path, config: dict[str, Any]) -> Family:
     if family is None:
         raise CheckpointError(
             f"model {folder}: config.json says model_type {config.get('model_type')!r}; "
-            f"supported: {', '.join(map(repr, FAMILIES))}, and what AutoModelForCausalLM of transformers has"
+            f"supported: {', '.join(map(repr, FAMILIES))}, and what AutoModelForCausalLM and AutoModelForMultimodalLM of transformers have"
             f"{FAMILIES.elsewhere()}"
         )
     return family

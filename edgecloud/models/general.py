@@ -14,8 +14,16 @@ from typing import Any
 import torch
 import transformers
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMultimodalLM,
+    DynamicCache,
+)
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES,
+)
 from transformers.utils import logging
 
 from edgecloud.contracts import Prompt
@@ -25,6 +33,8 @@ from edgecloud.models.cached import CachedModel
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.checks import check_prompt, check_started, check_vocabulary
 from edgecloud.models.families import FAMILIES
+from edgecloud.models.families.general_audio import GeneralAudioFamily
+from edgecloud.models.general_audio import check_arrays
 from edgecloud.models.memory import check_memory, memory_advice
 from edgecloud.models.networks import Network
 from edgecloud.models.parts import in_parts
@@ -37,21 +47,28 @@ __all__ = ["GeneralLM", "GeneralNetwork", "check_weights"]
 class GeneralNetwork(Network):
     """A whole model of transformers; its parameters have the names that transformers gives them."""
 
-    def __init__(self, model_type: str, config: dict[str, Any]) -> None:
-        """Without weights, where new tensors have no memory.
+    def __init__(
+        self, model_type: str, config: dict[str, Any], hears: GeneralAudioFamily | None = None
+    ) -> None:
+        """Without weights, where new tensors have no memory; ``hears`` is the family of one that takes
+        recordings.
 
         Raises:
-            ModelError: ``AutoModelForCausalLM`` has no such model, or one whose state cannot be cut back.
+            ModelError: transformers has no such model, or one whose state cannot be cut back.
         """
         super().__init__()
-        if model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        self.hears = hears
+        if model_type not in {
+            **MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+            **MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES,
+        }:
             raise ModelError(
                 f"config.json says model_type {model_type!r}; supported: "
-                f"{', '.join(map(repr, FAMILIES))}, and what AutoModelForCausalLM of transformers "
-                f"{transformers.__version__} has{FAMILIES.elsewhere()}"
+                f"{', '.join(map(repr, FAMILIES))}, and what AutoModelForCausalLM and "
+                f"AutoModelForMultimodalLM of transformers {transformers.__version__} have{FAMILIES.elsewhere()}"
             )
         given = {name: value for name, value in config.items() if name != "model_type"}
-        self.whole: Any = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+        self.whole: Any = _auto(model_type, hears).from_config(
             AutoConfig.for_model(model_type, **given), dtype=torch.get_default_dtype()
         )
         if self.whole._is_stateful:
@@ -61,20 +78,52 @@ class GeneralNetwork(Network):
             )
 
     @property
+    def writer(self) -> Any:
+        """The part of the whole that writes text."""
+        inside = "" if self.hears is None else self.hears.inside
+        return getattr(self.whole, inside) if inside else self.whole
+
+    @property
     def lm_head(self) -> nn.Linear:  # type: ignore[override]
         """The output layer."""
-        found: nn.Linear = self.whole.get_output_embeddings()
+        found: nn.Linear = self.writer.get_output_embeddings()
         return found
 
+    def check(self, prompt: Prompt) -> None:
+        """Raises ModelError for a prompt whose features are not the family's own
+        (:func:`edgecloud.models.general_audio.check_arrays`)."""
+        if self.hears is None:
+            if prompt.arrays:
+                raise ModelError("this model takes text alone; give --dataset-type text")
+            return
+        config = self.writer.config
+        check_arrays(prompt, self.hears, config, config.audio_token_id)
+
+    def heard(self, prompt: Prompt) -> int:
+        """Tokens up to the last of the audio; 0 without any."""
+        if not prompt.arrays:
+            return 0
+        return prompt.length - prompt.token_ids[::-1].index(self.writer.config.audio_token_id)
+
+    def given(self, prompt: Prompt) -> dict[str, Tensor]:
+        """The features as the forward takes them: real numbers in the precision of the weights."""
+        weight = self.lm_head.weight
+        tensors = {name: torch.from_numpy(array) for name, array in prompt.arrays.items()}
+        return {
+            name: tensor.to(weight.device, weight.dtype if tensor.is_floating_point() else None)
+            for name, tensor in tensors.items()
+        }
+
     def embed(self, prompt: Prompt) -> Tensor:
-        """Embeddings of the prompt, ``(1, n, hidden)``.
+        """Embeddings of the prompt's tokens, ``(1, n, hidden)``.
 
         Raises:
             ModelError: a prompt with audio.
         """
-        _check_text(prompt)
+        if prompt.arrays:
+            raise ModelError("the general adapter embeds recordings within its forward alone")
         ids = torch.tensor([prompt.token_ids], device=self.lm_head.weight.device)
-        found: Tensor = self.whole.get_input_embeddings()(ids)
+        found: Tensor = self.writer.get_input_embeddings()(ids)
         return found
 
 
@@ -116,7 +165,7 @@ class GeneralLM(CachedModel[FullCache]):
         super().__init__(FullCache(), vocab_size=vocab_size)
         self._network = network
         self._token_bytes = token_bytes
-        forward = inspect.signature(network.whole.forward).parameters
+        forward = inspect.signature(network.writer.forward).parameters
         self._last = {"logits_to_keep": 1} if "logits_to_keep" in forward else {}
 
     @classmethod
@@ -137,7 +186,7 @@ class GeneralLM(CachedModel[FullCache]):
         check_memory(checkpoint, dtype, Placement({"": device}))
         stage("loading weights")
         with memory_advice(device):
-            network.whole = _loaded(checkpoint, dtype=dtype)[0].to(device).eval()
+            network.whole = _loaded(checkpoint, _told, dtype=dtype)[0].to(device).eval()
             network.requires_grad_(requires_grad=False)
             tried = cls(network, vocab_size=vocab_size)
             # What a token's keys and values take, and whether the cache is one that can be cut back.
@@ -162,7 +211,7 @@ class GeneralLM(CachedModel[FullCache]):
     @property
     def context(self) -> int | None:
         """Context length that the model was made for, tokens; None where its configuration has none."""
-        text = self._network.whole.config.get_text_config(decoder=True)
+        text = self._network.writer.config.get_text_config(decoder=True)
         found = getattr(text, "max_position_embeddings", None)
         return None if found is None else int(found)
 
@@ -177,13 +226,20 @@ class GeneralLM(CachedModel[FullCache]):
         return last
 
     def prefill_in_parts(self, prompt: Prompt, most: int) -> Iterator[Tensor | None]:
-        """As :meth:`edgecloud.contracts.Model.prefill_in_parts`."""
+        """As :meth:`edgecloud.contracts.Model.prefill_in_parts`; all audio is heard in one forward, that of the
+        part in which it ends, with all before it."""
         check_prompt(prompt)
-        _check_text(prompt)
+        self._network.check(prompt)
         self._cache = FullCache()
         self._prompt_length = prompt.length
+        given = self._network.given(prompt)
+        begin, heard = 0, self._network.heard(prompt)
         for part in in_parts(prompt.length, most):
-            rows = self._forward(prompt.token_ids[part], **self._last)
+            if part.stop < heard:
+                yield None
+                continue
+            rows = self._forward(prompt.token_ids[begin : part.stop], **self._last, **given)
+            begin, given = part.stop, {}
             yield rows[-1] if part.stop == prompt.length else None
 
     def extend(self, tokens: Sequence[int]) -> Tensor:
@@ -203,7 +259,7 @@ class GeneralLM(CachedModel[FullCache]):
         try:
             with torch.inference_mode(), memory_advice(self.device):
                 ids = torch.tensor([list(tokens)], device=self._network.lm_head.weight.device)
-                found = self._network.whole(
+                found = self._network.writer(
                     input_ids=ids, past_key_values=self._cache.held, use_cache=True, **more
                 )
                 logits: Tensor = found.logits[0, :, : self._vocab_size].float()
@@ -238,16 +294,45 @@ def check_weights(checkpoint: Checkpoint, device: str) -> None:
         )
 
 
-def _loaded(checkpoint: Checkpoint, **more: Any) -> tuple[Any, dict[str, Any]]:
+def _auto(model_type: str, hears: GeneralAudioFamily | None) -> Any:
+    """The class of transformers that makes a model of ``model_type``."""
+    text = hears is None and model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    return AutoModelForCausalLM if text else AutoModelForMultimodalLM
+
+
+def _told(factory: Any, given: Sequence[Any], named: dict[str, Any]) -> Any:
+    """transformers' progress as ours: each of its steps is a tensor."""
+    if not given or named.get("desc") != "Loading weights":
+        return factory(*given, **named)
+    items = list(given[0])
+
+    def steps() -> Iterator[Any]:
+        for done, item in enumerate(items):
+            stage("loading weights", done / len(items))
+            yield item
+
+    return steps()
+
+
+def _loaded(
+    checkpoint: Checkpoint, progress: Any = None, **more: Any
+) -> tuple[Any, dict[str, Any]]:
     """The model that transformers loads of the folder, and what it says of that; its own progress bar and
-    report are not shown."""
+    report are not shown, its ``progress`` is told."""
+    family = checkpoint.family
+    hears = family if isinstance(family, GeneralAudioFamily) else None
     verbosity, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
     quiet: Any = logging
     quiet.set_verbosity_error()
     quiet.disable_progress_bar()
+    hook = quiet.set_tqdm_hook(progress)
     try:
-        found: Any = AutoModelForCausalLM.from_pretrained(
-            str(checkpoint.path), local_files_only=True, output_loading_info=True, **more
+        found: Any = _auto(family.model_type, hears).from_pretrained(
+            str(checkpoint.path),
+            local_files_only=True,
+            output_loading_info=True,
+            **({} if hears is None else hears.overrides),
+            **more,
         )
     except (KeyError, OSError, ValueError) as error:
         raise CheckpointError(
@@ -255,12 +340,8 @@ def _loaded(checkpoint: Checkpoint, **more: Any) -> tuple[Any, dict[str, Any]]:
         ) from error
     finally:
         quiet.set_verbosity(verbosity)
+        quiet.set_tqdm_hook(hook)
         if shown:
             quiet.enable_progress_bar()
     model, info = found
     return model, info
-
-
-def _check_text(prompt: Prompt) -> None:
-    if prompt.features is not None:
-        raise ModelError("this model takes text alone; give --dataset-type text")

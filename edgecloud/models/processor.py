@@ -63,7 +63,7 @@ class Processor:
             self._tokenizer.chat_template = _chat_template(checkpoint.path)
         self.vocab_size = min(len(self._tokenizer), checkpoint.rows or len(self._tokenizer))
         """Entries of the tokenizer, special tokens included: the vocabulary that models share."""
-        self._audio_id = self._token_id(self._family.audio_token) if self.accepts_audio else -1
+        self._audio_id = self._placeholder(checkpoint) if self.accepts_audio else -1
         self._end_ids = self._ends(checkpoint)
 
     @property
@@ -236,6 +236,14 @@ class Processor:
                 "ends an answer (eos_token_id)"
             )
         return tuple(dict.fromkeys(ids))
+
+    def _placeholder(self, checkpoint: Checkpoint) -> int:
+        found = self._family.audio_id(checkpoint.config)
+        if found is not None and not 0 <= found < self.vocab_size:
+            raise CheckpointError(
+                f"model {self._path}: its audio_token_id {found} is no token of its tokenizer"
+            )
+        return self._token_id(self._family.audio_token) if found is None else found
 
     def _token_id(self, token: str) -> int:
         token_id = self._tokenizer.get_vocab().get(token)

@@ -145,6 +145,18 @@ def _cost(value: Any) -> bool:
     )
 
 
+def _named_shapes(value: Any) -> bool:
+    """``[name, type, shape]`` of each array that a family here has."""
+    foreseen = {"input_features": "float16", "feature_attention_mask": "int32"}
+    return (
+        type(value) is list
+        and bool(value)
+        and all(type(entry) is list and len(entry) == 3 for entry in value)
+        and all(foreseen.get(name) == dtype for name, dtype, _ in value)
+        and all(type(shape) is list and all(map(_whole, shape)) for _, _, shape in value)
+    )
+
+
 def _nothing(value: Any) -> bool:
     return value is None
 
@@ -161,7 +173,7 @@ def _flag(value: Any) -> bool:
 REQUESTS: Mapping[str, Mapping[str, Field]] = {
     "open": {
         "ids": _ids,
-        "shape": _maybe(_shape),
+        "shape": _maybe(lambda value: _shape(value) or _named_shapes(value)),
         "features": _maybe(_deflated),
         "sampling": _sampling,
     },
@@ -273,23 +285,38 @@ def _check_message(
         spelled.append(np.frombuffer(found["ids"], dtype="<i4").tolist())
         _must((found["shape"] is None) == (found["features"] is None), "features without a shape")
     if found.get("features") is not None:
-        planes, features = _features(found["features"], tuple(found["shape"]))
-        _must(np.isfinite(features).all(), "features that are not finite")
-        _must(float(np.ptp(features)) <= LOG_MEL_RANGE + 0.01, "features are no log-mel")
-        views += [planes, features.tobytes(), features.T.tobytes()]
+        shape = found["shape"]
+        named = shape if _named_shapes(shape) else [["input_features", "float16", shape]]
+        _must(version == 3 or named is not shape, "arrays by name in version 2")
+        planes, arrays = _features(found["features"], named)
+        views.append(planes)
+        for features in arrays:
+            if features.dtype == np.float16:
+                _must(np.isfinite(features).all(), "features that are not finite")
+                _must(float(np.ptp(features)) <= LOG_MEL_RANGE + 0.01, "features are no log-mel")
+            else:
+                _must(np.isin(features, (0, 1)).all(), "a mask of more than zeros and ones")
+            views += [features.tobytes(), features.T.tobytes()]
     for view in views:
         _search(view, spelled, secrets)
     return kind
 
 
-def _features(deflated: bytes, shape: tuple[int, int]) -> tuple[bytes, NDArray[np.float16]]:
-    """The bytes as they were deflated, and the array of ``shape`` that they hold."""
+def _features(deflated: bytes, named: list[Any]) -> tuple[bytes, list[NDArray[Any]]]:
+    """The bytes as they were deflated, and the arrays that they hold, of ``[name, type, shape]``."""
     inflate = zlib.decompressobj()
     planes = inflate.decompress(deflated)
     _must(inflate.eof and not inflate.unused_data, "bytes behind the features")
-    _must(len(planes) == 2 * shape[0] * shape[1], "features of another size than their shape")
-    halves = np.frombuffer(planes, dtype=np.uint8).reshape(2, -1)
-    return planes, np.ascontiguousarray(halves.T).view("<f2").reshape(shape)
+    arrays: list[NDArray[Any]] = []
+    begin = 0
+    for _, dtype, shape in named:
+        size = np.dtype(dtype).itemsize
+        part = np.frombuffer(planes[begin : begin + size * math.prod(shape)], dtype=np.uint8)
+        begin += size * math.prod(shape)
+        _must(begin <= len(planes), "features of another size than their shape")
+        arrays.append(np.ascontiguousarray(part.reshape(size, -1).T).view(dtype).reshape(shape))
+    _must(begin == len(planes), "features of another size than their shape")
+    return planes, arrays
 
 
 def _search(view: bytes, spelled: list[list[int]], secrets: Secrets) -> None:

@@ -29,6 +29,10 @@ from transformers import (
     Qwen3ASRForConditionalGeneration,
     Qwen3Config,
     Qwen3ForCausalLM,
+    Qwen3OmniMoeConfig,
+    Qwen3OmniMoeForConditionalGeneration,
+    VoxtralConfig,
+    VoxtralForConditionalGeneration,
     WhisperFeatureExtractor,
 )
 
@@ -45,9 +49,11 @@ __all__ = [
     "gemma_checkpoint",
     "llama_checkpoint",
     "mistral_checkpoint",
+    "omni3_checkpoint",
     "omni_checkpoint",
     "qwen3_checkpoint",
     "text_checkpoint",
+    "voxtral_checkpoint",
 ]
 
 TEXT_TEMPLATE = (
@@ -94,6 +100,14 @@ FLAMINGO_TEMPLATE = (
     "{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"
 )
 """Of the kind that Audio Flamingo 3 has."""
+VOXTRAL_TEMPLATE = (
+    "{{- bos_token }}{%- for message in messages %}{{- '[INST]' }}"
+    "{%- if message['content'] is string %}{{- message['content'] }}{%- else %}"
+    "{%- for part in message['content'] %}{%- if part['type'] == 'audio' %}"
+    "{{- '[BEGIN_AUDIO][AUDIO]' }}{%- else %}{{- part['text'] }}{%- endif %}{%- endfor %}"
+    "{%- endif %}{{- '[/INST]' }}{%- endfor %}"
+)
+"""Of the kind that mistral-common has for Voxtral."""
 _MISTRAL_TOKENS = ("<unk>", "<s>", "</s>")
 
 _TEXT = {
@@ -321,6 +335,68 @@ def omni_checkpoint(folder: Path, *, seed: int = 1) -> Path:
         thinker_config=thinker, talker_config=talker, token2wav_config=vocoder
     )
     return _save(Qwen2_5OmniForConditionalGeneration, config, folder, seed)
+
+
+def voxtral_checkpoint(folder: Path, *, seed: int = 1) -> Path:
+    """Voxtral: windows of 30 s, a tokenizer of its own with a chat template, as conversions have."""
+    special = (*_MISTRAL_TOKENS, "[INST]", "[/INST]", "[BEGIN_AUDIO]", "[AUDIO]")
+    tokenizer = _other_tokenizer(folder, VOXTRAL_TEMPLATE, special, eos="</s>")
+    WhisperFeatureExtractor(feature_size=128).save_pretrained(str(folder))
+    text = {**_TEXT, "head_dim": 8, "model_type": "llama", "rms_norm_eps": 1e-5}
+    config = VoxtralConfig(
+        text_config={**text, "vocab_size": tokenizer.get_vocab_size(), "num_hidden_layers": 2},
+        audio_config={
+            "model_type": "voxtral_encoder",
+            "hidden_size": 8,
+            "intermediate_size": 32,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+        },
+        audio_token_id=tokenizer.token_to_id("[AUDIO]"),
+        eos_token_id=tokenizer.token_to_id("</s>"),
+    )
+    return _save(VoxtralForConditionalGeneration, config, folder, seed)
+
+
+def omni3_checkpoint(folder: Path, *, seed: int = 1) -> Path:
+    """Qwen3-Omni: a thinker of experts with its vision tower. Its config.json speaks of a talker, which is not
+    among the weights."""
+    tokenizer = _tokenizer(folder, tok.CHAT_TEMPLATE)
+    write_feature_settings(folder)
+    turns = {"rope_type": "default", "rope_theta": 10_000.0, "mrope_interleaved": True}
+    config = Qwen3OmniMoeConfig(
+        thinker_config={
+            "text_config": {
+                **_TEXT,
+                "num_hidden_layers": 2,
+                "vocab_size": tokenizer.get_vocab_size(),
+                "rope_parameters": {**turns, "mrope_section": [2, 1, 1]},
+                "num_experts": 4,
+                "num_experts_per_tok": 2,
+                "moe_intermediate_size": 16,
+            },
+            "audio_config": {**_TOWER, "output_dim": 32, "downsample_hidden_size": 8},
+            "vision_config": {
+                "depth": 1,
+                "hidden_size": 16,
+                "intermediate_size": 16,
+                "num_heads": 2,
+                "out_hidden_size": 32,
+                "deepstack_visual_indexes": [0],
+            },
+            "audio_token_id": tokenizer.token_to_id(tok.AUDIO),
+            "audio_start_token_id": tokenizer.token_to_id(tok.AUDIO_START),
+            # As published; the class has no default, and asks for it with a mask alone.
+            "vision_start_token_id": 151652,
+        },
+        enable_audio_output=False,
+        eos_token_id=[tokenizer.token_to_id(i) for i in (tok.END_OF_TURN, tok.END_OF_TEXT)],
+    )
+    _save(Qwen3OmniMoeForConditionalGeneration, config, folder, seed)
+    path = folder / "config.json"
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**settings, "enable_audio_output": True}), encoding="utf-8")
+    return folder
 
 
 def _other_tokenizer(folder: Path, template: str, special: tuple[str, ...], *, eos: str) -> Any:

@@ -128,7 +128,7 @@ def test_a_tensor_that_is_missing_or_of_another_shape_is_said_from_headers(
     [
         (
             "nothing",
-            "'nothing'; supported: 'audioflamingo3', 'llama', .* of transformers 5.* has; for a model family of your own",
+            "'nothing'; supported: 'audioflamingo3', 'llama', .* of transformers 5.* have; for a model family of your own",
         ),
         ("mamba", "keep a state that cannot be taken back"),
     ],

@@ -82,6 +82,10 @@ class Family:
 
         return Processor(checkpoint)
 
+    def audio_id(self, config: Mapping[str, Any]) -> int | None:
+        """The placeholder's token id where a config.json says it; None: it is ``audio_token``'s."""
+        return None
+
     def tokenizer(self, folder: Path) -> Any:
         """The tokenizer of a checkpoint's folder, one of transformers; by default of the class that the
         checkpoint names."""

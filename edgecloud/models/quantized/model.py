@@ -10,7 +10,7 @@ from torch import Tensor
 
 from edgecloud.contracts import Prompt
 from edgecloud.models.cached import Cache, CachedModel
-from edgecloud.models.checks import check_prompt, check_started, check_vocabulary
+from edgecloud.models.checks import check_log_mel, check_started, check_vocabulary
 from edgecloud.models.memory import memory_advice
 from edgecloud.models.parts import in_parts
 from edgecloud.models.quantized.engine import Engine
@@ -49,7 +49,7 @@ class QuantizedLM(CachedModel[Cache]):
 
     def prefill(self, prompt: Prompt) -> Tensor:
         """As :meth:`edgecloud.contracts.Model.prefill`, in one forward."""
-        check_prompt(prompt)
+        check_log_mel(prompt)
         self._cache = self._engine.cache()
         self._prompt_length = prompt.length
         with memory_advice("cpu"):
@@ -58,7 +58,7 @@ class QuantizedLM(CachedModel[Cache]):
 
     def prefill_in_parts(self, prompt: Prompt, most: int) -> Iterator[Tensor | None]:
         """As :meth:`edgecloud.contracts.Model.prefill_in_parts`; the prompt is embedded at once."""
-        check_prompt(prompt)
+        check_log_mel(prompt)
         self._cache = self._engine.cache()
         self._prompt_length = prompt.length
         with memory_advice("cpu"):
