@@ -24,6 +24,7 @@ __all__ = [
     "LogProbability",
     "Nats",
     "NgramLength",
+    "OwnDraftLength",
     "Probability",
     "Range",
     "RankThreshold",
@@ -63,6 +64,8 @@ class Range:
 
 DraftLength = Annotated[int, Range(1, 64)]
 """Draft tokens a round."""
+OwnDraftLength = Annotated[int, Range(0, 64)]
+"""Tokens that the cloud drafts at a time for itself; 0: none."""
 TokenCount = Annotated[int, Range(0, 4096)]
 """Tokens that the cloud chooses in one go."""
 ExpectedLength = Annotated[int, Range(1)]
@@ -77,7 +80,7 @@ NgramLength = Annotated[int, Range(0, 32)]
 RepetitionPenalty = Annotated[float, Range(maximum=100.0, above=0.0)]
 Unbounded = Annotated[float, Range(0.0, math.inf)]
 """From 0 on, infinity included: no limit."""
-GateScope = Literal["block", "token"]
+GateScope = Literal["block", "token", "start", "caption"]
 VerifyScope = Literal["block", "since-last-call"]
 
 _KINDS: dict[type, tuple[type, str]] = {

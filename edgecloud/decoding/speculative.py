@@ -50,7 +50,8 @@ class Speculation:
     """Settings of speculative decoding.
 
     ``k`` drafted tokens a round at most, with ``adaptive_k`` as many as pay; the ``gate`` by name, asked
-    about each ``block`` or each ``token`` alone; the cloud's ``acceptance`` rule. A verification covers the
+    about each ``block`` or each ``token`` alone; or once, about the first ``k`` tokens (``start``) or the whole
+    ``caption``, and then the cloud writes all of it or nothing (:mod:`edgecloud.decoding.cascade`); the cloud's ``acceptance`` rule. A verification covers the
     ``block``, or everything ``since-last-call``, with ``final_check`` also at the caption's end; then the
     cloud goes on for ``continuation`` tokens. The first ``seed_tokens`` come from the cloud;
     ``parallel_prefill`` lets it prefill while the edge does; ``draft_ahead`` lets the edge draft while
@@ -84,6 +85,28 @@ class Speculation:
             raise ConfigError(
                 f"Speculation: acceptance: {self.acceptance.rule!r} is not one of {', '.join(RULES)}"
             )
+        if self.whole_captions and (idle := [name for name in _SPANS if getattr(self, name)]):
+            raise ConfigError(
+                f"Speculation: {', '.join(idle)}: with the gate scope {self.gate_scope} the cloud writes a "
+                "whole caption or nothing of it"
+            )
+
+    @property
+    def whole_captions(self) -> bool:
+        """True where a caption is the edge's or the cloud's as a whole: a router or a cascade."""
+        return self.gate_scope in ("start", "caption")
+
+
+_SPANS = (
+    "continuation",
+    "seed_tokens",
+    "adaptive_k",
+    "draft_ahead",
+    "parallel_prefill",
+    "hand_off",
+    "final_check",
+)
+"""Settings of a cloud that has a part in a caption: none of a router's or a cascade's."""
 
 
 def speculative(

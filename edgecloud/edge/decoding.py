@@ -16,6 +16,7 @@ from edgecloud.contracts import (
 )
 from edgecloud.contracts.sampling import GREEDY, Sampling
 from edgecloud.decoding.autoregressive import cloud_only, edge_only
+from edgecloud.decoding.cascade import cascade
 from edgecloud.decoding.recorder import Recorder
 from edgecloud.decoding.speculative import speculative
 from edgecloud.decoding.stopping import Stopping
@@ -78,7 +79,8 @@ class Decoding:
         stopping = self._stopping
         if edge is not None and cloud is not None:
             settings = self._policies[language or self._config.data.language]
-            return speculative(
+            decode = cascade if settings.whole_captions else speculative
+            return decode(
                 prompt,
                 edge=edge,
                 cloud=cloud,

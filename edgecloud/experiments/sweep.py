@@ -79,7 +79,7 @@ _POLICY = {"name", "settings", "grid", "where", "role", "against", "crosses"}
 ROLES = ("policy", "baseline", "added", "removed", "chosen")
 
 
-_ADDED_LATER = {"repetition_penalty": 1.0, "no_repeat_ngram": 0}
+_ADDED_LATER = {"repetition_penalty": 1.0, "no_repeat_ngram": 0, "cloud_draft_tokens": 0}
 """Defaults of options that journals of sweeps were named before: with these a journal keeps its name."""
 
 

@@ -146,6 +146,9 @@ _ONE_BY_ONE = ((1, 1.0), (64, 64.0))
 _FLOAT32 = ((1, 1.0), (2, 1.84), (4, 2.07), (6, 2.61), (10, 2.83))
 _CLOUD = CloudCosts(prefill_s=0.39, step_s=0.041, verify_s=0.05)
 _LINK = LinkCosts(round_trip_s=0.05)
+_EAGLE3 = 1.65
+_DRAFT_SHARE = 3.09e9 / _TEXT_WEIGHTS
+"""Weights that a step of the 3B model reads, its layers and its output layer, over those of the 7B."""
 
 _PAPER = HardwareProfile(
     name="paper",
@@ -180,6 +183,25 @@ CONSTANTS: dict[str, HardwareProfile] = {
             edge=EdgeCosts(prefill_s=7.3 / 4, step_s=0.415 / 8),
             source="paper, with edge steps eight times and prefill four times faster, as measured for "
             "int8 weights at the 3B shape on 2 cores",
+        ),
+        replace(
+            _PAPER,
+            name="paper-eagle3",
+            cloud=replace(_CLOUD, step_s=_CLOUD.step_s / _EAGLE3),
+            source="paper, with a cloud that writes 1.65 times as fast, continuations and first tokens too: "
+            "EAGLE-3 on Qwen2-Audio-7B, one H100, greedy (SGLang's pull request 33051); its prefill and its "
+            "verification of the edge's drafts take as long as before",
+        ),
+        replace(
+            _PAPER,
+            name="paper-drafted",
+            cloud=replace(
+                _CLOUD,
+                draft_prefill_s=_DRAFT_SHARE * _CLOUD.prefill_s,
+                draft_step_s=_DRAFT_SHARE * _CLOUD.step_s,
+            ),
+            source="paper, with the 3B model as a draft beside the cloud's 7B for --cloud-draft-tokens: its times "
+            "are the 7B's by their weights in float16 (3.09 / 7.07), not measured",
         ),
         replace(
             _PAPER,

@@ -220,8 +220,7 @@ class _TimedSession(CloudSession):
         ready_s = self._clock.now()
         first = True
         for chunk in self._session.generate(committed, limits):
-            step_s = 0.0 if chunk.cost.prefill_tokens else self._hardware.cloud.step_s
-            cost = self._busy(chunk.cost, step_s)
+            cost = self._busy(chunk.cost, self._written_s(chunk.cost))
             if first:
                 ready_s = self._link.arrival("up", ready_s, cost.bytes_up)
             ready_s = self._run(ready_s, cost.busy_s)
@@ -231,6 +230,15 @@ class _TimedSession(CloudSession):
 
     def close(self) -> None:
         self._session.close()
+
+    def _written_s(self, cost: CloudCost) -> float:
+        """Seconds that the cloud writes for a chunk: a step, which a prefill's logits make needless; or the
+        drafting of its own draft, and the verification."""
+        costs, drafted, first = self._hardware.cloud, cost.verified_tokens, cost.prefill_tokens > 0
+        if drafted:
+            scored = costs.verify(cost.ingested_tokens + drafted)
+            return costs.drafted(drafted, prefill=first) + scored
+        return 0.0 if first else costs.step_s
 
     def _busy(self, cost: CloudCost, work_s: float) -> CloudCost:
         tokens = cost.prefill_tokens

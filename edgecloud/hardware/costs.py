@@ -104,7 +104,9 @@ proportion beyond, and prefills share nothing. An assumption, which whatever use
 class CloudCosts:
     """Seconds the cloud is busy: a prefill (fixed, plus so much a token), a step of its own, and a
     verification, whatever its length or, with ``verify_factors``, by the tokens of its forward. ``batch`` says
-    what sessions that share a forward cost; the time of one request alone does not depend on it."""
+    what sessions that share a forward cost; the time of one request alone does not depend on it.
+    ``draft_prefill_s`` and ``draft_step_s`` are those of a draft model beside the cloud's own, ``None`` where
+    it has none."""
 
     prefill_s: float
     step_s: float
@@ -112,10 +114,16 @@ class CloudCosts:
     prefill_per_token_s: float = 0.0
     verify_factors: Points = ((1, 1.0),)
     batch: BatchCosts = ASSUMED
+    draft_prefill_s: float | None = None
+    draft_step_s: float | None = None
 
     def prefill(self, tokens: int) -> float:
         """Seconds of a prefill of ``tokens``."""
         return self.prefill_s + tokens * self.prefill_per_token_s
+
+    def drafted(self, tokens: int, *, prefill: bool) -> float:
+        """Seconds in which the draft model beside the cloud's own drafts ``tokens``, after its ``prefill``."""
+        return (self.draft_prefill_s or 0.0) * prefill + tokens * (self.draft_step_s or 0.0)
 
     def verify(self, tokens: int) -> float:
         """Seconds of a verification whose forward takes ``tokens``."""
@@ -175,4 +183,7 @@ class HardwareProfile:
             del found["cloud"]["prefill_per_token_s"]
         if self.cloud.verify_factors == ((1, 1.0),):
             del found["cloud"]["verify_factors"]
+        for name in ("draft_prefill_s", "draft_step_s"):
+            if found["cloud"][name] is None:
+                del found["cloud"][name]
         return found

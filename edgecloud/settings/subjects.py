@@ -19,6 +19,7 @@ from edgecloud.contracts.ranges import (
     LogProbability,
     Nats,
     NgramLength,
+    OwnDraftLength,
     Probability,
     RankThreshold,
     RepetitionPenalty,
@@ -105,7 +106,7 @@ class Gate:
     logprob_threshold: LogProbability = setting(
         -2.0,
         "logprob gate, nats: ask when a token is less likely",
-        used_by=("logprob",),
+        used_by=("logprob", "mean-logprob"),
     )
     calibrated_threshold: Probability = setting(
         0.3,
@@ -119,8 +120,9 @@ class Gate:
     )
     scope: GateScope = setting(
         "block",
-        "ask the gate about the whole block, or at each token, drafting on while it is sure",
-        chinese="按整块判断，或在第一个没把握的词元处停止起草",
+        "ask the gate about each block, at each token, drafting on while it is sure, or once: about the first k "
+        "tokens (start) or the whole caption, and then the cloud writes all of it or nothing",
+        chinese="按整块判断；在第一个没把握的词元处停止起草；或只问一次（前 k 个词元或整句），由云端整句重写或完全不用",
         option="gate_scope",
     )
     options: str | None = setting(
@@ -231,6 +233,18 @@ class Cloud:
         "most that a caption may take of the cloud: busy seconds (0.8s) or its own tokens (12t)",
         check=CloudBudget.parse,
         option="cloud_budget",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnDraft:
+    """The cloud's own speculation, where it writes by itself."""
+
+    tokens: OwnDraftLength = setting(
+        0,
+        "tokens that the cloud drafts at a time for itself, where it writes a caption, by the edge's model "
+        "beside its own; 0: none",
+        option="cloud_draft_tokens",
     )
 
 
@@ -438,6 +452,7 @@ class Config:
     acceptance: Acceptance = subject(Acceptance, "how", modes=_SPEC)
     sampling: Sampling = subject(Sampling, "how")
     cloud: Cloud = subject(Cloud, "how", modes=_SPEC)
+    own_draft: OwnDraft = subject(OwnDraft, "how", modes=("cloud", "spec"))
     generation: Generation = subject(Generation, "how")
     models: Models = subject(Models, "where")
     caps: Caps = subject(Caps, "where")

@@ -28,7 +28,15 @@ def block(**readings: list[float]) -> list[TokenStats]:
 
 
 def test_the_gates_are_those_of_the_guide_and_the_two_ends() -> None:
-    assert set(GATES) == {"never", "always", "entropy", "margin", "logprob", "calibrated"}
+    assert set(GATES) == {
+        "never",
+        "always",
+        "entropy",
+        "margin",
+        "logprob",
+        "calibrated",
+        "mean-logprob",
+    }
 
 
 @pytest.mark.parametrize("threshold, asks", [(0.3, True), (0.49, True), (0.5, False), (0.9, False)])

@@ -27,6 +27,7 @@ from edgecloud.contracts import (
 )
 from edgecloud.contracts.sampling import GREEDY, Distribution, Sampling
 from edgecloud.decoding.autoregressive import cloud_only, edge_only
+from edgecloud.decoding.cascade import cascade
 from edgecloud.decoding.gates import Thresholds
 from edgecloud.decoding.local_edge import LocalEdge
 from edgecloud.decoding.recorded import RecordedCloud, RecordedEdge
@@ -194,7 +195,8 @@ def run_recorded(case: Case, trace: Trace, hardware: HardwareProfile = MODELLED)
 def _speculative(
     case: Case, recorder: Recorder, edge: ScriptedModel | None, timed: EdgeModel, cloud: CloudModel
 ) -> Run:
-    commits = speculative(
+    decode = cascade if case.settings.whole_captions else speculative
+    commits = decode(
         PROMPT,
         edge=timed,
         cloud=cloud,
