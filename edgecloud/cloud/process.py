@@ -21,8 +21,11 @@ def main(
     dtype: str,
     seed: int,
     verify: bool = False,
+    draft: tuple[str, str] | None = None,
+    draft_tokens: int = 0,
 ) -> None:
-    """Load the model, say ``("ready", facts)`` on ``control``, then answer ``requests``.
+    """Load the model, and beside it the ``draft`` (name and folder) that writes ``draft_tokens`` at a time for
+    it; say ``("ready", facts)`` on ``control``, then answer ``requests``.
 
     Ends when either end is closed.
 
@@ -31,7 +34,7 @@ def main(
     """
     import torch  # here, so that the parent can import this module without it
 
-    from edgecloud.cloud.engine.local import LocalCloud
+    from edgecloud.cloud.engine.self_drafting import local_cloud
     from edgecloud.cloud.pipe_server import MessageServer, answer_all
     from edgecloud.models.loading import load
 
@@ -39,7 +42,8 @@ def main(
     began = time.perf_counter()
     torch.manual_seed(seed)
     loaded = load(name, path, device=device, dtype=dtype, verify=verify)
-    server = MessageServer(LocalCloud(loaded.model, loaded.stopping()))
+    own = None if draft is None else load(*draft, device=device, dtype=dtype, verify=verify)
+    server = MessageServer(local_cloud(loaded, own, draft_tokens))
     facts: dict[str, Any] = {**loaded.facts, "load_s": time.perf_counter() - began}
     control.send(("ready", facts))
     answer_all(requests, server)

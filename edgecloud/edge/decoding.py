@@ -21,7 +21,7 @@ from edgecloud.decoding.recorder import Recorder
 from edgecloud.decoding.speculative import speculative
 from edgecloud.decoding.stopping import Stopping
 from edgecloud.edge.speculation_policy import policies
-from edgecloud.errors import EdgeCloudError
+from edgecloud.errors import ConfigError, EdgeCloudError
 from edgecloud.hardware.clock import ModelledClock, TimedCloud, TimedEdge, WallClock
 from edgecloud.hardware.link import link
 from edgecloud.hardware.profiles import profile
@@ -51,6 +51,11 @@ class Decoding:
         if self._modelled is not None:
             self._hardware = profile(config.hardware.profile)
             self._link = link(config.hardware.link) if config.hardware.link else None
+            if config.own_draft.tokens and self._hardware.cloud.draft_step_s is None:
+                raise ConfigError(
+                    f"--cloud-draft-tokens: the hardware profile {self._hardware.name} does not say what the "
+                    "cloud's own draft takes (cloud.draft_step_s); paper-drafted does"
+                )
 
     def begin(self) -> Recorder:
         """A request begins now: its recorder."""

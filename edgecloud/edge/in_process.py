@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from edgecloud.cloud.engine.local import LocalCloud
-from edgecloud.cloud.engine.self_drafting import OwnDraft, SelfDraftingCloud
+from edgecloud.cloud.engine.self_drafting import local_cloud
 from edgecloud.cloud.loopback import Loopback
 from edgecloud.cloud.pipe_server import MessageServer
 from edgecloud.cloud.protocol.remote import RemoteCloud
@@ -31,12 +30,7 @@ def handler_of(
     Raises:
         ConfigError: the settings are no policy for these models.
     """
-    own = config.own_draft.tokens
-    server = MessageServer(
-        SelfDraftingCloud(cloud.model, cloud.stopping(), OwnDraft(edge.model, own))
-        if own and mode != "edge"
-        else LocalCloud(cloud.model, cloud.stopping())
-    )
+    server = MessageServer(local_cloud(cloud, edge, config.own_draft.tokens))
     processor, drafter = (cloud if mode == "cloud" else edge).processor, None
     if mode == "spec":
         processor, drafter = of_pair(edge.processor, cloud.processor)

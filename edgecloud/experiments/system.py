@@ -114,6 +114,11 @@ class System(ResourceOwner):
         theirs = None
         remote = mode != "edge" and config.service.url != "local"
         cloud_facts = remote_facts(config) if remote else None
+        own_draft = config.own_draft.tokens if mode != "edge" else 0
+        if own_draft and remote:
+            raise ConfigError(
+                "--cloud-draft-tokens is for --cloud-url local: a service has no draft model"
+            )
         if mode != "edge":
             _check_audio(config, cloud_facts or {})
             _check_sampling(config, cloud_facts or {})
@@ -144,6 +149,8 @@ class System(ResourceOwner):
                     "dtype": config.models.cloud_dtype,
                     "seed": config.generation.seed,
                     "verify": config.service.verify_weights,
+                    "draft": model_of(config.models.edge, "edge") if own_draft else None,
+                    "draft_tokens": own_draft,
                 },
             )
             self._stack.callback(cloud.close)

@@ -137,6 +137,10 @@ def _mapping(content: Mapping[str, Any], key: str, problems: list[str]) -> dict[
     return found
 
 
+_MAY_LACK = ("up_bytes_per_s", "down_bytes_per_s", "draft_prefill_s", "draft_step_s")
+"""Costs that a profile may say nothing about, or ``null``."""
+
+
 def _costs(kind: type[Costs], where: str, found: Any, problems: list[str]) -> Costs | None:
     """``found`` as costs of that kind; ``None`` when something is wrong with it."""
     if not isinstance(found, dict):
@@ -152,7 +156,7 @@ def _costs(kind: type[Costs], where: str, found: Any, problems: list[str]) -> Co
         elif name == "batch":
             if found.get(name) is not None:
                 values[name] = _batch(f"{where}.{name}", found[name], wrong)
-        elif name in ("up_bytes_per_s", "down_bytes_per_s"):
+        elif name in _MAY_LACK:
             if found.get(name) is not None:
                 values[name] = _number(f"{where}.{name}", found[name], wrong, above=True)
         elif name in found or name != "prefill_per_token_s":

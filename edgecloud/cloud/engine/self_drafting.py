@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from edgecloud.cloud.engine.local import LocalCloud, LocalSession, Steps
 from edgecloud.contracts import Acceptance, CloudChunk, Model, Prompt, StopLimits
@@ -13,7 +14,11 @@ from edgecloud.decoding.local_edge import LocalEdge
 from edgecloud.decoding.stopping import Stopping
 from edgecloud.errors import ModelError
 
-__all__ = ["OwnDraft", "SelfDraftingCloud", "SelfDraftingSession"]
+if TYPE_CHECKING:
+    from edgecloud.models.edge import LoadedEdge
+    from edgecloud.models.loading import Loaded
+
+__all__ = ["OwnDraft", "SelfDraftingCloud", "SelfDraftingSession", "local_cloud"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +42,11 @@ class SelfDraftingCloud(LocalCloud):
     def open(self, prompt: Prompt, sampling: Sampling = GREEDY) -> LocalSession:
         """Raises ModelError where tokens are drawn at random."""
         if not sampling.greedy:
-            raise ModelError("a cloud with a draft of its own chooses the likeliest tokens; take --temperature 0")
-        super().open(prompt, sampling).close()
+            raise ModelError(
+                "a cloud with a draft of its own chooses the likeliest tokens; take --temperature 0"
+            )
+        if prompt.recording is not None:
+            return super().open(prompt, sampling)  # which refuses it
         return SelfDraftingSession(
             self._model.new_sequence(), prompt, self._stopping, sampling, draft=self._draft
         )
@@ -88,3 +96,19 @@ class SelfDraftingSession(LocalSession):
             cost = replace(verdict.cost, generated_tokens=len(tokens))
             yield CloudChunk(tokens, cost, last=reason is not None)
         return None
+
+
+def local_cloud(cloud: Loaded, draft: Loaded | LoadedEdge | None, tokens: int) -> LocalCloud:
+    """The verifier on a loaded ``cloud``, which drafts so many ``tokens`` for itself by ``draft``; 0: none.
+
+    Raises:
+        ModelError: the draft model's vocabulary is another.
+    """
+    if not tokens or draft is None:
+        return LocalCloud(cloud.model, cloud.stopping())
+    if draft.processor.fingerprint() != cloud.processor.fingerprint():
+        raise ModelError(
+            "--cloud-draft-tokens: the edge's model has another vocabulary than the cloud's, and cannot be "
+            "the cloud's own draft"
+        )
+    return SelfDraftingCloud(cloud.model, cloud.stopping(), OwnDraft(draft.model, tokens))
