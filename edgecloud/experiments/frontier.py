@@ -30,6 +30,7 @@ from edgecloud.results.frontier import (
     standing,
 )
 from edgecloud.results.journal import read
+from edgecloud.results.rivals import contests, oracles
 from edgecloud.results.statistics import Interval, mean_difference, mean_ratio
 
 __all__ = ["frontier", "place_of"]
@@ -87,11 +88,11 @@ def _block(place: Place, found: Sequence[Swept]) -> Json:
                 f"the journal {path} does not say what it ran on: {error}"
             ) from error
 
-    alone = {p.mode: of(path, quality) for p, path, quality in found if ids and p.mode != "spec"}
-    runs = {p.mode: run(path) for p, path, _ in found if p.mode != "spec"}
+    alone = {p.mode: of(path, quality) for p, path, quality in found if ids and p.alone}
+    runs = {p.mode: run(path) for p, path, _ in found if p.alone}
     if set(alone) != {"edge", "cloud"}:
         raise DataError(f"{language}, {prompt_type}, {hardware}: nothing to compare with")
-    policies = {p.name: (p, path, of(path, q)) for p, path, q in found if p.mode == "spec"}
+    policies = {p.name: (p, path, of(path, q)) for p, path, q in found if not p.alone}
     costs = profile(hardware).to_json()
     rows = []
     for point, path, own in policies.values():
@@ -113,6 +114,16 @@ def _block(place: Place, found: Sequence[Swept]) -> Json:
                 "crossings": {name: what for name, what in crossings.items() if what},
             }
         )
+    rivals = {name: own for name, (point, _, own) in policies.items() if point.role == "rival"}
+    if rivals:
+        for row in rows:
+            beside_rivals = contests(
+                policies[row["name"]][2], rivals, alone["edge"], alone["cloud"]
+            )
+            row["rivals"] = (
+                [] if row["role"] == "rival" else [found.to_json() for found in beside_rivals]
+            )
+        rows += _oracles(alone["edge"], alone["cloud"], costs)
     return {
         "language": language,
         "prompt_type": prompt_type,
@@ -124,6 +135,21 @@ def _block(place: Place, found: Sequence[Swept]) -> Json:
         "cloud": _alone(alone["cloud"]),
         "rows": rows,
     }
+
+
+def _oracles(edge: Measures, cloud: Measures, costs: Json) -> list[Json]:
+    """Rows of what no policy can reach but one that knows the answers: role ``oracle``."""
+    free = _Beside(None, None, None)
+    return [
+        {
+            **_row(Point("spec", name, role="oracle"), own, (edge, free), (cloud, free), costs),
+            "journal": None,
+            "against": None,
+            "crossings": {},
+            "rivals": [],
+        }
+        for name, own in oracles(edge, cloud).items()
+    ]
 
 
 def _profile_of(ran: Circumstances) -> Json:
@@ -196,6 +222,7 @@ def _row(
         "settings": point.policy,
         **_alone(found),
         "calls": mean(found.calls),
+        "cloud_prefills": mean(found.prefilled),
         "cloud_token_share": sum(found.cloud_tokens) / sum(found.tokens),
         "time": _unless(by_edge.no_times, stands.time),
         "ttft": _unless(by_edge.no_times, stands.ttft),

@@ -19,9 +19,11 @@ from edgecloud.contracts import (
     Draft,
     Features,
     Generate,
+    Language,
     StopLimits,
     StopReason,
     Trace,
+    Verify,
 )
 from edgecloud.decoding.recorded import RecordedCloud, RecordedEdge, RecordedPrompt, differing
 from edgecloud.decoding.speculation_controller import CloudBudget
@@ -40,7 +42,7 @@ from edgecloud.results.recorded_run import RecordedRun
 from edgecloud.results.records import Record
 from edgecloud.settings.config import Config
 
-__all__ = ["Retimer", "by_time", "mode_of", "retimed", "timed_by", "write_journal"]
+__all__ = ["Recombiner", "Retimer", "by_time", "mode_of", "retimed", "timed_by", "write_journal"]
 
 
 def by_time(mode: str, config: Config) -> str | None:
@@ -202,31 +204,91 @@ class Retimer:
     def _decoded(self, record: Record) -> Trace:
         """The trace of the request, decoded once more from its own trace."""
         before = record.trace
-        recorder = self._decoding.begin()
-        if before.of(Features):
-            recorder.features()
         text = self._config.data.kind == "text"
-        try:
-            commits = self._decoding.commits(
-                RecordedPrompt.of(record.input_tokens or 0, record.prompt_digest),
-                recorder,
-                edge=None if self._mode == "cloud" else RecordedEdge(before),
-                cloud=None if self._mode == "edge" else RecordedCloud(before),
-                language=record.reference_language if text else None,
-            )
-            recorder.finish(_stop(commits))
-        except CloudError as error:
-            raise JournalError(f"it would fail ({type(error).__name__}: {error})") from error
-        except ValueError as error:
-            raise JournalError(f"its trace is damaged ({error})") from error
-        except JournalError:
-            _check_kept(recorder.trace())
-            raise
-        found = recorder.trace()
-        _check_kept(found)
+        found = _again(
+            self._decoding,
+            record,
+            None if self._mode == "cloud" else RecordedEdge(before),
+            None if self._mode == "edge" else RecordedCloud(before),
+            language=record.reference_language if text else None,
+        )
         if (kind := differing(before, found)) is not None:
             raise JournalError(f"its trace does not fit together: another {kind} comes out")
         return found
+
+
+def _again(
+    decoding: Decoding,
+    record: Record,
+    edge: RecordedEdge | None,
+    cloud: RecordedCloud | None,
+    *,
+    language: Language | None,
+) -> Trace:
+    """The trace of ``record``'s request, decoded once more with what was recorded."""
+    recorder = decoding.begin()
+    if record.trace.of(Features):
+        recorder.features()
+    try:
+        commits = decoding.commits(
+            RecordedPrompt.of(record.input_tokens or 0, record.prompt_digest),
+            recorder,
+            edge=edge,
+            cloud=cloud,
+            language=language,
+        )
+        recorder.finish(_stop(commits))
+    except CloudError as error:
+        raise JournalError(f"it would fail ({type(error).__name__}: {error})") from error
+    except ValueError as error:
+        raise JournalError(f"its trace is damaged ({error})") from error
+    except JournalError:
+        _check_kept(recorder.trace())
+        raise
+    found = recorder.trace()
+    _check_kept(found)
+    return found
+
+
+class Recombiner:
+    """Puts captions of a cascade or a router together, as ``config`` says, from a run ``edge`` in which the edge
+    wrote every caption with the statistics of its tokens (the gate ``never``), and a run ``cloud`` of the cloud
+    alone: what decoding again gives, without a model.
+
+    Raises:
+        ConfigError: the profile, the link or the gate's calibration cannot be used.
+        JournalError: a journal does not say enough.
+    """
+
+    def __init__(self, edge: RecordedRun, cloud: RecordedRun, config: Config) -> None:
+        # What is said against timing either of them anew is said against this.
+        Retimer(edge, config)
+        Retimer(cloud, config)
+        self._decoding = Decoding(config, _stopping(edge))
+        self._text = config.data.kind == "text"
+
+    def recombined(self, edge: Record, cloud: Record) -> Record:
+        """The record of a sample, from those of the edge's and the cloud's run.
+
+        Raises:
+            JournalError: one of them failed, lost the cloud, or is of another prompt.
+        """
+        try:
+            if not (edge.ok and cloud.ok) or edge.loss or cloud.loss:
+                raise JournalError("it failed on the edge or the cloud")
+            if edge.prompt_digest != cloud.prompt_digest:
+                raise JournalError("edge and cloud were asked different things")
+            trace = _again(
+                self._decoding,
+                edge,
+                RecordedEdge(edge.trace),
+                RecordedCloud(cloud.trace),
+                language=edge.reference_language if self._text else None,
+            )
+        except JournalError as error:
+            raise JournalError(f"sample {edge.file_id}: {error}") from error
+        own = cloud if trace.of(Draft)[0].escalated else edge
+        return replace(own, trace=trace, resources=_READINGS)
 
 
 _READINGS = null_readings("the clock is modelled").to_json()
@@ -259,10 +321,10 @@ def _check_kept(trace: Trace) -> None:
 
 
 def _check_measured(record: Record) -> None:
-    """Check that the cloud's answers in measured time are those of modelled time: alone it sent a token a message,
-    and it computed the prompt once, at its first."""
-    alone = not record.trace.of(Draft)
-    if alone and any(len(event.tokens) > 1 for event in record.trace.of(Generate)):
+    """Check that the cloud's answers in measured time are those of modelled time: whole captions came a token a
+    message, and it computed the prompt once, at its first."""
+    written = not record.trace.of(Verify)
+    if written and any(len(event.tokens) > 1 for event in record.trace.of(Generate)):
         raise JournalError("the cloud sent several tokens in a message, as they came")
     computed = [call.cost.prefill_tokens for call in record.trace.calls]
     if computed and computed != [record.input_tokens, *[0] * (len(computed) - 1)]:

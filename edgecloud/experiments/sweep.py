@@ -39,6 +39,7 @@ from edgecloud.results.frontier import Scored
 from edgecloud.results.journal import check_run, read
 from edgecloud.results.records import Record
 from edgecloud.settings.config import Config, resolve
+from edgecloud.settings.declaration import MODES
 from edgecloud.settings.options import OPTIONS
 from edgecloud.textfiles import read_toml
 
@@ -54,6 +55,7 @@ __all__ = [
     "read_grid",
     "setup_of",
     "sweep",
+    "whole_captions",
 ]
 
 DEFAULT_GRID = Path(__file__).parent / "frontier.toml"
@@ -75,8 +77,10 @@ _OF_POLICIES = {
     *(option.name for option in OPTIONS if option.group == "how" and option.name not in _ONCE),
 }
 """Options that a policy may set or vary."""
-_POLICY = {"name", "settings", "grid", "where", "role", "against", "crosses"}
-ROLES = ("policy", "baseline", "added", "removed", "chosen")
+_OF_PARTS = tuple(option.name for option in OPTIONS if option.modes == ("spec",))
+"""Options of speculation alone, by which whole captions of edge and cloud do not differ."""
+_POLICY = {"name", "mode", "settings", "grid", "where", "role", "against", "crosses"}
+ROLES = ("policy", "baseline", "added", "removed", "chosen", "rival")
 
 
 _ADDED_LATER = {"repetition_penalty": 1.0, "no_repeat_ngram": 0, "cloud_draft_tokens": 0}
@@ -85,7 +89,8 @@ _ADDED_LATER = {"repetition_penalty": 1.0, "no_repeat_ngram": 0, "cloud_draft_to
 
 @dataclass(frozen=True)
 class Point:
-    """One configuration: ``edge`` or ``cloud`` alone, or ``spec`` with ``settings``.
+    """One configuration: ``edge`` or ``cloud`` alone, or a policy: ``spec`` with ``settings``, or a ``cloud`` with
+    ``settings`` of its own.
 
     ``place`` is what it is compared within (language, prompt type, hardware profile, link); a policy may
     still have another profile of its own. ``role`` is what it is for on the frontier's page, and
@@ -100,6 +105,11 @@ class Point:
     role: str = "policy"
     against: str | None = None
     crosses: tuple[str, ...] = ()
+
+    @property
+    def alone(self) -> bool:
+        """True for the edge and the cloud that the policies of a place are compared with."""
+        return self.name == self.mode
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -167,8 +177,8 @@ def read_grid(path: str | Path) -> list[Point]:
         places = _places(path, {**where, **policy.get("where", {})})
         for place, (name, settings) in itertools.product(places, _policies(policy)):
             alone = [Point("edge", "edge", place), Point("cloud", "cloud", place)]
-            spec = Point(
-                "spec",
+            own = Point(
+                policy.get("mode", "spec"),
                 name,
                 place,
                 settings,
@@ -176,10 +186,10 @@ def read_grid(path: str | Path) -> list[Point]:
                 policy.get("against"),
                 tuple(policy.get("crosses", ())),
             )
-            for point in (*alone, spec):
+            for point in (*alone, own):
                 points.setdefault((point.name, point.key), point)
     _check_points(path, list(points.values()))
-    return sorted(points.values(), key=lambda point: point.mode == "spec")
+    return sorted(points.values(), key=lambda point: not point.alone)
 
 
 def _places(path: str | Path, where: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -222,6 +232,8 @@ def _filled(path: str | Path, place: Mapping[str, Any]) -> str:
 def _check_policy(path: str | Path, policy: Mapping[str, Any]) -> None:
     """Check that a policy's tables are tables, and vary what can vary."""
     said = f"grid {path}: policy {policy['name']!r}"
+    if policy.get("mode", "spec") not in ("spec", "cloud") or policy["name"] in MODES:
+        raise ConfigError(f"{said}: mode is spec or cloud, and edge, cloud and spec are no names")
     for table in ("settings", "grid", "where"):
         if not isinstance(policy.get(table, {}), dict):
             raise ConfigError(f"{said}: {table} is no table, such as {{k = 8}}")
@@ -255,7 +267,7 @@ def _no_effect(key: str) -> str:
 
 def _check_points(path: str | Path, points: Sequence[Point]) -> None:
     """Check that names tell the points of a place apart, and that their reference is there."""
-    policies = [point for point in points if point.mode == "spec"]
+    policies = [point for point in points if not point.alone]
     if not policies:
         raise ConfigError(f"grid {path} has no policy: add a [[policy]] with a name and settings")
     names = {point.name for point in policies}
@@ -306,7 +318,7 @@ def check(points: Sequence[Point]) -> list[str]:
     configs = [point.config.to_json() for point in points]
     varied = {key: list(dict.fromkeys(config[key] for config in configs)) for key in _WHERE}
     shown = [f"{key}: {', '.join(map(str, some))}" for key, some in varied.items() if len(some) > 1]
-    policies = {point.name for point in points if point.mode == "spec"}
+    policies = {point.name for point in points if not point.alone}
     return [
         f"{len({point.key for point in points})} runs: {len(policies)} policies, and edge and cloud alone",
         f"varies: {'; '.join(shown) or 'nothing but the policies'}",
@@ -369,7 +381,8 @@ def sweep(
         if records is None:
             group.left.append((point, path))
             continue
-        group.complete = group.complete or path
+        if not whole_captions(point):  # of those, no journal alone says what the others need
+            group.complete = group.complete or path
         told["kept"] += 1
         yield from _each(tasks, path, quality_of(point.config, records))
     unfinished = [group for group in groups.values() if group.left]
@@ -401,13 +414,23 @@ class _Group:
     complete: Path | None = None
 
 
+def whole_captions(point: Point) -> bool:
+    """True for a cascade and a router: their captions are the edge's or the cloud's, and are put together from
+    runs of the two, whatever the threshold."""
+    config = point.config
+    return point.mode == "spec" and config.gate.scope in ("start", "caption")
+
+
 def decoding_of(point: Point, path: Path) -> str:
-    """The same for points whose journals can be timed anew from each other; ``path`` is the point's own."""
+    """The same for points whose journals can be timed anew from each other, or from those of edge and cloud;
+    ``path`` is the point's own."""
     config = point.config
     if by_time(point.mode, config) is not None:
         return str(path)
-    alike = {k: v for k, v in config.identity().items() if k not in _TIMED_BY}
-    return json.dumps([point.mode, alike, config.data.max_samples])
+    apart = point.mode != "cloud" and not whole_captions(point)
+    named = _TIMED_BY if apart else (*_TIMED_BY, *_OF_PARTS)
+    alike = {k: v for k, v in config.identity().items() if k not in named}
+    return json.dumps([point.mode if apart else "cloud", alike, config.data.max_samples])
 
 
 def _each(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,9 +13,9 @@ from edgecloud.contracts import Sample
 from edgecloud.datasets.corpus import load_corpus
 from edgecloud.edge.messages import Failed, Mode, Response
 from edgecloud.errors import DataError, JournalError, ModelError
-from edgecloud.experiments.retiming import Retimer
+from edgecloud.experiments.retiming import Recombiner, Retimer
 from edgecloud.experiments.run import data_of, identity_of, journalled, request_of
-from edgecloud.experiments.sweep import Point, quality_of, setup_of
+from edgecloud.experiments.sweep import Point, quality_of, setup_of, whole_captions
 from edgecloud.experiments.system import cache_dir, model_of
 from edgecloud.hardware.probes import null_readings
 from edgecloud.results.files import held
@@ -52,12 +53,49 @@ def complete(
     """
     found: list[tuple[Path, How, dict[str, Scored]]] = []
     known = None if source is None else _run_of(source)
-    for point, path in points:
+    sides: _Sides | None = None
+
+    def completed(point: Point, path: Path, known: Known) -> tuple[How, list[Record]]:
         with held(path, flag="-o"):
-            how, records = _complete(point, path, known, environment, loaded or _loaded)
+            return _complete(point, path, known, environment, loaded or _loaded)
+
+    for point, path in points:
+        if whole_captions(point):
+            sides = sides or _sides(point, path.parent, completed)
+            how, records = completed(point, path, sides)
+        else:
+            how, records = completed(point, path, known)
+            known = known or (_run_of(path) if len(points) > 1 else None)
         found.append((path, how, quality_of(point.config, records)))
-        known = known or (_run_of(path) if len(points) > 1 else None)
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Sides:
+    """Runs of the edge, with its tokens' statistics, and of the cloud alone: whole captions are one's or the
+    other's."""
+
+    edge: RecordedRun
+    cloud: RecordedRun
+
+
+Known = RecordedRun | _Sides | None
+
+
+def _sides(point: Point, folder: Path, completed: Callable[[Point, Path, Known], object]) -> _Sides:
+    """The two runs of the place of ``point``, each completed where it is not."""
+    own = {key: point.policy[key] for key in ("cloud_draft_tokens",) if key in point.policy}
+    confident = {"gate_type": "never", "gate_scope": "start", "k": 1}
+    edge = replace(point, policy=confident)
+    place = {"hardware_profile": point.settings.get("hardware_profile", "paper")} if own else {}
+    cloud = replace(point, mode="cloud", policy={**own, **place})
+    runs = []
+    for each in (edge, cloud):
+        path = folder / f"{each.key}.jsonl"
+        if not path.is_file() or _run_of(path).missing:
+            completed(each, path, None)
+        runs.append(_run_of(path))
+    return _Sides(*runs)
 
 
 def _run_of(path: Path) -> RecordedRun:
@@ -67,7 +105,7 @@ def _run_of(path: Path) -> RecordedRun:
 def _complete(
     point: Point,
     path: Path,
-    known: RecordedRun | None,
+    known: Known,
     environment: Json,
     loaded: Callable[[Config], Models],
 ) -> tuple[How, list[Record]]:
@@ -83,7 +121,9 @@ def _complete(
         models = models_of(point.mode, config, handler, loaded)
         stopping = handler.stopping.to_json()
     else:
-        models, stopping = known.setup["models"], known.stopping
+        models = _models_known(known)
+        ran = known.edge if isinstance(known, _Sides) else known
+        stopping, environment = ran.stopping, ran.environment
     setup = setup_of(point, data_of(config, corpus, manifest), models)
     # Outages are the modelled link's, and the same each time: nothing is gained by another try.
     with Journal.open(
@@ -101,7 +141,7 @@ def _complete(
                 corpus=corpus,
                 samples=samples,
                 setup=setup,
-                environment=known.environment if known else environment,
+                environment=environment,
                 floors=None,
                 stopping=stopping,
             )
@@ -118,21 +158,46 @@ def _complete(
     return how, list(journal.records.values())
 
 
-def _retimed(point: Point, known: RecordedRun, samples: Sequence[Sample]) -> dict[str, Record]:
-    """The records, by ``file_id``, of those of ``samples`` that can be timed anew."""
+def _models_known(known: RecordedRun | _Sides) -> dict[str, Any]:
+    """Facts of the models of runs that are known, by side."""
+    if isinstance(known, _Sides):
+        return {
+            "edge": known.edge.setup["models"]["edge"],
+            "cloud": known.cloud.setup["models"]["cloud"],
+        }
+    return dict(known.setup["models"])
+
+
+def _timing(known: RecordedRun | _Sides, config: Config) -> Callable[[Record], Record]:
+    """What makes a record of what is ``known`` one of a run with ``config``.
+
+    Raises:
+        JournalError: nothing can be made of it.
+    """
+    if not isinstance(known, _Sides):
+        return Retimer(known, config).retimed
+    recombiner = Recombiner(known.edge, known.cloud, config)
+    clouds = {record.file_id: record for record in known.cloud.records}
+    return lambda record: recombiner.recombined(record, clouds[record.file_id])
+
+
+def _retimed(
+    point: Point, known: RecordedRun | _Sides, samples: Sequence[Sample]
+) -> dict[str, Record]:
+    """The records, by ``file_id``, of those of ``samples`` that can be timed anew, or put together."""
     found: dict[str, Record] = {}
     others: list[JournalError] = []
     try:
-        retimer = Retimer(known, point.config)
+        timed = _timing(known, point.config)
     except JournalError as error:
         _say(f"{point.name}: {error}; it is decoded")
         return {}
     wanted = {sample.file_id for sample in samples}
-    for record in known.records:
+    for record in (known.edge if isinstance(known, _Sides) else known).records:
         if record.file_id not in wanted:
             continue
         try:
-            found[record.file_id] = retimer.retimed(record)
+            found[record.file_id] = timed(record)
         except JournalError as error:
             others.append(error)
     if others:

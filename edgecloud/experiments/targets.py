@@ -9,6 +9,7 @@ from typing import Any
 
 from edgecloud.errors import ConfigError
 from edgecloud.experiments.sweep import grid_content
+from edgecloud.results.rivals import AT_ONCE
 
 __all__ = ["MEASURES", "Target", "Verdict", "check_targets", "read_targets"]
 
@@ -62,6 +63,28 @@ def _attribute_gap(row: Json, block: Json, blocks: Sequence[Json]) -> float | No
     return found
 
 
+def _busy_over_against(row: Json, block: Json, blocks: Sequence[Json]) -> float | None:
+    """The row's busy time over that of the policy it is compared with."""
+    found: float | None = ((row["against"] or {}).get("busy") or {}).get("estimate")
+    return found
+
+
+def _faster_than_cascade(row: Json, block: Json, blocks: Sequence[Json]) -> float | None:
+    """The time of the best cascade at its budget of the cloud over the row's, where the paired difference of the
+    gaps they close surely exceeds -0.02 and their busy times are equal within 0.02."""
+    for rival in row.get("rivals", ()):
+        if (rival["family"], rival["budget"]) == ("cascade", "cloud"):
+            equal = abs(rival["busy"]) <= AT_ONCE and (rival["gap"]["low"] or -1.0) > -AT_ONCE
+            return 1 / rival["time"]["estimate"] if equal else None
+    return None
+
+
+def _cloud_prefills(row: Json, block: Json, blocks: Sequence[Json]) -> float | None:
+    """The share of captions for which the cloud computed the prompt at all."""
+    found: float | None = row["cloud_prefills"]
+    return found
+
+
 MEASURES: dict[str, Measure] = {
     "time": _estimate("time"),
     "busy": _estimate("busy"),
@@ -71,6 +94,9 @@ MEASURES: dict[str, Measure] = {
     "above_bound": _above_bound,
     "time_over_paper_edge": _time_over_paper,
     "time_over_no_link": _time_over_no_link,
+    "busy_over_against": _busy_over_against,
+    "faster_than_cascade": _faster_than_cascade,
+    "cloud_prefills": _cloud_prefills,
     "calls_over_against": _calls_over_against,
     "cider_high_against": _cider_high_against,
 }

@@ -30,7 +30,7 @@ def place_name(block: Mapping[str, Any]) -> str:
 
 def sections(blocks: Sequence[Json], verdicts: Sequence[Verdict]) -> dict[str, str]:
     """Every table by its name: ``targets``, and for each place ``policies-…``, ``added-…``,
-    ``removed-…`` and ``baselines-…``, where it has such rows."""
+    ``removed-…``, ``rivals-…`` with ``contests-…``, and ``baselines-…``, where it has such rows."""
     found = {"targets": _targets(verdicts)} if verdicts else {}
     for block in blocks:
         name = place_name(block)
@@ -38,6 +38,9 @@ def sections(blocks: Sequence[Json], verdicts: Sequence[Verdict]) -> dict[str, s
         for role in ("added", "removed"):
             if rows := [row for row in block["rows"] if row["role"] == role]:
                 found[f"{role}-{name}"] = _noted(_steps(rows, _truth(block)), rows, _BESIDE)
+        if any(row["role"] == "rival" for row in block["rows"]):
+            found[f"rivals-{name}"] = _policies(block, ("rival", "oracle"))
+            found[f"contests-{name}"] = _contests(block)
         if any(row["role"] == "baseline" for row in block["rows"]):
             found[f"baselines-{name}"] = _baselines(block)
     return found
@@ -64,8 +67,29 @@ def updated(page: Path, tables: Mapping[str, str]) -> str:
     return pattern.sub(lambda m: f"{m[1]}\n{tables[m[2]]}\n\n{m[3]}", text)
 
 
-def _policies(block: Json) -> str:
-    """Edge and cloud alone, then every policy, the fastest last; under them what crosses."""
+def _contests(block: Json) -> str:
+    """Each policy beside the best of each family of rivals at its budget: what it lost to comes first."""
+    headers = ["policy", "", "at its budget of", "rival", "busy − rival's, / cloud"]
+    headers += ["time / rival's", "gap closed − rival's"]
+    order = ("lost", "trade", "won")
+    found = [(row["name"], rival) for row in block["rows"] for rival in row.get("rivals", ())]
+    rows = [
+        [
+            name,
+            f"**{rival['verdict']}**" if rival["verdict"] == "lost" else rival["verdict"],
+            rival["budget"],
+            rival["rival"],
+            f"{rival['busy']:+.3f}",
+            _interval(rival["time"]),
+            _interval(rival["gap"]),
+        ]
+        for name, rival in sorted(found, key=lambda pair: order.index(pair[1]["verdict"]))
+    ]
+    return _table(headers, rows)
+
+
+def _policies(block: Json, roles: Sequence[str] = ("policy", "chosen")) -> str:
+    """Edge and cloud alone, then every policy of these ``roles``, the fastest last; under them what crosses."""
     edge, cloud = block["edge"], block["cloud"]
     headers = ["policy", "time s", "/ edge", "cloud busy s", "/ cloud", "calls", "cloud tokens"]
     headers += ["attributes", "attribute gap closed"] if _truth(block) else []
@@ -80,7 +104,7 @@ def _policies(block: Json) -> str:
         rows[1] += [_n(cloud["attribute_accuracy"]), "1"]
     rows[0] += [_n(edge["cider"]), "0", "1", ""]
     rows[1] += [_n(cloud["cider"]), "1", _n(cloud["ttft_s"] / edge["ttft_s"]), ""]
-    shown = [row for row in block["rows"] if row["role"] in ("policy", "chosen")]
+    shown = [row for row in block["rows"] if row["role"] in roles]
     rows += [
         _policy(row, truth=_truth(block)) for row in sorted(shown, key=lambda row: -row["total_s"])
     ]
@@ -184,7 +208,11 @@ def _baselines(block: Json) -> str:
     rows = []
     for row in block["rows"]:
         gap, busy, time = (row[name]["estimate"] for name in ("gap_closed", "busy", "time"))
-        if row["role"] == "baseline" or None in (gap, busy, time) or gap < _NEAR_CLOUD:
+        if (
+            row["role"] in ("baseline", "rival", "oracle")
+            or None in (gap, busy, time)
+            or gap < _NEAR_CLOUD
+        ):
             continue
         by_router, by_seeds = router(block, busy), seeded(seeds, busy)
         rivals = [found for found in (by_router, by_seeds) if found is not None]

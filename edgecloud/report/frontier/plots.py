@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 __all__ = ["draw"]
 
 _INK = {"policy": "spec-2", "chosen": "fail", "added": "spec-1", "removed": "spec-6"}
-_INK |= {"baseline": "warn"}
+_INK |= {"baseline": "warn", "rival": "spec-3", "oracle": "spec-5"}
 _LABELS = {
     "policy": "policies",
     "added": "one idea added at a time",
     "removed": "one idea removed",
     "baseline": "first tokens by the cloud, the rest unverified",
+    "rival": "rivals: cascades, routers, a cloud that speculates itself",
+    "oracle": "oracle: knows how good both captions are, an upper bound",
     "chosen": "chosen",
 }
 _SETTINGS: Any = {

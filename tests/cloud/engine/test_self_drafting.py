@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecloud.cloud.engine.self_drafting import OwnDraft, SelfDraftingCloud
-from edgecloud.contracts import Generate, StopLimits
+from edgecloud.contracts import Generate
 from edgecloud.contracts.sampling import Sampling
 from edgecloud.decoding.autoregressive import cloud_only
 from edgecloud.decoding.recorder import Recorder
@@ -49,7 +49,7 @@ def test_it_writes_the_clouds_own_tokens(case: Case, tokens: int) -> None:
 def test_a_draft_model_that_is_the_cloud_is_kept_whole_and_paid_for_as_drafted() -> None:
     """Five of 40 tokens a forward: four drafted and one of the cloud's own."""
     # The edge of this case never disagrees with itself: the cloud is made its copy.
-    case = Case(seed=3, limits=StopLimits(40))
+    case = next(c for c in (Case(seed=seed) for seed in range(99)) if len(run_cloud(c).tokens) > 20)
     model = case.cloud().model
     clock = ModelledClock()
     recorder = Recorder(clock)
