@@ -74,8 +74,9 @@ def _faster_than_cascade(row: Json, block: Json, blocks: Sequence[Json]) -> floa
     gaps they close surely exceeds -0.02 and their busy times are equal within 0.02."""
     for rival in row.get("rivals", ()):
         if (rival["family"], rival["budget"]) == ("cascade", "cloud"):
-            equal = abs(rival["busy"]) <= AT_ONCE and (rival["gap"]["low"] or -1.0) > -AT_ONCE
-            return 1 / rival["time"]["estimate"] if equal else None
+            low, time = rival["gap"]["low"], rival["time"]["estimate"]
+            equal = abs(rival["busy"]) <= AT_ONCE and low is not None and low > -AT_ONCE
+            return 1 / time if equal and time else None
     return None
 
 
