@@ -12,11 +12,12 @@ from dataclasses import dataclass, fields
 from functools import cache
 from numbers import Integral, Real
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
 from edgecloud.errors import ConfigError
 
 __all__ = [
+    "WHOLE_CAPTIONS",
     "Count",
     "DraftLength",
     "ExpectedLength",
@@ -81,6 +82,8 @@ RepetitionPenalty = Annotated[float, Range(maximum=100.0, above=0.0)]
 Unbounded = Annotated[float, Range(0.0, math.inf)]
 """From 0 on, infinity included: no limit."""
 GateScope = Literal["block", "token", "start", "caption"]
+WHOLE_CAPTIONS: Final[frozenset[GateScope]] = frozenset({"start", "caption"})
+"""Scopes of a gate that is asked once: a caption is the edge's or the cloud's as a whole."""
 VerifyScope = Literal["block", "since-last-call"]
 
 _KINDS: dict[type, tuple[type, str]] = {

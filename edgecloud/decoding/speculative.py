@@ -21,6 +21,7 @@ from edgecloud.contracts import (
     Verdict,
 )
 from edgecloud.contracts.ranges import (
+    WHOLE_CAPTIONS,
     DraftLength,
     ExpectedLength,
     GateScope,
@@ -51,9 +52,9 @@ class Speculation:
 
     ``k`` drafted tokens a round at most, with ``adaptive_k`` as many as pay; the ``gate`` by name, asked
     about each ``block`` or each ``token`` alone; or once, about the first ``k`` tokens (``start``) or the whole
-    ``caption``, and then the cloud writes all of it or nothing (:mod:`edgecloud.decoding.cascade`); the cloud's ``acceptance`` rule. A verification covers the
-    ``block``, or everything ``since-last-call``, with ``final_check`` also at the caption's end; then the
-    cloud goes on for ``continuation`` tokens. The first ``seed_tokens`` come from the cloud;
+    ``caption``, and then the cloud writes all of it or nothing (:mod:`edgecloud.decoding.cascade`); the cloud's
+    ``acceptance`` rule. A verification covers the ``block``, or everything ``since-last-call``, with ``final_check``
+    also at the caption's end; then the cloud goes on for ``continuation`` tokens. The first ``seed_tokens`` come from the cloud;
     ``parallel_prefill`` lets it prefill while the edge does; ``draft_ahead`` lets the edge draft while
     it waits. ``budget`` bounds the cloud's part; with ``hand_off`` the cloud finishes a caption of
     about ``expected_tokens`` when that is faster and within the budget.
@@ -94,7 +95,7 @@ class Speculation:
     @property
     def whole_captions(self) -> bool:
         """True where a caption is the edge's or the cloud's as a whole: a router or a cascade."""
-        return self.gate_scope in ("start", "caption")
+        return self.gate_scope in WHOLE_CAPTIONS
 
 
 _SPANS = (

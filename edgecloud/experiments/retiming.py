@@ -23,8 +23,8 @@ from edgecloud.contracts import (
     StopLimits,
     StopReason,
     Trace,
-    Verify,
 )
+from edgecloud.contracts.ranges import WHOLE_CAPTIONS
 from edgecloud.decoding.recorded import RecordedCloud, RecordedEdge, RecordedPrompt, differing
 from edgecloud.decoding.speculation_controller import CloudBudget
 from edgecloud.decoding.stopping import Stopping
@@ -199,7 +199,8 @@ class Retimer:
                 f"{self._config.hardware.link} are drawn"
             )
         if self._measured:
-            _check_measured(record)
+            whole = self._mode == "cloud" or self._config.gate.scope in WHOLE_CAPTIONS
+            _check_measured(record, whole_captions=whole)
 
     def _decoded(self, record: Record) -> Trace:
         """The trace of the request, decoded once more from its own trace."""
@@ -208,8 +209,8 @@ class Retimer:
         found = _again(
             self._decoding,
             record,
-            None if self._mode == "cloud" else RecordedEdge(before),
-            None if self._mode == "edge" else RecordedCloud(before),
+            edge=None if self._mode == "cloud" else before,
+            cloud=None if self._mode == "edge" else before,
             language=record.reference_language if text else None,
         )
         if (kind := differing(before, found)) is not None:
@@ -220,12 +221,12 @@ class Retimer:
 def _again(
     decoding: Decoding,
     record: Record,
-    edge: RecordedEdge | None,
-    cloud: RecordedCloud | None,
     *,
+    edge: Trace | None,
+    cloud: Trace | None,
     language: Language | None,
 ) -> Trace:
-    """The trace of ``record``'s request, decoded once more with what was recorded."""
+    """The trace of ``record``'s request, decoded once more with what the ``edge`` and the ``cloud`` said."""
     recorder = decoding.begin()
     if record.trace.of(Features):
         recorder.features()
@@ -233,8 +234,8 @@ def _again(
         commits = decoding.commits(
             RecordedPrompt.of(record.input_tokens or 0, record.prompt_digest),
             recorder,
-            edge=edge,
-            cloud=cloud,
+            edge=None if edge is None else RecordedEdge(edge),
+            cloud=None if cloud is None else RecordedCloud(cloud),
             language=language,
         )
         recorder.finish(_stop(commits))
@@ -281,8 +282,8 @@ class Recombiner:
             trace = _again(
                 self._decoding,
                 edge,
-                RecordedEdge(edge.trace),
-                RecordedCloud(cloud.trace),
+                edge=edge.trace,
+                cloud=cloud.trace,
                 language=edge.reference_language if self._text else None,
             )
         except JournalError as error:
@@ -320,11 +321,10 @@ def _check_kept(trace: Trace) -> None:
         raise JournalError(f"it would lose the cloud ({event.error}: {event.reason})")
 
 
-def _check_measured(record: Record) -> None:
-    """Check that the cloud's answers in measured time are those of modelled time: whole captions came a token a
+def _check_measured(record: Record, *, whole_captions: bool) -> None:
+    """Check that the cloud's answers in measured time are those of modelled time: ``whole_captions`` came a token a
     message, and it computed the prompt once, at its first."""
-    written = not record.trace.of(Verify)
-    if written and any(len(event.tokens) > 1 for event in record.trace.of(Generate)):
+    if whole_captions and any(len(event.tokens) > 1 for event in record.trace.of(Generate)):
         raise JournalError("the cloud sent several tokens in a message, as they came")
     computed = [call.cost.prefill_tokens for call in record.trace.calls]
     if computed and computed != [record.input_tokens, *[0] * (len(computed) - 1)]:

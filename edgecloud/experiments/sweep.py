@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecloud.contracts import Language, Sample
+from edgecloud.contracts.ranges import WHOLE_CAPTIONS
 from edgecloud.datasets.corpus import load_corpus
 from edgecloud.edge.messages import Mode
 from edgecloud.edge.speculation_policy import speculation
@@ -418,7 +419,7 @@ def whole_captions(point: Point) -> bool:
     """True for a cascade and a router: their captions are the edge's or the cloud's, and are put together from
     runs of the two, whatever the threshold."""
     config = point.config
-    return point.mode == "spec" and config.gate.scope in ("start", "caption")
+    return point.mode == "spec" and config.gate.scope in WHOLE_CAPTIONS
 
 
 def decoding_of(point: Point, path: Path) -> str:

@@ -35,7 +35,7 @@ class _CountedLogMel(LogMel):
         return self._extractor(
             waveform,
             sampling_rate=SAMPLE_RATE_HZ,
-            padding=True,
+            padding="longest",
             truncation=False,
             return_tensors="np",
             **more,

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,16 @@ __all__ = ["Processor"]
 _FEATURES = "preprocessor_config.json"
 _PROCESSOR = "processor_config.json"
 """File in which newer checkpoints have the settings of every part, the feature extractor's among them."""
+_FAILURES = (
+    ArithmeticError,
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What feature extractors and tokenizers raise."""
 _SENTENCE_ENDS = ("。", "！", "？", ".", "!", "?")
 
 
@@ -156,9 +168,11 @@ class Processor:
 
         Raises:
             AudioError: the model cannot take such a recording.
-            ModelError: it takes none at all.
+            ModelError: it takes none at all, or its extractor fails.
         """
-        return self._feature_extractor.arrays(waveform)
+        extractor = self._feature_extractor
+        with self._failing("its feature extractor"):
+            return extractor.arrays(waveform)
 
     def prompt(
         self,
@@ -184,8 +198,13 @@ class Processor:
         return Prompt(tuple(self._ids(self._text_messages(text))))
 
     def text(self, tokens: list[int] | tuple[int, ...]) -> str:
-        """The caption that ``tokens`` spell, without special tokens."""
-        return str(self._tokenizer.decode(list(tokens), skip_special_tokens=True)).strip()
+        """The caption that ``tokens`` spell, without special tokens.
+
+        Raises:
+            ModelError: its tokenizer fails.
+        """
+        with self._failing("its tokenizer"):
+            return str(self._tokenizer.decode(list(tokens), skip_special_tokens=True)).strip()
 
     def vocabulary(self) -> Vocabulary:
         """What each token spells, and which end an answer.
@@ -210,6 +229,17 @@ class Processor:
                 f"model {self._path} takes text alone; give --dataset-type text, or a model that accepts audio"
             )
         return self._extractor
+
+    @contextmanager
+    def _failing(self, what: str) -> Iterator[None]:
+        """What a family's own code raises, as an error that names the model."""
+        try:
+            yield
+        except _FAILURES as error:
+            raise ModelError(
+                f"model {self._path}: {what} fails ({type(error).__name__}: "
+                f"{' '.join(str(error).split())[:300]})"
+            ) from error
 
     def _ids(self, messages: list[dict[str, Any]]) -> list[int]:
         """The token ids of a conversation, up to where the answer begins."""

@@ -161,6 +161,23 @@ def test_what_is_sent_is_what_is_foreseen(ours: Loaded) -> None:
     assert not well_formed(wire.pack_frames([other]), REQUESTS)
 
 
+@pytest.mark.parametrize("raised", [KeyError("mel"), RuntimeError("no\nkernel"), TypeError("x")])
+def test_what_a_familys_own_code_raises_names_the_model(
+    ours: Loaded, monkeypatch: pytest.MonkeyPatch, raised: Exception
+) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise raised
+
+    processor = ours.processor
+    monkeypatch.setattr(type(processor._extractor), "arrays", fails)
+    monkeypatch.setattr(type(processor.tokenizer), "decode", fails)
+    said = f"its {{}} fails \\({type(raised).__name__}: .*\\)$"
+    with pytest.raises(ModelError, match=said.format("feature extractor")):
+        processor.features(noise(0.4))
+    with pytest.raises(ModelError, match=said.format("tokenizer")):
+        processor.text([4])
+
+
 def test_a_multimodal_model_without_a_family_answers_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,9 +20,11 @@ from tests.models.miniatures import (
     gemma_checkpoint,
     llama_checkpoint,
     mistral_checkpoint,
+    omni3_checkpoint,
     omni_checkpoint,
     qwen3_checkpoint,
     text_checkpoint,
+    voxtral_checkpoint,
 )
 
 pytestmark = pytest.mark.system
@@ -34,6 +36,8 @@ AUDIO: dict[str, Callable[..., Path]] = {
     "audioflamingo3": flamingo_checkpoint,
     "qwen2_5_omni": omni_checkpoint,
     "qwen3_asr": asr_checkpoint,
+    "qwen3_omni_moe": omni3_checkpoint,
+    "voxtral": voxtral_checkpoint,
 }
 TEXT: dict[str, Callable[..., Path]] = {
     "llama": llama_checkpoint,
