@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from matplotlib.lines import Line2D
@@ -28,7 +28,7 @@ __all__ = ["Figure", "by_clock", "distributions", "tradeoffs"]
 
 _WIDTH, _HEIGHT = 3.9, 2.75
 _TIMES = ("total_time", "ttft", "tpot")
-_LINES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (4, 1.2, 1, 1.2)))
+_LINES: Final[tuple[Any, ...]] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (4, 1.2, 1, 1.2)))
 _SHAPES = ("o", "s", "D", "^")
 _MOST_NAMED = 5
 """Marks that are named where they lie; of more, each has its number there and its name in the legend."""
