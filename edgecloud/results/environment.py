@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 
-import edgecloud
+from edgecloud import __version__
 
 __all__ = ["PACKAGES", "RUN_ID_VARIABLE", "commit_of", "environment", "run_block", "run_id"]
 
@@ -55,7 +55,7 @@ def environment(*, devices: Mapping[str, Any] | None = None) -> dict[str, Any]:
     reasons: dict[str, str] = {}
     versions: dict[str, str | None] = {
         "python": platform.python_version(),
-        "edgecloud": edgecloud.__version__,
+        "edgecloud": __version__,
     }
     for package in PACKAGES:
         try:
@@ -211,7 +211,7 @@ def _text(path: str, name: str, reasons: dict[str, str]) -> str | None:
 def commit_of(repo: Path | None, reasons: dict[str, str]) -> tuple[str | None, bool | None]:
     """The commit of the checkout that the folder ``repo`` lies in (``None``: that of this package),
     and whether files differ from it (ignored ones aside); ``None`` with an entry in ``reasons``."""
-    package = Path(edgecloud.__file__).resolve()
+    package = Path(__file__).resolve().parents[1] / "__init__.py"
     try:
         if repo is None:
             repo = package.parent

@@ -14,7 +14,8 @@ import pytest
 
 pytestmark = pytest.mark.system
 ROOT = Path(__file__).resolve().parents[2]
-MOST_CPU_S = 0.5
+MOST_OF_NUMPY = 6.0
+"""CPU of a verdict over that of importing NumPy in the same process; it was 3.9."""
 BLOCKED = ("torch", "transformers", "librosa", "soundfile", "scipy", "edgecloud")
 
 
@@ -61,14 +62,17 @@ class Blocked:
         if name.split(".")[0] in {BLOCKED!r}:
             raise ImportError(name)
 sys.meta_path.insert(0, Blocked())
+began = time.process_time()
+import numpy
+numpy_s = time.process_time() - began
 from edgecloud_gate.__main__ import main
 status = main(sys.argv[1:])
-print(f"cpu {{time.process_time():.3f}}", file=sys.stderr)
+print(f"cpu {{time.process_time() / numpy_s:.2f}}", file=sys.stderr)
 sys.exit(status)
 """
 
 
-def test_ten_rows_are_judged_by_the_wheel_alone_in_half_a_second(
+def test_ten_rows_are_judged_by_the_wheel_alone_in_a_few_imports_of_numpy(
     unpacked: Path, tmp_path: Path
 ) -> None:
     old, slow = side(tmp_path / "old.json", 1.0), side(tmp_path / "new.json", 1.2)
@@ -78,7 +82,7 @@ def test_ten_rows_are_judged_by_the_wheel_alone_in_half_a_second(
     worse = [run(unpacked, GATE, "gate", old, slow) for _ in range(3)]
     assert {found.returncode for found in worse} == {1}
     assert "FAILED for 10 reasons" in worse[0].stdout
-    assert min(float(found.stderr.split("cpu ")[1]) for found in worse) < MOST_CPU_S
+    assert min(float(found.stderr.split("cpu ")[1]) for found in worse) < MOST_OF_NUMPY
 
 
 def test_baselines_are_accepted_by_the_wheel_and_results_of_this_project_compared(
