@@ -13,14 +13,7 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 from edgecloud.edge.messages import EdgeSetup, Failed, Request
-from edgecloud.errors import (
-    CloudError,
-    ConfigError,
-    DataError,
-    ModelError,
-    OutOfMemoryError,
-    PluginError,
-)
+from edgecloud.errors import CloudError, ConfigError, DataError, ModelError, OutOfMemoryError
 from edgecloud.hardware.limits import apply_in_child, apply_torch_threads
 from edgecloud.registry import load_plugins
 
@@ -110,7 +103,7 @@ def main(control: Connection, cloud: Connection | None, setup: EdgeSetup) -> Non
             listener = control.send if request.stream else None
             try:
                 control.send(request_handler.caption(request, listener))
-            except (DataError, CloudError, OutOfMemoryError, ModelError, PluginError) as error:
+            except (DataError, CloudError, OutOfMemoryError, ModelError) as error:
                 control.send(Failed(type(error).__name__, str(error)))
 
 

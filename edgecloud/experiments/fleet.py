@@ -387,7 +387,7 @@ def _most(row: Any, rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
 
 def _compare(blocks: Sequence[dict[str, Any]]) -> None:
     """Give each block ``over_cloud_alone``: its captions a GPU-second at the objective over the cloud's alone."""
-    alone = next((block["most"] for block in blocks if block["policy"] == "cloud alone"), None)
+    alone = next((block["most"] for block in blocks if block["mode"] == "cloud"), None)
     for block in blocks:
         own = block["most"]
         block["over_cloud_alone"] = (

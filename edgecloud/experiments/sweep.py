@@ -34,6 +34,7 @@ from edgecloud.hardware.profiles import profile
 from edgecloud.models.identity import identity_at
 from edgecloud.quality import corpus_references_of, score
 from edgecloud.quality.tokenize import LANGUAGE_TOKENIZERS
+from edgecloud.registry import load_plugins
 from edgecloud.results import audio_notes
 from edgecloud.results.comparable import CROSSINGS
 from edgecloud.results.frontier import Scored
@@ -533,6 +534,7 @@ def _run(
     os.environ["OMP_NUM_THREADS"] = "1"
     from edgecloud.experiments.swept import complete
 
+    load_plugins()
     return complete(group.left, group.complete, environment)
 
 

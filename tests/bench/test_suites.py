@@ -308,18 +308,18 @@ def test_a_file_to_compare_with_is_read_before_a_run(
     [
         (("--edge-device", "cuda:7"), "device cuda:7 is not available here"),
         (("--cloud-model", "{text}"), "takes text alone"),
-        (("--edge-model", "{audio}", "--edge-quantization", "int8"), "can be quantised"),
+        (("--edge-model", "{audio}", "--edge-quantization", "int8"), "cannot be quantised"),
     ],
 )
 def test_models_that_do_not_fit_are_one_line_before_their_weights_are_opened(
     call: Call,
-    flamingo_folder: Path,
+    asr_folder: Path,
     text_folder: Path,
     tmp_path: Path,
     args: tuple[str, ...],
     message: str,
 ) -> None:
-    audio = Path(shutil.copytree(flamingo_folder, tmp_path / "audio"))
+    audio = Path(shutil.copytree(asr_folder, tmp_path / "audio"))
     text = Path(shutil.copytree(text_folder, tmp_path / "text"))
     for shard in (*audio.glob("*.safetensors"), *text.glob("*.safetensors")):
         shard.write_bytes(b"not to be opened")
