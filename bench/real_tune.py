@@ -34,7 +34,6 @@ class SideBySide(Bench):
             None,
             {"edge": edge.facts, "cloud": cloud.facts},
         )
-        Bench.__post_init__(self)
         self._map: Callable[..., list[Any]] = lockstep.map
         self._own: dict[str, Bench] = {}
 

@@ -68,19 +68,13 @@ def cascade(
         start = recorder.now()
         try:
             return (
-                yield from _noted(
-                    cloud_only(
-                        prompt,
-                        cloud=cloud,
-                        stopping=stopping,
-                        recorder=recorder,
-                        sampling=sampling,
-                    ),
-                    written,
+                yield from cloud_only(
+                    prompt, cloud=cloud, stopping=stopping, recorder=recorder, sampling=sampling
                 )
             )
         except CloudError as error:
             recorder.degrade(start, error)
+            written = [token for commit in recorder.trace().of(Commit) for token in commit.tokens]
     if written:  # they were committed, and stay
         output, reason = written, None
     else:
@@ -91,17 +85,3 @@ def cascade(
         recorder.draft(start, list(tokens), stats[-1:], escalated=False)
         yield recorder.commit(tokens, by("edge", len(tokens)))
     return reason
-
-
-def _noted(
-    commits: Generator[Commit, None, StopReason], written: list[int]
-) -> Generator[Commit, None, StopReason]:
-    """The commits; their tokens are added to ``written``."""
-    while True:
-        try:
-            commit = next(commits)
-        except StopIteration as end:
-            stop: StopReason = end.value
-            return stop
-        written += commit.tokens
-        yield commit

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from edgecloud.results.frontier import Measures, known, mean
 from edgecloud.results.statistics import Interval, mean_difference, mean_ratio
@@ -19,6 +19,7 @@ AT_ONCE = 0.02
 """Budgets are equal within this share of the cloud's busy time, or of the rival's time; and qualities are where
 the paired difference of gaps surely exceeds the negative of it."""
 _SHARES = (0.2, 0.4, 0.6)
+Budget = Literal["cloud", "time"]
 Verdict = Literal["lost", "trade", "won"]
 
 
@@ -33,7 +34,7 @@ class Contest:
     but for :data:`AT_ONCE`.
     """
 
-    budget: Literal["cloud", "time"]
+    budget: Budget
     family: str
     rival: str
     busy: float
@@ -86,7 +87,7 @@ def contests(
         families.setdefault(name.split(" ")[0].rstrip(","), []).append(name)
     found = []
     for family, names in families.items():
-        for budget in ("cloud", "time"):
+        for budget in get_args(Budget):
             within = [name for name in names if _within(budget, rivals[name], own, cloud)]
             if within:
                 best = max(within, key=lambda name: (_closed(rivals[name], edge, cloud), name))
@@ -94,7 +95,7 @@ def contests(
     return found
 
 
-def _within(budget: str, rival: Measures, own: Measures, cloud: Measures) -> bool:
+def _within(budget: Budget, rival: Measures, own: Measures, cloud: Measures) -> bool:
     if budget == "cloud":
         return mean(rival.busy_s) <= mean(own.busy_s) + AT_ONCE * mean(cloud.busy_s)
     return mean(rival.total_s) <= mean(own.total_s) * (1 + AT_ONCE)
@@ -111,7 +112,7 @@ def _closed(found: Measures, edge: Measures, cloud: Measures) -> float:
 
 
 def _contest(
-    budget: Literal["cloud", "time"] | str,
+    budget: Budget,
     family: str,
     name: str,
     own: Measures,
@@ -124,15 +125,7 @@ def _contest(
     gap = mean_difference([value / whole for value in mine], [value / whole for value in theirs])
     time = mean_ratio(own.total_s, rival.total_s)
     busy = (mean(own.busy_s) - mean(rival.busy_s)) / mean(cloud.busy_s)
-    return Contest(
-        "cloud" if budget == "cloud" else "time",
-        family,
-        name,
-        busy,
-        time,
-        gap,
-        _verdict(busy, time, gap),
-    )
+    return Contest(budget, family, name, busy, time, gap, _verdict(busy, time, gap))
 
 
 def _verdict(busy: float, time: Interval, gap: Interval) -> Verdict:
