@@ -28,7 +28,7 @@ CHOSEN = [point for point in POINTS if point.name in NAMES]
 NEEDED = [
     point
     for point in POINTS
-    if point.mode != "spec" or point.name in NAMES | {chosen.against for chosen in CHOSEN}
+    if point.alone or point.name in NAMES | {chosen.against for chosen in CHOSEN}
 ]
 
 

@@ -183,7 +183,7 @@ def read_grid(path: str | Path) -> list[Point]:
                 policy.get("mode", "spec"),
                 name,
                 place,
-                settings,
+                _at(place, settings),
                 role,
                 policy.get("against"),
                 tuple(policy.get("crosses", ())),
@@ -215,6 +215,15 @@ def _places(path: str | Path, where: Mapping[str, Any]) -> list[dict[str, Any]]:
         if "dataset_path" in place:
             place["dataset_path"] = _filled(path, place)
     return places
+
+
+def _at(place: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A policy's ``settings`` at a place, whose ``{hardware_profile}`` its own may be named after."""
+    own = settings.get("hardware_profile")
+    if not isinstance(own, str):
+        return dict(settings)
+    here = str(place.get("hardware_profile", resolve().hardware.profile))
+    return {**settings, "hardware_profile": own.replace("{hardware_profile}", here)}
 
 
 def _filled(path: str | Path, place: Mapping[str, Any]) -> str:

@@ -39,7 +39,17 @@ from edgecloud.hardware.costs import (
     Points,
 )
 
-__all__ = ["CLOUDS", "CONSTANTS", "DEVICES", "CloudDevice", "Device", "cloud_costs", "edge_costs"]
+__all__ = [
+    "CLOUDS",
+    "CONSTANTS",
+    "DEVICES",
+    "SPECULATING",
+    "CloudDevice",
+    "Device",
+    "cloud_costs",
+    "edge_costs",
+    "speculating",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +159,26 @@ _LINK = LinkCosts(round_trip_s=0.05)
 _EAGLE3 = 1.65
 _DRAFT_SHARE = 3.09e9 / _TEXT_WEIGHTS
 """Weights that a step of the 3B model reads, its layers and its output layer, over those of the 7B."""
+SPECULATING: dict[str, str] = {
+    "eagle3": "a cloud that writes 1.65 times as fast, continuations and first tokens too: EAGLE-3 on "
+    "Qwen2-Audio-7B, one H100, greedy (SGLang's pull request 33051); its prefill and its verification of the "
+    "edge's drafts take as long as before",
+    "drafted": "the 3B model as a draft beside the cloud's 7B for --cloud-draft-tokens: its times are the 7B's by "
+    "their weights in float16 (3.09 / 7.07), not measured",
+}
+"""How a cloud speculates itself, by the name behind that of the cloud (``a100-eagle3``), and where that is from."""
+
+
+def speculating(cloud: CloudCosts, how: str) -> CloudCosts:
+    """The costs of ``cloud`` where it speculates itself in one of the ways of :data:`SPECULATING`."""
+    if how == "eagle3":
+        return replace(cloud, step_s=cloud.step_s / _EAGLE3)
+    return replace(
+        cloud,
+        draft_prefill_s=_DRAFT_SHARE * cloud.prefill(_PROMPT_TOKENS),
+        draft_step_s=_DRAFT_SHARE * cloud.step_s,
+    )
+
 
 _PAPER = HardwareProfile(
     name="paper",
@@ -184,24 +214,14 @@ CONSTANTS: dict[str, HardwareProfile] = {
             source="paper, with edge steps eight times and prefill four times faster, as measured for "
             "int8 weights at the 3B shape on 2 cores",
         ),
-        replace(
-            _PAPER,
-            name="paper-eagle3",
-            cloud=replace(_CLOUD, step_s=_CLOUD.step_s / _EAGLE3),
-            source="paper, with a cloud that writes 1.65 times as fast, continuations and first tokens too: "
-            "EAGLE-3 on Qwen2-Audio-7B, one H100, greedy (SGLang's pull request 33051); its prefill and its "
-            "verification of the edge's drafts take as long as before",
-        ),
-        replace(
-            _PAPER,
-            name="paper-drafted",
-            cloud=replace(
-                _CLOUD,
-                draft_prefill_s=_DRAFT_SHARE * _CLOUD.prefill_s,
-                draft_step_s=_DRAFT_SHARE * _CLOUD.step_s,
-            ),
-            source="paper, with the 3B model as a draft beside the cloud's 7B for --cloud-draft-tokens: its times "
-            "are the 7B's by their weights in float16 (3.09 / 7.07), not measured",
+        *(
+            replace(
+                _PAPER,
+                name=f"paper-{how}",
+                cloud=speculating(_CLOUD, how),
+                source=f"paper, with {source}",
+            )
+            for how, source in SPECULATING.items()
         ),
         replace(
             _PAPER,

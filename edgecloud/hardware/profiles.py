@@ -1,7 +1,8 @@
 """Hardware profiles by name or file: the constants of the modelled clock, and the caps of an edge.
 
 ``NAME@PRECISION`` names one of several edges of a profile (``iphone-15-plus@int8``), ``EDGE+CLOUD``
-takes cloud and link from a second one (``galaxy-s24@int8+h100``). A name may be a file's path.
+takes cloud and link from a second one (``galaxy-s24@int8+h100``). A modelled cloud may speculate itself
+(``h100-eagle3``, ``h100-drafted``). A name may be a file's path.
 """
 
 from __future__ import annotations
@@ -11,7 +12,15 @@ from functools import cache
 from pathlib import Path
 
 from edgecloud.errors import ConfigError
-from edgecloud.hardware.catalogue import CLOUDS, CONSTANTS, DEVICES, cloud_costs, edge_costs
+from edgecloud.hardware.catalogue import (
+    CLOUDS,
+    CONSTANTS,
+    DEVICES,
+    SPECULATING,
+    cloud_costs,
+    edge_costs,
+    speculating,
+)
 from edgecloud.hardware.costs import Caps, CloudCosts, EdgeCosts, HardwareProfile, LinkCosts
 from edgecloud.hardware.profile_files import ProfileFile, read_profile
 
@@ -32,6 +41,8 @@ _MEASURED = Path(__file__).parent / "measured"
 _YARDSTICK = "epyc-2-cores"
 """The measured machine from which devices are scaled."""
 
+_ROOFLINE = "modelled: roofline of the specified bandwidth and arithmetic, 7B float16"
+
 PROFILES: dict[str, HardwareProfile] = CONSTANTS
 """Profiles that are constants."""
 
@@ -39,7 +50,8 @@ PROFILES: dict[str, HardwareProfile] = CONSTANTS
 def names() -> list[str]:
     """Every name that :func:`profile` knows."""
     measured = sorted(path.stem for path in _MEASURED.glob("*.json"))
-    return [*CONSTANTS, *DEVICES, *CLOUDS, *measured]
+    own = [f"{cloud}-{how}" for cloud in CLOUDS for how in SPECULATING]
+    return [*CONSTANTS, *DEVICES, *CLOUDS, *own, *measured]
 
 
 def profile(name: str) -> HardwareProfile:
@@ -97,11 +109,11 @@ def _named(name: str) -> ProfileFile:
     if name in DEVICES:
         return _device(name)
     if name in CLOUDS:
-        return ProfileFile(
-            name=name,
-            source="modelled: roofline of the specified bandwidth and arithmetic, 7B float16",
-            cloud=cloud_costs(CLOUDS[name]),
-        )
+        return ProfileFile(name=name, source=_ROOFLINE, cloud=cloud_costs(CLOUDS[name]))
+    cloud, _, how = name.rpartition("-")
+    if cloud in CLOUDS and how in SPECULATING:
+        costs = speculating(cloud_costs(CLOUDS[cloud]), how)
+        return ProfileFile(name=name, source=f"{_ROOFLINE}, with {SPECULATING[how]}", cloud=costs)
     shipped = _MEASURED / f"{name}.json"
     if "/" not in name and shipped.is_file():
         return _shipped(shipped)

@@ -8,7 +8,7 @@ alone those of the cloud. The rule is the section "Comparing" of ``reports/READM
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from edgecloud.jsontypes import read
@@ -89,8 +89,7 @@ def mismatches(run: Compared, reference: Compared, side: Side) -> dict[str, tupl
             continue
         if name == "model" and former_alike(_model(run, side), _model(reference, side)):
             continue  # as far as a former identity tells; the report's notices say so
-        one = own.words != its.words
-        found[name] = (own.words, its.words) if one else (_worded(own.key), _worded(its.key))
+        found[name] = (own.words, its.words) if own.words != its.words else _apart(own, its)
     return found
 
 
@@ -141,23 +140,50 @@ _PLURALS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class _Trait:
-    """A trait that must be equal, and its name in a sentence."""
+    """A trait that must be equal, and its name in a sentence; ``parts`` are what it is made of, by their names, for
+    two that have the same name."""
 
     key: Any
     words: str
+    parts: Json = field(default_factory=dict)
 
 
-def _trait(key: Any, words: Any = None) -> _Trait | None:
+def _trait(key: Any, words: Any = None, **parts: Any) -> _Trait | None:
     """``None`` where a run does not have or does not record it."""
-    return None if key is None else _Trait(key, _worded(key if words is None else words))
+    return None if key is None else _Trait(key, _worded(key if words is None else words), parts)
+
+
+def _apart(own: _Trait, its: _Trait) -> tuple[str, str]:
+    """Two of one name in words: by the parts that differ, without which by their keys.
+
+    >>> _apart(_Trait(1, "lan", {"delay_s": 0.1, "loss": 0}), _Trait(2, "lan", {"delay_s": None, "loss": 0}))
+    ('lan: delay 0.1 s', 'lan: delay none')
+    """
+    names = [
+        name for name in {**own.parts, **its.parts} if own.parts.get(name) != its.parts.get(name)
+    ]
+    if not names:
+        return _worded(own.key), _worded(its.key)
+    one, other = (
+        f"{trait.words}: {', '.join(_part(name, trait.parts.get(name)) for name in names)}"
+        for trait in (own, its)
+    )
+    return one, other
+
+
+def _part(name: str, value: Any) -> str:
+    """A part in words, seconds with their unit."""
+    seconds = name.endswith("_s") and not name.endswith("_per_s")
+    shown = "none" if value is None else f"{value} s" if seconds else str(value)
+    return f"{(name.removesuffix('_s') if seconds else name).replace('_', ' ')} {shown}"
 
 
 def _traits(run: Compared, side: Side, *, alone: bool) -> dict[str, _Trait | None]:
     config, data = run.experiment_config, run.data
     own = {
-        "data": _trait(data.identity or None, data.manifest),
-        "prompt": _trait(_listed(config.settings, _PROMPT)),
-        "decoding": _trait(_listed(config.settings, _DECODING)),
+        "data": _trait(data.identity or None, data.manifest, content=data.identity[:12]),
+        "prompt": _settings(config.settings, _PROMPT),
+        "decoding": _settings(config.settings, _DECODING),
         "clock": _trait(config.clock),
         "machine": None if config.modelled else _trait(_machine(run, side)),
         "link": _link(run, side),
@@ -167,7 +193,9 @@ def _traits(run: Compared, side: Side, *, alone: bool) -> dict[str, _Trait | Non
         return own | dict.fromkeys(("model", "precision", "device", "limits"))
     model = _model(run, side)
     return own | {
-        "model": _trait(model.sha256 or model.name, model.name),
+        "model": _trait(
+            model.sha256 or model.name, model.name, weights=(model.sha256 or "")[:12] or None
+        ),
         "precision": _trait(_precision(config, model, side)),
         "device": _trait(model.device),
         "limits": _limits(run) if side == "edge" else None,
@@ -178,8 +206,10 @@ def _model(run: Compared, side: Side) -> ModelFacts:
     return run.models.get(side) or ModelFacts()
 
 
-def _listed(config: Json, names: Iterable[str]) -> str:
-    return ", ".join(f"{name} {config[name]}" for name in names if config.get(name) is not None)
+def _settings(config: Json, names: Iterable[str]) -> _Trait | None:
+    """Those of ``names`` that a run records."""
+    recorded = {name: config[name] for name in names if config.get(name) is not None}
+    return _trait(_flat(recorded), **recorded)
 
 
 def _machine(run: Compared, side: Side) -> str | None:
@@ -200,9 +230,10 @@ def _link(run: Compared, side: Side) -> _Trait:
     config, profile = run.experiment_config, run.hardware_profile
     if config.link is not None:
         recorded = (run.setup or {}).get("link")
-        return _Trait((config.link, _flat(recorded)), _worded(config.link))
+        return _Trait((config.link, _flat(recorded)), _worded(config.link), _parts(recorded))
     if config.modelled:
-        return _Trait(("of the profile", _flat(profile and profile.link)), "the profile's own")
+        own = profile and profile.link
+        return _Trait(("of the profile", _flat(own)), "the profile's own", _parts(own))
     transport = _model(run, "cloud").transport if side == "cloud" else None
     return _Trait(("real", transport), f"the real one{f', {transport}' if transport else ''}")
 
@@ -222,7 +253,8 @@ def _limits(run: Compared) -> _Trait:
     cores, memory_gb = config.max_cpu_cores, config.max_memory_gb
     asked = f"{cores or 'all'} cores, {f'{memory_gb:g}' if memory_gb else 'all'} GB"
     in_force = None if config.modelled else run.limits.summary
-    return _Trait((asked, in_force), _worded(in_force or asked))
+    parts = {"asked for": asked, "in force": in_force}
+    return _Trait((asked, in_force), _worded(in_force or asked), parts)
 
 
 def _costs(run: Compared, side: Side, *, alone: bool) -> _Trait:
@@ -233,7 +265,15 @@ def _costs(run: Compared, side: Side, *, alone: bool) -> _Trait:
     if costs is None:
         return _Trait(name, _worded(name))
     kept = {key: costs.get(key) or 0.0 for key in _ALONE_COSTS} if alone else costs
-    return _Trait(_flat(kept), _worded(name))
+    return _Trait(_flat(kept), _worded(name), kept)
+
+
+def _parts(value: Any) -> Json:
+    """The parts of what a run records as an object, those of an object in it among them."""
+    found: dict[str, Any] = {}
+    for name, part in value.items() if isinstance(value, Mapping) else ():
+        found |= _parts(part) if isinstance(part, Mapping) else {name: part}
+    return found
 
 
 def _flat(value: Any) -> str:

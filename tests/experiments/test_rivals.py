@@ -15,7 +15,7 @@ from edgecloud.experiments.frontier import frontier
 from edgecloud.experiments.sweep import Point, read_grid
 from edgecloud.results.frontier import Measures
 from edgecloud.results.journal import read
-from edgecloud.results.rivals import contests, oracles
+from edgecloud.results.rivals import by_lot, contests, leaders, oracles
 
 WHERE: dict[str, Any] = {
     "language": "english",
@@ -89,6 +89,26 @@ def test_a_policy_may_be_a_cloud_alone_of_its_own(tmp_path: Path) -> None:
             read_grid(grid(tmp_path, wrong))
 
 
+def test_a_rival_may_be_named_after_the_place_that_it_is_at(tmp_path: Path) -> None:
+    path = tmp_path / "grid.toml"
+    path.write_text(
+        """
+[where]
+hardware_profile = ["paper", "galaxy-s24@int8+h100"]
+[[policy]]
+name = "fast"
+mode = "cloud"
+settings = {hardware_profile = "{hardware_profile}-eagle3"}
+""",
+        "utf-8",
+    )
+    fast = [point.config for point in read_grid(path) if point.name == "fast"]
+    assert [config.hardware.profile for config in fast] == [
+        "paper-eagle3",
+        "galaxy-s24@int8+h100-eagle3",
+    ]
+
+
 def run(total_s: float, busy_s: float, right: list[int]) -> Measures:
     n = len(right)
     return Measures(
@@ -126,6 +146,23 @@ def test_at_its_budget_a_policy_has_won_lost_or_trades() -> None:
         ("cloud", "time"): ("cloud, fast", "lost"),
         ("router", "cloud"): ("router", "trade"),
     }
+
+
+def test_the_leader_at_a_budget_is_who_closes_most_of_the_gap_within_it() -> None:
+    own = {"dear": run(6.0, 0.6, [1, 1, 1, 1]), "frugal": run(9.0, 0.3, [1, 1, 0, 1])}
+    rivals = {"cloud, fast": run(3.0, 0.7, [1, 1, 1, 1])}
+    found = {(leader.cloud, leader.time): leader for leader in leaders(own, rivals, EDGE, CLOUD)}
+    said = {at: (one.own, one.rival, one.verdict) for at, one in found.items()}
+    assert said[0.5, 0.9] == ("frugal", "router by lot, 0.5 of the captions", "even")
+    assert said[0.65, 0.65] == ("dear", "router by lot, 0.65 of the captions", "won")
+    assert (0.8, 0.25) not in said
+    assert said[1.0, 0.25] == (None, "cloud alone", "lost")
+    assert said[0.25, 1.0] == (None, "router by lot, 0.25 of the captions", "lost")
+    gap = found[0.65, 0.65].gap
+    assert gap is not None
+    assert gap.estimate == pytest.approx(0.35)
+    lot = by_lot(EDGE, CLOUD, 0.25)
+    assert (lot.total_s[0], lot.busy_s[0], lot.attributes) == (8.0, 0.25, (0.25, 0.25, 0.25, 1.0))
 
 
 def test_an_oracle_pays_the_cloud_where_it_alone_is_right() -> None:

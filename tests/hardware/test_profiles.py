@@ -59,3 +59,15 @@ def test_more_tokens_never_cost_less(one: int, other: int) -> None:
     )
     fewer, more = sorted((one, other))
     assert costs.extend(fewer) <= costs.extend(more) + 1e-12
+
+
+def test_a_cloud_that_speculates_itself_differs_in_that_alone() -> None:
+    for plain in ("paper", "galaxy-s24@int8+h100"):
+        cloud, fast = profile(plain).cloud, profile(f"{plain}-eagle3").cloud
+        assert fast.step_s == pytest.approx(cloud.step_s / 1.65)
+        assert (fast.prefill_s, fast.verify_s) == (cloud.prefill_s, cloud.verify_s)
+        drafted = profile(f"{plain}-drafted")
+        assert drafted.cloud.draft_step_s == pytest.approx(cloud.step_s * 3.09 / 7.07)
+        assert (drafted.edge, drafted.cloud.step_s) == (profile(plain).edge, cloud.step_s)
+    with pytest.raises(ConfigError, match="h100-medusa"):
+        profile("h100-medusa")

@@ -84,6 +84,24 @@ def test_what_the_edge_alone_uses_must_be_shared(flags: dict[str, Any], name: st
     assert f"different {name}" in reference.reason
 
 
+def test_of_one_name_the_parts_that_differ_are_said_in_words() -> None:
+    """Never a tuple: two networks called `office`, and caps that only one machine could put in force."""
+    edge, spec = result("edge", link="office"), result("spec", link="office")
+    for one, delay_s in ((edge, 0.1), (spec, 0.25)):
+        one["run"]["facts"] = {}
+        one["setup"] = {"link": {"name": "office", "costs": {"round_trip_s": delay_s}, "loss": 0.0}}
+    reason = group(edge, spec).reference("spec rank", "edge").reason
+    assert reason is not None
+    assert "different links (office: round trip 0.25 s / office: round trip 0.1 s)" in reason
+    edge, spec = result("edge", max_cpu_cores=2), result("spec", max_cpu_cores=3)
+    for one in (edge, spec):
+        one["limits"] = {"summary": "cores uncapped"}
+    reason = group(edge, spec).reference("spec rank", "edge").reason
+    assert reason is not None
+    assert "asked for 3 cores" in reason
+    assert not set("'[{") & set(reason)
+
+
 def test_the_models_by_their_hashes_the_machine_and_the_in_force_limits_must_be_shared() -> None:
     changes: list[tuple[str, Any]] = [
         ("models", {"edge": {"name": "mini-edge", "sha256": "2", "device": "cpu"}, "cloud": None}),

@@ -20,6 +20,8 @@ __all__ = ["notes", "place_name", "sections", "updated"]
 Json = dict[str, Any]
 _NEAR_CLOUD = 0.95
 """The share of the gap from which a policy is compared with the plain baselines."""
+_MOST_OF_GAP = 0.97
+"""The share of the gap for which it is said how many captions must open the cloud."""
 
 
 def place_name(block: Mapping[str, Any]) -> str:
@@ -30,7 +32,7 @@ def place_name(block: Mapping[str, Any]) -> str:
 
 def sections(blocks: Sequence[Json], verdicts: Sequence[Verdict]) -> dict[str, str]:
     """Every table by its name: ``targets``, and for each place ``policies-…``, ``added-…``,
-    ``removed-…``, ``rivals-…`` with ``contests-…``, and ``baselines-…``, where it has such rows."""
+    ``removed-…``, ``rivals-…`` with ``budgets-…`` and ``contests-…``, and ``baselines-…``, where it has such rows."""
     found = {"targets": _targets(verdicts)} if verdicts else {}
     for block in blocks:
         name = place_name(block)
@@ -40,6 +42,7 @@ def sections(blocks: Sequence[Json], verdicts: Sequence[Verdict]) -> dict[str, s
                 found[f"{role}-{name}"] = _noted(_steps(rows, _truth(block)), rows, _BESIDE)
         if any(row["role"] == "rival" for row in block["rows"]):
             found[f"rivals-{name}"] = _policies(block, ("rival", "oracle"))
+            found[f"budgets-{name}"] = _budgets(block)
             found[f"contests-{name}"] = _contests(block)
         if any(row["role"] == "baseline" for row in block["rows"]):
             found[f"baselines-{name}"] = _baselines(block)
@@ -67,12 +70,52 @@ def updated(page: Path, tables: Mapping[str, str]) -> str:
     return pattern.sub(lambda m: f"{m[1]}\n{tables[m[2]]}\n\n{m[3]}", text)
 
 
+def _budgets(block: Json) -> str:
+    """Who closes most of the gap at each budget of the cloud and of time, what is lost first; and how many captions
+    must open the cloud."""
+    order = ("lost", "even", "won")
+    found = sorted(block["budgets"], key=lambda leader: order.index(leader["verdict"]))
+    counts = {name: sum(leader["verdict"] == name for leader in found) for name in order}
+    rows = [
+        [
+            f"**{leader['verdict']}**" if leader["verdict"] == "lost" else leader["verdict"],
+            f"{leader['cloud']:g}",
+            f"{leader['time']:g}",
+            leader["own"] or "–",
+            leader["rival"] or "–",
+            _interval(leader["gap"]),
+        ]
+        for leader in found
+    ]
+    said = (
+        f"Of {len(found)} budgets ours lose {counts['lost']} and win {counts['won']}; at {counts['even']} the paired "
+        "interval of the difference holds 0."
+    )
+    headers = ["", "cloud busy / cloud ≤", "time / edge ≤", "best of ours", "best rival"]
+    headers += ["gap closed − rival's"]
+    return "\n".join([said, "", _table(headers, rows), *_least_opened(block)])
+
+
+def _least_opened(block: Json) -> list[str]:
+    """A line on how many captions must open the cloud, whatever decides which."""
+    if not _truth(block):
+        return []
+    edge, cloud = (block[side]["attribute_accuracy"] for side in ("edge", "cloud"))
+    least = _MOST_OF_GAP * (cloud - edge)
+    return [
+        "",
+        f"A caption that never opens the cloud is the edge's own: to close {_MOST_OF_GAP:g} of the gap in attributes "
+        f"({edge:.3f} to {cloud:.3f}) at least {least:.3f} of the captions must open it, whatever decides which.",
+    ]
+
+
 def _contests(block: Json) -> str:
-    """Each policy beside the best of each family of rivals at its budget: what it lost to comes first."""
+    """Each chosen policy beside the best of each family of rivals at its budget: what it lost to comes first."""
     headers = ["policy", "", "at its budget of", "rival", "busy − rival's, / cloud"]
     headers += ["time / rival's", "gap closed − rival's"]
     order = ("lost", "trade", "won")
-    found = [(row["name"], rival) for row in block["rows"] for rival in row.get("rivals", ())]
+    chosen = [row for row in block["rows"] if row["role"] == "chosen"] or block["rows"]
+    found = [(row["name"], rival) for row in chosen for rival in row.get("rivals", ())]
     rows = [
         [
             name,

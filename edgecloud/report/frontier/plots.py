@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["draw"]
 
 _INK = {"policy": "spec-2", "chosen": "fail", "added": "spec-1", "removed": "spec-6"}
-_INK |= {"baseline": "warn", "rival": "spec-3", "oracle": "spec-5"}
+_INK |= {"baseline": "warn", "rival": "spec-4", "oracle": "spec-5"}
 _LABELS = {
     "policy": "policies",
     "added": "one idea added at a time",
@@ -46,20 +47,82 @@ _SETTINGS: Any = {
 
 def draw(block: Mapping[str, Any]) -> str:
     """An SVG file. On the left the gap closed against time, the size of a mark being the cloud's busy
-    time; on the right time against busy time, with the bound and the line of whole captions."""
+    time; on the right time against busy time, with the bound and the line of whole captions. Where there are rivals,
+    below, what ours and they close at most within a budget of the cloud, and of time."""
+    rivals = any(row["role"] == "rival" for row in block["rows"])
     with matplotlib.rc_context(_SETTINGS):
-        figure = Figure(figsize=(9.2, 4.4), layout="constrained")
+        figure = Figure(figsize=(9.2, 7.8 if rivals else 4.4), layout="constrained")
         FigureCanvasSVG(figure)
-        left, right = figure.subplots(1, 2)
+        (left, right), *below = figure.subplots(1 + rivals, 2, squeeze=False)
         _quality(left, block)
         _time(right, block)
+        for axes, budget in zip(itertools.chain(*below), _REACHES, strict=False):
+            _reach(axes, block, *budget)
         place = [block["language"], block["prompt_type"], block["hardware_profile"], block["link"]]
         figure.suptitle(", ".join(part for part in place if part) + f", {block['samples']} samples")
         handles, labels = right.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=7.5)
+        figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=7)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
+
+
+_REACHES = (("busy", "time", (1.1, 0.65)), ("time", "busy", (0.8, 0.5)))
+_NAMES = {"busy": "cloud busy time", "time": "total time"}
+_UNITS = {"busy": "cloud alone = 1", "time": "edge alone = 1"}
+
+
+def _reach(
+    axes: Axes, block: Mapping[str, Any], budget: str, other: str, limits: tuple[float, ...]
+) -> None:
+    """The most of the gap that is closed within each ``budget``, by ours and by rivals, with the interval of whoever
+    leads; the other quantity stays within each of ``limits``."""
+    for limit, style in zip(limits, ("-", "--"), strict=True):
+        for whose, ink in (("rivals", LIGHT["spec-4"]), ("ours", LIGHT["fail"])):
+            found = _candidates(block, rivals=whose == "rivals")
+            within = sorted(
+                (at[budget], gap) for at, gap in found if at[other] <= limit and at[budget] <= 1.2
+            )
+            steps: list[tuple[float, tuple[float, float, float]]] = []
+            for at, gap in within:
+                if not steps or gap[0] > steps[-1][1][0]:
+                    steps.append((at, gap))
+            if not steps:
+                continue
+            steps.append((1.2, steps[-1][1]))
+            x = [at for at, _ in steps]
+            most, low, high = zip(*(gap for _, gap in steps), strict=True)
+            label = f"{whose}, {_NAMES[other]} ≤ {limit:g}"
+            axes.step(x, most, where="post", color=ink, linestyle=style, linewidth=1.2, label=label)
+            axes.fill_between(x, low, high, step="post", color=ink, alpha=0.1, linewidth=0)
+    axes.set_xlabel(f"at most so much {_NAMES[budget]}, {_UNITS[budget]}")
+    axes.set_ylabel("most of the gap closed")
+    axes.set_xlim(0, 1.2)
+    axes.set_ylim(-0.05, 1.15)
+    axes.legend(fontsize=7.5, loc="lower right")
+
+
+_Candidate = tuple[dict[str, float], tuple[float, float, float]]
+
+
+def _candidates(block: Mapping[str, Any], *, rivals: bool) -> list[_Candidate]:
+    """Time and busy time of each of ours, or of each rival, and the gap that it closes with its interval. Rivals are
+    edge and cloud alone, too, and routers by lot between them."""
+    rows = [row for row in block["rows"] if row["role"] != "oracle" and _placed(row)]
+    found: list[_Candidate] = []
+    if rivals:
+        cloud_time = block["cloud"]["total_s"] / block["edge"]["total_s"]
+        for share in (place / 50 for place in range(51)):
+            at = {"busy": share, "time": 1 - share * (1 - cloud_time)}
+            found.append((at, (share, share, share)))
+    for row in rows:
+        gap = leading_gap(row)
+        if (row["role"] in ("rival", "baseline")) == rivals and gap["estimate"] is not None:
+            ends = (gap["estimate"], gap["low"], gap["high"])
+            own, low, high = (gap["estimate"] if end is None else end for end in ends)
+            at = {name: row[name]["estimate"] for name in ("busy", "time")}
+            found.append((at, (own, low, high)))
+    return found
 
 
 def _quality(axes: Axes, block: Mapping[str, Any]) -> None:
