@@ -1,6 +1,7 @@
 """A real pair of models on the prompts of ``bench/real_prompts``: tables of acceptance, ranks, entropies and policies.
 
     python -m bench.real_pair FOLDER [--page PAGE.md]
+    python -m bench.real_pair FOLDER --only-tune [--tune-prompts 6]
 
 ``FOLDER`` holds two checkpoints of one vocabulary that answer prompts, ``edge`` and ``cloud`` (links will do). The
 cloud's own answers become the references, everything verified on the calibration prompts fits the gate, `edgecloud
@@ -68,15 +69,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--page", type=Path, help="put the tables between this page's marks")
+    parser.add_argument("--only-tune", action="store_true", help="print the table of presets alone")
+    parser.add_argument("--tune-prompts", type=int, default=6, help="a language, of 20")
     given = parser.parse_args()
     folder: Path = given.folder.resolve()
     torch.set_num_threads(1)
     pair = Pair(folder)
+    if given.only_tune:
+        sys.stdout.write(f"{tuned(pair, given.tune_prompts)}\n")
+        return 0
     grid = folder / "grid.toml"
     grid.write_text(GRID.read_text(encoding="utf-8").replace("FOLDER", str(folder)), "utf-8")
     references(pair)
     fitted = calibrated(pair)
-    presets = tuned(pair)
+    presets = tuned(pair, given.tune_prompts)
     points = read_grid(grid)
     journals = pair.decoded(points)
     # The other hardware profiles: timed anew, without a model.
@@ -230,14 +236,16 @@ def calibrated(pair: Pair) -> str:
     return f"{_table(shown, ['', 'gate', 'AUC', *rates])}\n\n{said}"
 
 
-def tuned(pair: Pair) -> str:
-    """Choose a preset for each of :data:`GOALS` on the calibration prompts of both languages, by agreement with the
-    cloud. Returns a table of what was chosen, and what is expected of it."""
+def tuned(pair: Pair, each: int) -> str:
+    """Choose a preset for each of :data:`GOALS` on the first ``each`` calibration prompts of both languages, by
+    agreement with the cloud. Returns a table of what was chosen, and what is expected of it."""
     entries = [
         {**one, "file_id": f"{language}-{one['file_id']}", "index": number}
         for language in LANGUAGES
         for number, one in enumerate(
-            json.loads((PROMPTS / f"calibration-{language}.json").read_text(encoding="utf-8"))
+            json.loads((PROMPTS / f"calibration-{language}.json").read_text(encoding="utf-8"))[
+                :each
+            ]
         )
     ]
     manifest = pair.folder / "calibration-both.json"

@@ -4,9 +4,10 @@
     python -m bench.real_speed FOLDER --precision float32
 
 ``FOLDER`` is :mod:`bench.real_pair`'s. Both models are of one precision, on one thread, in one process; every way
-answers the first prompt, then the second, in an order that turns; processor seconds. In float32 ``generate`` and
-assisted generation of transformers are beside ours, which run on the same weights. Whether a way's tokens are the
-cloud's alone is said. Then what forwards over a few tokens take, in steps.
+answers the first prompt, then the second, in an order that turns; processor seconds. ``generate`` and assisted
+generation of transformers are beside ours: in float32 on the same weights, in int8 on the same products too
+(:mod:`bench.products`: its layers are multiplied by our own kernels), or with ``--rival dynamic`` on torch's dynamic
+int8. Whether a way's tokens are the cloud's alone is said. Then what forwards over a few tokens take, in steps.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import torch
 from tabulate import tabulate
 
 from bench.assisted import Ours, Way
+from bench.products import Product, dynamic, with_products
 from edgecloud.contracts import Prompt, StopLimits
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.loading import load
@@ -41,6 +43,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=24)
     parser.add_argument("--k", default="3,4", help="drafted tokens a verification")
+    parser.add_argument("--rival", choices=["products", "dynamic", "none"], default="products")
     given = parser.parse_args()
     torch.set_num_threads(1)
     paths = {side: str(given.folder / side) for side in SIDES}
@@ -53,7 +56,9 @@ def main() -> None:
     for k in map(int, given.k.split(",")):
         ways[f"exact, k = {k}"] = ours.speculative(k)
     if given.precision == "float32":
-        ways |= _family(paths, given.tokens)
+        ways |= _family(paths, given.tokens, "float32")
+    elif given.precision == "int8" and given.rival != "none":
+        ways |= _family(paths, given.tokens, given.rival)
     _print(ways, prompts[: given.prompts])
     _print_steps(models, prompts[0])
 
@@ -67,18 +72,14 @@ def _model(path: str, precision: str) -> Any:
     return load_quantized(checkpoint, bits=8, vocab_size=checkpoint.processor().vocab_size)
 
 
-def _family(paths: dict[str, str], tokens: int) -> dict[str, Way]:
-    """``generate`` of transformers, without a repetition penalty."""
-    from transformers import AutoModelForCausalLM
-
-    edge, cloud = (
-        AutoModelForCausalLM.from_pretrained(paths[side], dtype=torch.float32).eval()
-        for side in SIDES
-    )
+def _family(paths: dict[str, str], tokens: int, form: str) -> dict[str, Way]:
+    """``generate`` of transformers, without a repetition penalty; ``form`` of the linear layers."""
+    edge, cloud = (_transformers(paths[side], form) for side in SIDES)
     for model in (edge, cloud):
         settings: Any = model.generation_config
         settings.repetition_penalty, settings.do_sample = 1.0, False
         settings.temperature = settings.top_p = settings.top_k = None
+    default: Any = edge.generation_config
 
     def written(prompt: Prompt, **more: Any) -> list[int]:
         ids = torch.tensor([prompt.token_ids])
@@ -89,10 +90,37 @@ def _family(paths: dict[str, str], tokens: int) -> dict[str, Way]:
         tail: list[int] = found[0, ids.shape[1] :].tolist()
         return tail
 
+    def assisted(prompt: Prompt) -> list[int]:
+        return written(prompt, assistant_model=edge)
+
+    def in_threes(prompt: Prompt) -> list[int]:
+        names = ("num_assistant_tokens", "num_assistant_tokens_schedule")
+        names += ("assistant_confidence_threshold",)  # type: ignore[assignment]
+        before = {name: getattr(default, name) for name in names}
+        default.update(**dict(zip(names, (3, "constant", 0.0), strict=True)))
+        try:
+            return written(prompt, assistant_model=edge)
+        finally:
+            default.update(**before)
+
     return {
-        "generate": written,
-        "assisted generation": lambda prompt: written(prompt, assistant_model=edge),
+        f"generate, {form}": written,
+        f"assisted generation, {form}": assisted,
+        f"assisted generation by 3, {form}": in_threes,
     }
+
+
+def _transformers(path: str, form: str) -> Any:
+    import transformers
+
+    hub: Any = transformers
+    hub.logging.disable_progress_bar()
+    # A second copy in float32 would not fit beside the others.
+    dtype = torch.float32 if form == "float32" else torch.bfloat16
+    family: Any = hub.AutoModelForCausalLM.from_pretrained(path, dtype=dtype).eval()
+    if form != "float32":
+        with_products(family, Product.of if form == "products" else dynamic)
+    return family.float()
 
 
 def _print(ways: dict[str, Way], prompts: Sequence[Prompt]) -> None:
@@ -113,12 +141,13 @@ def _print(ways: dict[str, Way], prompts: Sequence[Prompt]) -> None:
             name,
             f"{sum(seconds):.1f}",
             f"{sum(seconds) / alone_s:.2f}",
+            f"{1e3 * sum(seconds) / sum(map(len, texts[name])):.0f}",
             sum(map(len, texts[name])),
             f"{sum(a == b for a, b in zip(texts[name], texts['cloud alone'], strict=True))} of {len(prompts)}",
         ]
         for name, seconds in taken.items()
     ]
-    heads = ["way", "CPU s", "over cloud alone", "tokens", "the cloud's answer"]
+    heads = ["way", "CPU s", "over cloud alone", "CPU ms a token", "tokens", "the cloud's answer"]
     sys.stdout.write(
         f"{tabulate(rows, headers=heads, tablefmt='github', disable_numparse=True)}\n\n"
     )

@@ -21,11 +21,15 @@ import torch
 from tabulate import tabulate
 from torch import Tensor
 
-SHAPES = ((2048, 1536), (1536, 1536), (17920, 1536), (1536, 8960))
+from bench.products import Product, dynamic
+from edgecloud.models.quantized.weights import quantize
+
+SHAPES: tuple[tuple[int, int], ...] = ((2048, 1536), (1536, 1536), (17920, 1536), (1536, 8960))
 """Outputs and inputs of a layer's products: queries, keys and values; the way out; gate and up; down."""
-COUNTS = (1, 2, 4, 6, 8)
+COUNTS = (1, 2, 4, 5, 6, 8)
 Engine = Callable[[Tensor], object]
 """One product with all matrices of one shape: rows in, ``(n, inputs) float32``."""
+VOCABULARY = (151936, 1536)
 
 
 def main() -> None:
@@ -33,12 +37,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--only", help="engines whose names hold this")
+    parser.add_argument(
+        "--vocabulary", action="store_true", help="the output layer's product alone"
+    )
     given = parser.parse_args()
+    if given.vocabulary:
+        global SHAPES
+        SHAPES, given.layers = (VOCABULARY,), 1
     torch.set_num_threads(1)
     torch.manual_seed(0)
     rows = [
         [name, f"{size:g}", *_told(size, times, given.layers)]
-        for name, size, times in _measured(given.layers, given.rounds)
+        for name, size, times in _measured(given.layers, given.rounds, given.only or "")
     ]
     heads = [f"{count} rows" for count in COUNTS[1:]]
     told = tabulate(
@@ -58,11 +69,13 @@ def _told(size: float, times: dict[int, float], layers: int) -> list[str]:
     return [f"{1e3 * one_s:.1f}", *ratios, f"{read / 1e9 / one_s:.1f}"]
 
 
-def _measured(layers: int, rounds: int) -> list[tuple[str, float, dict[int, float]]]:
+def _measured(layers: int, rounds: int, only: str) -> list[tuple[str, float, dict[int, float]]]:
     """Of each engine its bytes a weight, and its seconds by number of rows."""
     matrices = {shape: [torch.randn(shape) / 40 for _ in range(layers)] for shape in SHAPES}
     engines: dict[str, tuple[float, dict[tuple[int, int], Engine]]] = {}
     for name, (size, make) in _MAKERS.items():
+        if only not in name:
+            continue
         try:
             engines[name] = size, {shape: make(of) for shape, of in matrices.items()}
         except (ImportError, RuntimeError, NotImplementedError) as error:
@@ -123,8 +136,7 @@ def _dynamic(matrices: list[Tensor]) -> Engine:
     for matrix in matrices:
         linear = torch.nn.Linear(matrix.shape[1], matrix.shape[0], bias=False)
         linear.weight = torch.nn.Parameter(matrix)
-        whole = torch.nn.Sequential(linear)
-        layers.append(torch.ao.quantization.quantize_dynamic(whole, {torch.nn.Linear}, torch.qint8))
+        layers.append(dynamic(linear))
     return lambda rows: [layer(rows) for layer in layers]
 
 
@@ -170,6 +182,16 @@ def _openvino(bits: str, group: int) -> Callable[[list[Tensor]], Engine]:
     return make
 
 
+def _own(bits: int) -> Callable[[list[Tensor]], Engine]:
+    """Our own kernels: weights with a scale a row (4 bits: for 128 of it), activations in 8 bits in groups of 128."""
+
+    def make(matrices: list[Tensor]) -> Engine:
+        products = [Product(quantize(matrix.numpy(), bits)) for matrix in matrices]
+        return lambda rows: [product(rows) for product in products]
+
+    return make
+
+
 _MAKERS: dict[str, tuple[float, Callable[[list[Tensor]], Engine]]] = {
     "torch float32": (4, _float32),
     "torch float32, matrix first": (4, _padded),
@@ -181,6 +203,8 @@ _MAKERS: dict[str, tuple[float, Callable[[list[Tensor]], Engine]]] = {
     "OpenVINO float32": (4, _openvino("f32", 0)),
     "OpenVINO int8, float32 activations": (1, _openvino("i8", 0)),
     "OpenVINO int8, groups of 128": (1, _openvino("i8", 128)),
+    "our own int8, groups of 128": (1, _own(8)),
+    "our own int4, groups of 128": (0.5, _own(4)),
 }
 
 

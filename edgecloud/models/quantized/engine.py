@@ -16,13 +16,13 @@ from edgecloud.errors import ModelError
 from edgecloud.models.cached import Cache
 from edgecloud.models.networks import Network
 from edgecloud.models.quantized.openvino.running import GraphText, Tower
+from edgecloud.models.quantized.own.text import OwnText, available, suits
 from edgecloud.models.quantized.shapes import AudioShape, TextShape, parameter_count
-from edgecloud.models.quantized.vnni.text import VNNIText, available, suits
 from edgecloud.models.quantized.weights import Weights
 
 __all__ = ["Engine", "Kernels"]
 
-Kernels = Literal["vnni", "openvino"]
+Kernels = Literal["own", "openvino"]
 """Engines that may run the text model."""
 _AT_ONCE = 1024
 """Tokens in one run of an engine, at most."""
@@ -31,7 +31,7 @@ _MOST_SCORES = 1 << 22
 
 
 class TextRunner(Protocol):
-    """The text model, as :class:`GraphText` and :class:`VNNIText` run it."""
+    """The text model, as :class:`GraphText` and :class:`OwnText` run it."""
 
     name: str
 
@@ -83,14 +83,14 @@ class Engine:
         self._rotary_cache = np.empty((2, 0, text.head_dim), np.float32)
         self._lock = threading.Lock()
         own = available() and suits(text, weights.matrix("layers.0.qkv").bits)
-        if kernels == "vnni" and not own:
+        if kernels == "own" and not own:
             raise ModelError(
-                "our own kernels take a processor with AVX-512 VNNI, on Linux or macOS, and widths "
+                "our own kernels take a processor with AVX2 or AVX-512 VNNI, on Linux or macOS, and widths "
                 "that are multiples of 4 in 8 bits and of 8 in 4"
             )
         with weights.giving_back():
             self._text: TextRunner = (
-                VNNIText(text, weights)
+                OwnText(text, weights)
                 if own and kernels != "openvino"
                 else GraphText(text, weights)
             )

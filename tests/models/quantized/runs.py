@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from edgecloud.models.quantized.vnni.text import available
+from edgecloud.models.quantized.own.text import available
 
-VNNI = pytest.mark.skipif(not available(), reason="this processor has no AVX-512 VNNI")
+OWN = pytest.mark.skipif(not available(), reason="this processor has no AVX2")
 RUNS = [
-    pytest.param((8, "vnni"), marks=VNNI, id="int8-vnni"),
-    pytest.param((4, "vnni"), marks=VNNI, id="int4-vnni"),
+    pytest.param((8, "own"), marks=OWN, id="int8-own"),
+    pytest.param((4, "own"), marks=OWN, id="int4-own"),
     pytest.param((8, "openvino"), id="int8-openvino"),
     pytest.param((4, "openvino"), id="int4-openvino"),
 ]

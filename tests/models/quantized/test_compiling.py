@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("numba")
 
-from edgecloud.models.quantized.vnni import compiling
+from edgecloud.models.quantized.own import compiling
 
 INNER = "from kept.compiling import compiled\n\n\n@compiled\ndef inner():\n    return {}\n"
 OUTER = (

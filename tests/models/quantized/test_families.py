@@ -19,8 +19,8 @@ from edgecloud.models.quantized.convert import cached, convert
 from edgecloud.models.quantized.engine import Kernels
 from edgecloud.models.quantized.file import Mapped
 from edgecloud.models.quantized.loading import load_quantized
+from edgecloud.models.quantized.own import kernels
 from edgecloud.models.quantized.shapes import entries, shapes_of
-from edgecloud.models.quantized.vnni import kernels
 from edgecloud.models.quantized.weights import Weights, dequantize
 from edgecloud.testing import ModelCase, check_model
 from tests.models.quantized.runs import RUNS

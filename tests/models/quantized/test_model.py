@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +26,7 @@ from edgecloud.models.quantized.model import QuantizedLM
 from edgecloud.models.quantized.openvino.running import Cache
 from edgecloud.models.quantized.random import random_model
 from edgecloud.models.quantized.shapes import TextShape
-from tests.models.quantized.runs import RUNS, VNNI
+from tests.models.quantized.runs import OWN, RUNS
 
 TOKENS = 24
 CLIPS = 3
@@ -102,11 +103,11 @@ def test_logits_stay_near_those_of_float32(side: str, pair: Pair, run: tuple[int
     assert np.mean(same) >= equal
 
 
-@VNNI
+@OWN
 @pytest.mark.parametrize("bits", [8, 4])
 def test_our_own_kernels_and_the_engine_agree(pair: Pair, bits: int) -> None:
-    own, engine = pair.quantized(bits, "vnni"), pair.quantized(bits, "openvino")
-    assert own.engine_name.startswith("edgecloud VNNI kernels")
+    own, engine = pair.quantized(bits, "own"), pair.quantized(bits, "openvino")
+    assert re.match(r"edgecloud (VNNI|AVX2) kernels", own.engine_name)
     assert engine.engine_name.startswith("OpenVINO")
     for prompt, caption in zip(pair.prompts, pair.captions, strict=True):
         found, expected = (
@@ -117,10 +118,10 @@ def test_our_own_kernels_and_the_engine_agree(pair: Pair, bits: int) -> None:
         assert error < 0.03
 
 
-@VNNI
+@OWN
 @pytest.mark.parametrize("bits", [8, 4])
 def test_one_by_one_or_together_gives_the_same_bits(pair: Pair, bits: int) -> None:
-    model = pair.quantized(bits, "vnni")
+    model = pair.quantized(bits, "own")
     prompt, caption = pair.prompts[0], pair.captions[0]
     model.prefill(prompt)
     together = model.extend(caption)
@@ -229,8 +230,8 @@ def test_our_own_kernels_refuse_what_they_cannot_run(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edgecloud.models.quantized.engine.suits", lambda *_: False)
-    with pytest.raises(ModelError, match="a processor with AVX-512 VNNI"):
-        load_quantized(pair.checkpoint, bits=8, vocab_size=10, kernels="vnni")
+    with pytest.raises(ModelError, match="a processor with AVX2 or AVX-512 VNNI"):
+        load_quantized(pair.checkpoint, bits=8, vocab_size=10, kernels="own")
 
 
 def test_without_the_instructions_the_engine_takes_over(

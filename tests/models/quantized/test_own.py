@@ -1,4 +1,4 @@
-"""The kernels for AVX-512 VNNI, part by part, against numpy."""
+"""Our own kernels, part by part, against numpy."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from edgecloud.contracts import Prompt
 from edgecloud.errors import ModelError
 from edgecloud.models.assembly import on_meta
 from edgecloud.models.checkpoint import Checkpoint
+from edgecloud.models.quantized.own import kernels, parts, text
+from edgecloud.models.quantized.own.text import Cache, OwnText
+from edgecloud.models.quantized.own.tile import ROWS
 from edgecloud.models.quantized.random import random_model
 from edgecloud.models.quantized.shapes import TextShape
-from edgecloud.models.quantized.vnni import kernels, parts, text
-from edgecloud.models.quantized.vnni.text import Cache, VNNIText
 from edgecloud.models.quantized.weights import Matrix, dequantize, quantize
-from tests.models.quantized.runs import VNNI
+from tests.models.quantized.runs import OWN
 
-pytestmark = VNNI
+pytestmark = OWN
 
 DRAW = np.random.default_rng(0)
 
@@ -54,7 +55,7 @@ def work_of(rows: NDArray[np.float32], of: kernels.Matrices) -> kernels.Work:
         sin=rows,
         whole=floats[0],
         other=floats[1],
-        x=np.empty((count, columns), np.int8),
+        x=np.empty((count, columns), parts.NUMBER),
         scales=np.empty((count, columns // group), np.float32),
         sums=np.empty((count, columns // group), np.int32),
         scores=rows,
@@ -64,9 +65,16 @@ def work_of(rows: NDArray[np.float32], of: kernels.Matrices) -> kernels.Work:
     return work
 
 
+def numbers(work: kernels.Work) -> NDArray[np.float64]:
+    """What was quantised, column by column."""
+    fours = work.x.reshape(len(work.x), -1, 4)
+    in_order = fours[..., [0, 2, 1, 3]] if parts.NUMBER is np.int16 else fours
+    return np.asarray(in_order.reshape(work.x.shape).astype(np.float64))
+
+
 def dequantised(work: kernels.Work) -> NDArray[np.float64]:
     count, columns = work.x.shape
-    groups = work.x.astype(np.float64).reshape(count, work.scales.shape[1], -1)
+    groups = numbers(work).reshape(count, work.scales.shape[1], -1)
     return np.asarray((groups * work.scales[:, :, None]).reshape(count, columns))
 
 
@@ -76,7 +84,7 @@ def product(matrix: Matrix, rows: NDArray[np.float32], *shares: tuple[int, int])
     wide = of.scales.shape[1]
     work = work_of(rows, of)
     out = np.full((len(rows), wide), np.nan, np.float32)
-    for share in shares or ((0, wide // 64),):
+    for share in shares or ((0, wide // ROWS),):
         kernels._product(of, 0, work, out, (0, len(rows)), share)
     return out * of.scales[0], work
 
@@ -116,7 +124,7 @@ def test_a_token_does_not_hang_on_those_beside_it(bits: int) -> None:
     together = product(matrix, rows)[0]
     for first, last in ((0, 1), (3, 5), (1, 14)):
         np.testing.assert_array_equal(product(matrix, rows[first:last])[0], together[first:last])
-    np.testing.assert_array_equal(product(matrix, rows, (1, 2), (0, 1))[0], together)
+    np.testing.assert_array_equal(product(matrix, rows, (1, 128 // ROWS), (0, 1))[0], together)
 
 
 def test_activations_are_rounded_in_groups() -> None:
@@ -181,7 +189,7 @@ def logits(request: pytest.FixtureRequest, tiny_checkpoint: Path) -> dict[int, t
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            model = random_model(network, bits=request.param, kernels="vnni", with_audio=False)
+            model = random_model(network, bits=request.param, kernels="own", with_audio=False)
             model.prefill(Prompt(tuple(range(1, 40))))
             found[threads] = model.extend([5, 6, 7, 8, 9])
     finally:
@@ -204,11 +212,11 @@ def test_threads_that_do_not_meet_end_with_an_error(
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        model = random_model(network, kernels="vnni", with_audio=False)
+        model = random_model(network, kernels="own", with_audio=False)
     finally:
         torch.set_num_threads(before)
     runner = model._engine._text
-    assert isinstance(runner, VNNIText)
+    assert isinstance(runner, OwnText)
     monkeypatch.setattr(text, "_POLLS", 10_000)
     monkeypatch.setattr(text, "_DEADLINE_S", 0.2)
     with ThreadPoolExecutor(1) as busy:

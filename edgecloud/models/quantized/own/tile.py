@@ -1,48 +1,91 @@
-"""The innermost loop: 64 rows of a matrix times up to six tokens, in the processor's own words.
+"""The innermost loop: some rows of a matrix times a few tokens, in the processor's own words.
 
-AVX-512 VNNI multiplies 64 pairs of bytes in one instruction, the bytes of a weight without a sign. It
-has no name in Python, so that the loop is written in LLVM's terms here and compiled by numba into the
-functions of :mod:`edgecloud.models.quantized.vnni.kernels`.
+AVX-512 VNNI multiplies 64 pairs of bytes in one instruction, the bytes of a weight without a sign. AVX2 multiplies 16
+pairs of 16 bits, into which bytes are spread once for all tokens: sums are the same to the last bit. Neither has a
+name in Python, so that the loop is written in LLVM's terms here and compiled by numba into the functions of
+:mod:`edgecloud.models.quantized.own.kernels`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features, initialize_native_asmparser
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["ROWS", "TOKENS_4", "TOKENS_8", "tile4", "tile8"]
+__all__ = ["AVX2", "HERE", "ROWS", "TOKENS_4", "TOKENS_8", "VNNI", "tile4", "tile8"]
 
-_LANES = 16
-"""Numbers of 32 bits in a register."""
-_REGISTERS = 4
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """A processor's instructions: ``lanes`` numbers of 32 bits in a register, ``registers`` of rows of a matrix that
+    lie together, and by bits the most tokens at a time. A core of AVX-512 has 32 registers, for four sums of each
+    token, four of weights, in 4 bits four more for what is unpacked, and what they are multiplied by; one of AVX2 has
+    16. ``spread``: activations and weights are multiplied in 16 bits."""
+
+    name: str
+    features: tuple[str, ...]
+    lanes: int
+    registers: int
+    tokens_8: int
+    tokens_4: int
+    spread: bool
+
+
+VNNI = Words("VNNI", ("avx512f", "avx512vnni"), 16, 4, 6, 5, False)
+AVX2 = Words("AVX2", ("avx2", "fma"), 8, 2, 5, 4, True)
+
+
+def _here() -> Words | None:
+    features = get_host_cpu_features()
+    for words in (VNNI, AVX2):
+        if all(features.get(name) for name in words.features):
+            return words
+    return None
+
+
+initialize_native_asmparser()
+HERE = _here()
+"""This processor's; ``None``: it has neither."""
+_USED = HERE or VNNI
+_LANES, _REGISTERS = _USED.lanes, _USED.registers
 ROWS = _LANES * _REGISTERS
 """Rows of a matrix that lie together."""
-TOKENS_8, TOKENS_4 = 6, 5
-"""By bits, the most tokens at a time: a core has 32 registers, for four sums of each token, four of
-weights, in 4 bits four more for what is unpacked, and what they are multiplied by."""
+TOKENS_8, TOKENS_4 = _USED.tokens_8, _USED.tokens_4
+"""By bits, the most tokens at a time."""
 
 _INT, _LONG, _FLOAT = ir.IntType(32), ir.IntType(64), ir.FloatType()
 _INTS, _FLOATS = ir.VectorType(_INT, _LANES), ir.VectorType(_FLOAT, _LANES)
+_MULTIPLY_ADD = ir.InlineAsm(
+    ir.FunctionType(ir.LiteralStructType([_INTS, _INTS]), [_INTS] * 3),
+    "vpmaddwd $3, $4, $1\n\tvpaddd $1, $0, $0",
+    "=x,=&x,0,x,x",
+)
+"""As one instruction: apart, LLVM multiplies for all tokens before it adds, and runs out of registers."""
 
 
 def _tile(bits: int) -> Callable[[Sequence[int]], None]:
     """A function that compiled code can call (addresses are integers, all in one tuple)::
 
         tile((tokens, weights, rows, width_rows, x, columns, scales, sums, width, groups, fours,
-              carry, out, stride))
+              carry, out, stride, ahead, pace))
 
-    ``tokens``, from 1 to the most. ``weights``: 64 rows from the first group on, in 8 bits as ``[columns /
+    ``tokens``, from 1 to the most. ``weights``: :data:`ROWS` rows from the first group on, in 8 bits as ``[columns /
     4][rows][4]`` bytes, 128 added to each; in 4 as ``[columns / 8][rows][4]``, 8 added, the first four
-    columns in the bytes' low halves. ``x``: int8 of the first token, tokens ``columns`` bytes apart.
+    columns in the bytes' low halves. ``x``: of the first token, as
+    :func:`edgecloud.models.quantized.own.parts.quantize` writes it, tokens ``columns`` bytes apart.
     ``scales`` float32 and ``sums`` int32 of each group of ``x``, tokens ``width`` numbers apart: the sum
     of ``x`` times what was added to weights, negative. ``groups`` of so many ``fours`` of columns. In 4
     bits ``rows``: float32 scales of the rows, groups ``width_rows`` apart. Adds to ``out`` where
-    ``carry`` is not 0, else writes: 64 float32 a token, tokens ``stride`` numbers apart.
+    ``carry`` is not 0, else writes: :data:`ROWS` float32 a token, tokens ``stride`` numbers apart.
+
+    ``ahead`` is an address that memory is asked for, ``pace`` by how much it goes on for every ``four``: processors of
+    AVX2 are asked, or waiting for memory and multiplying would take turns.
 
     Sums in a group are exact and groups are added one after the other, so that what a token gets does
     not depend on how many are with it.
@@ -63,7 +106,7 @@ def _tile(bits: int) -> Callable[[Sequence[int]], None]:
             builder.position_at_end(after)
             return context.get_dummy_value()
 
-        return types.void(types.UniTuple(types.int64, 14)), emit
+        return types.void(types.UniTuple(types.int64, 16)), emit
 
     found: Callable[[Sequence[int]], None] = tile
     return found
@@ -76,13 +119,21 @@ class _Emitter:
         self.builder = builder
         self.tokens = range(count)
         self.bits = bits
-        kinds = {"x86.avx512.vpdpbusd.512": _INTS, "fma.v16f32": _FLOATS}
-        self.dot, self.fused = (
-            cgutils.get_or_insert_function(
-                builder.module, ir.FunctionType(kind, [kind] * 3), f"llvm.{name}"
-            )
-            for name, kind in kinds.items()
-        )
+        self.fused = self.named(f"fma.v{_LANES}f32", _FLOATS, [_FLOATS] * 3)
+        if not _USED.spread:
+            self.multiplied = self.named("x86.avx512.vpdpbusd.512", _INTS, [_INTS] * 3)
+
+    def named(self, name: str, result: Any, given: list[Any]) -> Any:
+        """An instruction by LLVM's name."""
+        kind = ir.FunctionType(result, given)
+        return cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.{name}")
+
+    def dot(self, old: Any, weight: Any, known: Any) -> Any:
+        """``old`` and the products of a register of weights with activations, all lanes of 32 bits."""
+        if not _USED.spread:
+            return self.builder.call(self.multiplied, [old, weight, known])
+        both = self.builder.call(_MULTIPLY_ADD, [old, weight, known])
+        return self.builder.extract_value(both, 0)
 
     def tile(
         self,
@@ -99,6 +150,8 @@ class _Emitter:
         carry: Any,
         out: Any,
         stride: Any,
+        ahead: Any,
+        pace: Any,
     ) -> None:
         b = self.builder
         places = [
@@ -108,8 +161,8 @@ class _Emitter:
         ]
         if self.bits == 4:
             fours = b.lshr(fours, _long(1))
-        with self.loop(groups, [weights, x, *self.begun(carry, places)]) as group:
-            weights_at, x_at, *totals = group.state
+        with self.loop(groups, [weights, x, ahead, *self.begun(carry, places)]) as group:
+            weights_at, x_at, ahead_at, *totals = group.state
 
             def of_token(base: Any, kind: Any) -> list[Any]:
                 """This group's number of each token, for each register."""
@@ -119,13 +172,16 @@ class _Emitter:
                 ]
                 return [spread for number in found for spread in [self.spread(number)] * _REGISTERS]
 
-            with self.loop(fours, [weights_at, x_at, *of_token(sums, _INT)]) as four:
-                weights_at, x_at, *dots = four.state
+            with self.loop(fours, [weights_at, x_at, ahead_at, *of_token(sums, _INT)]) as four:
+                weights_at, x_at, ahead_at, *dots = four.state
+                if _USED.spread:
+                    self.ask(ahead_at)
                 held = [
                     self.load(b.add(weights_at, _long(4 * _LANES * register)), _INTS, align=64)
                     for register in range(_REGISTERS)
                 ]
-                for place, bytes_ in enumerate(self.unpacked(held)):
+                places_x = self.unpacked(held)
+                for place, bytes_ in enumerate(places_x):
                     known = [
                         self.spread(
                             self.load(
@@ -136,12 +192,13 @@ class _Emitter:
                     ]
                     pairs = [(given, weight) for given in known for weight in bytes_]
                     dots = [
-                        b.call(self.dot, [old, weight, given])
+                        self.dot(old, weight, given)
                         for old, (given, weight) in zip(dots, pairs, strict=True)
                     ]
                 read = b.add(weights_at, _long(4 * ROWS))
-                four.state = [read, b.add(x_at, _long(32 // self.bits)), *dots]
-            weights_at, x_at, *dots = four.state
+                taken = b.add(x_at, _long(4 * len(places_x)))
+                four.state = [read, taken, b.add(ahead_at, pace), *dots]
+            weights_at, x_at, ahead_at, *dots = four.state
             found = [b.sitofp(dot, _FLOATS) for dot in dots]
             if self.bits == 4:
                 first = b.mul(width_rows, group.index)
@@ -154,18 +211,39 @@ class _Emitter:
                 b.call(self.fused, [value, scale, old])
                 for value, scale, old in zip(found, of_token(scales, _FLOAT), totals, strict=True)
             ]
-            group.state = [weights_at, x_at, *totals]
-        for place, total in zip(places, group.state[2:], strict=True):
+            group.state = [weights_at, x_at, ahead_at, *totals]
+        for place, total in zip(places, group.state[3:], strict=True):
             self.store(total, place)
 
-    def unpacked(self, held: list[Any]) -> list[list[Any]]:
-        """Registers of weights as bytes: of four columns, or in 4 bits of twice four."""
-        if self.bits == 8:
-            return [held]
+    def ask(self, address: Any) -> None:
+        """Ask memory for the line at an address, which need not be there."""
         b = self.builder
-        low = ir.Constant(_INTS, [0x0F0F0F0F] * _LANES)
-        four = ir.Constant(_INTS, [4] * _LANES)
-        return [[b.and_(v, low) for v in held], [b.and_(b.lshr(v, four), low) for v in held]]
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        asked = self.named("prefetch.p0i8", ir.VoidType(), [byte, number, number, number])
+        for_reading, into_all_caches, data = (ir.Constant(number, each) for each in (0, 3, 1))
+        b.call(asked, [b.inttoptr(address, byte), for_reading, into_all_caches, data])
+
+    def unpacked(self, held: list[Any]) -> list[list[Any]]:
+        """Registers of weights as they are multiplied: of four columns, or in 4 bits of twice four; each of them in
+        one register of bytes, or as 16 bits in two, of every other column."""
+        shifts = [(0, 8) if _USED.spread else (0,), (4, 12) if _USED.spread else (4,)]
+        mask = 0x0F0F0F0F if self.bits == 4 else 0xFFFFFFFF
+        if _USED.spread:
+            mask &= 0x00FF00FF
+        return [
+            [self.masked(v, shift, mask) for v in held]
+            for of_half in shifts[: 8 // self.bits]
+            for shift in of_half
+        ]
+
+    def masked(self, value: Any, shift: int, mask: int) -> Any:
+        """``value >> shift & mask`` in each lane."""
+        b = self.builder
+        if shift:
+            value = b.lshr(value, ir.Constant(_INTS, [shift] * _LANES))
+        if mask == 0xFFFFFFFF:
+            return value
+        return b.and_(value, ir.Constant(_INTS, [mask] * _LANES))
 
     def begun(self, carry: Any, places: list[Any]) -> list[Any]:
         """The values at ``places`` where ``carry`` is not 0, else zeros."""

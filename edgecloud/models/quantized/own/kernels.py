@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecloud.models.quantized.vnni.compiling import compiled, releasing
-from edgecloud.models.quantized.vnni.parts import (
+from edgecloud.models.quantized.own.compiling import compiled, releasing
+from edgecloud.models.quantized.own.parts import (
     dots,
     exp,
     mix,
@@ -24,7 +24,7 @@ from edgecloud.models.quantized.vnni.parts import (
     share,
     wait,
 )
-from edgecloud.models.quantized.vnni.tile import ROWS, TOKENS_4, TOKENS_8, tile4, tile8
+from edgecloud.models.quantized.own.tile import ROWS, TOKENS_4, TOKENS_8, tile4, tile8
 
 __all__ = ["Cache", "Matrices", "Text", "Work", "forward"]
 
@@ -34,6 +34,9 @@ Ints = NDArray[np.int64]
 
 _AT_ONCE = 2048
 """Columns of a matrix that go over all tokens before the next: 64 rows of them stay in a core's cache."""
+
+_AHEAD = 4096
+"""Bytes from what is multiplied to what memory is asked for, where tokens pass over weights once."""
 
 
 class Matrices(NamedTuple):
@@ -78,7 +81,7 @@ class Cache(NamedTuple):
 class Work(NamedTuple):
     """Buffers of a forward over ``n`` tokens. ``hidden (n, hidden)``, the embeddings, at the end what
     comes out of the last layer; ``cos`` and ``sin (n, head dim)`` of their positions; ``whole`` and
-    ``other (n, widest)``; ``x (n, widest) int8`` with ``scales`` and ``sums (n, groups)``; ``scores
+    ``other (n, widest)``; ``x (n, widest)`` of ``NUMBER`` with ``scales`` and ``sums (n, groups)``; ``scores
     (threads, past + n)``; ``met``: the arrivals of threads, the most polls of one
     that waits, whether one gave up."""
 
@@ -87,7 +90,7 @@ class Work(NamedTuple):
     sin: Floats
     whole: Floats
     other: Floats
-    x: NDArray[np.int8]
+    x: NDArray[Any]
     scales: Floats
     sums: NDArray[np.int32]
     scores: Floats
@@ -125,23 +128,31 @@ def _product(
     weights, grouped = matrices.weights[layer].ctypes.data, matrices.grouped.ctypes.data
     columns, group, rows = matrices.columns, matrices.group, matrices.scales.shape[1]
     x, scales, sums = work.x.ctypes.data, work.scales.ctypes.data, work.sums.ctypes.data
-    stride, width, wide = work.x.shape[1], work.scales.shape[1], out.shape[1]
+    size_x = work.x.itemsize
+    stride, width, wide = work.x.shape[1] * size_x, work.scales.shape[1], out.shape[1]
     first, last = tokens
     groups, count = columns // group, last - first
     most = TOKENS_8 if matrices.bits == 8 else TOKENS_4
     at_once = groups if count <= most else max(1, _AT_ONCE // group)
-    size = -(-count // -(-count // most))
+    passes = -(-count // most)
+    size = -(-count // passes)
     for block in range(blocks[0], blocks[1]):
         for g in range(0, groups, at_once):
             some = min(at_once, groups - g)
+            piece = some * group * ROWS * matrices.bits // 8
             w = weights + (block * columns + g * group) * ROWS * matrices.bits // 8
             r = grouped + 4 * ((layer * groups + g) * rows + block * ROWS)
             for t in range(first, last, size):
-                a, number = x + t * stride + g * group, 4 * (t * width + g)
+                a, number = x + t * stride + g * group * size_x, 4 * (t * width + g)
                 s, z = scales + number, sums + number
                 o = out.ctypes.data + 4 * ((t - first) * wide + block * ROWS)
                 n = min(size, last - t)
-                given = (n, w, r, rows, a, stride, s, z, width, some, group // 4, g, o, wide)
+                # Of several passes over a piece each asks for its share of the next one.
+                ahead = w + (
+                    _AHEAD if passes == 1 else piece + (t - first) // size * piece // passes
+                )
+                more = (g, o, wide, ahead, 4 * ROWS // passes)
+                given = (n, w, r, rows, a, stride, s, z, width, some, group // 4, *more)
                 if matrices.bits == 8:
                     tile8(given)
                 else:

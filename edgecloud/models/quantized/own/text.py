@@ -9,19 +9,19 @@ from typing import Any
 import numba
 import numpy as np
 import torch
-from llvmlite.binding import get_host_cpu_features
 from numpy.typing import NDArray
 from torch import Tensor
 
 from edgecloud.errors import ModelError
 from edgecloud.models.cached import roomier
+from edgecloud.models.quantized.own import kernels
+from edgecloud.models.quantized.own.parts import NUMBER
+from edgecloud.models.quantized.own.tile import HERE, ROWS
 from edgecloud.models.quantized.shapes import GROUP, TextShape, group_size
-from edgecloud.models.quantized.vnni import kernels
-from edgecloud.models.quantized.vnni.tile import ROWS
 from edgecloud.models.quantized.weights import Weights
 from edgecloud.stages import stage
 
-__all__ = ["Cache", "VNNIText", "available", "suits"]
+__all__ = ["Cache", "OwnText", "available", "suits"]
 
 _POLLS = 100_000_000
 """Timeout of the threads' spin barrier, in polls: at least 30 s."""
@@ -33,10 +33,7 @@ _OFFSETS = {8: np.uint32(0x80808080), 4: np.uint32(0x88888888)}
 
 def available() -> bool:
     """True when this processor has the instructions, and the system what threads wait by."""
-    features = get_host_cpu_features()
-    return hasattr(os, "sched_yield") and all(
-        features.get(name) for name in ("avx512f", "avx512vnni")
-    )
+    return hasattr(os, "sched_yield") and HERE is not None
 
 
 def suits(shape: TextShape, bits: int) -> bool:
@@ -84,10 +81,10 @@ class Cache:
         return [np.empty(shape, np.float32) for _ in range(2)]
 
 
-class VNNIText:
+class OwnText:
     """The text model, on as many threads as torch has: the cap of cores sets those."""
 
-    name = f"edgecloud VNNI kernels (numba {numba.__version__})"
+    name = f"edgecloud {HERE.name if HERE else 'no'} kernels (numba {numba.__version__})"
 
     def __init__(self, shape: TextShape, weights: Weights) -> None:
         """Packs the weights; compiles the kernels where they are not yet, some seconds."""
@@ -95,7 +92,7 @@ class VNNIText:
         self._threads = torch.get_num_threads()
         self._text = _text(shape, weights)
         stage("compiling kernels (once for a processor)")
-        self._others = ThreadPoolExecutor(max(1, self._threads - 1), "edgecloud-vnni")
+        self._others = ThreadPoolExecutor(max(1, self._threads - 1), "edgecloud-own")
         cos_sin = np.zeros((2, 1, shape.head_dim), np.float32)
         self.run(np.zeros((1, shape.hidden), np.float32), cos_sin, self.cache(), 1)
 
@@ -149,7 +146,7 @@ class VNNIText:
             sin=np.ascontiguousarray(cos_sin[1]),
             whole=whole,
             other=other,
-            x=np.empty((count, columns), np.int8),
+            x=np.empty((count, columns), NUMBER),
             scales=np.empty((count, groups), np.float32),
             sums=np.empty((count, groups), np.int32),
             scores=np.empty((self._threads, end), np.float32),
