@@ -24,7 +24,7 @@ from edgecloud.decoding.sampling import seeded
 from edgecloud.edge.decoding import Decoding
 from edgecloud.edge.messages import Request, Response, Streamed
 from edgecloud.edge.speculation_policy import sampling_of
-from edgecloud.errors import DataError
+from edgecloud.errors import ConfigError, DataError
 from edgecloud.models.features import SAMPLE_RATE_HZ
 from edgecloud.models.processor import Processor
 from edgecloud.models.translation import TranslatedModel, Translation, translation_of
@@ -153,6 +153,7 @@ class RequestHandler:
                 raise DataError("a request needs a recording or a prompt")
             prompts = [side.text_prompt(request.prompt) for side in sides]
         else:
+            self._check_may_leave()
             features = [self._features(side, request, waveform) for side in sides]
             recorder.features()
             prompts = [
@@ -169,9 +170,24 @@ class RequestHandler:
             if waveform is not None
             and self._config.service.upload_audio
             and self._cloud is not None
+            and not self._processor.takes_waveform
             else None
         )
         return replace(prompts[0], recording=uploaded, edge=prompts[1] if self._drafter else None)
+
+    def _check_may_leave(self) -> None:
+        """Raises ConfigError where a recording would leave this machine as features and must not."""
+        service = self._config.service
+        if (
+            self._processor.takes_waveform
+            and self._cloud is not None
+            and service.url != "local"
+            and not service.upload_audio
+        ):
+            raise ConfigError(
+                f"the cloud at {service.url} takes the waveform itself; run with --upload-audio if recordings may "
+                "leave this machine"
+            )
 
     def _features(
         self, processor: Processor, request: Request, waveform: NDArray[np.float32]

@@ -24,6 +24,7 @@ from edgecloud.hardware.link import link
 from edgecloud.hardware.probes import resident_bytes
 from edgecloud.hardware.profiles import profile
 from edgecloud.hardware.shaping import ShapingProxy
+from edgecloud.models.families import FAMILIES
 from edgecloud.models.folder import cache_folder
 from edgecloud.models.pairing import TEMPLATE, check_pair
 from edgecloud.models.quantized.cache import sweep
@@ -342,6 +343,8 @@ def _check_audio(config: Config, cloud: dict[str, Any]) -> None:
     if config.data.kind == "text":
         return
     accepts_audio = cloud.get("hears", "features")
+    family = FAMILIES.get(str(cloud.get("shared", {}).get("family")))
+    takes_waveform = family is not None and family.takes_waveform
     if accepts_audio == "nothing":
         raise ConfigError(
             f"the cloud at {config.service.url} runs on vLLM, which needs recordings, and takes none; "
@@ -352,7 +355,17 @@ def _check_audio(config: Config, cloud: dict[str, Any]) -> None:
             f"the cloud at {config.service.url} runs on vLLM, which needs recordings, not features; "
             "run with --upload-audio if they may leave this machine"
         )
-    if accepts_audio == "features" and config.service.upload_audio:
+    if accepts_audio == "recordings" and takes_waveform:
+        raise ConfigError(
+            f"the cloud at {config.service.url} runs on vLLM, to which the waveform of this family "
+            "cannot be handed on; serve it without --vllm-url"
+        )
+    if accepts_audio == "features" and takes_waveform and not config.service.upload_audio:
+        raise ConfigError(
+            f"the cloud at {config.service.url} takes the waveform itself, not features of it; run with "
+            "--upload-audio if recordings may leave this machine, or bench/test_edge.py alone"
+        )
+    if accepts_audio == "features" and config.service.upload_audio and not takes_waveform:
         raise ConfigError(
             "--upload-audio: this cloud works on features, so no recording has to leave this "
             "machine; run without it"

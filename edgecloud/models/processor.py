@@ -76,12 +76,20 @@ class Processor:
         self.vocab_size = min(len(self._tokenizer), checkpoint.rows or len(self._tokenizer))
         """Entries of the tokenizer, special tokens included: the vocabulary that models share."""
         self._audio_id = self._placeholder(checkpoint) if self.accepts_audio else -1
+        self._around = [
+            self._token_id(token) for token in self._family.around_audio if self.accepts_audio
+        ]
         self._end_ids = self._ends(checkpoint)
 
     @property
     def accepts_audio(self) -> bool:
         """True when the model takes recordings; otherwise :meth:`text_prompt` makes its prompts."""
         return self._family.accepts_audio
+
+    @property
+    def takes_waveform(self) -> bool:
+        """True when the arrays of a prompt are the recording itself (:class:`edgecloud.models.families.Family`)."""
+        return self._family.takes_waveform
 
     @property
     def audio_id(self) -> int | None:
@@ -191,6 +199,7 @@ class Processor:
             )
         place = ids.index(self._audio_id)
         audio = [self._audio_id] * self._feature_extractor.tokens(features)
+        audio = [*self._around[:1], *audio, *self._around[1:]]
         return Prompt((*ids[:place], *audio, *ids[place + 1 :]), features)
 
     def text_prompt(self, text: str) -> Prompt:

@@ -364,7 +364,10 @@ class Service:
         option="cloud_url",
     )
     verify_weights: bool = setting(False, "compare weights with their published sha256 first")
-    upload_audio: bool = setting(False, "let recordings leave this machine, for a cloud on vLLM")
+    upload_audio: bool = setting(
+        False,
+        "let recordings leave this machine, for a cloud on vLLM or one that takes the waveform",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,6 +32,8 @@ VERSIONS = (2, 3)
 MEL_BINS = 128
 LOG_MEL_RANGE = 2.0
 """Whisper's log-mel is cut off 8 below its maximum, then divided by 4."""
+NATURAL_RANGE = 16.0
+"""Gemma's is a natural logarithm of what is at least 0.001, its bands behind its frames."""
 WINDOW = 24
 """Samples of a waveform in a row that no message may hold, in whatever numbers."""
 NAME_WINDOW = 8
@@ -146,14 +148,19 @@ def _cost(value: Any) -> bool:
 
 
 def _named_shapes(value: Any) -> bool:
-    """``[name, type, shape]`` of each array that a family here has."""
-    foreseen = {"input_features": "float16", "feature_attention_mask": "int32"}
+    """``[name, type, shape]`` of each array that a family here has whose features are no waveform."""
+    foreseen = {
+        "input_features": "float16",
+        "feature_attention_mask": "int32",
+        "input_features_mask": "bool",
+    }
     return (
         type(value) is list
         and bool(value)
         and all(type(entry) is list and len(entry) == 3 for entry in value)
         and all(foreseen.get(name) == dtype for name, dtype, _ in value)
         and all(type(shape) is list and all(map(_whole, shape)) for _, _, shape in value)
+        and all(MEL_BINS in shape for name, _, shape in value if name == "input_features")
     )
 
 
@@ -293,7 +300,9 @@ def _check_message(
         for features in arrays:
             if features.dtype == np.float16:
                 _must(np.isfinite(features).all(), "features that are not finite")
-                _must(float(np.ptp(features)) <= LOG_MEL_RANGE + 0.01, "features are no log-mel")
+                natural = features.ndim == 3 and features.shape[-1] == MEL_BINS
+                most = NATURAL_RANGE if natural else LOG_MEL_RANGE
+                _must(float(np.ptp(features)) <= most + 0.01, "features are no log-mel")
             else:
                 _must(np.isin(features, (0, 1)).all(), "a mask of more than zeros and ones")
             views += [features.tobytes(), features.T.tobytes()]

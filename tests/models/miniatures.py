@@ -12,6 +12,12 @@ from transformers import (
     AudioFlamingo3ForConditionalGeneration,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
+    Gemma4AudioFeatureExtractor,
+    Gemma4Config,
+    Gemma4ForConditionalGeneration,
+    Gemma4UnifiedAudioFeatureExtractor,
+    Gemma4UnifiedConfig,
+    Gemma4UnifiedForConditionalGeneration,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
@@ -46,6 +52,8 @@ __all__ = [
     "asr_checkpoint",
     "audio_checkpoint",
     "flamingo_checkpoint",
+    "gemma4_checkpoint",
+    "gemma4_unified_checkpoint",
     "gemma_checkpoint",
     "llama_checkpoint",
     "mistral_checkpoint",
@@ -90,6 +98,24 @@ GEMMA_TEMPLATE = (
     "{{- '<start_of_turn>' + (message['role'] if message['role'] == 'user' else 'model') + '\n' }}"
     "{{- message['content'] + '<end_of_turn>\n' }}{%- endfor %}"
     "{%- if add_generation_prompt %}{{- '<start_of_turn>model\n' }}{%- endif %}"
+)
+GEMMA4_TEMPLATE = (
+    "{{- bos_token }}{%- for message in messages %}{{- '<|turn>' + message['role'] + '\n' }}"
+    "{%- if message['content'] is string %}{{- message['content'] | trim }}{%- else %}"
+    "{%- for part in message['content'] %}{%- if part['type'] == 'audio' %}{{- '<|audio|>' }}"
+    "{%- else %}{{- part['text'] | trim }}{%- endif %}{%- endfor %}{%- endif %}{{- '<turn|>\n' }}"
+    "{%- endfor %}{%- if add_generation_prompt %}{{- '<|turn>model\n' }}{%- endif %}"
+)
+"""Of the kind that Gemma 4 has: the tokens around a recording are its processor's."""
+_GEMMA4_TOKENS = (
+    "<pad>",
+    "<eos>",
+    "<bos>",
+    "<|turn>",
+    "<turn|>",
+    "<|audio>",
+    "<|audio|>",
+    "<audio|>",
 )
 _GEMMA_TOKENS = ("<pad>", "<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>")
 FLAMINGO_TEMPLATE = (
@@ -262,6 +288,84 @@ def gemma_checkpoint(folder: Path, *, seed: int = 1, window: int = 8) -> Path:
         pad_token_id=tokenizer.token_to_id("<pad>"),
     )
     return _save(Gemma3ForCausalLM, config, folder, seed, varied=True)
+
+
+def gemma4_checkpoint(folder: Path, *, seed: int = 1) -> Path:
+    """Gemma 4 E2B: embeddings for each layer, of which two in four share keys and values and one in two slides a
+    window, an audio tower, and a vision tower among the weights."""
+    tokenizer, settings = _gemma4(folder)
+    Gemma4AudioFeatureExtractor().save_pretrained(str(folder))
+    rows = tokenizer.get_vocab_size()
+    text = {
+        **settings.pop("text_config"),
+        "hidden_size_per_layer_input": 4,
+        "vocab_size_per_layer_input": rows,
+        "num_kv_shared_layers": 2,
+        "use_double_wide_mlp": True,
+    }
+    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = Gemma4Config(
+        text_config=text,
+        audio_config={**small, "subsampling_conv_channels": [128, 4], "output_proj_dims": 16},
+        vision_config={
+            **small,
+            "intermediate_size": 16,
+            "num_key_value_heads": 2,
+            "head_dim": 8,
+            "position_embedding_size": 8,
+        },
+        **settings,
+    )
+    return _save(Gemma4ForConditionalGeneration, config, folder, seed, varied=True)
+
+
+def gemma4_unified_checkpoint(folder: Path, *, seed: int = 1) -> Path:
+    """Gemma 4 12B: no tower, keys that are the values, and what sees among the weights."""
+    _, settings = _gemma4(folder)
+    Gemma4UnifiedAudioFeatureExtractor().save_pretrained(str(folder))
+    text = {**settings.pop("text_config"), "attention_k_eq_v": True}
+    config = Gemma4UnifiedConfig(
+        text_config={
+            **text,
+            "num_global_key_value_heads": 1,
+            "num_hidden_layers": 2,
+            "layer_types": text["layer_types"][:2],
+        },
+        audio_config={"audio_embed_dim": 640},
+        vision_config={
+            "patch_size": 2,
+            "pooling_kernel_size": 2,
+            "mm_embed_dim": 16,
+            "mm_posemb_size": 8,
+            "output_proj_dims": 16,
+        },
+        **settings,
+    )
+    return _save(Gemma4UnifiedForConditionalGeneration, config, folder, seed, varied=True)
+
+
+def _gemma4(folder: Path) -> tuple[Any, dict[str, Any]]:
+    """Gemma 4's tokenizer, and what the configurations of all its sizes have."""
+    tokenizer = _other_tokenizer(folder, GEMMA4_TEMPLATE, _GEMMA4_TOKENS, eos="<eos>")
+    text = {
+        **{key: value for key, value in _TEXT.items() if key != "hidden_act"},
+        "num_hidden_layers": 4,
+        "head_dim": 8,
+        "global_head_dim": 16,
+        "vocab_size": tokenizer.get_vocab_size(),
+        "sliding_window": 8,
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+        "final_logit_softcapping": 30.0,
+        "pad_token_id": tokenizer.token_to_id("<pad>"),
+        "bos_token_id": tokenizer.token_to_id("<bos>"),
+        "eos_token_id": [tokenizer.token_to_id(i) for i in ("<eos>", "<turn|>")],
+    }
+    return tokenizer, {
+        "text_config": text,
+        "audio_token_id": tokenizer.token_to_id("<|audio|>"),
+        "boa_token_id": tokenizer.token_to_id("<|audio>"),
+        "eoa_token_index": tokenizer.token_to_id("<audio|>"),
+    }
 
 
 def qwen3_checkpoint(folder: Path, *, seed: int = 1, tied: bool = True, layers: int = 2) -> Path:

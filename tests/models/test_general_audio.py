@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,23 +15,34 @@ import pytest
 import soundfile
 import torch
 from transformers import (
+    Gemma4AudioFeatureExtractor,
+    Gemma4ForConditionalGeneration,
+    Gemma4UnifiedAudioFeatureExtractor,
+    Gemma4UnifiedForConditionalGeneration,
     Qwen3OmniMoeConfig,
     Qwen3OmniMoeForConditionalGeneration,
     VoxtralForConditionalGeneration,
     WhisperFeatureExtractor,
 )
+from transformers.models.gemma4.processing_gemma4 import Gemma4Processor
+from transformers.models.gemma4_unified.processing_gemma4_unified import Gemma4UnifiedProcessor
 
 from edgecloud.cloud.protocol import wire
 from edgecloud.contracts import LOG_MEL, Prompt
 from edgecloud.edge.messages import Request
-from edgecloud.errors import CheckpointError, ModelError
+from edgecloud.errors import AudioError, CheckpointError, ModelError
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.general import GeneralLM
 from edgecloud.models.loading import Loaded
 from edgecloud.testing import check_family
 from tests.cloud.message_schema import REQUESTS, well_formed
 from tests.edge.test_other_families import EXACT, asking
-from tests.models.miniatures import omni3_checkpoint, voxtral_checkpoint
+from tests.models.miniatures import (
+    gemma4_checkpoint,
+    gemma4_unified_checkpoint,
+    omni3_checkpoint,
+    voxtral_checkpoint,
+)
 from tests.models.test_families import ANSWER, loaded, noise, same
 
 
@@ -40,6 +54,8 @@ class Miniature:
     edge: Path
     cloud: Path
     own: Callable[[Path], Any]
+    extracted: Callable[[Path, Any], tuple[dict[str, Any], int]]
+    """The features that its own extractor makes of a recording, and how many embeddings those are."""
 
 
 def _thinker(folder: Path) -> Any:
@@ -55,17 +71,81 @@ def _voxtral(folder: Path) -> Any:
     return whole.eval()
 
 
-KINDS = {
-    "qwen3_omni_moe": (omni3_checkpoint, _thinker),
-    "voxtral": (voxtral_checkpoint, _voxtral),
+def _gemma4(folder: Path) -> Any:
+    whole: Any = Gemma4ForConditionalGeneration.from_pretrained(str(folder), dtype=torch.float32)
+    assert whole.model.vision_tower is not None
+    return whole.eval()
+
+
+def _gemma4_unified(folder: Path) -> Any:
+    """With the types of tokens that ``generate`` gives it."""
+    whole: Any = Gemma4UnifiedForConditionalGeneration.from_pretrained(
+        str(folder), dtype=torch.float32
+    )
+    whole.eval()
+
+    def forward(input_ids: Any, **more: Any) -> Any:
+        types = 3 * (input_ids == whole.config.audio_token_id).long()
+        return whole(input_ids=input_ids, mm_token_type_ids=types, **more)
+
+    return forward
+
+
+def _omni3_features(folder: Path, waveform: Any) -> tuple[dict[str, Any], int]:
+    found = WhisperFeatureExtractor.from_pretrained(str(folder))(
+        waveform, sampling_rate=16_000, padding="longest", truncation=False, return_tensors="np"
+    )
+    mask = np.ones((1, 2905), np.int32)
+    return {LOG_MEL: found[LOG_MEL], "feature_attention_mask": mask}, 13 * 29 + 1
+
+
+def _voxtral_features(folder: Path, waveform: Any) -> tuple[dict[str, Any], int]:
+    whole = WhisperFeatureExtractor.from_pretrained(str(folder))(
+        np.tile(waveform, 2),
+        sampling_rate=16_000,
+        padding="longest",
+        truncation=False,
+        pad_to_multiple_of=480_000,
+    )[LOG_MEL][0]
+    return {LOG_MEL: np.stack([whole[:, :3000], whole[:, 3000:]])}, 750
+
+
+def _gemma4_features(folder: Path, waveform: Any) -> tuple[dict[str, Any], int]:
+    found = Gemma4AudioFeatureExtractor.from_pretrained(str(folder))(
+        [waveform], return_tensors="np"
+    )
+    return dict(found), _placed(Gemma4Processor, found)
+
+
+def _gemma4_waveform(folder: Path, waveform: Any) -> tuple[dict[str, Any], int]:
+    extractor = Gemma4UnifiedAudioFeatureExtractor.from_pretrained(str(folder))
+    found = extractor([waveform], return_tensors="np")
+    plain = found[LOG_MEL].reshape(-1)
+    np.testing.assert_array_equal(plain[: len(waveform)], waveform)
+    return dict(found), _placed(Gemma4UnifiedProcessor, found)
+
+
+def _placed(kind: Any, found: Any) -> int:
+    """As many placeholders as a Gemma's own processor has for such features; it needs torchvision as a whole."""
+    tokens = SimpleNamespace(boa_token="<", audio_token="a", eoa_token=">")
+    written = kind.replace_audio_token(tokens, found, 0)
+    assert (written[0], written[-1]) == ("<", ">")
+    return int(written.count("a"))
+
+
+KINDS: dict[str, tuple[Any, Any, Any]] = {
+    "qwen3_omni_moe": (omni3_checkpoint, _thinker, _omni3_features),
+    "voxtral": (voxtral_checkpoint, _voxtral, _voxtral_features),
+    "gemma4": (gemma4_checkpoint, _gemma4, _gemma4_features),
+    "gemma4_unified": (gemma4_unified_checkpoint, _gemma4_unified, _gemma4_waveform),
 }
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def miniature(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    make, own = KINDS[request.param]
+    make, *more = KINDS[request.param]
     folders = [make(tmp_path_factory.mktemp("m"), seed=seed) for seed in (1, 2)]
-    return Miniature(request.param, *folders, own)
+    return Miniature(request.param, *folders, *more)
 
 
 @pytest.fixture(scope="module")
@@ -109,27 +189,32 @@ def test_it_hears_what_the_familys_own_class_hears(
 
 
 def test_features_are_the_familys_own_extractors(miniature: Miniature, ours: Loaded) -> None:
-    waveform = noise(31.05)
-    extractor = WhisperFeatureExtractor.from_pretrained(str(miniature.edge))
-    made = ours.processor.features(waveform)
-    if miniature.model_type == "voxtral":
-        whole = extractor(
-            waveform,
-            sampling_rate=16_000,
-            padding=True,
-            truncation=False,
-            pad_to_multiple_of=480_000,
-        )["input_features"][0]
-        expected = np.stack([whole[:, :3000], whole[:, 3000:]])
-    else:
-        expected = extractor(
-            waveform, sampling_rate=16_000, padding=True, truncation=False, return_tensors="np"
-        )["input_features"]
-        assert made["feature_attention_mask"].tolist() == [[1] * 3105]
-    np.testing.assert_array_equal(made[LOG_MEL], np.asarray(expected).astype(np.float16))
-    counts = {"voxtral": 750, "qwen3_omni_moe": 13 * 31 + 1}
-    prompt = heard(ours, 31.05)
-    assert prompt.token_ids.count(ours.processor.audio_id or 0) == counts[miniature.model_type]
+    waveform = noise(29.05)
+    expected, embeddings = miniature.extracted(miniature.edge, waveform)
+    whole = np.tile(waveform, 2) if miniature.model_type == "voxtral" else waveform
+    made = ours.processor.features(whole)
+    assert set(made) == set(expected)
+    for name, array in expected.items():
+        rounded = np.asarray(array).astype(np.float16 if array.dtype.kind == "f" else array.dtype)
+        np.testing.assert_array_equal(made[name], rounded)
+    prompt = ours.processor.prompt(made, language="english", prompt_type="concise")
+    assert prompt.token_ids.count(ours.processor.audio_id or 0) == embeddings
+
+
+def test_a_recording_stands_between_the_tokens_that_the_familys_processor_has_there(
+    ours: Loaded, miniature: Miniature
+) -> None:
+    spelled = ours.processor.tokenizer.decode(heard(ours, 0.1).token_ids)
+    around = {
+        "qwen3_omni_moe": ("<|audio_bos|>", "<|audio_eos|>"),
+        "voxtral": ("[BEGIN_AUDIO]", ""),
+        "gemma4": ("user\n<|audio>", "<audio|>Summarise"),
+        "gemma4_unified": ("user\n<|audio>", "<audio|>Summarise"),
+    }[miniature.model_type]
+    placeholder = ours.processor.tokenizer.decode([ours.processor.audio_id])
+    first, last = spelled.index(placeholder), spelled.rindex(placeholder) + len(placeholder)
+    assert spelled[:first].endswith(around[0])
+    assert spelled[last:].startswith(around[1])
 
 
 def test_all_modes_run_and_exact_is_the_clouds_own(
@@ -139,13 +224,14 @@ def test_all_modes_run_and_exact_is_the_clouds_own(
     path = tmp_path / "a.wav"
     soundfile.write(path, noise(1.3), 16_000)
     cloud, request = loaded(miniature.cloud), Request(str(path))
-    ask = asking(ours, cloud)
+    ask = partial(asking(ours, cloud), max_new_tokens=12)
     alone = ask("cloud", request)
     both = ask("spec", request, **EXACT)
     edge = ask("edge", request)
     assert both.tokens == alone.tokens != edge.tokens
     assert len(alone.tokens) > 4
-    assert asking(cloud, cloud)("spec", request, **EXACT).tokens == alone.tokens
+    same_model = asking(cloud, cloud)("spec", request, **EXACT, max_new_tokens=12)
+    assert same_model.tokens == alone.tokens
     assert both.prompt_digest == alone.prompt_digest
 
 
@@ -154,7 +240,7 @@ def test_what_is_sent_is_what_is_foreseen(ours: Loaded) -> None:
     prompt = heard(ours, 0.4)
     opening = wire.pack_open(prompt)
     sent = wire.pack(0, "open", b"1" * 16, *opening, version=3)
-    assert well_formed(wire.pack_frames([sent]), REQUESTS)
+    assert well_formed(wire.pack_frames([sent]), REQUESTS) != ours.processor.takes_waveform
     assert not well_formed(wire.pack_frames([wire.pack(0, "open", b"1" * 16, *opening)]), REQUESTS)
     samples = Prompt(prompt.token_ids, {"audio": noise(0.4).astype(np.float16)})
     other = wire.pack(0, "open", b"1" * 16, *wire.pack_open(samples), version=3)
@@ -211,7 +297,7 @@ def test_other_features_are_refused_before_the_forward(ours: Loaded) -> None:
         (_with(prompt, "pixel_values", mel), "the prompt has input_features,|feature_attention"),
         (_with(_without(prompt, LOG_MEL), "mel", mel), "edge and cloud must be of one family"),
         (_without(prompt, LOG_MEL), "takes|placeholders"),
-        (_with(prompt, LOG_MEL, mel[:, :80]), r"input_features is float16 of shape"),
+        (_with(prompt, LOG_MEL, np.tile(mel, (1, 2, 2))), r"input_features is float16 of shape"),
         (_with(prompt, LOG_MEL, mel[0]), r"input_features is float16 of shape"),
         (_with(prompt, LOG_MEL, mel > 0), "input_features is bool"),
         (replace(prompt, token_ids=prompt.token_ids[1:] * 2), "audio placeholders"),
@@ -219,15 +305,15 @@ def test_other_features_are_refused_before_the_forward(ours: Loaded) -> None:
     ):
         with pytest.raises(ModelError, match=said):
             model.prefill(bad)
-    mask = prompt.arrays.get("feature_attention_mask")
-    if mask is not None:
-        for bad, said in (
-            (2 * mask, "other values than 0 and 1"),
-            (0 * mask, "gives 0 embeddings"),
-            (mask[:, 1:], "feature_attention_mask is int32 of shape"),
+    for name in set(prompt.arrays) - {LOG_MEL}:
+        mask = prompt.arrays[name]
+        for wrong, said in (
+            (2 * mask, "other values than 0 and 1|is int64 of shape"),
+            (np.zeros_like(mask), "gives 0 embeddings"),
+            (mask[:, 1:], f"{name} is .* of shape"),
         ):
             with pytest.raises(ModelError, match=said):
-                model.prefill(_with(prompt, "feature_attention_mask", bad))
+                model.prefill(_with(prompt, name, wrong))
     torch.testing.assert_close(
         model.prefill(prompt), ours.model.new_sequence().prefill(prompt), rtol=0, atol=0
     )
@@ -252,3 +338,17 @@ def test_a_voxtral_without_a_tokenizer_file_is_one_line(tmp_path: Path) -> None:
     (folder / "tokenizer.json").unlink()
     with pytest.raises(CheckpointError, match=r"tekken\.json\) alone give a converted checkpoint"):
         Checkpoint.open(folder).processor()
+
+
+def test_a_recording_that_would_be_cut_off_is_refused(tmp_path: Path) -> None:
+    processor = Checkpoint.open(gemma4_checkpoint(tmp_path)).processor()
+    with pytest.raises(AudioError, match=r"lasts 30\.1 s; this family hears at most 30 s"):
+        processor.features(noise(30.1))
+
+
+def test_a_gemma_without_an_audio_tower_takes_text(tmp_path: Path) -> None:
+    folder = gemma4_checkpoint(tmp_path)
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "audio_config": None}))
+    family = Checkpoint.open(folder).family
+    assert (family.accepts_audio, family.fast) == (False, False)

@@ -18,6 +18,8 @@ from tests.models.miniatures import (
     asr_checkpoint,
     audio_checkpoint,
     flamingo_checkpoint,
+    gemma4_checkpoint,
+    gemma4_unified_checkpoint,
     gemma_checkpoint,
     llama_checkpoint,
     mistral_checkpoint,
@@ -39,6 +41,8 @@ AUDIO: dict[str, Callable[..., Path]] = {
     "qwen3_asr": asr_checkpoint,
     "qwen3_omni_moe": omni3_checkpoint,
     "voxtral": voxtral_checkpoint,
+    "gemma4": gemma4_checkpoint,
+    "gemma4_unified": gemma4_unified_checkpoint,
 }
 TEXT: dict[str, Callable[..., Path]] = {
     "llama": llama_checkpoint,

@@ -46,6 +46,11 @@ class Family:
     """Settings of the audio tower that both sides must share, with the family's defaults."""
     audio_token: ClassVar[str] = "<|AUDIO|>"
     """The placeholder that a prompt repeats, once for each embedding of the audio."""
+    around_audio: ClassVar[Sequence[str]] = ()
+    """The tokens before and behind the placeholders, where the template leaves them out."""
+    takes_waveform: ClassVar[bool] = False
+    """True when its arrays are the recording itself, or it can be made of them again: they leave the machine
+    where ``--upload-audio`` says that recordings may, and nowhere else."""
     end_tokens: ClassVar[Sequence[str]] = ("<|im_end|>", "<|endoftext|>")
     """The tokens that end an answer; none: those that the checkpoint names (generation_config.json, or its
     tokenizer)."""
