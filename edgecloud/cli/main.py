@@ -14,7 +14,7 @@ from edgecloud.errors import EdgeCloudError
 from edgecloud.registry import broken_plugins, load_plugins
 from edgecloud.settings.options import add_plugin_option
 
-__all__ = ["main"]
+__all__ = ["command_line", "main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         # Before the parser is made: what plug-ins bring are choices of it.
         load_plugins(_plugins(arguments))
-        parsed = _parser().parse_args(arguments)
+        parsed = command_line().parse_args(arguments)
         command: Callable[[argparse.Namespace], int] = parsed.command
         for broken in broken_plugins() if not parsed.lists_plugins else ():
             print(f"edgecloud: warning: {broken}", file=sys.stderr)
@@ -50,7 +50,8 @@ def _plugins(arguments: Sequence[str] | None) -> list[str]:
     return found
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """The parser of every command, with what plug-ins have brought so far."""
     parser = argparse.ArgumentParser(
         prog="edgecloud",
         description="Edge-cloud speculative decoding of audio language models, measured.",

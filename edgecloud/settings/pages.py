@@ -13,14 +13,15 @@ from edgecloud.registry import BUILT_IN, Registry
 from edgecloud.settings.declaration import Option
 from edgecloud.settings.subjects import OPTIONS
 
-__all__ = ["as_yaml", "with_tables"]
+__all__ = ["HEADINGS", "as_yaml", "with_tables"]
 
-_HEADINGS = {
+HEADINGS = {
     "what": "What is decoded",
     "how": "How it is decoded",
     "where": "Where it runs",
     "run": "How this run is carried out; changes no result",
 }
+"""What options decide, by their group."""
 _COLUMNS = {
     "en": ("option", "values", "default", "meaning"),
     "zh": ("选项", "取值", "默认", "含义"),
@@ -39,7 +40,7 @@ def as_yaml() -> str:
     """Every setting with its default and its meaning, as a file that ``--config`` reads."""
     blocks = []
     for group, options in groupby(OPTIONS, lambda option: option.group):
-        blocks.append("\n".join([f"# {_HEADINGS[group]}", *map(_line, options)]))
+        blocks.append("\n".join([f"# {HEADINGS[group]}", *map(_line, options)]))
     return "\n\n".join(blocks) + "\n"
 
 
