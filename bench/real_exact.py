@@ -90,9 +90,9 @@ def _table(folder: Path, edge: LoadedEdge, language: str, hardware: str, every: 
     samples = load_corpus(resolve(base))[0][::every]
     lockstep = Lockstep()
     shared = Remembering(edge.model, lockstep)  # type: ignore[arg-type]
-    written = _written(folder, [sample.file_id for sample in samples], language)
+    answers = written(folder, [sample.file_id for sample in samples], language)
     memories = [Memory(edge.processor.stopping(StopLimits()).end_ids) for _ in samples]
-    for memory, record in zip(memories, written, strict=True):
+    for memory, record in zip(memories, answers, strict=True):
         memory.learn(record.prompt_digest or "", record.trace, None)
     found: dict[str, list[Record]] = {}
     modes: dict[str, tuple[Any, Config]] = {
@@ -139,7 +139,7 @@ def _handler(
     )
 
 
-def _written(folder: Path, names: Sequence[str], language: str) -> list[Record]:
+def written(folder: Path, names: Sequence[str], language: str) -> list[Record]:
     """The records of the cloud alone, in the order of ``names``."""
     for path in sorted((folder / "frontier" / "journals").glob("cloud-*.jsonl")):
         header, records = read(path)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edgecloud.models.quantized.own.compiling import compiled, summing
 from edgecloud.models.quantized.own.tile import HERE
 
-__all__ = ["NUMBER", "dots", "exp", "mix", "norm", "quantize", "share", "wait"]
+__all__ = ["LARGEST", "NUMBER", "dots", "exp", "mix", "norm", "quantize", "share", "wait"]
 
 Floats = NDArray[np.float32]
 
@@ -27,6 +27,9 @@ _NOTHING = np.float32(1e-30)
 NUMBER = np.int16 if HERE is not None and HERE.spread else np.int8
 """What a quantized activation is held in."""
 _SPREAD = NUMBER is np.int16
+LARGEST = 32767 if _SPREAD else 127
+"""Of what is held: where numbers are multiplied in 16 bits, all of them are used, and a group of 128 columns still adds
+up within 32."""
 _yield = types.ExternalFunction("sched_yield", types.int32())
 
 
@@ -121,8 +124,9 @@ def norm(row: Floats, weight: Floats, epsilon: float, normed: Floats) -> None:
 
 @compiled
 def quantize(row: Floats, group: int, added: Any, x: Any, scales: Floats, sums: Any) -> None:
-    """Quantize ``row`` to 8 bits in ``x`` (:data:`NUMBER`), with a scale for each group; ``sums`` get ``-added``
-    times the groups' sums. Where numbers are multiplied in 16 bits, the columns of each four lie as 0, 2, 1, 3."""
+    """Quantize ``row`` to ``x`` (:data:`NUMBER`, up to :data:`LARGEST`), with a scale for each group; ``sums`` get
+    ``-added`` times the groups' sums. Where numbers are multiplied in 16 bits, the columns of each four lie as 0, 2,
+    1, 3."""
     for g in range(len(row) // group):
         own = slice(g * group, (g + 1) * group)
         part, into = row[own], x[own]
@@ -131,8 +135,8 @@ def quantize(row: Floats, group: int, added: Any, x: Any, scales: Floats, sums: 
             bits = max(bits, np.int32(_as_int(part[i]) & np.int32(0x7FFFFFFF)))
         # As whole numbers magnitudes compare alike, and what is no number is the largest of all.
         largest = _as_float(bits)
-        scales[g] = largest / np.float32(127)
-        inverse = np.float32(0) if largest < _NOTHING else np.float32(127) / largest
+        scales[g] = largest / np.float32(LARGEST)
+        inverse = np.float32(0) if largest < _NOTHING else np.float32(LARGEST) / largest
         total = np.int32(0)
         for i in range(group):
             value = np.int32(np.rint(part[i] * inverse))

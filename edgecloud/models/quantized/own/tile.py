@@ -1,7 +1,7 @@
 """The innermost loop: some rows of a matrix times a few tokens, in the processor's own words.
 
 AVX-512 VNNI multiplies 64 pairs of bytes in one instruction, the bytes of a weight without a sign. AVX2 multiplies 16
-pairs of 16 bits, into which bytes are spread once for all tokens: sums are the same to the last bit. Neither has a
+pairs of 16 bits, into which bytes are spread once for all tokens, so that activations have 16 bits there. Neither has a
 name in Python, so that the loop is written in LLVM's terms here and compiled by numba into the functions of
 :mod:`edgecloud.models.quantized.own.kernels`.
 """
