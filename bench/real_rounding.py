@@ -107,7 +107,7 @@ def _theirs(family: Any, texts: Texts) -> dict[str, Rows]:
 @contextmanager
 def _with(family: Any, *, norm: bool = False, rotation: bool = False) -> Iterator[None]:
     """Transformers' model with our order of roundings in its norms and rotations."""
-    module = sys.modules[type(family.model).__module__]
+    module: Any = sys.modules[type(family.model).__module__]
     kind = type(family.model.norm)
     before = kind.forward, module.apply_rotary_pos_emb
     if norm:

@@ -9,7 +9,7 @@ from typing import Any, cast
 from edgecloud import textfiles
 from edgecloud.errors import CheckpointError
 from edgecloud.models.families import FAMILIES, Family
-from edgecloud.models.families.general import general_family
+from edgecloud.models.families.general import general_family, unsupported
 
 __all__ = [
     "INDEX",
@@ -55,11 +55,7 @@ def family_of(folder: Path, config: dict[str, Any]) -> Family:
     """
     family = _family(config)
     if family is None:
-        raise CheckpointError(
-            f"model {folder}: config.json says model_type {config.get('model_type')!r}; "
-            f"supported: {', '.join(map(repr, FAMILIES))}, and what AutoModelForCausalLM and AutoModelForMultimodalLM of transformers have"
-            f"{FAMILIES.elsewhere()}"
-        )
+        raise CheckpointError(f"model {folder}: {unsupported(config.get('model_type'))}")
     return family
 
 

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-import transformers
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -32,7 +31,7 @@ from edgecloud.models.assembly import check_rows, on_meta
 from edgecloud.models.cached import CachedModel
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.checks import check_prompt, check_started, check_vocabulary
-from edgecloud.models.families import FAMILIES
+from edgecloud.models.families.general import unsupported
 from edgecloud.models.families.general_audio import GeneralAudioFamily
 from edgecloud.models.general_audio import check_arrays
 from edgecloud.models.memory import check_memory, memory_advice
@@ -62,15 +61,17 @@ class GeneralNetwork(Network):
             **MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
             **MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES,
         }:
-            raise ModelError(
-                f"config.json says model_type {model_type!r}; supported: "
-                f"{', '.join(map(repr, FAMILIES))}, and what AutoModelForCausalLM and "
-                f"AutoModelForMultimodalLM of transformers {transformers.__version__} have{FAMILIES.elsewhere()}"
-            )
+            raise ModelError(unsupported(model_type))
         given = {name: value for name, value in config.items() if name != "model_type"}
-        self.whole: Any = _auto(model_type, hears).from_config(
-            AutoConfig.for_model(model_type, **given), dtype=torch.get_default_dtype()
-        )
+        try:
+            self.whole: Any = _auto(model_type, hears).from_config(
+                AutoConfig.for_model(model_type, **given), dtype=torch.get_default_dtype()
+            )
+        except ImportError as error:
+            raise ModelError(
+                f"models of model_type {model_type!r} need what is not installed here "
+                f"({' '.join(str(error).split())[:200]})"
+            ) from error
         if self.whole._is_stateful:
             raise ModelError(
                 f"models of model_type {model_type!r} keep a state that cannot be taken back to an earlier "

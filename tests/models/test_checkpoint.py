@@ -126,7 +126,7 @@ def _lose_a_shard(folder: Path) -> None:
         (_write("config.json", "[]"), "not a JSON object"),
         (
             _config(model_type="resnet", architectures=["ResNetForImageClassification"]),
-            "'resnet'; supported: 'audioflamingo3', 'llama', 'mistral', 'qwen2', 'qwen2_5_omni', 'qwen2_audio', 'qwen3', 'qwen3_asr', 'qwen3_omni_moe', 'voxtral', and what AutoModelForCausalLM and AutoModelForMultimodalLM of transformers have; for a model family of your own",
+            "'resnet'; supported: 'audioflamingo3', 'gemma4', 'gemma4_unified', ",
         ),
         (_config(thinker_config=None), "no thinker_config"),
         (_config(thinker_config={"audio_config": {}}), "no thinker_config.text_config"),

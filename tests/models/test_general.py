@@ -128,9 +128,13 @@ def test_a_tensor_that_is_missing_or_of_another_shape_is_said_from_headers(
     [
         (
             "nothing",
-            "'nothing'; supported: 'audioflamingo3', 'llama', .* of transformers 5.* have; for a model family of your own",
+            "'nothing'; supported: 'audioflamingo3', .* of transformers 5.* have; for a model family of your own",
         ),
         ("mamba", "keep a state that cannot be taken back"),
+        (
+            "gemma3n",
+            r"'gemma3n' need what is not installed here \(TimmWrapperModel requires the timm",
+        ),
     ],
 )
 def test_what_cannot_run_is_said_before_weights_are_read(

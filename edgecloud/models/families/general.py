@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from edgecloud.models.families.contract import Family
+from edgecloud.models.families.contract import FAMILIES, Family
 
 if TYPE_CHECKING:
     from edgecloud.models.networks import Network
 
-__all__ = ["GeneralFamily", "general_family"]
+__all__ = ["GeneralFamily", "general_family", "unsupported"]
 
 _WRITERS = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
 """Endings of the classes that write text, by which a config.json names its architecture."""
@@ -42,3 +43,12 @@ def general_family(config: Mapping[str, Any]) -> Family | None:
     if not isinstance(names, list) or not str(names[:1] and names[0]).endswith(_WRITERS):
         return None
     return GeneralFamily(str(config.get("model_type")))
+
+
+def unsupported(model_type: object) -> str:
+    """What is wrong with a config.json of a ``model_type`` that neither a family here nor transformers has."""
+    return (
+        f"config.json says model_type {model_type!r}; supported: {', '.join(map(repr, FAMILIES))}, and what "
+        f"AutoModelForCausalLM and AutoModelForMultimodalLM of transformers {version('transformers')} have"
+        f"{FAMILIES.elsewhere()}"
+    )
