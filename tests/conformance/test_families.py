@@ -24,6 +24,7 @@ from edgecloud.registry import BUILT_IN
 from edgecloud.testing import FAMILY_LAWS, Law, check_family
 from edgecloud.testing.families import FamilyCase
 from tests.models.test_general_audio import KINDS
+from tests.system.test_family_suites import AUDIO, TEXT
 
 FOLDERS = {
     "audioflamingo3": "flamingo_folder",
@@ -41,6 +42,7 @@ FOLDERS = {
 def test_every_family_has_a_miniature() -> None:
     built_in = [part.name for part in FAMILIES.parts() if part.origin == BUILT_IN]
     assert built_in == sorted([*FOLDERS, *KINDS])
+    assert {*built_in} <= {*AUDIO, *TEXT}  # as in tox -e families
 
 
 @pytest.mark.parametrize("name", FOLDERS)
