@@ -114,8 +114,8 @@ class Checkpoint:
         family = family_of(folder, config)
         for needed in family.needed:
             _check_entry(folder, config, needed)
-        shards = tuple(folder / name for name in needed_shards(folder, family))
-        missing = [shard.name for shard in shards if not shard.is_file()]
+        shards = tuple(folder / name for name in needed_shards(folder, family, config))
+        missing = [str(shard.relative_to(folder)) for shard in shards if not shard.is_file()]
         if missing or not shards:
             raise CheckpointError(
                 f"model {path}: weights missing: {', '.join(missing) or 'the index lists none'}"

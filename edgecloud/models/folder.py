@@ -38,6 +38,8 @@ SMALL_FILES = (
     "processor_config.json",
     "chat_template.json",
     "chat_template.jinja",
+    "adapter_config.json",
+    "speech-lora/adapter_config.json",
 )
 """Everything but weights that is read, where a folder has it."""
 
@@ -72,21 +74,22 @@ def family_at(folder: str | Path) -> Family | None:
         return None
 
 
-def needed_shards(folder: Path, family: Family) -> list[str]:
-    """The files with weights that hold a part of the family's network, by the folder's index.
+def needed_shards(folder: Path, family: Family, config: dict[str, Any]) -> list[str]:
+    """The files with weights that hold a part of the family's network, by the folder's index and its ``config``.
 
     Raises:
         CheckpointError: the index is none.
     """
-    index = folder / INDEX
+    index, beside = folder / INDEX, family.beside(config)
     if not index.exists():
-        return [WEIGHTS]
+        return [WEIGHTS, *beside]
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not all(
         isinstance(name, str) and Path(name).name == name for name in weight_map.values()
     ):
         raise CheckpointError(f"model {folder}: {INDEX} has no weight_map of file names")
-    return sorted({file for name, file in weight_map.items() if family.parameter(name)})
+    shards = sorted({file for name, file in weight_map.items() if family.parameter(name)})
+    return [*shards, *beside] if shards else []
 
 
 def same_vocabulary(one: str | Path, other: str | Path) -> bool:

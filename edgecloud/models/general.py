@@ -24,6 +24,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES,
 )
 from transformers.utils import logging
+from transformers.utils.import_utils import is_peft_available
 
 from edgecloud.contracts import Prompt
 from edgecloud.errors import CheckpointError, ModelError
@@ -33,7 +34,7 @@ from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.checks import check_prompt, check_started, check_vocabulary
 from edgecloud.models.families.general import unsupported
 from edgecloud.models.families.general_audio import GeneralAudioFamily
-from edgecloud.models.general_audio import check_arrays
+from edgecloud.models.general_audio import check_arrays, entry_of
 from edgecloud.models.memory import check_memory, memory_advice
 from edgecloud.models.networks import Network
 from edgecloud.models.parts import in_parts
@@ -53,10 +54,18 @@ class GeneralNetwork(Network):
         recordings.
 
         Raises:
-            ModelError: transformers has no such model, or one whose state cannot be cut back.
+            ModelError: transformers has no such model, or one whose state cannot be cut back, or what its adapter
+                needs is not installed.
         """
         super().__init__()
         self.hears = hears
+        self._adapted = hears is not None and hears.adapted(config)
+        self._adapting: bool | None = None
+        if self._adapted and not is_peft_available():
+            raise ModelError(
+                f"models of model_type {model_type!r} have an adapter for recordings, for which the extra 'adapters' "
+                "is needed: pip install 'edgecloud[adapters]'"
+            )
         if model_type not in {
             **MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
             **MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES,
@@ -97,19 +106,45 @@ class GeneralNetwork(Network):
             if prompt.arrays:
                 raise ModelError("this model takes text alone; give --dataset-type text")
             return
-        config = self.writer.config
-        check_arrays(prompt, self.hears, config, config.audio_token_id)
+        check_arrays(prompt, self.hears, self.writer.config, self._audio_id)
 
     def heard(self, prompt: Prompt) -> int:
         """Tokens up to the last of the audio; 0 without any."""
         if not prompt.arrays:
             return 0
-        return prompt.length - prompt.token_ids[::-1].index(self.writer.config.audio_token_id)
+        return prompt.length - prompt.token_ids[::-1].index(self._audio_id)
+
+    @property
+    def _audio_id(self) -> int:
+        """The placeholder's token."""
+        assert self.hears is not None
+        return entry_of(self.writer.config, self.hears.audio_entry)
+
+    def adapt(self, *, hearing: bool) -> None:
+        """Switch the adapter on for a sequence with a recording, off for one of text, as the families'
+        own ``generate`` does; nothing where there is none."""
+        if self._adapted and hearing != self._adapting:
+            switch = self.whole.enable_adapters if hearing else self.whole.disable_adapters
+            switch()
+            self._adapting = hearing
+
+    @property
+    def longest(self) -> int | None:
+        """Tokens beyond which rotary frequencies are others for all of a text (longrope), so that what a cache
+        holds of it is no longer right; None: there is no such border."""
+        text = self.writer.config.get_text_config(decoder=True)
+        ropes = getattr(text, "rope_parameters", None) or {}
+        if ropes.get("rope_type") != "longrope":
+            return None
+        return int(ropes["original_max_position_embeddings"])
 
     def given(self, prompt: Prompt) -> dict[str, Tensor]:
         """The features as the forward takes them: real numbers in the precision of the weights."""
+        if self.hears is None or not prompt.arrays:
+            return {}
         weight = self.lm_head.weight
-        tensors = {name: torch.from_numpy(array) for name, array in prompt.arrays.items()}
+        arrays = {**prompt.arrays, **self.hears.derived(prompt.arrays)}
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         return {
             name: tensor.to(weight.device, weight.dtype if tensor.is_floating_point() else None)
             for name, tensor in tensors.items()
@@ -166,6 +201,8 @@ class GeneralLM(CachedModel[FullCache]):
         super().__init__(FullCache(), vocab_size=vocab_size)
         self._network = network
         self._token_bytes = token_bytes
+        self._hearing = False
+        self._longest = network.longest
         forward = inspect.signature(network.writer.forward).parameters
         self._last = {"logits_to_keep": 1} if "logits_to_keep" in forward else {}
 
@@ -213,7 +250,7 @@ class GeneralLM(CachedModel[FullCache]):
     def context(self) -> int | None:
         """Context length that the model was made for, tokens; None where its configuration has none."""
         text = self._network.writer.config.get_text_config(decoder=True)
-        found = getattr(text, "max_position_embeddings", None)
+        found = self._longest or getattr(text, "max_position_embeddings", None)
         return None if found is None else int(found)
 
     def cache_bytes_for(self, prompt_length: int, length: int) -> int:
@@ -233,6 +270,7 @@ class GeneralLM(CachedModel[FullCache]):
         self._network.check(prompt)
         self._cache = FullCache()
         self._prompt_length = prompt.length
+        self._hearing = bool(prompt.arrays)
         given = self._network.given(prompt)
         begin, heard = 0, self._network.heard(prompt)
         for part in in_parts(prompt.length, most):
@@ -257,6 +295,12 @@ class GeneralLM(CachedModel[FullCache]):
         """The logits ``(n, V) float32`` of the next ``tokens``, or of as many of the last as asked for.
         Where it raises, the cache holds what it held."""
         before = self.length
+        if self._longest is not None and before + len(tokens) > self._longest:
+            raise ModelError(
+                f"prompt and answer are over {self._longest} tokens, from where on this model's rotary embeddings are "
+                "others for all tokens; give a shorter one"
+            )
+        self._network.adapt(hearing=self._hearing)
         try:
             with torch.inference_mode(), memory_advice(self.device):
                 ids = torch.tensor([list(tokens)], device=self._network.lm_head.weight.device)
@@ -332,9 +376,14 @@ def _loaded(
             str(checkpoint.path),
             local_files_only=True,
             output_loading_info=True,
+            # An adapter comes afterwards: with both, what is said of the weights would be lost.
+            adapter_kwargs={"subfolder": "none"},
             **({} if hears is None else hears.overrides),
             **more,
         )
+        quiet.set_tqdm_hook(hook)
+        if hears is not None and hears.adapted(checkpoint.config):
+            _adapt(checkpoint, hears, *found, **more)
     except (KeyError, OSError, ValueError) as error:
         raise CheckpointError(
             f"model {checkpoint.path}: transformers cannot load it ({' '.join(str(error).split())[:300]})"
@@ -346,3 +395,26 @@ def _loaded(
             quiet.enable_progress_bar()
     model, info = found
     return model, info
+
+
+def _adapt(
+    checkpoint: Checkpoint, hears: GeneralAudioFamily, model: Any, info: dict[str, Any], **more: Any
+) -> None:
+    """Give ``model`` its adapter, and add to ``info`` what is said of that.
+
+    Raises:
+        CheckpointError: the adapter has tensors for which the model has no place.
+    """
+    more.pop("device_map", None)
+    said = model.load_adapter(
+        str(checkpoint.path),
+        adapter_kwargs={"subfolder": hears.adapter, "local_files_only": True},
+        **more,
+    )
+    if said.unexpected_keys:
+        raise CheckpointError(
+            f"model {checkpoint.path}: its adapter has {len(said.unexpected_keys)} tensors for which a {hears.title} "
+            f"has no place, the first is {min(said.unexpected_keys)}"
+        )
+    for kind in ("missing_keys", "mismatched_keys"):
+        info[kind] = {*info[kind], *getattr(said, kind)}

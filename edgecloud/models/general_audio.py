@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from transformers import Phi4MultimodalFeatureExtractor, SequenceFeatureExtractor
+from transformers.audio_utils import mel_filter_bank
 
 from edgecloud.contracts import LOG_MEL, Arrays, Prompt
 from edgecloud.errors import ModelError
 from edgecloud.models.families.general_audio import GeneralAudioFamily
 from edgecloud.models.features import SAMPLE_RATE_HZ, LogMel, check_waveform
 
-__all__ = ["MaskedLogMel", "WindowedLogMel", "check_arrays"]
+__all__ = [
+    "MaskedLogMel",
+    "PhiFilterBank",
+    "StackedLogMel",
+    "WindowedLogMel",
+    "check_arrays",
+    "entry_of",
+]
 
 _WINDOW_FRAMES = 3000
 
@@ -68,6 +78,79 @@ class WindowedLogMel(_CountedLogMel):
         return {LOG_MEL: np.ascontiguousarray(windows, dtype=np.float16)}
 
 
+_STACKED: Final = {
+    "sampling_rate": SAMPLE_RATE_HZ,
+    "n_fft": 512,
+    "win_length": 400,
+    "hop_length": 160,
+    "n_mels": 80,
+}
+"""Settings of Granite Speech's extractor, as its class has them."""
+
+
+class StackedLogMel:
+    """Log-mel ``(1, T, 2 n_mels) float16``, two frames of 10 ms in each of the T, as Granite Speech's own extractor
+    makes it. That one needs torchaudio, whose releases lag behind torch and are built for one of its variants: this
+    computes the same with torch alone (``torchaudio.transforms.MelSpectrogram`` with its defaults, log10, 8 below the
+    loudest at most, over 4, plus 1)."""
+
+    def __init__(self, checkpoint: Path | str, count: Callable[[Arrays], int]) -> None:
+        """By the settings of the checkpoint's feature extractor; ``count`` tells the embeddings."""
+        found, _ = SequenceFeatureExtractor.get_feature_extractor_dict(str(checkpoint))
+        self._settings = {name: int(found.get(name, value)) for name, value in _STACKED.items()}
+        self.tokens = count
+        size, rate = self._settings["n_fft"], self._settings["sampling_rate"]
+        bank = mel_filter_bank(
+            size // 2 + 1, self._settings["n_mels"], 0.0, rate / 2, rate, mel_scale="htk"
+        )
+        self._bank = torch.from_numpy(bank).float()
+
+    @property
+    def settings(self) -> dict[str, int]:
+        """As :attr:`LogMel.settings`."""
+        return dict(self._settings)
+
+    def arrays(self, waveform: npt.NDArray[np.float32]) -> Arrays:
+        """As :meth:`LogMel.arrays`."""
+        check_waveform(waveform)
+        window = self._settings["win_length"]
+        spectrum = torch.stft(
+            torch.from_numpy(waveform),
+            self._settings["n_fft"],
+            self._settings["hop_length"],
+            window,
+            torch.hann_window(window),
+            return_complex=True,
+        )
+        mel = (spectrum.abs().square().T @ self._bank).clamp(min=1e-10).log10()
+        mel = torch.maximum(mel, mel.max() - 8) / 4 + 1
+        pairs = mel[: len(mel) // 2 * 2].reshape(1, -1, 2 * mel.shape[1])
+        return {LOG_MEL: pairs.numpy().astype(np.float16)}
+
+
+class PhiFilterBank:
+    """Logarithms of a bank of 80 filters ``(1, T, 80) float16``, a frame of 25 ms for each 10 ms, as
+    Phi-4-multimodal's own extractor makes them."""
+
+    def __init__(self, checkpoint: Path | str, count: Callable[[Arrays], int]) -> None:
+        """By the settings of the checkpoint's feature extractor; ``count`` tells the embeddings."""
+        self._extractor: Any = Phi4MultimodalFeatureExtractor.from_pretrained(str(checkpoint))
+        self.tokens = count
+
+    @property
+    def settings(self) -> dict[str, int]:
+        """As :attr:`LogMel.settings`."""
+        names = ("feature_size", "sampling_rate", "hop_length", "n_fft", "win_length")
+        return {name: int(getattr(self._extractor, name)) for name in names}
+
+    def arrays(self, waveform: npt.NDArray[np.float32]) -> Arrays:
+        """As :meth:`LogMel.arrays`."""
+        check_waveform(waveform)
+        name = "audio_input_features"
+        made = self._extractor(waveform, sampling_rate=SAMPLE_RATE_HZ, return_tensors="np")
+        return {name: made[name].astype(np.float16)}
+
+
 def check_arrays(prompt: Prompt, hears: GeneralAudioFamily, config: Any, audio_id: int) -> None:
     """Check the features of a prompt against what the family takes; ``config`` is transformers' own.
 
@@ -106,7 +189,11 @@ def _size(of: int | str, config: Any, sizes: dict[str, int], found: tuple[int, .
         return of
     if "." not in of:
         return sizes.setdefault(of, found[0] if found else 0)
-    entry = config
-    for name in of.split("."):
-        entry = getattr(entry, name)
-    return int(entry)
+    return entry_of(config, of)
+
+
+def entry_of(config: Any, path: str) -> int:
+    """The number at ``path`` in a configuration of transformers."""
+    for name in path.split("."):
+        config = getattr(config, name)
+    return int(config)

@@ -46,7 +46,7 @@ def locate(model: str) -> Source:
     if not (folder / "config.json").is_file():
         raise CheckpointError(f"model {model}: the repository holds no config.json")
     config = read_json(folder / "config.json")
-    shards = needed_shards(folder, family_of(folder, config))
+    shards = needed_shards(folder, family_of(folder, config), config)
     if any(not (folder / shard).is_file() for shard in shards):
         # The same commit, whatever the branch has come to since.
         folder = _fetch(name, commit, shards)

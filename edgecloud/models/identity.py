@@ -89,8 +89,9 @@ def identity_at(path: str | Path) -> dict[str, str]:
         CheckpointError: it is none, or its weights cannot be read.
     """
     folder = Path(path)
-    family = family_of(folder, read_json(folder / "config.json"))
-    shards = [folder / name for name in needed_shards(folder, family)]
+    config = read_json(folder / "config.json")
+    family = family_of(folder, config)
+    shards = [folder / name for name in needed_shards(folder, family, config)]
     return {"family": family.model_type, **identity_of(folder, shards)}
 
 

@@ -30,10 +30,14 @@ __all__ = [
 
 VERSIONS = (2, 3)
 MEL_BINS = 128
+BANDS = {"input_features": {MEL_BINS, 160}, "audio_input_features": {80}}
+"""Bands of features by name; Granite Speech puts two frames of 80 together."""
 LOG_MEL_RANGE = 2.0
 """Whisper's log-mel is cut off 8 below its maximum, then divided by 4."""
 NATURAL_RANGE = 16.0
 """Gemma's is a natural logarithm of what is at least 0.001, its bands behind its frames."""
+ENERGY_RANGE = 40.0
+"""Phi-4's is a natural logarithm of energies of samples of 16 bits, cut off at 0."""
 WINDOW = 24
 """Samples of a waveform in a row that no message may hold, in whatever numbers."""
 NAME_WINDOW = 8
@@ -151,6 +155,7 @@ def _named_shapes(value: Any) -> bool:
     """``[name, type, shape]`` of each array that a family here has whose features are no waveform."""
     foreseen = {
         "input_features": "float16",
+        "audio_input_features": "float16",
         "feature_attention_mask": "int32",
         "input_features_mask": "bool",
     }
@@ -160,7 +165,7 @@ def _named_shapes(value: Any) -> bool:
         and all(type(entry) is list and len(entry) == 3 for entry in value)
         and all(foreseen.get(name) == dtype for name, dtype, _ in value)
         and all(type(shape) is list and all(map(_whole, shape)) for _, _, shape in value)
-        and all(MEL_BINS in shape for name, _, shape in value if name == "input_features")
+        and all(BANDS[name] & set(shape) for name, _, shape in value if name in BANDS)
     )
 
 
@@ -297,11 +302,12 @@ def _check_message(
         _must(version == 3 or named is not shape, "arrays by name in version 2")
         planes, arrays = _features(found["features"], named)
         views.append(planes)
-        for features in arrays:
+        for (name, *_), features in zip(named, arrays, strict=True):
             if features.dtype == np.float16:
                 _must(np.isfinite(features).all(), "features that are not finite")
                 natural = features.ndim == 3 and features.shape[-1] == MEL_BINS
                 most = NATURAL_RANGE if natural else LOG_MEL_RANGE
+                most = ENERGY_RANGE if name == "audio_input_features" else most
                 _must(float(np.ptp(features)) <= most + 0.01, "features are no log-mel")
             else:
                 _must(np.isin(features, (0, 1)).all(), "a mask of more than zeros and ones")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import (
     AudioFlamingo3Config,
     AudioFlamingo3ForConditionalGeneration,
@@ -18,10 +19,15 @@ from transformers import (
     Gemma4UnifiedAudioFeatureExtractor,
     Gemma4UnifiedConfig,
     Gemma4UnifiedForConditionalGeneration,
+    GraniteSpeechConfig,
+    GraniteSpeechForConditionalGeneration,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    Phi4MultimodalConfig,
+    Phi4MultimodalFeatureExtractor,
+    Phi4MultimodalForCausalLM,
     PreTrainedModel,
     Qwen2_5OmniConfig,
     Qwen2_5OmniForConditionalGeneration,
@@ -55,10 +61,12 @@ __all__ = [
     "gemma4_checkpoint",
     "gemma4_unified_checkpoint",
     "gemma_checkpoint",
+    "granite_checkpoint",
     "llama_checkpoint",
     "mistral_checkpoint",
     "omni3_checkpoint",
     "omni_checkpoint",
+    "phi4_checkpoint",
     "qwen3_checkpoint",
     "text_checkpoint",
     "voxtral_checkpoint",
@@ -134,6 +142,36 @@ VOXTRAL_TEMPLATE = (
     "{%- endif %}{{- '[/INST]' }}{%- endfor %}"
 )
 """Of the kind that mistral-common has for Voxtral."""
+GRANITE_TEMPLATE = (
+    "{%- for message in messages %}"
+    "{{- '<|start_of_role|>' + message['role'] + '<|end_of_role|>' + message['content'] }}"
+    "{{- '<|end_of_text|>\n' }}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|start_of_role|>assistant<|end_of_role|>' }}{%- endif %}"
+)
+"""Of the kind that Granite 3.3 has: contents are texts, the placeholder of a recording among them."""
+_GRANITE_TOKENS = (
+    "<|end_of_text|>",
+    "<|start_of_role|>",
+    "<|end_of_role|>",
+    "<|audio|>",
+)
+PHI4_TEMPLATE = (
+    "{%- for message in messages %}{{- '<|' + message['role'] + '|>' }}"
+    "{%- if message['content'] is string %}{{- message['content'] }}{%- else %}"
+    "{%- for part in message['content'] %}{%- if part['type'] == 'audio' %}{{- '<|audio|>' }}"
+    "{%- else %}{{- part['text'] }}{%- endif %}{%- endfor %}{%- endif %}{{- '<|end|>' }}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|assistant|>' }}{%- endif %}"
+)
+"""Of the kind that conversions of Phi-4-multimodal have."""
+_PHI4_TOKENS = (
+    "<|endoftext|>",
+    "<|image|>",
+    "<|audio|>",
+    "<|assistant|>",
+    "<|end|>",
+    "<|user|>",
+    "<|system|>",
+)
 _MISTRAL_TOKENS = ("<unk>", "<s>", "</s>")
 
 _TEXT = {
@@ -462,6 +500,97 @@ def voxtral_checkpoint(folder: Path, *, seed: int = 1) -> Path:
     return _save(VoxtralForConditionalGeneration, config, folder, seed)
 
 
+def granite_checkpoint(folder: Path, *, seed: int = 1) -> Path:
+    """Granite Speech 3.3: a conformer, a projector and an adapter for recordings beside tied weights."""
+    tokenizer = _other_tokenizer(folder, GRANITE_TEMPLATE, _GRANITE_TOKENS, eos="<|end_of_text|>")
+    # As published; the class that writes it needs torchaudio.
+    settings = {"feature_extractor_type": "GraniteSpeechFeatureExtractor", "sampling_rate": 16_000}
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    end = tokenizer.token_to_id("<|end_of_text|>")
+    config = GraniteSpeechConfig(
+        text_config={
+            **_TEXT,
+            "model_type": "granite",
+            "num_hidden_layers": 1,
+            "vocab_size": tokenizer.get_vocab_size(),
+            "embedding_multiplier": 2.0,
+            "residual_multiplier": 0.5,
+            "attention_multiplier": 0.3,
+            "logits_scaling": 1.5,
+            "bos_token_id": end,
+            "eos_token_id": end,
+            "pad_token_id": None,
+        },
+        encoder_config={
+            "num_layers": 2,
+            "hidden_dim": 16,
+            "num_heads": 2,
+            "output_dim": 12,
+            "context_size": 20,
+            "max_pos_emb": 24,
+        },
+        projector_config={
+            "model_type": "blip_2_qformer",
+            "hidden_size": 16,
+            "encoder_hidden_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "intermediate_size": 16,
+        },
+        audio_token_index=tokenizer.token_to_id("<|audio|>"),
+        eos_token_id=end,
+    )
+    _save(GraniteSpeechForConditionalGeneration, config, folder, seed)
+    _adapted(GraniteSpeechForConditionalGeneration, folder, "", ["q_proj", "v_proj"], seed)
+    # As published, under the names of an earlier version of transformers.
+    file = folder / "adapter_model.safetensors"
+    now, then = ".model.model.language_model.", ".model.language_model.model."
+    earlier = {name.replace(now, then): tensor for name, tensor in load_file(file).items()}
+    save_file(earlier, file, {"format": "pt"})
+    return folder
+
+
+def phi4_checkpoint(folder: Path, *, seed: int = 1) -> Path:
+    """Phi-4-multimodal as converted: rotary embeddings of two kinds, an adapter for recordings, a vision tower."""
+    tokenizer = _other_tokenizer(folder, PHI4_TEMPLATE, _PHI4_TOKENS, eos="<|endoftext|>")
+    Phi4MultimodalFeatureExtractor().save_pretrained(str(folder))
+    end = tokenizer.token_to_id("<|endoftext|>")
+    config = Phi4MultimodalConfig(
+        **{**_TEXT, "num_hidden_layers": 1},
+        vocab_size=tokenizer.get_vocab_size(),
+        tie_word_embeddings=True,
+        original_max_position_embeddings=1024,
+        partial_rotary_factor=0.5,
+        rope_scaling={"type": "longrope", "short_factor": [1.0, 1.5], "long_factor": [1.0, 4.0]},
+        audio_config={
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_blocks": 1,
+            "num_attention_heads": 2,
+            "ext_pw_out_channel": 16,
+            "depthwise_separable_out_channel": 16,
+            "nemo_conv_channels": 8,
+            "bias_max_distance": 20,
+            "audio_token_id": tokenizer.token_to_id("<|audio|>"),
+        },
+        vision_config={
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "image_size": 28,
+            "crop_size": 28,
+            "image_token_id": tokenizer.token_to_id("<|image|>"),
+        },
+        bos_token_id=end,
+        pad_token_id=end,
+        eos_token_id=[end, tokenizer.token_to_id("<|end|>")],
+    )
+    _save(Phi4MultimodalForCausalLM, config, folder, seed)
+    parts = r"model\.layers\.\d+\.(self_attn\.(qkv|o)_proj|mlp\.(gate_up|down)_proj)"
+    return _adapted(Phi4MultimodalForCausalLM, folder, "speech-lora", parts, seed)
+
+
 def omni3_checkpoint(folder: Path, *, seed: int = 1) -> Path:
     """Qwen3-Omni: a thinker of experts with its vision tower. Its config.json speaks of a talker, which is not
     among the weights."""
@@ -503,6 +632,9 @@ def omni3_checkpoint(folder: Path, *, seed: int = 1) -> Path:
     return folder
 
 
+_BEGINNINGS = ("<s>", "<bos>", "<|begin_of_text|>", "<|end_of_text|>", "<|endoftext|>")
+
+
 def _other_tokenizer(folder: Path, template: str, special: tuple[str, ...], *, eos: str) -> Any:
     """A tokenizer with the ``special`` tokens of another family, the one with which texts begin first or
     second; of transformers' general class, as Llama 3 names it."""
@@ -511,9 +643,7 @@ def _other_tokenizer(folder: Path, template: str, special: tuple[str, ...], *, e
     tokenizer.save(str(folder / "tokenizer.json"))
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": next(
-            token for token in special if token in ("<s>", "<bos>", "<|begin_of_text|>")
-        ),
+        "bos_token": next(token for token in special if token in _BEGINNINGS),
         "eos_token": eos,
         "chat_template": template,
     }
@@ -529,6 +659,21 @@ def _tokenizer(folder: Path, template: str, *, words: str | None = None) -> Any:
     path.write_text(json.dumps({**settings, "chat_template": template}), encoding="utf-8")
     (folder / "chat_template.jinja").unlink()
     return tokenizer
+
+
+def _adapted(kind: Any, folder: Path, inside: str, parts: str | list[str], seed: int) -> Path:
+    """An adapter for ``parts`` of the model in ``folder``, ``inside`` of that, as peft saves it."""
+    from peft import LoraConfig
+
+    model = kind.from_pretrained(str(folder))
+    model.add_adapter(LoraConfig(r=2, lora_alpha=3, target_modules=parts))
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(seed)
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.normal_(std=0.3)
+    PreTrainedModel.save_pretrained(model, str(folder / inside))
+    return folder
 
 
 def _save(

@@ -21,10 +21,12 @@ from tests.models.miniatures import (
     gemma4_checkpoint,
     gemma4_unified_checkpoint,
     gemma_checkpoint,
+    granite_checkpoint,
     llama_checkpoint,
     mistral_checkpoint,
     omni3_checkpoint,
     omni_checkpoint,
+    phi4_checkpoint,
     qwen3_checkpoint,
     text_checkpoint,
     voxtral_checkpoint,
@@ -43,6 +45,8 @@ AUDIO: dict[str, Callable[..., Path]] = {
     "voxtral": voxtral_checkpoint,
     "gemma4": gemma4_checkpoint,
     "gemma4_unified": gemma4_unified_checkpoint,
+    "granite_speech": granite_checkpoint,
+    "phi4_multimodal": phi4_checkpoint,
 }
 TEXT: dict[str, Callable[..., Path]] = {
     "llama": llama_checkpoint,

@@ -87,6 +87,10 @@ class Family:
 
         return Processor(checkpoint)
 
+    def beside(self, config: Mapping[str, Any]) -> Sequence[str]:
+        """Files with weights that a checkpoint of this config.json has besides those of its index, as paths."""
+        return ()
+
     def audio_id(self, config: Mapping[str, Any]) -> int | None:
         """The placeholder's token id where a config.json says it; None: it is ``audio_token``'s."""
         return None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgecloud.contracts import Arrays
@@ -15,8 +16,7 @@ __all__ = ["GeneralAudioFamily"]
 
 
 class GeneralAudioFamily(GeneralFamily):
-    """A model of ``AutoModelForMultimodalLM``, with text and recordings. Its placeholder is the checkpoint's
-    ``audio_token_id``."""
+    """A model of ``AutoModelForMultimodalLM``, with text and recordings."""
 
     accepts_audio = True
     arrays: ClassVar[Mapping[str, tuple[str, tuple[int | str, ...]]]]
@@ -26,14 +26,36 @@ class GeneralAudioFamily(GeneralFamily):
     """The part of config.json, and of the model, that writes text; empty: the whole."""
     overrides: ClassVar[Mapping[str, Any]] = {}
     """Entries of config.json that are others here, so that parts which write no text are not built."""
+    audio_entry: ClassVar[str] = "audio_token_id"
+    """The entry, as a path, with the placeholder's id."""
+    adapter: ClassVar[str | None] = None
+    """The folder, within a checkpoint's, of an adapter that is on for recordings and off for text; None: the family
+    has none."""
 
     def audio_tokens(self, arrays: Arrays) -> int:
         """Placeholders, one for each embedding, that a prompt with these features has."""
         raise NotImplementedError
 
+    def derived(self, arrays: Arrays) -> Arrays:
+        """What the forward takes besides, and follows from the features: none of it is sent."""
+        return {}
+
+    def adapted(self, config: Mapping[str, Any]) -> bool:
+        """True when a checkpoint has the family's adapter beside its weights: a config.json that says
+        ``"has_lora_adapter": false`` is of one into whose weights it was merged."""
+        return self.adapter is not None and config.get("has_lora_adapter") is not False
+
+    def beside(self, config: Mapping[str, Any]) -> Sequence[str]:
+        """As declared: the adapter's."""
+        if self.adapter is None or not self.adapted(config):
+            return ()
+        return (str(PurePosixPath(self.adapter, "adapter_model.safetensors")),)
+
     def audio_id(self, config: Mapping[str, Any]) -> int | None:
         """As declared: the configuration's own."""
-        found = (config.get(f"{self.inside}_config") or config).get("audio_token_id")
+        found: Any = config.get(f"{self.inside}_config") or config
+        for name in self.audio_entry.split("."):
+            found = found.get(name) if isinstance(found, Mapping) else None
         return found if isinstance(found, int) else None
 
     def network(self, config: Mapping[str, Any]) -> Network:
