@@ -33,7 +33,7 @@ from edgecloud.decoding.speculative import Speculation, speculative
 from edgecloud.decoding.stopping import Stopping
 from edgecloud.hardware.clock import WallClock
 
-__all__ = ["TIE", "Caption", "Played", "play", "record"]
+__all__ = ["TIE", "Caption", "Played", "Recording", "exchange", "play", "record"]
 
 _NAME_BYTES = 16
 _SAME = 1e-3
@@ -72,7 +72,7 @@ class Played:
         return self.verifications / self.seconds
 
 
-class _Recording(Loopback):
+class Recording(Loopback):
     """Keeps what passes, as HTTP would carry it: what is not answered travels with what is next."""
 
     def __init__(self, server: MessageServer, gaps: list[float]) -> None:
@@ -141,7 +141,7 @@ def record(
     """The traffic of one caption for each of ``prompts``."""
     gaps: list[float] = []
     watched = LocalCloud(cast("Model", _Watched(cloud, gaps)), stopping)
-    channel = _Recording(MessageServer(watched), gaps)
+    channel = Recording(MessageServer(watched), gaps)
     remote = RemoteCloud(channel, deadline_s=600)
     captions = []
     for prompt in prompts:
@@ -206,7 +206,7 @@ async def _edge(
                 began = time.perf_counter()
                 try:
                     async with asyncio.timeout(deadline_s):
-                        status, answer = await _exchange(reader, writer, body)
+                        status, answer = await exchange(reader, writer, body)
                 except (OSError, EOFError, TimeoutError) as error:
                     found.faults.append(f"no answer: {type(error).__name__}: {error}")
                     return
@@ -222,18 +222,25 @@ async def _edge(
             found.captions += 1
             if after_each is not None:
                 after_each(found.captions)
-        await _exchange(reader, writer, last)
+        await exchange(reader, writer, last)
 
 
-async def _exchange(
+async def exchange(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body: bytes
 ) -> tuple[int, bytes]:
-    """One request of HTTP/1.1 with an answer of known length; ``(status, body)``."""
+    """One request of HTTP/1.1; ``(status, body)`` of its answer, which is of known length or in chunks."""
     head = f"POST /v1/messages HTTP/1.1\r\nHost: load\r\nContent-Length: {len(body)}\r\n\r\n"
     writer.write(head.encode() + body)
     said = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
-    length = said.partition("content-length:")[2].partition("\r")[0]
-    return int(said.split()[1]), await reader.readexactly(int(length or 0))
+    status, (_, chunked, _) = int(said.split()[1]), said.partition("transfer-encoding: chunked")
+    if not chunked:
+        length = said.partition("content-length:")[2].partition("\r")[0]
+        return status, await reader.readexactly(int(length or 0))
+    found = b""
+    while size := int(await reader.readuntil(b"\r\n"), 16):
+        found += (await reader.readexactly(size + 2))[:-2]
+    await reader.readexactly(2)
+    return status, found
 
 
 def _fault(status: int, answer: bytes, expected: bytes) -> str | None:

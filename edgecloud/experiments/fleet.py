@@ -247,6 +247,7 @@ def _generated(chunks: Sequence[Generate]) -> Call:
         prefill_tokens=prefilled,
         # A prefill's logits give the first token for nothing.
         steps=max(0, tokens - (1 if prefilled else 0)),
+        streamed=tokens,
     )
 
 

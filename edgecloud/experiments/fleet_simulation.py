@@ -39,13 +39,14 @@ __all__ = [
 @dataclass(frozen=True, slots=True)
 class Call:
     """A request to the cloud: bytes each way, tokens to prefill (0: the session has its prompt), tokens of the
-    forward that verifies (0: none), and steps of its own after that."""
+    forward that verifies (0: none), steps of its own after that, and tokens that are sent as soon as they are there."""
 
     bytes_up: int = 0
     bytes_down: int = 0
     prefill_tokens: int = 0
     verify_tokens: int = 0
     steps: int = 0
+    streamed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +90,14 @@ class Simulated:
 class _Job:
     """A call on the cloud, and what of it is left."""
 
-    __slots__ = ("call", "edge", "steps", "verify")
+    __slots__ = ("call", "edge", "fresh", "steps", "verify")
 
     def __init__(self, call: Call, edge: int) -> None:
         self.call = call
         self.edge = edge
         self.verify = call.verify_tokens
         self.steps = call.steps
+        self.fresh = True
 
 
 class _Cloud:
@@ -176,7 +178,7 @@ class _Cloud:
         jobs = self._prefilling = [self._prompts.popleft() for _ in range(count)]
         alone_s = sum(self._costs.prefill(job.call.prefill_tokens) for job in jobs) / count
         self._prefill_left_s = alone_s * self._costs.batch.prefill_factor(count)
-        self._prefill_left_s += count * self._costs.batch.request_s
+        self._prefill_left_s += self._host_s(jobs, sum(j.call.streamed > j.steps for j in jobs))
 
     def _begin_extension(self) -> None:
         """The forward of the first in the queue: each counts its part of what a forward of its like takes."""
@@ -185,13 +187,22 @@ class _Cloud:
         jobs = self._extending = [pop() for _ in range(count)]
         self._counted[count] = self._counted.get(count, 0) + 1
         verifying = [job.verify for job in jobs if job.verify]
-        step_s = self._step_s[count]
+        sent = sum(job.call.streamed > 0 and not job.verify for job in jobs)
+        host_s, step_s = self._host_s(jobs, sent), self._step_s[count]
         if not verifying:
-            self._extend_left_s = step_s
+            self._extend_left_s = step_s + host_s
             return
         verify_s = sum(map(self._costs.verify, verifying)) * self._verify[count]
-        self._extend_left_s = (verify_s + (count - len(verifying)) * step_s) / count
-        self._extend_left_s += len(verifying) * self._costs.batch.request_s
+        self._extend_left_s = (verify_s + (count - len(verifying)) * step_s) / count + host_s
+
+    def _host_s(self, jobs: Sequence[_Job], sent: int) -> float:
+        """What the host has to do beside their forward: for requests of which this is the first, and for the tokens
+        ``sent`` as soon as they are there."""
+        batch = self._costs.batch
+        fresh = sum(job.fresh for job in jobs)
+        for job in jobs:
+            job.fresh = False
+        return fresh * batch.request_s + sent * batch.token_s
 
 
 def closed(edges: int, think_s: float = 0.0) -> tuple[Arrivals, float]:

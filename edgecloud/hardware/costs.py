@@ -70,7 +70,8 @@ def _shared(points: Points, sessions: int) -> float:
 class BatchCosts:
     """How many times as long a forward takes when so many sessions share it, ``(sessions, factor)``: a prefill,
     a step, a verification. ``request_s`` are the host's seconds for one request (reading, packing, sending),
-    during which the accelerator has nothing of it. ``source`` says how they are known.
+    during which the accelerator has nothing of it, and ``token_s`` those for a token that is sent as soon as it is
+    there. ``source`` says how they are known.
 
     >>> ASSUMED.step_factor(32), ASSUMED.step_factor(64), ASSUMED.prefill_factor(4)
     (1.0, 2.0, 4.0)
@@ -80,6 +81,7 @@ class BatchCosts:
     step: Points = ((1, 1.0), (32, 1.0))
     verify: Points = ((1, 1.0), (32, 1.0))
     request_s: float = 0.0
+    token_s: float = 0.0
     source: Literal["assumed", "modelled", "measured"] = "assumed"
 
     def prefill_factor(self, sessions: int) -> float:

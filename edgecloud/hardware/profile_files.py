@@ -177,8 +177,9 @@ def _batch(where: str, found: Any, wrong: list[str]) -> BatchCosts:
         for name in ("prefill", "step", "verify")
         if name in found
     }
-    if "request_s" in found:
-        values["request_s"] = _number(f"{where}.request_s", found["request_s"], wrong)
+    for name in ("request_s", "token_s"):
+        if name in found:
+            values[name] = _number(f"{where}.{name}", found[name], wrong)
     known = ("assumed", "modelled", "measured")
     if found.get("source") in known:
         values["source"] = found["source"]

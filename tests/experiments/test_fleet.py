@@ -138,6 +138,25 @@ def test_a_full_forward_takes_turns() -> None:
     assert found.ended_s == pytest.approx([1.0, 2.5, 2.5])  # the first came alone
 
 
+def test_the_host_is_busy_once_a_request_and_for_each_streamed_token() -> None:
+    """A generation: its prefill with the first token, then two steps; a verification after a prefill of its own."""
+    costs = CloudCosts(1.0, 0.1, 0.2, batch=BatchCosts(request_s=0.01, token_s=0.001))
+    written = Call(prefill_tokens=1, steps=2, streamed=3)
+    verified = Call(prefill_tokens=1, verify_tokens=4, steps=1)
+    for call, due in ((written, 1.0 + 0.2 + 0.013), (verified, 1.0 + 0.2 + 0.1 + 0.01)):
+        arrivals, think_s = closed(1)
+        found = simulate(
+            lambda _, call=call: (Send(call), Join()),
+            arrivals,
+            edges=1,
+            captions=2,
+            costs=costs,
+            link=NO_LINK,
+            think_s=think_s,
+        )
+        assert found.latencies_s == pytest.approx([due] * 2)
+
+
 def test_the_same_seed_gives_the_same_fleet_and_another_one_another() -> None:
     policies = [Policy("spec", "spec", (script(spec_record()), ask(9)))]
 
