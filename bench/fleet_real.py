@@ -563,7 +563,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--captions", type=int, default=400, help="requests of a run")
     parser.add_argument("--samples", type=int, default=48, help="recordings")
     parser.add_argument("--edge", type=float, default=0.1, help="times paper's edge")
-    parser.add_argument("--load", default="poisson:0.28", help="the third condition's")
+    parser.add_argument("--load", default="poisson:0.281", help="the third condition's")
     parser.add_argument("--prepare", action="store_true", help="journals and calls alone")
     parser.add_argument("--again", action="store_true", help="keep the runs; predict again")
     given = parser.parse_args(arguments)
