@@ -32,6 +32,8 @@ napoleon_custom_sections = [("Raises, when made", "returns_style"), ("Raises, on
 python_maximum_signature_line_length = 88
 
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_title = f"edgecloud {__version__}"
 html_copy_source = html_show_sourcelink = html_show_sphinx = False
 _FONTS = {
