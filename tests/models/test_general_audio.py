@@ -11,7 +11,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import librosa
 import numpy as np
 import pytest
 import soundfile
@@ -30,6 +29,7 @@ from transformers import (
     VoxtralForConditionalGeneration,
     WhisperFeatureExtractor,
 )
+from transformers.audio_utils import mel_filter_bank, spectrogram, window_function
 from transformers.models.gemma4.processing_gemma4 import Gemma4Processor
 from transformers.models.gemma4_unified.processing_gemma4_unified import Gemma4UnifiedProcessor
 
@@ -120,17 +120,15 @@ def _phi4(folder: Path) -> Any:
 
 
 def _granite_features(folder: Path, waveform: Any) -> tuple[dict[str, Any], int]:
-    """By librosa: the family's own extractor needs torchaudio, and has a test of its own below."""
-    mel = librosa.feature.melspectrogram(
-        y=waveform,
-        sr=16_000,
-        n_fft=512,
+    """By NumPy: the family's own extractor needs torchaudio, and has a test of its own below."""
+    mel = spectrogram(
+        waveform,
+        window_function(400, "hann"),
+        frame_length=400,
         hop_length=160,
-        win_length=400,
-        pad_mode="reflect",
-        n_mels=80,
-        htk=True,
-        norm=None,
+        fft_length=512,
+        power=2.0,
+        mel_filters=mel_filter_bank(257, 80, 0.0, 8000.0, 16_000, mel_scale="htk"),
     )
     logs = np.log10(np.maximum(mel.T, 1e-10))
     return {LOG_MEL: (np.maximum(logs, logs.max() - 8) / 4 + 1).reshape(1, -1, 160)}, 3 * 97
