@@ -38,16 +38,17 @@ _BETTER = {True: "higher", False: "lower", None: "neither"}
 
 def page(docname: str, text: str) -> str:
     """The text of a page with what it asks for filled in, and links that lead somewhere from the site."""
-    folder = (DOCS / docname).parent
+    here = DOCS / f"{docname}.md"
+    folder = here.parent
 
     def filled(found: re.Match[str]) -> str:
         if found[1] == "page":
             file = ROOT / found[2]
-            return _relinked(_section(file.read_text("utf-8"), found[3]), file.parent, folder)
+            return _relinked(_section(file.read_text("utf-8"), found[3]), file.parent, folder, here)
         return GENERATED[found[1]]()
 
     # Links of the page itself first: what is filled in brings its own.
-    return _MARK.sub(filled, _relinked(text, folder, folder))
+    return _MARK.sub(filled, _relinked(text, folder, folder, here))
 
 
 def _section(text: str, heading: str | None) -> str:
@@ -68,10 +69,10 @@ def _section(text: str, heading: str | None) -> str:
     return "\n".join(inside)
 
 
-def _relinked(text: str, folder: Path, to: Path) -> str:
+def _relinked(text: str, folder: Path, to: Path, here: Path | None = None) -> str:
     """Links of a text in ``folder`` as a page in the folder ``to`` needs them: to the page of the site that has the
-    file, to the repository where ``project.urls`` of pyproject.toml names one, else to a copy of the file; a folder
-    or another page is named, no more."""
+    file, to the repository where ``project.urls`` of pyproject.toml names one, else to a copy of the file; a folder,
+    another page or the page ``here`` itself is named, no more."""
 
     def link(found: re.Match[str]) -> str:
         mark, text, target, anchor = found[1], found[2], found[3], found[4] or ""
@@ -80,6 +81,8 @@ def _relinked(text: str, folder: Path, to: Path) -> str:
         own = _pages().get(inside)
         if own is None and path.suffix == ".md" and path.is_relative_to(DOCS):
             own = path
+        if own == here:
+            return text
         if own is not None:
             return f"[{text}]({os.path.relpath(own, to)}{anchor})"
         if not mark and not path.is_relative_to(DOCS) and (url := _repository()):
@@ -189,12 +192,13 @@ def _parsers() -> Iterator[tuple[str, argparse.ArgumentParser, str]]:
 
 
 def _command(name: str, parser: argparse.ArgumentParser, said: str) -> str:
-    rows, settings = [], False
+    everything = {flag for action in parser._actions for flag in action.option_strings}
+    settings = everything >= _SETTINGS
+    rows = []
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction | argparse._HelpAction):
             continue
-        if _SETTINGS & {*action.option_strings}:
-            settings = True
+        if settings and _SETTINGS & {*action.option_strings}:
             continue
         if "--plugin" in action.option_strings:
             continue
