@@ -81,7 +81,7 @@ def _relinked(text: str, folder: Path, to: Path, here: Path | None = None) -> st
         own = _pages().get(inside)
         if own is None and path.suffix == ".md" and path.is_relative_to(DOCS):
             own = path
-        if own == here:
+        if own is not None and own == here:
             return text
         if own is not None:
             return f"[{text}]({os.path.relpath(own, to)}{anchor})"

@@ -98,7 +98,7 @@ def test_every_command_and_option_is_in_the_reference() -> None:
     assert "### edgecloud baseline accept\n" in text
     takes_all = re.findall(r"### (edgecloud \w+)\n\n[^\n]*\n\nTakes every", text)
     assert takes_all == ["edgecloud caption", "edgecloud tune"]
-    assert "| `--hardware-profile` |" in text.partition("### edgecloud retime\n")[2]
+    assert "| `--hardware-profile`, " in text.partition("### edgecloud retime\n")[2]
     options = SITE["options"]()
     assert [o.name for o in OPTIONS if f"| `{o.flags[0]}` |" not in options] == []
     for flag in ("--config", "--preset", "--plugin"):
@@ -141,7 +141,7 @@ def test_links_of_a_page_that_is_taken_in_lead_somewhere_from_the_site(link: str
 def test_links_to_source_go_to_the_repository_where_one_is_known() -> None:
     relinked = SITE["_relinked"]
     known = {**relinked.__globals__, "_repository": lambda: "https://example.org/edgecloud"}
-    there = type(relinked)(relinked.__code__, known)
+    there = type(relinked)(relinked.__code__, known, argdefs=relinked.__defaults__)
     assert there("[code](../edgecloud/errors.py)", DOCS, DOCS) == (
         "[code](https://example.org/edgecloud/blob/main/edgecloud/errors.py)"
     )
