@@ -20,7 +20,7 @@ from edgecloud.errors import ConfigError
 from edgecloud.experiments.system import _check_audio
 from edgecloud.models.loading import Loaded
 from edgecloud.settings.config import resolve
-from tests.cloud.message_schema import REQUESTS, Leak, Secrets, check_body
+from tests.cloud.message_schema import BANDS, REQUESTS, Leak, Secrets, check_body
 from tests.models.miniatures import gemma4_unified_checkpoint
 from tests.models.test_families import loaded, noise
 
@@ -102,7 +102,7 @@ def test_with_leave_it_goes_up_and_the_check_of_messages_sees_it(
     body, secrets = wire.pack_frames([opening]), Secrets(waveform, (), (), lambda _: "")
     with pytest.raises(Leak, match="open: shape is"):
         check_body(body, REQUESTS, secrets)
-    monkeypatch.setattr("tests.cloud.message_schema.MEL_BINS", 640)
+    monkeypatch.setitem(BANDS, "input_features", {640})
     with pytest.raises(Leak, match="samples in a message"):
         check_body(body, REQUESTS, secrets)
 
