@@ -17,6 +17,7 @@ MODULES = (
     "baseline",
     "calibrate",
     "tune",
+    "certify",
     "sweep",
     "data",
     "profile",

@@ -17,7 +17,7 @@ from edgecloud.errors import ConfigError
 from edgecloud.settings.presets import PRESET_SCHEMA
 from edgecloud.textfiles import read_json
 
-__all__ = ["ANY", "EMBEDDED", "SCHEMA", "calibration", "key", "to_json"]
+__all__ = ["ANY", "EMBEDDED", "SCHEMA", "calibration", "content", "key", "to_json"]
 
 SCHEMA = "edgecloud-calibration/1"
 ANY = "any"
@@ -52,16 +52,28 @@ def calibration(path: str | Path | None, *, language: str, prompt_type: str) -> 
     Raises:
         ConfigError: there is no such file, or it is none.
     """
+    models = content(path)["models"]
+    found = models.get(key(language, prompt_type), models[ANY])
+    return _model(found, EMBEDDED if path is None else Path(path))
+
+
+def content(path: str | Path | None) -> dict[str, Any]:
+    """The content of a calibration file; ``None``: the embedded pair's.
+
+    Raises:
+        ConfigError: there is no such file, or it is none.
+    """
     path = EMBEDDED if path is None else Path(path)
-    content = read_json(
+    found = read_json(
         path, what="calibration", error=ConfigError, advice="make one with `edgecloud calibrate`"
     )
-    if isinstance(content, dict) and content.get("schema") == PRESET_SCHEMA:
-        content = content.get("calibration")
-    models = content.get("models") if isinstance(content, dict) else None
-    if not isinstance(models, dict) or content.get("schema") != SCHEMA or ANY not in models:
+    if isinstance(found, dict) and found.get("schema") == PRESET_SCHEMA:
+        found = found.get("calibration")
+    models = found.get("models") if isinstance(found, dict) else None
+    if not isinstance(models, dict) or found.get("schema") != SCHEMA or ANY not in models:
         raise ConfigError(f"calibration {path} is no file of `edgecloud calibrate` ({SCHEMA})")
-    return _model(models.get(key(language, prompt_type), models[ANY]), path)
+    whole: dict[str, Any] = found
+    return whole
 
 
 def _model(found: Any, path: Path) -> Calibration:

@@ -21,12 +21,13 @@ from edgecloud.quality import (
 )
 from edgecloud.quality.defects import defects_of
 from edgecloud.quality.mixed import by_language
+from edgecloud.results.certificate import sentence
 from edgecloud.results.environment import environment
 from edgecloud.results.floors import check_floors
 from edgecloud.results.records import Record
 from edgecloud.results.result import Floors, Limits, Result
 from edgecloud.results.result_file import OutcomeLike, build_result
-from edgecloud.stages import stage
+from edgecloud.stages import say, stage
 
 __all__ = ["ScorableOutcome", "finished", "machine", "result_of", "score_outcome"]
 
@@ -135,7 +136,12 @@ def finished(outcome: ScorableOutcome, *, run_block: Mapping[str, Any]) -> Resul
     """The result of a run that has just come to its end, on this machine, judged by the floors of the embedded pair;
     ``run_block`` is as it was before the run."""
     stage("scoring the captions")
-    return result_of(outcome, environment=machine(), run_block=run_block, floors=pair_floors.load())
+    found = result_of(
+        outcome, environment=machine(), run_block=run_block, floors=pair_floors.load()
+    )
+    if found.certificate is not None:
+        say(sentence(found.certificate))
+    return found
 
 
 def _completed(outcome: ScorableOutcome) -> list[Record]:

@@ -13,6 +13,7 @@ from edgecloud.contracts import Sample, Trace
 from edgecloud.datasets.corpus import hash_once, in_own_language, load_corpus
 from edgecloud.edge.messages import Failed, Mode, Request, Response
 from edgecloud.errors import ConfigError, OutputError
+from edgecloud.experiments.certificate import certified_in, differences
 from edgecloud.experiments.preset_notes import preset_notes
 from edgecloud.experiments.reporting import machine
 from edgecloud.experiments.resource_owner import ResourceOwner
@@ -21,6 +22,7 @@ from edgecloud.hardware.limits import BYTES_PER_GB, with_resident
 from edgecloud.hardware.probes import Readings, ResourceProbe, null_readings, resident_bytes
 from edgecloud.models.families import FAMILIES
 from edgecloud.registry import BUILT_IN
+from edgecloud.results.certificate import Certified, setup_of
 from edgecloud.results.degraded import warm_up_sentence
 from edgecloud.results.files import held
 from edgecloud.results.journal import Journal
@@ -200,6 +202,7 @@ class Arm(ResourceOwner):
         self._systems = self._start_systems()
         system = self._systems[0]
         plugins = plugins_of(mode, config, system.facts["models"])
+        certified = certified_in(config) if mode == "spec" else None
         identity = identity_of(config, {**system.facts, "data": self._data, "plugins": plugins})
         if not config.run.resume:
             _keep_unfinished(path, result_path(mode, config))
@@ -222,6 +225,11 @@ class Arm(ResourceOwner):
         notes = [*self._journal.notes, *told]
         self._setup = {
             **system.facts,
+            **(
+                {}
+                if certified is None
+                else {"certificate": _certificate(certified, config, system)}
+            ),
             "cold": {"load_s": system.load_s, **cold},
             "data": self._data,
             "plugins": plugins,
@@ -268,6 +276,11 @@ class Arm(ResourceOwner):
         if failure is not None:
             raise failure
         return systems
+
+
+def _certificate(certified: Certified, config: Config, system: System) -> dict[str, Any]:
+    """What the set-up says of a calibration file's certificate."""
+    return setup_of(certified, differences(certified, config, system.facts["models"]))
 
 
 def _keep_unfinished(journal: Path, result: Path) -> None:

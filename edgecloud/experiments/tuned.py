@@ -53,7 +53,7 @@ from edgecloud.results.records import Record
 from edgecloud.settings.config import Config
 from edgecloud.textfiles import read_json
 
-__all__ = ["Bench", "Told", "load_bench", "signals_of"]
+__all__ = ["Bench", "Told", "keep", "kept", "load_bench", "signals_of"]
 
 Told = Callable[[str, int, int], None]
 """Is told what is decoded, and how many of how many samples are done."""
@@ -157,7 +157,7 @@ class Bench:
         found.update({name: [row_of(record) for record in first[name]] for name in ALONE})
         for number, (sample, fold) in enumerate(zip(samples, folds, strict=True)):
             place = folder / f"measured-{number:04d}.json"
-            rows = _kept(place, version, sample)
+            rows = kept(place, version, sample)
             if rows is None:
                 rows = {}
                 for each in tried:
@@ -168,7 +168,7 @@ class Bench:
                         handlers[each.name, own] = config, self.handler("spec", config)
                     config, handler = handlers[each.name, own]
                     rows[each.name] = row_of(self.decoded(handler, config, sample))
-                _keep(place, {"version": version, "file_id": sample.file_id, "rows": rows})
+                keep(place, {"version": version, "file_id": sample.file_id, "rows": rows})
             for each in tried:
                 found[each.name].append(rows[each.name])
             told(f"{len(tried)} candidates", number + 1, len(samples))
@@ -251,12 +251,17 @@ def _write_fits(signals: Mapping[str, Signal], folder: Path) -> dict[str, list[P
     for rule, signal in signals.items():
         for fold in range(FOLDS) if signal.fits else ():
             path = folder / f"fit-{rule}-{fold}.json"
-            _keep(path, to_json(signal.fits[fold]))
+            keep(path, to_json(signal.fits[fold]))
             found.setdefault(rule, []).append(path)
     return found
 
 
-def _keep(path: Path, content: Mapping[str, Any]) -> None:
+def keep(path: Path, content: Mapping[str, Any]) -> None:
+    """Put JSON on disk.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         put(path, json.dumps(content, ensure_ascii=False).encode())
@@ -266,8 +271,12 @@ def _keep(path: Path, content: Mapping[str, Any]) -> None:
         ) from error
 
 
-def _kept(path: Path, version: str, sample: Sample) -> dict[str, Any] | None:
-    """The rows of a sample that an earlier part of this tuning measured."""
+def kept(path: Path, version: str, sample: Sample) -> dict[str, Any] | None:
+    """The ``rows`` of a sample in a file of :func:`keep` of the same ``version`` and ``file_id``; ``None``: there are none.
+
+    Raises:
+        OutputError: the file is damaged.
+    """
     if not path.is_file():
         return None
     content = read_json(path, what="measurements", error=OutputError, advice="delete it")

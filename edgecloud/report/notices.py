@@ -9,6 +9,7 @@ from typing import Any
 from edgecloud.report.comparison import Group
 from edgecloud.report.texts import Texts
 from edgecloud.results.audio_notes import KINDS, count_notes
+from edgecloud.results.certificate import FEWEST, Certificate
 from edgecloud.results.result import Result
 from edgecloud.results.weights import former_alike
 
@@ -135,6 +136,8 @@ def _within(result: Result, texts: Texts) -> Iterator[tuple[str, dict[str, Any]]
     degraded = sum(sample.degraded is not None for sample in samples)
     if degraded:
         yield "warn_degraded", {"n": degraded}
+    if result.certificate is not None:
+        yield _certified(result.certificate, texts)
     if result.quality_floors.status == "failed":
         yield "warn_floors", {}
     if note := metrics.notes.get("avg_cider"):
@@ -165,6 +168,36 @@ def _within(result: Result, texts: Texts) -> Iterator[tuple[str, dict[str, Any]]
         yield "warn_dirty", {}
     if not result.experiment_config.modelled:
         yield from _timing(result)
+
+
+def _certified(found: Certificate, texts: Texts) -> tuple[str, dict[str, Any]]:
+    """What the certificate of a run's calibration file says of it, if anything."""
+    if found.differing:
+        listed = texts("warn_between").join(
+            texts(
+                "warn_differing",
+                name=texts.label(each.name),
+                own=each.own,
+                certified=each.certified,
+            )
+            for each in found.differing
+        )
+        return "warn_uncertified", {"list": listed}
+    if not found.applies:
+        return "warn_nothing_certified", {}
+    own = {
+        "loss": texts(f"loss_{found.loss}"),
+        "gate": texts.label(found.gate or ""),
+        "threshold": f"{found.threshold:g}",
+        "risk": f"{found.risk:.4g}",
+        "confidence": f"{found.confidence:.4g}",
+        "n": found.samples,
+        "fewest": FEWEST,
+        "p": "" if found.difference_p is None else f"{found.difference_p:.2g}",
+    }
+    if found.data_differ is None:
+        return "warn_certified_few", own
+    return "warn_certified_other" if found.data_differ else "warn_certified", own
 
 
 def _timing(result: Result) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -15,6 +15,7 @@ from edgecloud.contracts import Language, Origin, PromptType
 from edgecloud.errors import DataError
 from edgecloud.jsontypes import Mismatch, read, rest, schema, unless, whole, write
 from edgecloud.results.aggregate import Resources, RunLatency, RunSpeculation
+from edgecloud.results.certificate import Certificate
 from edgecloud.results.cost import Cost
 from edgecloud.results.latency import Latency
 from edgecloud.results.numbers import Amount, Count, Number, Token
@@ -298,6 +299,7 @@ class Result:
     data: Data
     hardware_profile: HardwareProfile | None
     plugins: tuple[Json, ...] = ()
+    certificate: Certificate | None = unless(None)
     setup: Json | None = unless(None)
     run: Run
 

@@ -26,6 +26,7 @@ from edgecloud.results.aggregate import (
     speculation_metrics,
 )
 from edgecloud.results.audio_notes import count_notes
+from edgecloud.results.certificate import certificate_of
 from edgecloud.results.files import put
 from edgecloud.results.percentiles import drift
 from edgecloud.results.records import Record
@@ -138,6 +139,7 @@ def build_result(
         "drift": drift([found.latency.total_time or 0.0 for found in measured]),
     }
     models, profile = setup.pop("models", {}), setup.pop("hardware_profile", None)
+    certified = setup.pop("certificate", None)
     floors = dict(quality_floors or {"status": "not asserted", "why": "none given"})
     return Result(
         experiment_config=read(Experiment, {"mode": outcome.mode, **settings}),
@@ -151,6 +153,7 @@ def build_result(
         data=read(Data, setup.pop("data", {})),
         hardware_profile=profile and read(HardwareProfile, profile),
         plugins=(*setup.pop("plugins", []), *_metrics_of_others(scores.corpus)),
+        certificate=certified and certificate_of(certified, [row.trace for row in completed]),
         setup=setup or None,
         run=read(Run, {**run_block, **varying}),
     )

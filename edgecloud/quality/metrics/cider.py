@@ -29,9 +29,13 @@ MOST_KEPT: Final = 8
 
 
 def cider(
-    hypotheses: Mapping[str, Tokens], corpus_references: Mapping[str, Sequence[Tokens]]
+    hypotheses: Mapping[str, Tokens],
+    corpus_references: Mapping[str, Sequence[Tokens]],
+    *,
+    counted: Mapping[str, Sequence[Tokens]] | None = None,
 ) -> MetricResult:
-    """``cider`` of the hypotheses, by sample id, against their entries in ``corpus_references``.
+    """``cider`` of the hypotheses, by sample id, against their entries in ``corpus_references``. Document frequencies
+    are of the same, or of the references ``counted``: then no score hangs on another sample of the corpus.
 
     The library counts document frequencies over what it is given to score; it is handed those of the whole
     corpus here, which are counted once, and scores nothing else than the hypotheses.
@@ -50,7 +54,8 @@ def cider(
     if not hypotheses:
         raise MetricError("nothing to score: no hypotheses were given")
     check_tokens(list(hypotheses.values()), list(corpus_references.values()))
-    size = len(corpus_references)
+    counted = corpus_references if counted is None else counted
+    size = len(counted)
     if size < MIN_CORPUS:
         reason = f"document frequencies need {MIN_CORPUS} samples with references; there is {size}"
         return MetricResult(
@@ -64,7 +69,7 @@ def cider(
     scorer = CiderScorer()
     for position, (caption,) in res.items():
         scorer.cook_append(caption, gts[position])
-    scorer.document_frequency = _frequencies(corpus_references)
+    scorer.document_frequency = _frequencies(counted)
     scorer.crefs = _Scored(scorer.crefs, size)
     scored = [finite(value) for value in scorer.compute_cider()]
     notes = {}

@@ -177,6 +177,46 @@ SENTENCES: Final[dict[str, tuple[str, str]]] = {
         "{group}, {arm}: {n} samples were degraded to the edge.",
         "{group}，{arm}：{n} 个样本降级为端侧解码。",
     ),
+    "warn_certified": (
+        "{group}, {arm}: certified for these models and settings: on data drawn as the {n} samples of the calibration were, the mean {loss} of the {gate} gate at threshold {threshold} is at most {risk}, against the cloud alone, with {confidence} confidence. These data do not differ from the calibration's in what the gate sees (p = {p}).",
+        "{group}，{arm}：对这两个模型与这些设置的保证：在与 {n} 个校准样本同分布的数据上，{gate} 门控以阈值 {threshold} 相对仅云端的平均{loss}不超过 {risk}，置信度 {confidence}。门控所见的数据与校准集无可分辨的差别（p = {p}）。",
+    ),
+    "warn_certified_few": (
+        "{group}, {arm}: certified for these models and settings: on data drawn as the {n} samples of the calibration were, the mean {loss} of the {gate} gate at threshold {threshold} is at most {risk}, against the cloud alone, with {confidence} confidence. Fewer than {fewest} captions are too few to tell whether these data are such.",
+        "{group}，{arm}：对这两个模型与这些设置的保证：在与 {n} 个校准样本同分布的数据上，{gate} 门控以阈值 {threshold} 相对仅云端的平均{loss}不超过 {risk}，置信度 {confidence}。不足 {fewest} 条描述，无法判断这些数据是否如此。",
+    ),
+    "warn_certified_other": (
+        "{group}, {arm}: these data differ from the calibration's in what the gate sees (p = {p}): the certificate of the calibration file says nothing of them.",
+        "{group}，{arm}：门控所见的数据与校准集不同（p = {p}）：校准文件中的保证对这些数据不成立。",
+    ),
+    "warn_uncertified": (
+        "{group}, {arm}: the certificate of its calibration file is of another policy and does not hold here: {list}.",
+        "{group}，{arm}：校准文件中的保证属于另一种策略，在此不成立：{list}。",
+    ),
+    "warn_nothing_certified": (
+        "{group}, {arm}: its calibration file certifies nothing: no threshold was found to keep the risk.",
+        "{group}，{arm}：校准文件没有任何保证：未找到能守住该风险的阈值。",
+    ),
+    "warn_differing": (
+        "{name} {own}, certified {certified}",
+        "{name} 为 {own}，保证的是 {certified}",
+    ),
+    "warn_between": (
+        "; ",
+        "；",
+    ),
+    "loss_attributes": (
+        "share of attributes that the cloud has right and the caption has not",
+        "属性损失（云端说对而该描述没有说对的属性比例）",
+    ),
+    "loss_tokens": (
+        "share of tokens that do not match the cloud's",
+        "词元损失（与云端不匹配的词元比例）",
+    ),
+    "loss_cider": (
+        "CIDEr lost, divided by 10,",
+        "CIDEr 损失（所失 CIDEr 除以 10）",
+    ),
     "warn_clocks": (
         "{group}: arms were timed by different clocks ({clocks}); do not compare their times.",
         "{group}：各方案使用了不同的时钟（{clocks}），不可比较时间。",
