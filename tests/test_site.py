@@ -97,7 +97,7 @@ def test_every_command_and_option_is_in_the_reference() -> None:
     assert "| `--tls-cert` | `FILE` |" in text
     assert "### edgecloud baseline accept\n" in text
     takes_all = re.findall(r"### (edgecloud \w+)\n\n[^\n]*\n\nTakes every", text)
-    assert takes_all == ["edgecloud caption", "edgecloud certify", "edgecloud tune"]
+    assert takes_all == ["edgecloud caption", "edgecloud tune", "edgecloud certify"]
     assert "| `--hardware-profile`, " in text.partition("### edgecloud retime\n")[2]
     options = SITE["options"]()
     assert [o.name for o in OPTIONS if f"| `{o.flags[0]}` |" not in options] == []
