@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from edgecloud.cli.serve import add
+from edgecloud.cli import fleet, profile, serve
 from edgecloud.cloud.engine.local import LocalCloud
 from edgecloud.cloud.loopback import Loopback
 from edgecloud.cloud.pipe_server import MessageServer
@@ -68,10 +69,20 @@ def test_a_verification_takes_about_the_bytes_that_the_page_says() -> None:
     assert again.cost.bytes_down < 200
 
 
-def serve_flags() -> set[str]:
+def flags_of(name: str, add: Callable[[Any], None], part: str | None = None) -> set[str]:
+    """The flags of a command, or of a part of it."""
     commands = argparse.ArgumentParser().add_subparsers()
     add(commands)
-    return {flag for flag in commands.choices["serve"]._option_string_actions if flag[:2] == "--"}
+    parser = commands.choices[name]
+    if part is not None:
+        (parts,) = (each for each in parser._actions if each.choices and part in each.choices)
+        assert isinstance(parts.choices, dict)
+        parser = parts.choices[part]
+    return {flag for flag in parser._option_string_actions if flag[:2] == "--"}
+
+
+def serve_flags() -> set[str]:
+    return flags_of("serve", serve.add)
 
 
 def run_flags() -> set[str]:
@@ -79,9 +90,13 @@ def run_flags() -> set[str]:
 
 
 def test_the_flags_on_the_page_of_deployment_are_those_of_the_commands() -> None:
-    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*[a-z]", DEPLOYMENT))
+    """Whatever vLLM's own command takes; tests/test_site.py reads each of our commands."""
+    ours = re.sub(r"^vllm serve (?:.*\\\n)*.*$", "", DEPLOYMENT, flags=re.MULTILINE)
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*[a-z]", ours))
     assert "--tls-cert" in named
-    assert named <= serve_flags() | run_flags()
+    assert named <= serve_flags() | run_flags() | flags_of("fleet", fleet.add) | flags_of(
+        "profile", profile.add, "measure"
+    )
 
 
 def test_every_setting_of_serve_is_on_the_page() -> None:
@@ -112,7 +127,7 @@ def test_the_compose_file_starts_a_service_with_real_flags_and_watches_it() -> N
     assert words[:2] == ["edgecloud", "serve"]
     assert {word for word in words if word.startswith("--")} <= serve_flags()
     parser = argparse.ArgumentParser()
-    add(parser.add_subparsers())
+    serve.add(parser.add_subparsers())
     parsed = parser.parse_args(words[1:])
     assert f"{parsed.port}:{parsed.port}" in service["ports"]
     assert int(service["stop_grace_period"].rstrip("s")) > parsed.drain_s
