@@ -152,6 +152,7 @@ def test_sorting_puts_the_slowest_first(page: Chromium) -> None:
     assert first == slowest["id"]
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_the_longest_total_time_is_that_of_one_clock(browser: Chromium, tmp_path: Path) -> None:
     path = tmp_path / "clocks.html"
     path.write_text(to_html(load_sources(two_clocks(tmp_path))), encoding="utf-8")

@@ -164,6 +164,7 @@ def test_every_table_is_a_link_to_its_numbers(text: str) -> None:
     assert float(cider["low"]) < float(cider["value"]) < float(cider["high"])
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_captions_come_in_tokens_with_origin_entropy_and_what_was_corrected(
     runs: Path, tokenizer: Path
 ) -> None:
@@ -181,6 +182,7 @@ def test_captions_come_in_tokens_with_origin_entropy_and_what_was_corrected(
     assert all(re.fullmatch(r" w\d+|<end>", text) for text, _ in exact.get("x", {}).values())
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_without_the_tokenizer_captions_are_whole_and_the_page_says_so(runs: Path) -> None:
     text = to_html(load_sources([runs / "results"]))
     its = Page(text).json("data")[0]["samples"][0]["a"][1]
@@ -198,6 +200,7 @@ def test_without_journals_there_are_no_timelines_and_the_page_says_why(
     assert f"there is no {tmp_path}" in text
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_a_journal_of_another_run_is_not_taken(tmp_path: Path) -> None:
     results = write_runs(tmp_path)
     change(results / "edge-rank-english.json", tokens=[1, 2, 3], origins=["edge"] * 3)
@@ -208,6 +211,7 @@ def test_a_journal_of_another_run_is_not_taken(tmp_path: Path) -> None:
     assert "is of another run" in to_html(list(sources.values()))
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_markup_in_captions_references_ids_and_names_stays_text(tmp_path: Path) -> None:
     evil = "</script><img src=x onerror=alert(1)>"
     results = write_runs(tmp_path, 2)
@@ -236,6 +240,7 @@ def test_a_dollar_sign_in_a_name_is_no_mathematics(tmp_path: Path) -> None:
     to_html(load_sources([results]))
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_recordings_are_embedded_only_when_asked_for(tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path / "data", 4)
     results = write_runs(tmp_path / "runs", 4, dataset_path=str(manifest))
@@ -254,6 +259,7 @@ def test_recordings_are_embedded_only_when_asked_for(tmp_path: Path) -> None:
     assert numbers == [0, 1, 2, 3]
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_recordings_that_are_gone_are_named(tmp_path: Path) -> None:
     results = write_runs(tmp_path, 2, dataset_path=str(tmp_path / "gone.json"))
     for path in results.glob("*.json"):
@@ -286,6 +292,7 @@ def test_the_same_results_make_the_same_page(runs: Path) -> None:
     assert to_html(sources) == to_html(sources)
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_times_of_two_clocks_are_sorted_each_by_its_own(runs: Path, tmp_path: Path) -> None:
     def orders(page: Page) -> list[str | None]:
         values = [attrs.get("value") for tag, attrs in page.elements if tag == "option"]
