@@ -20,13 +20,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from importlib import metadata
 from itertools import count
 from pathlib import Path
 from types import MappingProxyType, ModuleType
-from typing import Any, Generic, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
 from edgecloud.errors import EdgeCloudError, PluginError
+
+if TYPE_CHECKING:
+    from importlib import metadata
 
 __all__ = [
     "BUILT_IN",
@@ -322,6 +324,8 @@ def load_plugins(modules: Sequence[str] = ()) -> None:
     named = [*_named(os.environ.get(PLUGINS_VARIABLE, "")), *_named(",".join(modules))]
     if "" not in _LOADED:
         _LOADED.add("")
+        from importlib import metadata  # reads mails and archives: slow to import
+
         installed = metadata.entry_points()  # looks at every package there is
         for group in HOMES:
             for entry in sorted(

@@ -8,7 +8,6 @@ from typing import Any
 from edgecloud.regression.model import ASPECTS, Benchmark, Check
 from edgecloud.regression.tolerances import Policy, score_of
 from edgecloud.results.weights import Identity, former_alike
-from edgecloud.settings.config import Config
 
 __all__ = ["differences", "other_processor", "other_scorers", "software_differs"]
 
@@ -98,13 +97,22 @@ def _changed(
     aspect: str, old: Mapping[str, Any], new: Mapping[str, Any], benchmark: Benchmark
 ) -> dict[str, tuple[Any, Any]]:
     keys = list(dict.fromkeys((*old, *new)))
-    # What an older file does not know was as it is by default now.
-    absent = {"settings": Config().to_json(), "models": _FORMER_MODELS}.get(aspect, {})
+    absent = _absent(aspect) if set(old) != set(new) else {}
     lenient = aspect == "scorers" or (aspect == "hardware" and not benchmark.modelled)
     if lenient and set(old) & set(new):
         keys = [key for key in keys if key in old and key in new]
     sides = {key: (old.get(key, absent.get(key)), new.get(key, absent.get(key))) for key in keys}
     return {key: (before, after) for key, (before, after) in sides.items() if before != after}
+
+
+def _absent(aspect: str) -> Mapping[str, Any]:
+    """What a field was that an older file does not know: as it is by default now."""
+    if aspect == "settings":
+        # All settings are imported, which files of other projects do not have.
+        from edgecloud.settings.config import Config
+
+        return Config().to_json()
+    return _FORMER_MODELS if aspect == "models" else {}
 
 
 def _told(changed: Mapping[str, tuple[Any, Any]]) -> str:

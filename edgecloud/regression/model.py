@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 __all__ = [
     "ASPECTS",
+    "COSTS",
     "FAILING",
+    "TIMES",
     "Benchmark",
     "Check",
     "Report",
@@ -21,6 +23,10 @@ __all__ = [
 
 ASPECTS = ("data", "models", "settings", "scorers", "hardware")
 """Aspects that must be equal on both sides before times and scores compare."""
+
+TIMES = ("ttft", "tpot", "total_time")
+COSTS = ("cloud_busy_time",)
+"""Cost of a sample that is a time too, and regresses like one."""
 
 Verdict = Literal[
     "same",

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from edgecloud.errors import DataError
-from edgecloud.jsontypes import Mismatch, read
-from edgecloud.regression.fields import Fields, flatten, unique
+from edgecloud.regression.fields import Fields, unique
 from edgecloud.regression.model import Benchmark, Scores, Series, Summary
-from edgecloud.regression.result_rows import by_content, experiment_settings, machine, scores_of
-from edgecloud.results.result import Environment
 
 __all__ = ["TIME", "from_plugin_file"]
 
@@ -50,47 +48,36 @@ def _info(row: Fields, infos: Mapping[str, Fields]) -> Fields:
 
 
 def _benchmark(row: Fields, info: Fields, whole: Fields) -> Benchmark:
-    ours = "experiment_config" in info.content and "sample_ids" in info.content
-    config = info.optional("experiment_config").content if ours else {}
-    models = flatten(info.optional("models").content) if ours else {}
-    ids = info.texts("sample_ids") if ours else _others_ids(row)
-    failed = info.texts("failed_ids") if ours and "failed_ids" in info.content else ()
-    outcome = info.content.get("outcome")
-    modelled = config.get("clock") == "modelled"
-    return Benchmark(
+    plain = Benchmark(
         name=row.text("fullname"),
         kind="pytest-benchmark",
         source=Path(whole.where),
-        modelled=modelled,
-        times={TIME: _time(row, ids)},
-        # Of the corpus: these files keep no scores of samples.
-        scores=scores_of(info.optional("quality").maybe_number, lambda _: {})
-        if ours and row.content.get("group") == "total_time"
-        else ({} if ours else _others_scores(info)),
-        samples=(*ids, *failed) if ids is not None else (),
-        failed=failed,
-        degraded=info.texts("degraded_ids") if ours and "degraded_ids" in info.content else (),
-        problem=outcome if isinstance(outcome, str) and outcome.startswith("failed") else None,
-        identity=_identity(row, info, whole, ours=ours),
-        environment={
-            **_circumstances(row, whole),
-            **(machine(_environment(info), models) if ours else {}),
-        },
+        modelled=False,
+        times={},
+        problem=_problem(info),
+        identity=_identity(row, whole),
+        environment=_circumstances(row, whole),
         provenance={
             "started_at": whole.content.get("datetime"),
             "commit": whole.optional("commit_info").content.get("id"),
             "dirty": whole.optional("commit_info").content.get("dirty"),
-            "load_average": info.content.get("load_average") if ours else None,
+            "load_average": None,
         },
+    )
+    if "experiment_config" in info.content and "sample_ids" in info.content:
+        from edgecloud.regression.own_rows import of_our_own  # imports results, settings, metrics
+
+        found = of_our_own(plain, row, info)
+        return replace(found, times={TIME: _time(row, info.texts("sample_ids"))})
+    ids = _others_ids(row)
+    return replace(
+        plain, times={TIME: _time(row, ids)}, scores=_others_scores(info), samples=ids or ()
     )
 
 
-def _environment(info: Fields) -> Environment:
-    found = info.optional("environment")
-    try:
-        return read(Environment, found.content)
-    except Mismatch as error:
-        raise DataError(f"{found.where}: {error}; the file is broken, make it again") from None
+def _problem(info: Fields) -> str | None:
+    outcome = info.content.get("outcome")
+    return outcome if isinstance(outcome, str) and outcome.startswith("failed") else None
 
 
 def _circumstances(row: Fields, whole: Fields) -> dict[str, Any]:
@@ -142,26 +129,11 @@ def _time(row: Fields, ids: tuple[str, ...] | None) -> Series | Summary:
     return Series(values, ids)
 
 
-def _identity(
-    row: Fields, info: Fields, whole: Fields, *, ours: bool
-) -> dict[str, Mapping[str, Any]]:
+def _identity(row: Fields, whole: Fields) -> dict[str, Mapping[str, Any]]:
     plugin_machine = whole.optional("machine_info")
     hardware = {name: plugin_machine.content.get(name) for name in _MACHINE}
     cpu = plugin_machine.optional("cpu").content
     hardware.update({f"cpu.{name}": cpu.get(name) for name in _CPU})
     options = row.optional("options").content
     settings = {"timer": options.get("timer"), "group": row.content.get("group")}
-    if not ours:
-        return {"settings": settings, "hardware": hardware}
-    config = info.mapping("experiment_config").content
-    data = info.optional("data").content
-    if config.get("clock") == "modelled":
-        hardware = {"profile": config.get("hardware_profile")}
-    else:
-        hardware["limits"] = info.optional("limits").content.get("summary")
-    return {
-        "data": {key: data.get(key) for key in ("sha256", "samples")},
-        "models": by_content(flatten(info.optional("models").content)),
-        "settings": {**settings, **experiment_settings({**config, "mode": info.text("mode")})},
-        "hardware": hardware,
-    }
+    return {"settings": settings, "hardware": hardware}

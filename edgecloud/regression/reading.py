@@ -9,7 +9,6 @@ from edgecloud.regression.compact import from_baseline
 from edgecloud.regression.fields import read_json
 from edgecloud.regression.model import Benchmark
 from edgecloud.regression.plugin_rows import from_plugin_file
-from edgecloud.regression.result_rows import from_result
 from edgecloud.textfiles import json_files
 
 __all__ = ["read"]
@@ -35,6 +34,8 @@ def _read_file(path: Path) -> list[Benchmark]:
     if isinstance(schema, str) and schema.startswith("edgecloud-baseline/"):
         return [from_baseline(content, path)]
     if isinstance(schema, str) and schema.startswith("edgecloud-result/"):
+        from edgecloud.regression.result_rows import from_result  # imports all of our results
+
         return [from_result(content, path)]
     if schema is None and "benchmarks" in content:
         return from_plugin_file(content, path)

@@ -10,27 +10,21 @@ from typing import Any
 
 from edgecloud.quality.metric import values
 from edgecloud.regression.fields import flatten
-from edgecloud.regression.model import Benchmark, Scores, Series
+from edgecloud.regression.model import COSTS, TIMES, Benchmark, Scores, Series
+from edgecloud.regression.tolerances import default_tolerances
 from edgecloud.results.result import Environment, Experiment, Result, SampleResult, of_content
 from edgecloud.settings.naming import row
 from edgecloud.settings.options import OPTIONS
 from edgecloud.settings.parts import unused_settings
 
 __all__ = [
-    "COSTS",
-    "TIMES",
     "by_content",
-    "default_tolerances",
     "experiment_name",
     "experiment_settings",
     "from_result",
     "machine",
     "scores_of",
 ]
-
-TIMES = ("ttft", "tpot", "total_time")
-COSTS = ("cloud_busy_time",)
-"""Cost of a sample that is a time too, and regresses like one."""
 
 _ELSEWHERE = ("edge_device", "cloud_device", "hardware_profile")
 """Settings whose effect is compared as hardware: the device in use, the constants of the profile."""
@@ -116,14 +110,6 @@ def _processor(environment: Environment) -> dict[str, Any]:
 def _times(found: Result) -> dict[str, Series]:
     series = {name: _series(found.per_sample(name)) for name in (*TIMES, *COSTS)}
     return {name: its for name, its in series.items() if its is not None}
-
-
-def default_tolerances() -> dict[str, float]:
-    """By name every score that is compared, with the least mean loss that counts unless a policy says
-    otherwise, as its metric's registration has it."""
-    return {
-        name: value.tolerance for name, value in values().items() if value.tolerance is not None
-    }
 
 
 def scores_of(

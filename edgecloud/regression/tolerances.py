@@ -9,17 +9,27 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgecloud.errors import ConfigError
-from edgecloud.quality import METRICS
-from edgecloud.quality.metric import score_sign
-from edgecloud.regression.model import ASPECTS
-from edgecloud.regression.result_rows import COSTS, TIMES, default_tolerances
+from edgecloud.regression.model import ASPECTS, COSTS, TIMES
 from edgecloud.textfiles import read_toml
 
-__all__ = ["Policy", "load_policy", "score_of"]
+__all__ = ["Policy", "default_tolerances", "load_policy", "score_of"]
+
+
+def default_tolerances() -> dict[str, float]:
+    """By name every score of our metrics that is compared, with the least mean loss that counts unless a policy says
+    otherwise, as its metric's registration has it."""
+    # All metrics are imported, which most files of other projects do not need.
+    from edgecloud.quality.metric import values
+
+    return {
+        name: value.tolerance for name, value in values().items() if value.tolerance is not None
+    }
 
 
 def _optional_scores() -> tuple[str, ...]:
     """Scores that need more than every installation has."""
+    from edgecloud.quality import METRICS
+
     return tuple(
         value.name
         for metric in METRICS.values()
@@ -30,8 +40,11 @@ def _optional_scores() -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """Tolerances are relative for times, absolute for scores (``quality``, in each score's unit).
+    """Tolerances are relative for times, absolute for scores (in each score's unit).
 
+    ``quality`` has the least losses of our own scores that a file gives: the others are those of
+    :func:`default_tolerances`; ``scores`` those of other projects. ``optional_scores`` are by default those that
+    need more than every installation has.
     ``rows`` are those of single rows: a name, in which a star stands for anything, and the tolerances of measured
     time (``tolerance``) and of scores there; of several that fit the first counts. ``lower`` are the scores of
     other projects of which a lower value is better.
@@ -47,8 +60,9 @@ class Policy:
     modelled_quantities: tuple[str, ...] = (*TIMES, *COSTS)
     modelled_tolerance: float = 0.005
     modelled_other_texts: float = 0.1
-    optional_scores: tuple[str, ...] = field(default_factory=_optional_scores)
-    quality: Mapping[str, float] = field(default_factory=default_tolerances)
+    optional_scores: tuple[str, ...] | None = None
+    quality: Mapping[str, float] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)
     rows: tuple[tuple[str, Mapping[str, float]], ...] = ()
     lower: frozenset[str] = frozenset()
     source: str = "built-in"
@@ -59,11 +73,27 @@ class Policy:
 
     def loss_of(self, score: str, row: str) -> float:
         """The least loss of a score of a row that counts."""
-        return self._of_row(row).get(score, self.quality[score])
+        for given in (self._of_row(row), self.scores, self.quality):
+            if score in given:
+                return given[score]
+        return default_tolerances()[score]
+
+    def judges(self, score: str) -> bool:
+        """True where losses of this score are looked at."""
+        return score in self.scores or score in default_tolerances()
+
+    def optional(self, score: str) -> bool:
+        """True where a score may be missing, or from another scorer."""
+        names = self.optional_scores
+        return score in (_optional_scores() if names is None else names)
 
     def sign_of(self, score: str) -> float:
         """-1 where a lower value of the score is better, else 1."""
-        return -1.0 if score in self.lower else score_sign(score)
+        if score in self.scores:
+            return -1.0 if score in self.lower else 1.0
+        from edgecloud.quality.metric import score_sign
+
+        return score_sign(score)
 
     def _of_row(self, row: str) -> Mapping[str, float]:
         # Brackets are part of rows' names, as in test_sort[1000].
@@ -72,7 +102,7 @@ class Policy:
 
     def allows(self, aspect: str, key: str) -> bool:
         """True when a difference in this field of an aspect only deserves a note."""
-        if aspect == "scorers" and score_of(key) in self.optional_scores:
+        if aspect == "scorers" and self.optional(score_of(key)):
             return True
         return aspect in self.allow or f"{aspect}.{key}" in self.allow
 
@@ -106,11 +136,9 @@ def load_policy(path: Path) -> Policy:
     content = read_toml(path, what="policy", error=ConfigError, advice="check --policy")
     problems: list[str] = []
     values: dict[str, Any] = {"source": str(path)}
-    known = default_tolerances()
     others = content.pop("scores", {})
     if isinstance(others, dict) and all(isinstance(about, dict) for about in others.values()):
-        known |= _others(others, values, problems)
-        values["quality"] = known
+        values["scores"] = _others(others, values, problems) if others else {}
     else:
         problems.append("scores: must hold tables, such as [scores.accuracy]")
     for key, value in content.items():
@@ -123,9 +151,9 @@ def load_policy(path: Path) -> Policy:
         elif key == "optional_scores":
             values[key] = _names(key, value, tuple(default_tolerances()), problems)
         elif key == "quality" and isinstance(value, dict):
-            values[key] = {**known, **_losses("quality", value, known, problems)}
+            values[key] = _losses("quality", value, default_tolerances(), problems)
         elif key == "rows" and isinstance(value, dict):
-            values[key] = _rows(value, known, problems)
+            values[key] = _rows(value, values.get("scores", {}), problems)
         elif key in ("wall", "modelled") and isinstance(value, dict):
             for name, item in value.items():
                 _table_value(f"{key}_{name}", item, values, problems)
@@ -185,7 +213,7 @@ def _others(
 
 
 def _rows(
-    tables: Mapping[str, Any], known: Mapping[str, float], problems: list[str]
+    tables: Mapping[str, Any], others: Mapping[str, float], problems: list[str]
 ) -> tuple[tuple[str, Mapping[str, float]], ...]:
     """The tolerances of single rows, in the file's order."""
     found = []
@@ -193,7 +221,10 @@ def _rows(
         if not isinstance(own, dict):
             problems.append(f"rows.{name}: is no table of tolerances")
             continue
-        found.append((name, _losses(f"rows.{name}", own, ("tolerance", *known), problems)))
+        known = ["tolerance", *others]
+        if not own.keys() <= {*known}:
+            known += default_tolerances()
+        found.append((name, _losses(f"rows.{name}", own, known, problems)))
     return tuple(found)
 
 

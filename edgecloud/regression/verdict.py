@@ -244,7 +244,7 @@ def _comparisons(
             )
         if comparison is None:
             message = "the baseline has it, the new side has no value to compare"
-            optional = side.is_score and side.what in policy.optional_scores
+            optional = side.is_score and policy.optional(side.what)
             verdict: Verdict = "note" if optional else "missing"
             lacking.append(Check(new.name, side.what, verdict, message, source=new.source))
         else:
@@ -271,8 +271,8 @@ def _times(old: Benchmark, new: Benchmark, policy: Policy) -> list[_Sides]:
 def _scores(old: Benchmark, new: Benchmark, policy: Policy) -> list[_Sides]:
     """By sample where both sides have that, else of the corpus, whose one value is compared as it is."""
     found: list[_Sides] = []
-    other = other_scorers(old, new) & set(policy.optional_scores)
-    for name in (name for name in old.scores if name in policy.quality and name not in other):
+    other = {name for name in other_scorers(old, new) if policy.optional(name)}
+    for name in (name for name in old.scores if policy.judges(name) and name not in other):
         before, after = old.scores[name], new.scores.get(name, Scores(None))
         if before.samples is not None and (after.samples is not None or after.corpus is None):
             found.append(_Sides(name, before.samples, after.samples, is_score=True))

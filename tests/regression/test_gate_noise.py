@@ -76,7 +76,7 @@ def compared(rng: np.random.Generator, samples: int, slowdown: float) -> Check:
 
 @pytest.mark.parametrize("slowdown", [1.0, 1.1])
 def test_as_many_more_rounds_as_are_named_decide_most_rows(slowdown: float) -> None:
-    """Where the truth is as estimated, four in five; over all undecided rows, whose estimates lie too
+    """Where the truth is as estimated, nineteen in twenty; over all undecided rows, whose estimates lie too
     near the tolerance by chance, the number named is rather too large."""
     rng = np.random.default_rng(17)
     rows = [compared(rng, 10, slowdown) for _ in range(150)]
@@ -91,12 +91,40 @@ def test_as_many_more_rounds_as_are_named_decide_most_rows(slowdown: float) -> N
 
 def test_rows_at_the_tolerance_itself_name_no_number_of_rounds() -> None:
     benchmark = Benchmark(name="x", kind="result", source=None, modelled=False, times={})  # type: ignore[arg-type]
-    new = np.exp(np.log1p(POLICY.wall_tolerance) + np.linspace(-0.1, 0.1, 11))
+    new = np.exp(np.log1p(POLICY.wall_tolerance) + np.linspace(-0.1, 0.1, 201))
     found = decide(
-        Comparison(benchmark, "ttft", False, "paired", np.ones(11), new), POLICY, level=0.99
+        Comparison(benchmark, "ttft", False, "paired", np.ones(new.size), new),
+        POLICY,
+        level=0.99,
     )
     assert (found.verdict, found.more) == ("undecided", None)
     assert "no number of rounds" in found.message
+
+
+def test_a_few_noisy_rounds_at_the_tolerance_name_a_number_that_tells_no_change_from_it() -> None:
+    benchmark = Benchmark(name="x", kind="result", source=None, modelled=False, times={})  # type: ignore[arg-type]
+    new = np.exp(np.log1p(POLICY.wall_tolerance) + np.linspace(-0.1, 0.1, 11))
+    found = decide(
+        Comparison(benchmark, "ttft", False, "paired", np.ones(new.size), new),
+        POLICY,
+        level=0.99,
+    )
+    assert found.verdict == "undecided"
+    assert found.more is not None
+    assert 40 < found.more < 120
+
+
+@pytest.mark.parametrize("n", [2, 3, 6, 31])
+def test_medians_drawn_by_their_places_are_those_of_samples_drawn_anew(n: int) -> None:
+    """How often each value, or mean of two, is the median of a new sample."""
+    rows, draws = 2.0 ** np.arange(n), 40_000
+    rng = np.random.default_rng(18)
+    anew = np.median(rows[rng.integers(0, n, size=(draws, n))], axis=-1)
+    for share in (0.01, 0.1, 0.3, 0.5, 0.8, 0.98):
+        low, high = median_interval(rows, level=1 - 2 * min(share, 1 - share), resamples=draws)
+        end = low if share <= 0.5 else high
+        below, at = np.mean(anew < end), np.mean(anew <= end)
+        assert below - 0.01 <= share <= at + 0.01
 
 
 def test_many_rows_at_once_give_the_intervals_of_each_alone() -> None:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from edgecloud.errors import ConfigError, DataError
 from edgecloud.regression.baselines import accept
 from edgecloud.regression.reading import read
-from edgecloud.regression.tolerances import Policy, load_policy
+from edgecloud.regression.tolerances import Policy, default_tolerances, load_policy
 from edgecloud.regression.verdict import judge
 from edgecloud.regression.wording import text
 from tests.regression.gate_cases import (
@@ -474,9 +474,14 @@ def test_the_baselines_in_the_repository_are_the_whole_embedded_corpus_in_modell
 
 
 def test_the_policy_in_the_repository_is_the_built_in_one() -> None:
-    found = asdict(load_policy(ROOT / "bench" / "gate.toml"))
-    built_in = asdict(Policy())
-    assert {**found, "source": ""} == {**built_in, "source": ""}
+    found, built_in = load_policy(ROOT / "bench" / "gate.toml"), Policy()
+    assert found.quality == default_tolerances()
+    assert found.optional_scores is not None
+    assert [name for name in found.quality if built_in.optional(name)] == sorted(
+        found.optional_scores, key=[*found.quality].index
+    )
+    said: dict[str, object] = {"source": "", "quality": {}, "optional_scores": None}
+    assert {**asdict(found), **said} == {**asdict(built_in), **said}
 
 
 @pytest.mark.parametrize(
