@@ -205,6 +205,8 @@ class GeneralLM(CachedModel[FullCache]):
         self._longest = network.longest
         forward = inspect.signature(network.writer.forward).parameters
         self._last = {"logits_to_keep": 1} if "logits_to_keep" in forward else {}
+        # As transformers calls it since 5.24.
+        self._cache_name = "cache" if "cache" in forward else "past_key_values"
 
     @classmethod
     def load(
@@ -304,9 +306,8 @@ class GeneralLM(CachedModel[FullCache]):
         try:
             with torch.inference_mode(), memory_advice(self.device):
                 ids = torch.tensor([list(tokens)], device=self._network.lm_head.weight.device)
-                found = self._network.writer(
-                    input_ids=ids, past_key_values=self._cache.held, use_cache=True, **more
-                )
+                more[self._cache_name] = self._cache.held
+                found = self._network.writer(input_ids=ids, use_cache=True, **more)
                 logits: Tensor = found.logits[0, :, : self._vocab_size].float()
                 return logits
         except BaseException:
