@@ -94,10 +94,13 @@ def _family(paths: dict[str, str], tokens: int, form: str) -> dict[str, Way]:
         return written(prompt, assistant_model=edge)
 
     def in_threes(prompt: Prompt) -> list[int]:
-        names = ("num_assistant_tokens", "num_assistant_tokens_schedule")
-        names += ("assistant_confidence_threshold",)  # type: ignore[assignment]
-        before = {name: getattr(default, name) for name in names}
-        default.update(**dict(zip(names, (3, "constant", 0.0), strict=True)))
+        threes = {
+            "num_assistant_tokens": 3,
+            "num_assistant_tokens_schedule": "constant",
+            "assistant_confidence_threshold": 0.0,
+        }
+        before = {name: getattr(default, name) for name in threes}
+        default.update(**threes)
         try:
             return written(prompt, assistant_model=edge)
         finally:

@@ -24,7 +24,8 @@ from torch import Tensor
 from bench.products import Product, dynamic
 from edgecloud.models.quantized.weights import quantize
 
-SHAPES: tuple[tuple[int, int], ...] = ((2048, 1536), (1536, 1536), (17920, 1536), (1536, 8960))
+Shapes = tuple[tuple[int, int], ...]
+SHAPES: Shapes = ((2048, 1536), (1536, 1536), (17920, 1536), (1536, 8960))
 """Outputs and inputs of a layer's products: queries, keys and values; the way out; gate and up; down."""
 COUNTS = (1, 2, 4, 5, 6, 8)
 Engine = Callable[[Tensor], object]
@@ -42,14 +43,12 @@ def main() -> None:
         "--vocabulary", action="store_true", help="the output layer's product alone"
     )
     given = parser.parse_args()
-    if given.vocabulary:
-        global SHAPES
-        SHAPES, given.layers = (VOCABULARY,), 1
+    shapes, layers = ((VOCABULARY,), 1) if given.vocabulary else (SHAPES, given.layers)
     torch.set_num_threads(1)
     torch.manual_seed(0)
     rows = [
-        [name, f"{size:g}", *_told(size, times, given.layers)]
-        for name, size, times in _measured(given.layers, given.rounds, given.only or "")
+        [name, f"{size:g}", *_told(size, times, shapes, layers)]
+        for name, size, times in _measured(shapes, layers, given.rounds, given.only or "")
     ]
     heads = [f"{count} rows" for count in COUNTS[1:]]
     told = tabulate(
@@ -61,17 +60,19 @@ def main() -> None:
     sys.stdout.write(f"{told}\n")
 
 
-def _told(size: float, times: dict[int, float], layers: int) -> list[str]:
+def _told(size: float, times: dict[int, float], shapes: Shapes, layers: int) -> list[str]:
     """One row's milliseconds, the others over it, and the rate at which one row reads the weights."""
     one_s = times[COUNTS[0]]
-    read = size * layers * sum(rows * columns for rows, columns in SHAPES)
+    read = size * layers * sum(rows * columns for rows, columns in shapes)
     ratios = [f"{times[count] / one_s:.2f}" for count in COUNTS[1:]]
     return [f"{1e3 * one_s:.1f}", *ratios, f"{read / 1e9 / one_s:.1f}"]
 
 
-def _measured(layers: int, rounds: int, only: str) -> list[tuple[str, float, dict[int, float]]]:
+def _measured(
+    shapes: Shapes, layers: int, rounds: int, only: str
+) -> list[tuple[str, float, dict[int, float]]]:
     """Of each engine its bytes a weight, and its seconds by number of rows."""
-    matrices = {shape: [torch.randn(shape) / 40 for _ in range(layers)] for shape in SHAPES}
+    matrices = {shape: [torch.randn(shape) / 40 for _ in range(layers)] for shape in shapes}
     engines: dict[str, tuple[float, dict[tuple[int, int], Engine]]] = {}
     for name, (size, make) in _MAKERS.items():
         if only not in name:
@@ -84,10 +85,10 @@ def _measured(layers: int, rounds: int, only: str) -> list[tuple[str, float, dic
     with torch.inference_mode():
         for turn in range(rounds + 1):
             for count in COUNTS:
-                inputs = {shape: torch.randn(count, shape[1]) for shape in SHAPES}
+                inputs = {shape: torch.randn(count, shape[1]) for shape in shapes}
                 for name, (_, by_shape) in engines.items():
                     began_s = time.process_time()
-                    for shape in SHAPES:
+                    for shape in shapes:
                         by_shape[shape](inputs[shape])
                     if turn:
                         taken_s = time.process_time() - began_s
@@ -183,7 +184,8 @@ def _openvino(bits: str, group: int) -> Callable[[list[Tensor]], Engine]:
 
 
 def _own(bits: int) -> Callable[[list[Tensor]], Engine]:
-    """Our own kernels: weights with a scale a row (4 bits: for 128 of it), activations in 8 bits in groups of 128."""
+    """Our own kernels: weights with a scale a row (4 bits: for 128 of it), activations rounded as
+    :func:`edgecloud.models.quantized.own.parts.quantize` does it, in groups of 128."""
 
     def make(matrices: list[Tensor]) -> Engine:
         products = [Product(quantize(matrix.numpy(), bits)) for matrix in matrices]

@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from edgecloud.cli.settings_of import settings_of
 from edgecloud.ending import end_on_sigterm
 from edgecloud.errors import ConfigError
-from edgecloud.settings.config import Config, resolve
+from edgecloud.settings.config import Config
 from edgecloud.settings.declaration import MODES
-from edgecloud.settings.options import OPTIONS, add_options
+from edgecloud.settings.options import add_options
 from edgecloud.stages import Lines, listening, stage
 
 if TYPE_CHECKING:
@@ -55,13 +56,8 @@ def add(commands: Any) -> None:
     caption.set_defaults(command=_caption)
 
 
-def _config(parsed: argparse.Namespace) -> Config:
-    flags = {option.name: getattr(parsed, option.name) for option in OPTIONS}
-    return resolve(flags, preset=parsed.preset, file=parsed.config)
-
-
 def _caption(parsed: argparse.Namespace) -> int:
-    config = _config(parsed)
+    config = settings_of(parsed)
     if config.data.input_modality == "audio_text":
         raise ConfigError("caption takes recordings without transcriptions; use audio_only")
     recordings: list[str] = [*parsed.audio, *([_example(config)] if parsed.example else [])]

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
-from edgecloud.errors import ConfigError
-from edgecloud.settings.config import resolve
-from edgecloud.settings.options import OPTIONS, add_options
+from edgecloud.cli.settings_of import print_progress, settings_over
+from edgecloud.settings.options import add_options
 
 __all__ = ["add"]
 
@@ -66,25 +64,15 @@ def _certify(parsed: argparse.Namespace) -> int:
     from edgecloud.experiments.certify import certify, check
     from edgecloud.results.result_file import write_result
 
-    if not parsed.output.suffix:
-        raise ConfigError(f"-o {parsed.output}: give a file, such as {parsed.output}.json")
-    flags = {option.name: getattr(parsed, option.name) for option in OPTIONS}
-    if flags["dataset_path"] is not None:
-        raise ConfigError("certify takes the manifest as its argument; leave out --dataset-path")
-    flags["dataset_path"] = parsed.manifest
     asked = check(
-        resolve(flags, preset=parsed.preset, file=parsed.config),
+        settings_over(parsed, "certify"),
         loss=parsed.loss,
         risk=parsed.risk,
         confidence=parsed.confidence,
         thresholds=parsed.thresholds,
         document_frequencies=parsed.document_frequencies,
     )
-
-    def told(what: str, done: int, total: int) -> None:
-        print(f"edgecloud: {done}/{total} {what}", file=sys.stderr, flush=True)
-
-    found = certify(asked, parsed.output.with_suffix(".certify"), told=told)
+    found = certify(asked, parsed.output.with_suffix(".certify"), told=print_progress)
     certificate = found["certificate"]
     _show(certificate)
     print(f"calibration: {write_result(parsed.output, found, flag='-o')}")

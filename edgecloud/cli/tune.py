@@ -7,9 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgecloud.errors import ConfigError
-from edgecloud.settings.config import resolve
-from edgecloud.settings.options import OPTIONS, add_options
+from edgecloud.cli.settings_of import print_progress, settings_over
+from edgecloud.settings.options import add_options
 
 if TYPE_CHECKING:
     from edgecloud.experiments.tune import Tuned
@@ -53,22 +52,15 @@ def _tune(parsed: argparse.Namespace) -> int:
     from edgecloud.results.result_file import write_result
 
     goal = Goal(parsed.gap, parsed.busy, parsed.time)
-    if not parsed.output.suffix:
-        raise ConfigError(f"-o {parsed.output}: give a file, such as {parsed.output}.json")
-    flags = {option.name: getattr(parsed, option.name) for option in OPTIONS}
-    if flags["dataset_path"] is not None:
-        raise ConfigError("tune takes the manifest as its argument; leave out --dataset-path")
-    flags["dataset_path"] = parsed.manifest
-    config, samples = check(resolve(flags, preset=parsed.preset, file=parsed.config))
-
-    def told(what: str, done: int, total: int) -> None:
-        print(f"edgecloud: {done}/{total} {what}", file=sys.stderr, flush=True)
+    config, samples = check(settings_over(parsed, "tune"))
 
     def say(text: str) -> None:
         print(f"edgecloud: {text}", file=sys.stderr, flush=True)
 
     folder = parsed.output.with_suffix(".tune")
-    found = tune(config, samples, goal, folder, quality=parsed.quality, told=told, say=say)
+    found = tune(
+        config, samples, goal, folder, quality=parsed.quality, told=print_progress, say=say
+    )
     _show(found)
     print(f"preset: {write_result(parsed.output, found.content, flag='-o')}")
     return 0

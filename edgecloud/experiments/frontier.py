@@ -30,7 +30,7 @@ from edgecloud.results.frontier import (
     standing,
 )
 from edgecloud.results.journal import read
-from edgecloud.results.rivals import contests, leaders, oracles
+from edgecloud.results.rivals import PLAIN, contests, leaders, oracles
 from edgecloud.results.statistics import Interval, mean_difference, mean_ratio
 
 __all__ = ["frontier", "place_of"]
@@ -117,7 +117,7 @@ def _block(place: Place, found: Sequence[Swept]) -> Json:
     rivals = {name: own for name, (point, _, own) in policies.items() if point.role == "rival"}
     budgets = []
     if rivals:
-        plain = {name: own for name, (p, _, own) in policies.items() if p.role in _PLAIN}
+        plain = {name: own for name, (p, _, own) in policies.items() if p.role in PLAIN}
         ours = {name: own for name, (_, _, own) in policies.items() if name not in plain}
         found_leaders = leaders(ours, plain, alone["edge"], alone["cloud"])
         budgets = [leader.to_json() for leader in found_leaders]
@@ -141,10 +141,6 @@ def _block(place: Place, found: Sequence[Swept]) -> Json:
         "rows": rows,
         "budgets": budgets,
     }
-
-
-_PLAIN = ("rival", "baseline")
-"""Roles of what anybody would try first."""
 
 
 def _oracles(edge: Measures, cloud: Measures, costs: Json) -> list[Json]:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Generic, Protocol, TypeVar
+import inspect
+from typing import Any, Generic, Protocol, TypeVar
 
 from edgecloud.models.checks import check_rollback
 
-__all__ = ["Cache", "CachedModel", "most_set_aside", "roomier"]
+__all__ = ["Cache", "CachedModel", "cache_argument", "most_set_aside", "roomier"]
 
 _ROOM = 256
 """Tokens set aside after a prompt; a longer answer doubles what there is."""
+
+
+def cache_argument(model: Any) -> str:
+    """The name by which the forward of a model of transformers takes its cache: another one since 5.24, which gives
+    a notice about the former."""
+    taken = inspect.signature(model.forward).parameters
+    return "cache" if "cache" in taken else "past_key_values"
 
 
 def roomier(length: int, capacity: int) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,13 +10,14 @@ from transformers import Gemma4AudioFeatureExtractor, Gemma4UnifiedAudioFeatureE
 
 from edgecloud.contracts import LOG_MEL, Arrays
 from edgecloud.models.features import check_waveform
+from edgecloud.models.general_audio import OwnFeatures
 
 __all__ = ["FRAMES_MASK", "GemmaLogMel", "GemmaWaveform"]
 
 FRAMES_MASK = "input_features_mask"
 
 
-class GemmaLogMel:
+class GemmaLogMel(OwnFeatures):
     """Log-mel ``(1, T, 128) float16`` and ``input_features_mask (1, T) bool``, T a frame for each 10 ms, of a
     recording padded to a multiple of 128 samples; ``count`` tells the embeddings."""
 
@@ -33,15 +32,6 @@ class GemmaLogMel:
     most_s: ClassVar[float | None] = 30.0
     """Of what is longer the extractor would leave out the rest."""
 
-    def __init__(self, checkpoint: Path | str, count: Callable[[Arrays], int]) -> None:
-        self._extractor = self.kind.from_pretrained(str(checkpoint))
-        self._count = count
-
-    @property
-    def settings(self) -> dict[str, int]:
-        """As :meth:`edgecloud.models.features.FeatureExtractor.settings`."""
-        return {name: int(getattr(self._extractor, name)) for name in self.names}
-
     def arrays(self, waveform: npt.NDArray[np.float32]) -> Arrays:
         """As :meth:`edgecloud.models.features.FeatureExtractor.arrays`."""
         check_waveform(waveform, most_s=self.most_s)
@@ -50,10 +40,6 @@ class GemmaLogMel:
             LOG_MEL: made[LOG_MEL].astype(np.float16),
             FRAMES_MASK: made[FRAMES_MASK].astype(np.bool_),
         }
-
-    def tokens(self, arrays: Arrays) -> int:
-        """As :meth:`edgecloud.models.features.FeatureExtractor.tokens`."""
-        return self._count(arrays)
 
 
 class GemmaWaveform(GemmaLogMel):

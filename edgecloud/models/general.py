@@ -29,7 +29,7 @@ from transformers.utils.import_utils import is_peft_available
 from edgecloud.contracts import Prompt
 from edgecloud.errors import CheckpointError, ModelError
 from edgecloud.models.assembly import check_rows, on_meta
-from edgecloud.models.cached import CachedModel
+from edgecloud.models.cached import CachedModel, cache_argument
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.checks import check_prompt, check_started, check_vocabulary
 from edgecloud.models.families.general import unsupported
@@ -205,8 +205,7 @@ class GeneralLM(CachedModel[FullCache]):
         self._longest = network.longest
         forward = inspect.signature(network.writer.forward).parameters
         self._last = {"logits_to_keep": 1} if "logits_to_keep" in forward else {}
-        # As transformers calls it since 5.24.
-        self._cache_name = "cache" if "cache" in forward else "past_key_values"
+        self._cache_name = cache_argument(network.writer)
 
     @classmethod
     def load(

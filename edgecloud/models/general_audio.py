@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from edgecloud.models.features import SAMPLE_RATE_HZ, LogMel, check_waveform
 
 __all__ = [
     "MaskedLogMel",
+    "OwnFeatures",
     "PhiFilterBank",
     "StackedLogMel",
     "WindowedLogMel",
@@ -128,20 +129,33 @@ class StackedLogMel:
         return {LOG_MEL: pairs.numpy().astype(np.float16)}
 
 
-class PhiFilterBank:
-    """Logarithms of a bank of 80 filters ``(1, T, 80) float16``, a frame of 25 ms for each 10 ms, as
-    Phi-4-multimodal's own extractor makes them."""
+class OwnFeatures:
+    """Features of a family's own extractor, of a class ``kind`` of transformers; ``names`` are its settings."""
+
+    kind: ClassVar[Any]
+    names: ClassVar[tuple[str, ...]]
 
     def __init__(self, checkpoint: Path | str, count: Callable[[Arrays], int]) -> None:
         """By the settings of the checkpoint's feature extractor; ``count`` tells the embeddings."""
-        self._extractor: Any = Phi4MultimodalFeatureExtractor.from_pretrained(str(checkpoint))
-        self.tokens = count
+        self._extractor = self.kind.from_pretrained(str(checkpoint))
+        self._count = count
 
     @property
     def settings(self) -> dict[str, int]:
         """As :attr:`LogMel.settings`."""
-        names = ("feature_size", "sampling_rate", "hop_length", "n_fft", "win_length")
-        return {name: int(getattr(self._extractor, name)) for name in names}
+        return {name: int(getattr(self._extractor, name)) for name in self.names}
+
+    def tokens(self, arrays: Arrays) -> int:
+        """As :meth:`LogMel.tokens`."""
+        return self._count(arrays)
+
+
+class PhiFilterBank(OwnFeatures):
+    """Logarithms of a bank of 80 filters ``(1, T, 80) float16``, a frame of 25 ms for each 10 ms, as
+    Phi-4-multimodal's own extractor makes them."""
+
+    kind = Phi4MultimodalFeatureExtractor
+    names = ("feature_size", "sampling_rate", "hop_length", "n_fft", "win_length")
 
     def arrays(self, waveform: npt.NDArray[np.float32]) -> Arrays:
         """As :meth:`LogMel.arrays`."""

@@ -16,6 +16,7 @@ from edgecloud.contracts import LOG_MEL, Model, Prompt
 from edgecloud.errors import ModelError
 from edgecloud.models.assembly import on_meta
 from edgecloud.models.audio_lm import AudioLM, pick_dtype
+from edgecloud.models.cached import cache_argument
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.decoder import Decoder
 from edgecloud.models.features import CONTEXT_FRAMES
@@ -178,6 +179,10 @@ class Family:
         self._thinker = thinker
         self._whole: Any = family_thinker(thinker, of)
         self._cache = DynamicCache()
+        self._cache_name = cache_argument(self._whole)
+
+    def _cached(self) -> dict[str, Any]:
+        return {self._cache_name: self._cache, "use_cache": True}
 
     @property
     def vocab_size(self) -> int:
@@ -193,7 +198,7 @@ class Family:
         """As :meth:`edgecloud.contracts.Model.prefill`, by ``transformers``."""
         self._cache = DynamicCache()
         with torch.inference_mode():
-            found = self._whole(**self._inputs(prompt), past_key_values=self._cache, use_cache=True)
+            found = self._whole(**self._inputs(prompt), **self._cached())
         logits: Tensor = found.logits[0, -1].float()
         return logits
 
@@ -209,8 +214,7 @@ class Family:
             found = self._whole(
                 input_ids=ids,
                 position_ids=positions.expand(3, 1, -1),
-                past_key_values=self._cache,
-                use_cache=True,
+                **self._cached(),
             )
         logits: Tensor = found.logits[0].float()
         return logits

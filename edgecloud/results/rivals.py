@@ -13,8 +13,20 @@ from typing import Any, Literal, get_args
 from edgecloud.results.frontier import Measures, known, mean
 from edgecloud.results.statistics import Interval, mean_difference, mean_ratio
 
-__all__ = ["AT_ONCE", "Contest", "Leader", "by_lot", "contests", "leaders", "mixed", "oracles"]
+__all__ = [
+    "AT_ONCE",
+    "PLAIN",
+    "Contest",
+    "Leader",
+    "by_lot",
+    "contests",
+    "leaders",
+    "mixed",
+    "oracles",
+]
 
+PLAIN = ("rival", "baseline")
+"""Roles, in a sweep, of what anybody would try first."""
 AT_ONCE = 0.02
 """Budgets are equal within this share of the cloud's busy time, or of the rival's time; and qualities are where
 the paired difference of gaps surely exceeds the negative of it."""

@@ -21,6 +21,7 @@ from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import (
 
 from edgecloud.embedded.factory import tokenizer as tok
 from edgecloud.embedded.factory.layout import load_weights, thinker_config
+from edgecloud.models.cached import cache_argument
 from edgecloud.models.features import audio_token_count
 from edgecloud.models.prompts import SYSTEM_PROMPT
 
@@ -161,8 +162,8 @@ class Miniature(Trainable):
             inputs_embeds=embeddings,
             position_ids=positions.unsqueeze(0).expand(3, -1, -1),
             attention_mask=mask,
-            past_key_values=cache,
             use_cache=cache is not None,
+            **{cache_argument(self.language_model): cache},
         ).last_hidden_state
         return hidden
 

@@ -51,6 +51,7 @@ from edgecloud.embedded.factory.tokenizer import save_tokenizer, train_tokenizer
 from edgecloud.embedded.factory.train import Schedule, train
 from edgecloud.embedded.pair import OTHER_CHECKPOINT
 from edgecloud.errors import EdgeCloudError
+from edgecloud.models.cached import cache_argument
 from edgecloud.models.features import CONTEXT_FRAMES, audio_token_count, padded
 from edgecloud.models.prompts import LANGUAGES
 
@@ -154,8 +155,8 @@ class Qwen2AudioMiniature(Trainable):
             inputs_embeds=embeddings,
             position_ids=positions,
             attention_mask=mask,
-            past_key_values=cache,
             use_cache=cache is not None,
+            **{cache_argument(self.language_model): cache},
         ).last_hidden_state
         return hidden
 

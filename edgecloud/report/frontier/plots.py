@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from edgecloud.report.html.theme import LIGHT
 from edgecloud.results.frontier import bound_line, leading_gap
+from edgecloud.results.rivals import PLAIN
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -117,7 +118,7 @@ def _candidates(block: Mapping[str, Any], *, rivals: bool) -> list[_Candidate]:
             found.append((at, (share, share, share)))
     for row in rows:
         gap = leading_gap(row)
-        if (row["role"] in ("rival", "baseline")) == rivals and gap["estimate"] is not None:
+        if (row["role"] in PLAIN) == rivals and gap["estimate"] is not None:
             ends = (gap["estimate"], gap["low"], gap["high"])
             own, low, high = (gap["estimate"] if end is None else end for end in ends)
             at = {name: row[name]["estimate"] for name in ("busy", "time")}
