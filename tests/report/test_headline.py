@@ -40,3 +40,11 @@ def test_the_headline_says_what_the_page_of_rivals_says(page: str) -> None:
     )
     assert len(reached) == len(PLACES)
     assert {f"{float(times):.1f}" for times in reached} <= set(re.findall(r"\d\.\d\b", headline))
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_both_pages_say_the_same_of_the_frontier(place: str) -> None:
+    table = f"policies-{place}-default-paper"
+    ours, other = (row(f"reports/{page}.md", table, "frontier") for page in ("frontier", "rivals"))
+    assert ours
+    assert ours == other

@@ -198,8 +198,14 @@ def _noted(table: str, rows: Sequence[Json], beside: Sequence[str]) -> str:
     for row in rows:
         for note in notes(row, beside):
             found.setdefault(note, []).append(row["name"])
-    lines = [f"- {'; '.join(names)}: {note}." for note, names in found.items()]
+    lines = [f"- {_few(names)}: {note}." for note, names in found.items()]
     return "\n".join([table, "", *lines]) if lines else table
+
+
+def _few(names: Sequence[str]) -> str:
+    """Names in a line; of more than three the first two, and how many there are beside them."""
+    shown = names if len(names) <= 3 else [*names[:2], f"{len(names) - 2} more of these rows"]
+    return "; ".join(shown)
 
 
 def _policy(row: Json, *, truth: bool) -> list[str]:

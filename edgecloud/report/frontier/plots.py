@@ -144,7 +144,7 @@ def _quality(axes: Axes, block: Mapping[str, Any]) -> None:
         axes.scatter(*at, s=_size(row["busy"]["estimate"]), color=ink, alpha=0.7, linewidths=0)
     axes.set_xlabel("total time, edge alone = 1")
     quality = "CIDEr" if block["edge"]["attribute_accuracy"] is None else "all attributes right"
-    axes.set_ylabel(f"gap closed ({quality}); mark: cloud busy time")
+    axes.set_ylabel(f"gap closed ({quality})\nmark: cloud busy time")
 
 
 def _placed(row: Mapping[str, Any]) -> bool:
@@ -191,4 +191,4 @@ def _time(axes: Axes, block: Mapping[str, Any]) -> None:
                     label=name,
                 )
     axes.set_xlabel("cloud busy time, cloud alone = 1")
-    axes.set_ylabel("total time, edge alone = 1; filled: gap closed ≥ 0.95")
+    axes.set_ylabel("total time, edge alone = 1\nfilled: gap closed ≥ 0.95")
