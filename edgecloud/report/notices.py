@@ -184,7 +184,7 @@ def _certified(found: Certificate, texts: Texts) -> tuple[str, dict[str, Any]]:
         )
         return "warn_uncertified", {"list": listed}
     if not found.applies:
-        return "warn_nothing_certified", {}
+        return "warn_none_covered" if found.uncovered else "warn_nothing_certified", {}
     own = {
         "loss": texts(f"loss_{found.loss}"),
         "gate": texts.label(found.gate or ""),
@@ -194,10 +194,20 @@ def _certified(found: Certificate, texts: Texts) -> tuple[str, dict[str, Any]]:
         "n": found.samples,
         "fewest": FEWEST,
         "p": "" if found.difference_p is None else f"{found.difference_p:.2g}",
+        "uncovered": _uncovered(found, texts),
     }
     if found.data_differ is None:
         return "warn_certified_few", own
     return "warn_certified_other" if found.data_differ else "warn_certified", own
+
+
+def _uncovered(found: Certificate, texts: Texts) -> str:
+    """How many captions the statement says nothing of, and why; empty where there are none."""
+    if not found.uncovered:
+        return ""
+    kinds = (("warn_uncovered_degraded", found.degraded), ("warn_uncovered_failed", found.failed))
+    listed = texts("warn_between").join(texts(key, n=n) for key, n in kinds if n)
+    return texts("warn_uncovered", n=found.uncovered, all=found.captions, list=listed)
 
 
 def _timing(result: Result) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -1,4 +1,5 @@
-"""What a run may say of the certificate in its calibration file: whether it is of this policy, and of data like these."""
+"""What a run may say of the certificate in its calibration file: whether it is of this policy, of data like these, and of
+which captions it says nothing."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from typing import Any
 from edgecloud.contracts import Draft, Trace
 from edgecloud.jsontypes import read, write
 from edgecloud.results.numbers import Count, Number
+from edgecloud.results.records import Record
 
 __all__ = [
     "FEWEST",
@@ -61,10 +63,12 @@ class Difference:
 class Certificate:
     """The certificate of a run's calibration file, and whether it is one for this run.
 
-    ``applies`` is false where the run decodes otherwise than was certified (``differing``), or the file certifies no
-    threshold; then nothing is stated, and all but the ``reason`` is null. ``difference_p`` is the p-value of a
-    two-sample test of the run's captions against the calibration set's (:func:`difference_p`); ``data_differ`` is true
-    below 0.01: then the statement says nothing of these data. Both are null, for the ``reason``, with too few captions.
+    ``applies`` is false where the run decodes otherwise than was certified (``differing``), the file certifies no
+    threshold, or no caption was finished as was certified; then nothing is stated, for the ``reason``. ``difference_p``
+    is the p-value of a two-sample test of the run's captions against the calibration set's (:func:`difference_p`);
+    ``data_differ`` is true below 0.01: then the statement says nothing of these data. Both are null, for the ``reason``,
+    with too few captions. Of the run's ``captions`` the statement says nothing of those that were finished without the
+    cloud (``degraded``) and those that ``failed``; the three are null where another policy or no threshold was certified.
     """
 
     applies: bool
@@ -79,6 +83,14 @@ class Certificate:
     difference_p: Number | None
     data_differ: bool | None
     reason: str | None
+    captions: Count | None = None
+    degraded: Count | None = None
+    failed: Count | None = None
+
+    @property
+    def uncovered(self) -> int:
+        """Captions of the run of which the statement says nothing."""
+        return (self.degraded or 0) + (self.failed or 0)
 
 
 def signals(trace: Trace) -> dict[str, float] | None:
@@ -118,8 +130,8 @@ def setup_of(certified: Certified, differing: Sequence[Difference]) -> dict[str,
     return {"certified": write(kept), "differing": [write(each) for each in differing]}
 
 
-def certificate_of(setup: Mapping[str, Any], traces: Sequence[Trace]) -> Certificate:
-    """The certificate that :func:`setup_of` put into a run's set-up, beside the traces of its captions.
+def certificate_of(setup: Mapping[str, Any], records: Sequence[Record]) -> Certificate:
+    """The certificate that :func:`setup_of` put into a run's set-up, beside the records of its samples.
 
     Raises:
         Mismatch: it is none.
@@ -128,23 +140,21 @@ def certificate_of(setup: Mapping[str, Any], traces: Sequence[Trace]) -> Certifi
     differing = tuple(read(Difference, each) for each in setup["differing"])
     if differing or found.threshold is None:
         words = (f"{each.name} {each.own}, not {each.certified}" for each in differing)
-        return Certificate(
-            applies=False,
-            statement=None,
-            loss=None,
-            risk=None,
-            confidence=None,
-            gate=None,
-            threshold=None,
-            samples=None,
-            differing=differing,
-            difference_p=None,
-            data_differ=None,
-            reason=f"another policy was certified: {'; '.join(words)}"
+        return _withheld(
+            f"another policy was certified: {'; '.join(words)}"
             if differing
             else "no threshold was found to keep the risk",
+            differing=differing,
         )
-    own = [values for trace in traces if (values := signals(trace)) is not None]
+    covered = [record.trace for record in records if record.ok and record.loss is None]
+    counts = {
+        "captions": len(records),
+        "degraded": sum(record.ok and record.loss is not None for record in records),
+        "failed": sum(not record.ok for record in records),
+    }
+    if not covered:
+        return _withheld("no caption was finished with the cloud", **counts)
+    own = [values for trace in covered if (values := signals(trace)) is not None]
     fewest = min(len(own), *(len(found.signals.get(name, ())) for name in _SIGNALS))
     p = difference_p(own, found.signals) if fewest >= FEWEST else None
     few = f"{fewest} captions are too few to tell whether data differ; wanted are {FEWEST}"
@@ -161,6 +171,26 @@ def certificate_of(setup: Mapping[str, Any], traces: Sequence[Trace]) -> Certifi
         difference_p=p,
         data_differ=None if p is None else p < LEVEL,
         reason=few if p is None else None,
+        **counts,
+    )
+
+
+def _withheld(reason: str, *, differing: tuple[Difference, ...] = (), **counts: int) -> Certificate:
+    """A certificate that states nothing of a run."""
+    return Certificate(
+        applies=False,
+        statement=None,
+        loss=None,
+        risk=None,
+        confidence=None,
+        gate=None,
+        threshold=None,
+        samples=None,
+        differing=differing,
+        difference_p=None,
+        data_differ=None,
+        reason=reason,
+        **counts,
     )
 
 
@@ -169,11 +199,23 @@ def sentence(found: Certificate) -> str:
     if not found.applies:
         return f"the calibration's certificate is not shown: {found.reason}"
     if found.data_differ is None:
-        return f"certificate: {found.statement} Of these data: {found.reason}."
+        return f"certificate: {found.statement} Of these data: {found.reason}.{_uncovered_words(found)}"
     p = f"p = {found.difference_p:.2g}"
     if found.data_differ:
         return (
             f"these data differ from those of the calibration in what the gate sees ({p}): the certificate says "
             f"nothing of them. It is: {found.statement}"
         )
-    return f"certificate: {found.statement} These data do not differ from the calibration's in what the gate sees ({p})."
+    return (
+        f"certificate: {found.statement} These data do not differ from the calibration's in what the gate sees ({p})."
+        f"{_uncovered_words(found)}"
+    )
+
+
+def _uncovered_words(found: Certificate) -> str:
+    """One sentence more, where the statement says nothing of some captions."""
+    if not found.uncovered:
+        return ""
+    kinds = ((found.degraded, "finished without the cloud"), (found.failed, "failed"))
+    listed = ", ".join(f"{n} {what}" for n, what in kinds if n)
+    return f" It says nothing of {found.uncovered} of the {found.captions} captions: {listed}."

@@ -153,7 +153,7 @@ def build_result(
         data=read(Data, setup.pop("data", {})),
         hardware_profile=profile and read(HardwareProfile, profile),
         plugins=(*setup.pop("plugins", []), *_metrics_of_others(scores.corpus)),
-        certificate=certified and certificate_of(certified, [row.trace for row in completed]),
+        certificate=certified and certificate_of(certified, outcome.records),
         setup=setup or None,
         run=read(Run, {**run_block, **varying}),
     )

@@ -1,5 +1,5 @@
 """Certificates: p-values that are valid, losses that hang on their own sample, what is refused early, what a file says,
-and to which runs it applies."""
+to which runs it applies, and of which captions it says nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from edgecloud.cli.main import main
-from edgecloud.contracts import Sample, Trace
+from edgecloud.contracts import Draft, Sample, Trace
 from edgecloud.datasets.manifest import embedded_manifest
 from edgecloud.errors import AudioError, ConfigError, DataError
 from edgecloud.experiments import certify, tuned
@@ -44,7 +44,7 @@ from edgecloud.results.certificate import (
 from edgecloud.results.records import Record
 from edgecloud.results.result_file import build_result
 from edgecloud.settings.config import Config, resolve
-from tests.results.synthetic import FakeOutcome, FakeScores
+from tests.results.synthetic import FakeOutcome, FakeScores, degraded
 
 MODELS = {side: {"sha256": side * 20, "dtype": "float32"} for side in ("edge", "cloud")}
 ROOT = Path(__file__).parents[2]
@@ -100,6 +100,24 @@ def test_the_fewest_samples_are_the_fewest() -> None:
             for count in (n, n - 1)
         )
         assert at <= 1 - confidence < below
+
+
+@pytest.mark.parametrize("draw", [bernoulli, shares, betas])
+def test_of_calibration_sets_at_most_one_in_twenty_chooses_a_threshold_above_the_risk(
+    draw: Any,
+) -> None:
+    """All thresholds tested one after the other, the third by a hair above the risk: it, or one after it, is chosen at
+    most as often as the confidence allows, and the first ones, well below the risk, nearly always."""
+    rng = np.random.default_rng(4)
+    means, sets, n = (0.01, 0.03, 0.1001, 0.12, 0.1001), 1000, 200
+    columns = [draw(rng, mean, (sets, n)) for mean in means]
+    chosen = [
+        learn_then_test(np.stack(rows), risk=0.1, confidence=0.95).index
+        for rows in zip(*columns, strict=True)
+    ]
+    above = sum(index is not None and index >= 2 for index in chosen)
+    assert above / sets <= 0.05 + 2 * (0.05 * 0.95 / sets) ** 0.5
+    assert sum(index is not None for index in chosen) / sets > 0.9
 
 
 def test_testing_stops_at_the_first_threshold_that_is_not_shown_to_keep_the_risk() -> None:
@@ -391,7 +409,9 @@ def test_a_certificate_is_of_one_policy_of_one_pair(certified: Path) -> None:
         differing(certified, margin_threshold=0.4, seed=7, hardware_profile="paper-measured") == []
     )
     assert differing(certified, entropy_threshold=1.5) == ["entropy_threshold"]
-    changes = {"k": 8, "acceptance": "exact", "max_new_tokens": 9, "repetition_penalty": 1.2}
+    changes = {"k": 8, "acceptance": "exact", "repetition_penalty": 1.2}
+    # With other limits captions are cut that the certified ones were not.
+    changes |= {"max_new_tokens": 9, "max_sentences": 1}
     assert {*changes} <= {*differing(certified, **changes)}
     assert differing(certified, language="chinese") == ["language"]
     assert differing(certified, gate_scope="token") == ["gate_scope"]
@@ -426,12 +446,19 @@ def test_a_damaged_certificate_is_refused(certified: Path, tmp_path: Path) -> No
     assert certified_in(resolve({})) is None
 
 
-def traces(shift: float, n: int = 60, seed: int = 2) -> list[Trace]:
+def records(shift: float, n: int = 60, seed: int = 2) -> list[Record]:
     rng = np.random.default_rng(seed)
-    return [
+    traces = (
         Trace.from_json([{**DRAFT, "entropies": [v + shift], "margins": [v], "logprobs": [-v]}])
         for v in rng.random(n)
-    ]
+    )
+    return [Record(f"s{number:03d}", trace=trace) for number, trace in enumerate(traces)]
+
+
+def without_cloud(record: Record) -> Record:
+    """The same, finished by the edge alone, whose drafts are of another kind than those of captions with the cloud."""
+    alone = Draft(0.0, 0.0, (1,), (9.0,), (0.0,), (-9.0,))
+    return replace(record, trace=degraded(Trace((alone, *record.trace.events))))
 
 
 def setup_with(certified: Path, **changes: Any) -> dict[str, Any]:
@@ -446,15 +473,15 @@ def setup_with(certified: Path, **changes: Any) -> dict[str, Any]:
 
 def test_a_run_says_where_its_data_are_of_another_kind(certified: Path) -> None:
     setup = json.loads(json.dumps(setup_with(certified)))
-    same = certificate_of(setup, traces(0.0))
+    same = certificate_of(setup, records(0.0))
     assert (same.applies, same.data_differ) == (True, False)
     assert "do not differ" in sentence(same)
-    other = certificate_of(setup, traces(0.4))
+    other = certificate_of(setup, records(0.4))
     assert other.data_differ is True
     assert other.difference_p is not None
     assert other.difference_p < LEVEL
     assert "says nothing of them" in sentence(other)
-    few = certificate_of(setup, traces(0.0, n=5))
+    few = certificate_of(setup, records(0.0, n=5))
     assert (few.data_differ, few.difference_p) == (None, None)
     assert few.reason is not None
     assert "5 captions are too few" in few.reason
@@ -477,10 +504,33 @@ def test_the_test_of_data_errs_at_most_at_its_level() -> None:
 
 
 def test_a_run_of_another_policy_shows_no_certificate(certified: Path) -> None:
-    found = certificate_of(setup_with(certified, k=8), traces(0.0))
+    found = certificate_of(setup_with(certified, k=8), records(0.0))
     assert (found.applies, found.statement, found.risk) == (False, None, None)
     assert [(each.name, each.own, each.certified) for each in found.differing] == [("k", "8", "3")]
     assert "another policy was certified: k 8, not 3" in sentence(found)
+
+
+def test_a_run_says_of_how_many_captions_the_certificate_says_nothing(certified: Path) -> None:
+    """Those that lost their cloud, or failed, are no sign of other data either."""
+    setup = setup_with(certified)
+    some, other = records(0.0, n=80), records(0.4)
+    lost = [*map(without_cloud, some[:50]), replace(some[50], status="failed"), *some[51:]]
+    found = certificate_of(setup, lost)
+    assert (found.captions, found.degraded, found.failed) == (80, 50, 1)
+    assert (found.applies, found.data_differ) == (True, False)
+    said = "It says nothing of 51 of the 80 captions: 50 finished without the cloud, 1 failed."
+    assert sentence(found).endswith(said)
+    few = [without_cloud(other[0]), *other[1:9]]
+    assert "It says nothing of 1 of the 9 captions" in sentence(certificate_of(setup, few))
+    whole = certificate_of(setup, some)
+    assert (whole.captions, whole.uncovered) == (80, 0)
+    assert "says nothing" not in sentence(whole)
+
+
+def test_where_every_caption_lost_its_cloud_no_certificate_is_shown(certified: Path) -> None:
+    found = certificate_of(setup_with(certified), list(map(without_cloud, records(0.0))))
+    assert (found.applies, found.statement, found.degraded) == (False, None, 60)
+    assert sentence(found).endswith("is not shown: no caption was finished with the cloud")
 
 
 def results(certified: Path) -> Iterator[tuple[str, Any]]:
@@ -490,21 +540,33 @@ def results(certified: Path) -> Iterator[tuple[str, Any]]:
     nothing["certified"]["threshold"] = None
     other = {**MODELS, "edge": {**MODELS["edge"], "sha256": "other"}}
     config = of_run(certified, k=8)
-    own = certified_in(config)
-    assert own is not None
+    other_policy = certified_in(config)
+    assert other_policy is not None
     for name, its, shift, n in (
         ("certified", setup, 0.0, 40),
         ("certified_other", setup, 0.5, 40),
         ("certified_few", setup, 0.0, 6),
-        ("uncertified", setup_of(own, differences(own, config, other)), 0.0, 40),
+        ("uncertified", setup_of(other_policy, differences(other_policy, config, other)), 0.0, 40),
+        ("certified_lost", setup, 0.0, 40),
+        ("none_covered", setup, 0.0, 40),
         ("nothing_certified", nothing, 0.0, 40),
     ):
         outcome = FakeOutcome("spec", n)
         outcome.setup["certificate"] = its
-        its_traces = traces(shift, n)
         result = build_result(outcome, FakeScores(outcome), environment={}, run_block={})
-        found = certificate_of(its, its_traces)
+        own = records(shift, n)
+        if name == "certified_lost":
+            own = [*map(without_cloud, own[:3]), replace(own[3], status="failed"), *own[4:]]
+        elif name == "none_covered":
+            own = list(map(without_cloud, own))
+        found = certificate_of(its, own)
         yield name, replace(result, certificate=found)
+
+
+LOST = {
+    "en": "says nothing of 4 of the 40 captions: 3 finished without the cloud; 1 failed.",
+    "zh": "40 条描述中有 4 条不在此保证之内：3 条未经云端完成；1 条失败。",
+}
 
 
 def test_reports_say_it_in_their_own_language(certified: Path) -> None:
@@ -519,4 +581,7 @@ def test_reports_say_it_in_their_own_language(certified: Path) -> None:
             if language == "zh":
                 assert not re.search(r"[A-Za-z]{2,} [A-Za-z]{2,}", said[0]), said[0]
             else:
-                assert ("is at most 0.05" in said[0]) == (name in ("certified", "certified_few"))
+                stated = ("certified", "certified_few", "certified_lost")
+                assert ("is at most 0.05" in said[0]) == (name in stated)
+            if name == "certified_lost":
+                assert said[0].endswith(LOST[language])

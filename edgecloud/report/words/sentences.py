@@ -178,16 +178,32 @@ SENTENCES: Final[dict[str, tuple[str, str]]] = {
         "{group}，{arm}：{n} 个样本降级为端侧解码。",
     ),
     "warn_certified": (
-        "{group}, {arm}: certified for these models and settings: on data drawn as the {n} samples of the calibration were, the mean {loss} of the {gate} gate at threshold {threshold} is at most {risk}, against the cloud alone, with {confidence} confidence. These data do not differ from the calibration's in what the gate sees (p = {p}).",
-        "{group}，{arm}：对这两个模型与这些设置的保证：在与 {n} 个校准样本同分布的数据上，{gate} 门控以阈值 {threshold} 相对仅云端的平均{loss}不超过 {risk}，置信度 {confidence}。门控所见的数据与校准集无可分辨的差别（p = {p}）。",
+        "{group}, {arm}: certified for these models and settings: on data drawn as the {n} samples of the calibration were, the mean {loss} of the {gate} gate at threshold {threshold} is at most {risk}, against the cloud alone, with {confidence} confidence. These data do not differ from the calibration's in what the gate sees (p = {p}).{uncovered}",
+        "{group}，{arm}：对这两个模型与这些设置的保证：在与 {n} 个校准样本同分布的数据上，{gate} 门控以阈值 {threshold} 相对仅云端的平均{loss}不超过 {risk}，置信度 {confidence}。门控所见的数据与校准集无可分辨的差别（p = {p}）。{uncovered}",
     ),
     "warn_certified_few": (
-        "{group}, {arm}: certified for these models and settings: on data drawn as the {n} samples of the calibration were, the mean {loss} of the {gate} gate at threshold {threshold} is at most {risk}, against the cloud alone, with {confidence} confidence. Fewer than {fewest} captions are too few to tell whether these data are such.",
-        "{group}，{arm}：对这两个模型与这些设置的保证：在与 {n} 个校准样本同分布的数据上，{gate} 门控以阈值 {threshold} 相对仅云端的平均{loss}不超过 {risk}，置信度 {confidence}。不足 {fewest} 条描述，无法判断这些数据是否如此。",
+        "{group}, {arm}: certified for these models and settings: on data drawn as the {n} samples of the calibration were, the mean {loss} of the {gate} gate at threshold {threshold} is at most {risk}, against the cloud alone, with {confidence} confidence. Fewer than {fewest} captions are too few to tell whether these data are such.{uncovered}",
+        "{group}，{arm}：对这两个模型与这些设置的保证：在与 {n} 个校准样本同分布的数据上，{gate} 门控以阈值 {threshold} 相对仅云端的平均{loss}不超过 {risk}，置信度 {confidence}。不足 {fewest} 条描述，无法判断这些数据是否如此。{uncovered}",
     ),
     "warn_certified_other": (
         "{group}, {arm}: these data differ from the calibration's in what the gate sees (p = {p}): the certificate of the calibration file says nothing of them.",
         "{group}，{arm}：门控所见的数据与校准集不同（p = {p}）：校准文件中的保证对这些数据不成立。",
+    ),
+    "warn_uncovered": (
+        " The certificate says nothing of {n} of the {all} captions: {list}.",
+        "{all} 条描述中有 {n} 条不在此保证之内：{list}。",
+    ),
+    "warn_uncovered_degraded": (
+        "{n} finished without the cloud",
+        "{n} 条未经云端完成",
+    ),
+    "warn_uncovered_failed": (
+        "{n} failed",
+        "{n} 条失败",
+    ),
+    "warn_none_covered": (
+        "{group}, {arm}: the certificate of its calibration file is not shown: no caption was finished with the cloud.",
+        "{group}，{arm}：没有一条描述是在云端参与下完成的，校准文件中的保证在此不成立。",
     ),
     "warn_uncertified": (
         "{group}, {arm}: the certificate of its calibration file is of another policy and does not hold here: {list}.",
