@@ -86,18 +86,22 @@ def _certify(parsed: argparse.Namespace) -> int:
 
 
 def _show(certificate: dict[str, Any]) -> None:
-    """What was tested, and the statement."""
+    """What was tested, in order, what came of it, and the statement."""
     from tabulate import tabulate
 
+    kept = [row["p_value"] <= 1 - certificate["confidence"] for row in certificate["tested"]]
+    tested = kept.index(False) + 1 if False in kept else len(kept)
     rows = [
         [
             f"{row['threshold']:g}",
             f"{row['mean_loss']:.4f}",
             f"{row['p_value']:.3g}",
             f"{row['mean_calls']:.2f}",
+            "not asked" if place >= tested else "yes" if kept[place] else "not shown",
         ]
-        for row in certificate["tested"]
+        for place, row in enumerate(certificate["tested"])
     ]
     heads = ["threshold", f"mean {certificate['loss']} loss", "p", "calls a caption"]
+    heads.append(f"at most {certificate['risk']:g}?")
     print(tabulate(rows, headers=heads, disable_numparse=True))
     print(certificate["statement"])

@@ -56,7 +56,7 @@ def add(commands: Any) -> None:
 
 def _fleet(parsed: argparse.Namespace) -> int:
     from edgecloud.experiments.fleet import GPU_HOUR, Load, Objective, fleet, policy
-    from edgecloud.report.fleet import table, write_page
+    from edgecloud.report.fleet import in_short, table, write_page
     from edgecloud.results.result_file import write_result
 
     edges = _counts(parsed.edges)
@@ -85,7 +85,7 @@ def _fleet(parsed: argparse.Namespace) -> int:
         gpu_hour=price,
         seed=parsed.seed,
     )
-    print(table(content))
+    print(f"{table(content)}\n\n{in_short(content)}")
     if parsed.output is not None:
         print(write_result(parsed.output, content, flag="-o"))
     if parsed.page is not None:

@@ -56,9 +56,9 @@ _SHUFFLED_BY = 0
 """The seed of the order in which samples are bet on: fixed, and thus none that losses chose."""
 _MOST_COUNTED = 1_000_000
 _SAID = {
-    "attributes": "share of attributes that the cloud has right and the caption has not",
-    "tokens": "share of tokens that do not match the cloud's",
-    "cider": f"CIDEr lost, divided by {CIDER_SCALE:g},",
+    "attributes": "the share of attributes that the cloud alone has right and the caption has not",
+    "tokens": "the share of tokens that do not match those of the cloud alone",
+    "cider": f"the CIDEr that the caption has less than the cloud alone, divided by {CIDER_SCALE:g}",
 }
 
 Floats = NDArray[np.float64]
@@ -240,13 +240,13 @@ def statement(
     among += f" {failed} that failed count as lost whole." if failed else ""
     if threshold is None:
         return (
-            f"Nothing is certified: on {samples} samples no threshold of the {gate} gate was found to keep the mean "
-            f"{_SAID[loss]} at {risk:.4g} at most with {confidence:.4g} confidence.{among}"
+            f"Nothing is certified: on {samples} samples no threshold of the {gate} gate was found to keep the mean loss "
+            f"({_SAID[loss]}) at {risk:.4g} at most with {confidence:.4g} confidence.{among}"
         )
     return (
-        f"With these models and settings, on data drawn as the {samples} samples of the calibration were, the mean "
-        f"{_SAID[loss]} of the {gate} gate at threshold {threshold:g} is at most {risk:.4g}, against the cloud alone, "
-        f"with {confidence:.4g} confidence.{among}"
+        f"With these models and settings and the {gate} gate at threshold {threshold:g}, on data drawn as the {samples} "
+        f"samples of the calibration were, the mean loss ({_SAID[loss]}) is at most {risk:.4g}, with {confidence:.4g} "
+        f"confidence.{among}"
     )
 
 

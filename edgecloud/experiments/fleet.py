@@ -275,8 +275,9 @@ def fleet(
     gpu_hour: float = GPU_HOUR[0],
     seed: int = 0,
 ) -> dict[str, Any]:
-    """The content of FLEET.json: each policy at each number of edges, ``captions`` captions an edge (1,000 at
-    least together); and, in a closed loop, the most edges that one cloud serves within the objective."""
+    """The content of FLEET.json: each policy at each number of ``edges`` (rising), ``captions`` captions an edge (1,000 at
+    least together); and the most edges that one cloud serves within the objective: in a closed loop of all numbers, else of
+    those given."""
     hardware = profile(hardware_profile)
     between = link_of(link) if link is not None else Link("the profile's", hardware.link)
 
@@ -303,8 +304,10 @@ def fleet(
     for one in policies:
         rows = [row(one, count) for count in edges]
         most = None
-        if load.text == "closed" and one.mode != "edge":
+        if one.mode != "edge" and load.text == "closed":
             most = _most(lambda count, one=one: row(one, count), rows)
+        elif one.mode != "edge":
+            most = next((found for found in reversed(rows) if found["met"]), None)
         blocks.append(
             {
                 "policy": one.name,

@@ -14,14 +14,14 @@ from tabulate import tabulate
 
 from edgecloud.errors import OutputError
 
-__all__ = ["draw", "table", "write_page"]
+__all__ = ["draw", "in_short", "table", "write_page"]
 
 Json = Mapping[str, Any]
 _SETTINGS: Any = {"svg.fonttype": "none", "svg.hashsalt": "edgecloud", "font.size": 8.5}
 
 
 def table(fleet: Json) -> str:
-    """Both tables of FLEET.json: at each number of edges, and at the objective."""
+    """Both tables of FLEET.json: at each number of edges, and of the most edges within the objective."""
     headers = ["policy", "edges", "captions/s", "within the objective/s", "p50 s", "p95 s", "p99 s"]
     headers += ["GPU busy", "busy s/caption", "GPUs for 10^6 a day", "$ a day"]
     rows = [
@@ -33,8 +33,6 @@ def table(fleet: Json) -> str:
         for block in fleet["policies"] for row in block["at"]
     ]  # fmt: skip
     found = _table(headers, rows)
-    if fleet["load"] != "closed":
-        return found
     headers = ["policy", "most edges", "captions/GPU-second", "/ cloud alone", "p95 s", "GPU busy"]
     headers += ["GPUs for 10^6 a day", "$ a day"]
     most = [
@@ -48,7 +46,38 @@ def table(fleet: Json) -> str:
         ]
         for block in fleet["policies"] if block["mode"] != "edge"
     ]  # fmt: skip
-    return f"{found}\n\nThe most edges on one GPU within the objective:\n\n{_table(headers, most)}"
+    given = "" if fleet["load"] == "closed" else ", of those numbers"
+    return f"{found}\n\nThe most edges on one GPU within the objective{given}:\n\n{_table(headers, most)}"
+
+
+def in_short(fleet: Json) -> str:
+    """What FLEET.json says to whoever wants to know how many edges one GPU serves, in one paragraph."""
+    objective = fleet["objective"]
+    kind, _, rate = fleet["load"].partition(":")
+    asking = {
+        "closed": "each of which asks again as soon as it has its caption",
+        "poisson": f"each of which asks every {1 / float(rate or 1):.4g} s in the mean, at random",
+    }.get(kind, f"which ask as {fleet['load']} says")
+    asked = (
+        f"How many edges, {asking}, does one GPU serve with p{100 * objective['share']:g} within "
+        f"{objective['seconds']:g} s?"
+    )
+    said = (f"{block['policy']}: {_most_words(block)}." for block in fleet["policies"])
+    return " ".join((f"**In short.** {asked}", *said))
+
+
+def _most_words(block: Json) -> str:
+    """The most edges of a policy; where there are none, how long it takes with the fewest."""
+    most, first = block["most"], block["at"][0]
+    if block["mode"] == "edge":
+        kept = "within it" if first["met"] else "too long whatever a GPU does"
+        return f"needs no GPU, p95 is {first['p95_s']:.3g} s ({kept})"
+    if most is None:
+        edges = "one edge" if first["edges"] == 1 else f"{first['edges']} edges"
+        return f"**none**, with {edges} p95 is {first['p95_s']:.3g} s already"
+    over = block["over_cloud_alone"]
+    beside = "" if over is None or over == 1 else f", {over:.2f} times the cloud alone"
+    return f"**{most['edges']}** ({most['captions_per_gpu_s']:.3g} captions a GPU-second{beside})"
 
 
 def write_page(fleet: Json, page: Path) -> list[Path]:
@@ -74,6 +103,8 @@ def write_page(fleet: Json, page: Path) -> list[Path]:
             f"are {words[fleet['batch_costs']]}. The objective is p{100 * objective['share']:g} within "
             f"{objective['seconds']:g} s. A GPU-hour is ${fleet['gpu_hour_dollars']:g} "
             f"({fleet['gpu_hour_source']}).",
+            "",
+            in_short(fleet),
             "",
             table(fleet),
             "",

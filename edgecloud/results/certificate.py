@@ -157,7 +157,7 @@ def certificate_of(setup: Mapping[str, Any], records: Sequence[Record]) -> Certi
     own = [values for trace in covered if (values := signals(trace)) is not None]
     fewest = min(len(own), *(len(found.signals.get(name, ())) for name in _SIGNALS))
     p = difference_p(own, found.signals) if fewest >= FEWEST else None
-    few = f"{fewest} captions are too few to tell whether data differ; wanted are {FEWEST}"
+    few = f"{fewest} captions are too few to tell whether these data are like the calibration's ({FEWEST} are needed)"
     return Certificate(
         applies=True,
         statement=found.statement,
@@ -199,7 +199,7 @@ def sentence(found: Certificate) -> str:
     if not found.applies:
         return f"the calibration's certificate is not shown: {found.reason}"
     if found.data_differ is None:
-        return f"certificate: {found.statement} Of these data: {found.reason}.{_uncovered_words(found)}"
+        return f"certificate: {found.statement} {found.reason}.{_uncovered_words(found)}"
     p = f"p = {found.difference_p:.2g}"
     if found.data_differ:
         return (

@@ -23,6 +23,7 @@ from edgecloud.experiments.fleet_simulation import (
 )
 from edgecloud.hardware.costs import BatchCosts, CloudCosts, LinkCosts
 from edgecloud.hardware.link import LINKS, Link
+from edgecloud.report.fleet import in_short, table
 from edgecloud.results.records import Record
 
 SERVER = CloudCosts(0.0, 0.041, 0.05, prefill_per_token_s=1e-4)
@@ -192,6 +193,27 @@ def test_the_most_edges_within_the_objective_are_found_and_compared() -> None:
     assert other["over_cloud_alone"] > 1.5  # every second caption asks no cloud
     day = 1e6 / 86400 / other["most"]["captions_per_gpu_s"]
     assert 0 <= other["most"]["gpus_for_a_million_a_day"] - day < 1
+    short = in_short(found)
+    assert f"spec: **{other['most']['edges']}** (" in short
+    assert f"{other['over_cloud_alone']:.2f} times the cloud alone" in short
+
+
+def test_in_an_open_load_the_most_edges_are_of_those_given() -> None:
+    """Three seconds of the GPU a caption, one in 20 s at each edge: two edges need 0.3 of it, eight more than there is."""
+    cloud = Policy("cloud", "cloud", ((Send(Call(prefill_tokens=1, steps=64)), Join()),))
+    edge = Policy("edge", "edge", ((Work(9.0),),))
+    found = fleet(
+        [cloud, edge], edges=[1, 2, 8], load=Load.parse("poisson:0.05"), objective=Objective.parse("p50=4s"),
+        hardware_profile="paper", max_batch=1, captions=20,
+    )  # fmt: skip
+    assert [row["met"] for row in found["policies"][0]["at"]] == [True, True, False]
+    assert found["policies"][0]["most"]["edges"] == 2
+    short = in_short(found)
+    assert "each of which asks every 20 s in the mean" in short
+    assert "cloud: **2** (" in short
+    assert "edge: needs no GPU, p95 is" in short
+    assert "(too long whatever a GPU does)" in short
+    assert "of those numbers" in table(found)
 
 
 @pytest.mark.parametrize("text", ["3s", "p95=0s", "p0=3s", "p95=3", "p100=3s"])

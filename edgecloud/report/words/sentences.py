@@ -178,12 +178,12 @@ SENTENCES: Final[dict[str, tuple[str, str]]] = {
         "{group}，{arm}：{n} 个样本降级为端侧解码。",
     ),
     "warn_certified": (
-        "{group}, {arm}: certified for these models and settings: on data drawn as the {n} samples of the calibration were, the mean {loss} of the {gate} gate at threshold {threshold} is at most {risk}, against the cloud alone, with {confidence} confidence. These data do not differ from the calibration's in what the gate sees (p = {p}).{uncovered}",
-        "{group}，{arm}：对这两个模型与这些设置的保证：在与 {n} 个校准样本同分布的数据上，{gate} 门控以阈值 {threshold} 相对仅云端的平均{loss}不超过 {risk}，置信度 {confidence}。门控所见的数据与校准集无可分辨的差别（p = {p}）。{uncovered}",
+        "{group}, {arm}: certified for these models and settings and the {gate} gate at threshold {threshold}: on data drawn as the {n} samples of the calibration were, the mean loss ({loss}) is at most {risk}, with {confidence} confidence. These data do not differ from the calibration's in what the gate sees (p = {p}).{uncovered}",
+        "{group}，{arm}：对这两个模型、这些设置以及阈值为 {threshold} 的 {gate} 门控的保证：在与 {n} 个校准样本同分布的数据上，平均损失（{loss}）不超过 {risk}，置信度 {confidence}。门控所见的数据与校准集无可分辨的差别（p = {p}）。{uncovered}",
     ),
     "warn_certified_few": (
-        "{group}, {arm}: certified for these models and settings: on data drawn as the {n} samples of the calibration were, the mean {loss} of the {gate} gate at threshold {threshold} is at most {risk}, against the cloud alone, with {confidence} confidence. Fewer than {fewest} captions are too few to tell whether these data are such.{uncovered}",
-        "{group}，{arm}：对这两个模型与这些设置的保证：在与 {n} 个校准样本同分布的数据上，{gate} 门控以阈值 {threshold} 相对仅云端的平均{loss}不超过 {risk}，置信度 {confidence}。不足 {fewest} 条描述，无法判断这些数据是否如此。{uncovered}",
+        "{group}, {arm}: certified for these models and settings and the {gate} gate at threshold {threshold}: on data drawn as the {n} samples of the calibration were, the mean loss ({loss}) is at most {risk}, with {confidence} confidence. Fewer than {fewest} captions are too few to tell whether these data are like the calibration's.{uncovered}",
+        "{group}，{arm}：对这两个模型、这些设置以及阈值为 {threshold} 的 {gate} 门控的保证：在与 {n} 个校准样本同分布的数据上，平均损失（{loss}）不超过 {risk}，置信度 {confidence}。不足 {fewest} 条描述，无法判断这些数据是否与校准集同类。{uncovered}",
     ),
     "warn_certified_other": (
         "{group}, {arm}: these data differ from the calibration's in what the gate sees (p = {p}): the certificate of the calibration file says nothing of them.",
@@ -222,16 +222,16 @@ SENTENCES: Final[dict[str, tuple[str, str]]] = {
         "；",
     ),
     "loss_attributes": (
-        "share of attributes that the cloud has right and the caption has not",
-        "属性损失（云端说对而该描述没有说对的属性比例）",
+        "the share of attributes that the cloud alone has right and the caption has not",
+        "纯云端说对而该描述没有说对的属性比例",
     ),
     "loss_tokens": (
-        "share of tokens that do not match the cloud's",
-        "词元损失（与云端不匹配的词元比例）",
+        "the share of tokens that do not match those of the cloud alone",
+        "与纯云端不匹配的词元比例",
     ),
     "loss_cider": (
-        "CIDEr lost, divided by 10,",
-        "CIDEr 损失（所失 CIDEr 除以 10）",
+        "the CIDEr that the caption has less than the cloud alone, divided by 10",
+        "该描述比纯云端低的 CIDEr 除以 10",
     ),
     "warn_clocks": (
         "{group}: arms were timed by different clocks ({clocks}); do not compare their times.",
