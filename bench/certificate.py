@@ -7,8 +7,8 @@ All recordings of the manifest are the population: each is decoded once by the c
 threshold, so that each threshold's true mean loss is known. Then calibration sets are drawn from it (with replacement:
 each draw is of the whole population), each chooses a threshold as `edgecloud certify` does, and the *population's* loss
 at that threshold is looked at. A promise of 95% confidence is broken in at most 5% of the draws. Calls are those of the
-population at the chosen threshold over those at the laxest threshold that keeps the risk, which is known with hindsight
-alone. In modelled time; what is decoded is kept in ``-o``, and a command that was stopped goes on.
+population at the chosen threshold over the fewest calls of a threshold that keeps the risk, which is known with hindsight
+alone (nothing is compared where none keeps it). In modelled time; what is decoded is kept in ``-o``, and a command that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -57,18 +57,19 @@ def drawn(
     """What ``draws`` calibration sets of ``size`` samples choose, beside the whole population's loss and calls.
 
     ``exceeded`` is the share of draws whose threshold has more than ``risk`` over the population; ``none`` that of draws
-    that certify nothing. ``calls_ratio`` are 5th, 50th and 95th percentile of calls over hindsight's.
+    that certify nothing. ``calls_ratio`` are 5th, 50th and 95th percentile of calls over hindsight's; ``hindsight`` is the
+    place of its threshold. Where no threshold keeps the risk over the population, these are None.
     """
     rng = np.random.default_rng(size)
     truth = matrix.mean(axis=1)
     kept = np.flatnonzero(truth <= risk)
-    best = int(kept[np.argmin(calls[kept])])
+    best = int(kept[np.argmin(calls[kept])]) if kept.size else None
     chosen = []
     for _ in range(draws):
         some = rng.integers(0, matrix.shape[1], size)
         chosen.append(learn_then_test(matrix[:, some], risk=risk, confidence=confidence).index)
     found = np.array([index for index in chosen if index is not None], dtype=int)
-    ratios = calls[found] / calls[best]
+    ratios = np.array([]) if best is None else calls[found] / calls[best]
     return {
         "size": size,
         "draws": draws,
@@ -77,9 +78,9 @@ def drawn(
         "hindsight": best,
         "loss": float(truth[found].mean()) if found.size else None,
         "calls_ratio": [float(q) for q in np.quantile(ratios, [0.05, 0.5, 0.95])]
-        if found.size
+        if ratios.size
         else None,
-        "mean_calls_ratio": float(ratios.mean()) if found.size else None,
+        "mean_calls_ratio": float(ratios.mean()) if ratios.size else None,
     }
 
 
@@ -98,7 +99,7 @@ def _row(found: Mapping[str, Any], thresholds: Sequence[float]) -> list[str]:
         str(found["size"]),
         f"{found['exceeded']:.1%}",
         f"{found['none']:.1%}",
-        f"{thresholds[found['hindsight']]:g}",
+        "none" if found["hindsight"] is None else f"{thresholds[found['hindsight']]:g}",
         f"{found['mean_calls_ratio'] or float('nan'):.3f}",
         f"{middle:.3f} ({low:.3f} … {high:.3f})",
     ]

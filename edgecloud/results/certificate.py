@@ -147,7 +147,7 @@ def certificate_of(setup: Mapping[str, Any], records: Sequence[Record]) -> Certi
             differing=differing,
         )
     covered = [record.trace for record in records if record.ok and record.loss is None]
-    counts = {
+    counts: dict[str, Any] = {
         "captions": len(records),
         "degraded": sum(record.ok and record.loss is not None for record in records),
         "failed": sum(not record.ok for record in records),
@@ -175,7 +175,7 @@ def certificate_of(setup: Mapping[str, Any], records: Sequence[Record]) -> Certi
     )
 
 
-def _withheld(reason: str, *, differing: tuple[Difference, ...] = (), **counts: int) -> Certificate:
+def _withheld(reason: str, *, differing: tuple[Difference, ...] = (), **counts: Any) -> Certificate:
     """A certificate that states nothing of a run."""
     return Certificate(
         applies=False,
