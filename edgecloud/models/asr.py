@@ -18,27 +18,10 @@ from transformers.models.qwen3_asr.modeling_qwen3_asr import (
 
 from edgecloud.contracts import LOG_MEL, Arrays, Prompt
 from edgecloud.errors import ModelError
-from edgecloud.models.features import SAMPLE_RATE_HZ, LogMel
+from edgecloud.models.features import ASR_WINDOW, SAMPLE_RATE_HZ, LogMel, asr_token_count
 from edgecloud.models.networks import AudioNetwork, Network
 
-__all__ = ["ASRLogMel", "ASRNetwork", "asr_token_count"]
-
-_WINDOW = 100
-"""Frames that the published tower convolves together."""
-_WINDOW_TOKENS = 13
-
-
-def asr_token_count(frames: int) -> int:
-    """Number of audio placeholder tokens for ``frames`` mel frames (13 a second): windows of a second are
-    halved three times by strided convolutions, the last one as long as it is.
-
-    >>> asr_token_count(100), asr_token_count(250)
-    (13, 33)
-    """
-    rest = frames % _WINDOW
-    for _ in range(3):
-        rest = (rest - 1) // 2 + 1
-    return frames // _WINDOW * _WINDOW_TOKENS + rest
+__all__ = ["ASRLogMel", "ASRNetwork"]
 
 
 class ASRLogMel(LogMel):
@@ -69,8 +52,8 @@ class ASRNetwork(AudioNetwork):
         Network.__init__(self)
         whole = Qwen3ASRConfig(**config)
         audio: Any = whole.audio_config
-        if 2 * audio.n_window != _WINDOW:
-            raise ModelError(f"the audio tower's n_window is none of {_WINDOW // 2}")
+        if 2 * audio.n_window != ASR_WINDOW:
+            raise ModelError(f"the audio tower's n_window is none of {ASR_WINDOW // 2}")
         self._build(whole, Qwen3ASREncoder, Qwen3ASRMultiModalProjector(whole), layers="qwen3")
         self.audio_token_id = whole.audio_token_id
         self.tied = bool(whole.tie_word_embeddings)
@@ -94,7 +77,7 @@ class ASRNetwork(AudioNetwork):
 
     def _encoded(self, features: npt.NDArray[np.float16], frames: int) -> Tensor:
         weight = self.model.embed_tokens.weight
-        whole = np.pad(features, ((0, 0), (0, -frames % _WINDOW)))
+        whole = np.pad(features, ((0, 0), (0, -frames % ASR_WINDOW)))
         mel = torch.from_numpy(whole).to(weight.device, weight.dtype)
         own = torch.arange(mel.shape[1], device=mel.device) < frames
         hidden = self.audio_tower(mel[None], own[None].long()).last_hidden_state

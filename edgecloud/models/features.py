@@ -19,6 +19,9 @@ MIN_DURATION_S: Final = 0.1
 CONTEXT_FRAMES: Final = 2
 """Frames after a recording's own that a family gets which pads recordings: the last whose window
 (400 samples around every 160th) still touches the recording."""
+ASR_WINDOW: Final = 100
+"""Frames that the towers of Qwen3-ASR and Qwen3-Omni convolve together, as published."""
+_ASR_WINDOW_TOKENS: Final = 13
 _SILENCE: Final = (-10 + 4) / 4
 """Whisper's log-mel of digital silence, the least there is."""
 _RANGE: Final = 8 / 4
@@ -35,6 +38,19 @@ def audio_token_count(frames: int) -> int:
     62
     """
     return ((frames - 1) // 2 + 1 - 2) // 2 + 1
+
+
+def asr_token_count(frames: int) -> int:
+    """Number of audio placeholder tokens of Qwen3-ASR and Qwen3-Omni for ``frames`` mel frames (13 a second): windows
+    of a second are halved three times by strided convolutions, the last one as long as it is.
+
+    >>> asr_token_count(100), asr_token_count(250)
+    (13, 33)
+    """
+    rest = frames % ASR_WINDOW
+    for _ in range(3):
+        rest = (rest - 1) // 2 + 1
+    return frames // ASR_WINDOW * _ASR_WINDOW_TOKENS + rest
 
 
 def padded(features: npt.NDArray[np.float16], window: int) -> npt.NDArray[np.float16]:

@@ -15,17 +15,9 @@ from edgecloud.errors import ConfigError
 from edgecloud.models.audio_lm import AudioLM
 from edgecloud.models.loading import load
 from edgecloud.models.processor import Processor
+from tests.models.miniatures import FAST
 
 TOKENS = 12
-FAST = (  # Qwen2.5-Omni is the tiny model of the other tests
-    "asr_folder",
-    "audio_folder",
-    "flamingo_folder",
-    "llama_folder",
-    "mistral_folder",
-    "qwen3_folder",
-    "text_folder",
-)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +52,7 @@ def test_every_way_writes_what_generate_writes(
     assert all(len(values) == 2 and min(values) > 0 for values in times.values())
 
 
-@pytest.mark.parametrize("fixture", FAST)
+@pytest.mark.parametrize("fixture", FAST.values())
 def test_every_family_of_the_fast_path_is_compared(
     fixture: str, tone: NDArray[np.float32], request: pytest.FixtureRequest
 ) -> None:

@@ -23,31 +23,22 @@ from edgecloud.models.processor import Processor
 from edgecloud.registry import BUILT_IN
 from edgecloud.testing import FAMILY_LAWS, Law, check_family
 from edgecloud.testing.families import FamilyCase
+from tests.models.miniatures import FAST
 from tests.models.test_general_audio import KINDS
 from tests.system.test_family_suites import AUDIO, TEXT
 
-FOLDERS = {
-    "audioflamingo3": "flamingo_folder",
-    "llama": "llama_folder",
-    "mistral": "mistral_folder",
-    "qwen2": "text_folder",
-    "qwen2_5_omni": "omni_folder",
-    "qwen2_audio": "audio_folder",
-    "qwen3": "qwen3_folder",
-    "qwen3_asr": "asr_folder",
-}
-"""The fixture of each family's miniature; those that hear on the general adapter are tested with it."""
-
 
 def test_every_family_has_a_miniature() -> None:
+    """Those of the fast path are also those that are quantised, measured and compared."""
     built_in = [part.name for part in FAMILIES.parts() if part.origin == BUILT_IN]
-    assert built_in == sorted([*FOLDERS, *KINDS])
+    assert [name for name in built_in if FAMILIES[name].fast] == sorted(FAST)
+    assert [name for name in built_in if not FAMILIES[name].fast] == sorted(KINDS)
     assert {*built_in} <= {*AUDIO, *TEXT}  # as in tox -e families
 
 
-@pytest.mark.parametrize("name", FOLDERS)
+@pytest.mark.parametrize("name", FAST)
 def test_a_family_obeys_every_law(name: str, request: pytest.FixtureRequest) -> None:
-    check_family(name, request.getfixturevalue(FOLDERS[name]))
+    check_family(name, request.getfixturevalue(FAST[name]))
 
 
 class _Wider(Qwen2):

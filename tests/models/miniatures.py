@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 from transformers import (
     AudioFlamingo3Config,
     AudioFlamingo3ForConditionalGeneration,
@@ -53,6 +54,7 @@ from edgecloud.embedded.factory.layout import write_feature_settings
 from tests.conftest import byte_tokenizer
 
 __all__ = [
+    "FAST",
     "LLAMA_TEMPLATE",
     "TEXT_TEMPLATE",
     "asr_checkpoint",
@@ -71,6 +73,18 @@ __all__ = [
     "text_checkpoint",
     "voxtral_checkpoint",
 ]
+
+FAST = {
+    "audioflamingo3": "flamingo_folder",
+    "llama": "llama_folder",
+    "mistral": "mistral_folder",
+    "qwen2": "text_folder",
+    "qwen2_5_omni": "omni_folder",
+    "qwen2_audio": "audio_folder",
+    "qwen3": "qwen3_folder",
+    "qwen3_asr": "asr_folder",
+}
+"""The fixture of the miniature of every family of the fast path, which tests/conformance holds to be all of them."""
 
 TEXT_TEMPLATE = (
     "{%- if messages[0]['role'] == 'system' %}"
@@ -294,10 +308,18 @@ def llama_checkpoint(folder: Path, *, seed: int = 1, tied: bool = True, layers: 
 
 
 def mistral_checkpoint(
-    folder: Path, *, seed: int = 1, window: int | None = None, layers: int = 2
+    folder: Path,
+    *,
+    seed: int = 1,
+    window: int | None = None,
+    layers: int = 2,
+    tokenizer: Tokenizer | None = None,
 ) -> Path:
-    """Mistral 7B: no biases, an output layer of its own; the first version slides a ``window``."""
-    tokenizer = _other_tokenizer(folder, MISTRAL_TEMPLATE, _MISTRAL_TOKENS, eos="</s>")
+    """Mistral 7B: no biases, an output layer of its own; the first version slides a ``window``. With a ``tokenizer``
+    of its own, which has ``<s>`` and ``</s>``."""
+    tokenizer = _other_tokenizer(
+        folder, MISTRAL_TEMPLATE, _MISTRAL_TOKENS, eos="</s>", tokenizer=tokenizer
+    )
     config = MistralConfig(
         **{**_TEXT, "num_hidden_layers": layers},
         vocab_size=tokenizer.get_vocab_size(),
@@ -435,6 +457,8 @@ def omni_checkpoint(folder: Path, *, seed: int = 1) -> Path:
         "audio_config": {**_TOWER, "n_window": 100, "output_dim": 32},
         "vision_config": {**vision, "out_hidden_size": 32, "fullatt_block_indexes": [0]},
         "audio_token_index": tokenizer.token_to_id(tok.AUDIO),
+        # As published; the class has no default, and asks for it with a mask alone.
+        "vision_start_token_id": 151652,
     }
     # The talker's vocabulary must hold the family's own special ids, or transformers warns.
     talker = {
@@ -635,10 +659,17 @@ def omni3_checkpoint(folder: Path, *, seed: int = 1) -> Path:
 _BEGINNINGS = ("<s>", "<bos>", "<|begin_of_text|>", "<|end_of_text|>", "<|endoftext|>")
 
 
-def _other_tokenizer(folder: Path, template: str, special: tuple[str, ...], *, eos: str) -> Any:
-    """A tokenizer with the ``special`` tokens of another family, the one with which texts begin first or
+def _other_tokenizer(
+    folder: Path,
+    template: str,
+    special: tuple[str, ...],
+    *,
+    eos: str,
+    tokenizer: Tokenizer | None = None,
+) -> Any:
+    """A byte-level tokenizer, where none is given, with the ``special`` tokens of another family, the one with which texts begin first or
     second; of transformers' general class, as Llama 3 names it."""
-    tokenizer = byte_tokenizer(special=special)
+    tokenizer = tokenizer or byte_tokenizer(special=special)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
     settings = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,11 @@ from bench.gpu_shapes import Gpu
 from edgecloud.cli.main import main
 from edgecloud.hardware.costs import Caps, EdgeCosts
 from edgecloud.hardware.profiles import profile
+from edgecloud.models.families import FAMILIES
 from edgecloud.models.shapes import SHAPES, shape
 from edgecloud.profiling import measure as measuring
 from edgecloud.profiling import timing as profiling
-from edgecloud.profiling.engines import Engine, Family, baseline, build, loaded, prompt_of
+from edgecloud.profiling.engines import Engine, Family, baseline, build, prompt_of
 from edgecloud.profiling.gpu import captured_step, roofline_s, time_batches
 from edgecloud.profiling.measure import cloud_costs
 from edgecloud.profiling.timing import (
@@ -27,6 +29,7 @@ from edgecloud.profiling.timing import (
     memory_bandwidth_gb_s,
     time_engines,
 )
+from tests.models.miniatures import FAST, mistral_checkpoint
 
 TINY = shape("tiny")
 SHORT = Plan(counts=(1, 4), rounds=1, audio_s=(1.0, 0.5), prefills=1, caption_tokens=3)
@@ -319,9 +322,9 @@ def test_measure_writes_a_profile_that_a_run_can_name(
     assert "iphone-15-plus" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("fixture", ["text_folder", "audio_folder", "qwen3_folder"])
+@pytest.mark.parametrize("name", FAST)
 def test_every_family_of_the_fast_path_can_be_measured(
-    fixture: str,
+    name: str,
     tmp_path: Path,
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
@@ -329,23 +332,36 @@ def test_every_family_of_the_fast_path_can_be_measured(
     """Also those that take text alone, whose prompts have as many tokens."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(measuring, "memory_bandwidth_gb_s", lambda **_: (30.0, 31.0))
+    monkeypatch.setattr(measuring, "Plan", partial(Plan, counts=(1, 4), prefills=1))
     path = tmp_path / "here.json"
-    what = ["--model", str(request.getfixturevalue(fixture)), "--dtype", "float32"]
-    common = ["--quantization", "int8", "--rounds", "1", "--max-cpu-cores", "0", "-o", str(path)]
-    assert main(["profile", "measure", *what, *common]) == 0
+    model = (
+        mistral_checkpoint(tmp_path / "without a window")
+        if name == "mistral"
+        else request.getfixturevalue(FAST[name])
+    )
+    what = ["--model", str(model), "--dtype", "float32", "--quantization", "int8", "--rounds", "1"]
+    assert main(["profile", "measure", *what, "--max-cpu-cores", "0", "-o", str(path)]) == 0
     told = json.loads(path.read_text())["provenance"]["measured"]
     assert set(told) == {"float32", "int8"}
     for one in told.values():
-        assert one["prompt_tokens"] == [290, 115]
-        assert ("hear" in one["full_ms"]) == (fixture == "audio_folder")
+        assert one["prompt_tokens"] == ([170, 79] if name == "qwen3_asr" else [290, 115])
+        assert ("hear" in one["full_ms"]) == FAMILIES[name].accepts_audio
     assert profile(f"{path}@int8").edge.step_s > 0
 
 
-@pytest.mark.parametrize("fixture", ["asr_folder", "flamingo_folder"])
-def test_towers_of_every_family_are_timed(fixture: str, request: pytest.FixtureRequest) -> None:
-    engine = loaded(str(request.getfixturevalue(fixture)), "float32")
-    times = time_engines([engine], SHORT)["float32"]
-    assert {"hear", "prefill", "prefill-short", "step"} <= set(times)
+def test_prompts_beyond_a_quantised_window_are_one_line(
+    mistral_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    what = ["--model", str(mistral_folder), "--dtype", "none", "--quantization", "int8"]
+    path = tmp_path / "x.json"
+    assert main(["profile", "measure", *what, "--max-cpu-cores", "0", "-o", str(path)]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert "attends to its last 12 tokens, and quantised it takes no more" in line
+    assert not path.exists()
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ class Qwen3Omni(GeneralAudioFamily):
 
     def audio_tokens(self, arrays: Arrays) -> int:
         """As declared: 13 a second."""
-        from edgecloud.models.asr import asr_token_count
+        from edgecloud.models.features import asr_token_count
 
         return asr_token_count(int(arrays["feature_attention_mask"].sum()))
 

@@ -81,6 +81,9 @@ class AudioShape:
 
     A tower of ``whole`` recordings (Whisper's) attends to all of one at once, learned its positions, and
     has a projection beside it: of two layers where it is ``deep``, with biases unless ``projected_bare``.
+
+    A tower with ``channels`` (Qwen3-ASR's) has three convolutions over time and frequencies with as many, each of
+    which halves both, over pieces of ``2 * window`` frames; ``reach`` frames attend together, and keys have biases.
     """
 
     mel_bins: int
@@ -94,6 +97,18 @@ class AudioShape:
     whole: bool = False
     deep: bool = False
     projected_bare: bool = False
+    channels: int = 0
+    reach: int = 0
+
+    @property
+    def piece(self) -> int:
+        """Embeddings of one whole piece, of a tower with ``channels``."""
+        return _halved(2 * self.window)
+
+    @property
+    def convolved(self) -> int:
+        """Numbers that the convolutions of a tower with ``channels`` give for one embedding."""
+        return self.channels * _halved(self.mel_bins)
 
     @classmethod
     def of(cls, network: Network) -> AudioShape | None:
@@ -106,24 +121,22 @@ class AudioShape:
         if tower is None:
             return None
         audio = tower.config
-        if hasattr(tower, "conv2d1"):
-            raise ModelError(
-                "an audio tower with convolutions over frequencies cannot be quantised"
-            )
+        channels = audio.downsample_hidden_size if hasattr(tower, "conv2d1") else 0
         whole = not hasattr(audio, "n_window")
         window = audio.max_source_positions if whole else audio.n_window
         projector: Any = getattr(network, "projector", None)
         deep = hasattr(projector, "linear_2")
         first = getattr(projector, "linear_1" if deep else "linear", None)
-        if whole and (first is None or (deep and not isinstance(projector.act, GELUActivation))):
+        beside = whole or channels
+        if beside and (first is None or (deep and not isinstance(projector.act, GELUActivation))):
             raise ModelError(
                 "the audio tower has another projection than one layer, or two with gelu between them; only "
-                "those of Qwen2-Audio and Audio Flamingo 3 can be quantised"
+                "those of Qwen2-Audio, Audio Flamingo 3 and Qwen3-ASR can be quantised"
             )
         # An odd window would let the pooling pair frames of two windows.
         if (
             audio.activation_function != "gelu"
-            or (window % 2 and not whole)
+            or (window % 2 and not beside)
             or audio.scale_embedding
         ):
             raise ModelError(
@@ -137,11 +150,13 @@ class AudioShape:
             heads=audio.encoder_attention_heads,
             feed_forward=audio.encoder_ffn_dim,
             window=window,
-            positions=audio.max_source_positions,
+            positions=audio.max_position_embeddings if channels else audio.max_source_positions,
             output=network.model.config.hidden_size,
             whole=whole,
             deep=deep,
             projected_bare=first is not None and first.bias is None,
+            channels=channels,
+            reach=audio.n_window_infer // (2 * window) * 2 * window if channels else 0,
         )
 
 
@@ -172,7 +187,7 @@ class Entry:
     """One tensor: its parts, one below the other.
 
     ``kind``: a ``matrix`` is quantised, ``table`` rows are kept in the checkpoint's precision, and a
-    ``vector`` (norms, biases, positions, the two convolutions) becomes float32.
+    ``vector`` (norms, biases, positions, the convolutions) becomes float32.
     """
 
     name: str
@@ -258,38 +273,59 @@ def _text(shape: TextShape) -> Iterator[Entry]:
 
 def _audio(shape: AudioShape) -> Iterator[Entry]:
     width, tower = shape.width, "audio_tower"
-    for name, channels in (("conv1", shape.mel_bins), ("conv2", width)):
-        weight = Part(f"{tower}.{name}.weight", width)
-        yield Entry(f"audio.{name}", "vector", (width, channels, 3), (weight,))
-        yield _vector(f"audio.{name}.bias", Part(f"{tower}.{name}.bias", width))
+    yield from _convolutions(shape, tower)
     for layer in range(shape.layers):
         ours, theirs = f"audio.layers.{layer}", f"{tower}.layers.{layer}"
         for norm in ("self_attn_layer_norm", "final_layer_norm"):
             yield from _affine(f"{ours}.{norm}", f"{theirs}.{norm}", width)
         attention = [f"{theirs}.self_attn.{name}_proj" for name in "qkv"]
         yield _matrix(f"{ours}.qkv", width, *(Part(f"{n}.weight", width) for n in attention))
-        queries, _, values = (Part(f"{name}.bias", width) for name in attention)
-        yield _vector(f"{ours}.qkv.bias", queries, Part(None, width), values)
+        queries, keys, values = (Part(f"{name}.bias", width) for name in attention)
+        keys = keys if shape.channels else Part(None, width)
+        yield _vector(f"{ours}.qkv.bias", queries, keys, values)
         for name, source, columns, rows in (
             ("out", "self_attn.out_proj", width, width),
             ("fc1", "fc1", width, shape.feed_forward),
             ("fc2", "fc2", shape.feed_forward, width),
         ):
             yield from _linear(f"{ours}.{name}", f"{theirs}.{source}", rows, columns)
-    norm, projection = (
-        ("layer_norm", f"projector.linear{'_1' if shape.deep else ''}")
-        if shape.whole
-        else ("ln_post", f"{tower}.proj")
-    )
+    norm = "layer_norm" if shape.whole else "ln_post"
     yield from _affine("audio.ln_post", f"{tower}.{norm}", width)
-    bare = shape.projected_bare
-    yield from _linear("audio.proj", projection, shape.output, width, bare=bare)
+    beside = f"projector.linear{'_1' if shape.deep else ''}"
+    projection = beside if shape.whole or shape.channels else f"{tower}.proj"
+    bare, inner = shape.projected_bare, width if shape.channels else shape.output
+    yield from _linear("audio.proj", projection, inner, width, bare=bare)
     if shape.deep:
-        sides = (shape.output, shape.output)
-        yield from _linear("audio.proj2", "projector.linear_2", *sides, bare=bare)
+        yield from _linear("audio.proj2", "projector.linear_2", shape.output, inner, bare=bare)
     if shape.whole:
         positions = Part(f"{tower}.embed_positions.weight", shape.positions)
         yield Entry("audio.positions", "vector", (shape.positions, width), (positions,))
+
+
+def _convolutions(shape: AudioShape, tower: str) -> Iterator[Entry]:
+    channels, width = shape.channels, shape.width
+    sizes: dict[str, tuple[int, ...]] = (
+        {
+            "conv2d1": (channels, 1, 3, 3),
+            "conv2d2": (channels, channels, 3, 3),
+            "conv2d3": (channels, channels, 3, 3),
+        }
+        if channels
+        else {"conv1": (width, shape.mel_bins, 3), "conv2": (width, width, 3)}
+    )
+    for name, size in sizes.items():
+        weight = Part(f"{tower}.{name}.weight", size[0])
+        yield Entry(f"audio.{name}", "vector", size, (weight,))
+        yield _vector(f"audio.{name}.bias", Part(f"{tower}.{name}.bias", size[0]))
+    if channels:
+        yield _matrix("audio.conv_out", shape.convolved, Part(f"{tower}.conv_out.weight", width))
+
+
+def _halved(size: int) -> int:
+    """What three convolutions with a stride of two leave of ``size``."""
+    for _ in range(3):
+        size = (size + 1) // 2
+    return size
 
 
 def _matrix(name: str, columns: int, *parts: Part) -> Entry:

@@ -1,18 +1,26 @@
 """Every family of the fast path in 8 and 4 bits: no biases, norms of heads, tied or not, a tower over whole
-recordings."""
+recordings or over windows, with convolutions over time or over frequencies."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
+from numpy.typing import NDArray
 
+from edgecloud.cli.main import main
 from edgecloud.contracts import Prompt
+from edgecloud.edge.messages import Request
 from edgecloud.errors import ModelError
 from edgecloud.models.audio_lm import AudioLM
 from edgecloud.models.checkpoint import Checkpoint
+from edgecloud.models.edge import load_edge
 from edgecloud.models.loading import load
 from edgecloud.models.processor import Processor
 from edgecloud.models.quantized.convert import cached, convert
@@ -23,16 +31,10 @@ from edgecloud.models.quantized.own import kernels
 from edgecloud.models.quantized.shapes import entries, shapes_of
 from edgecloud.models.quantized.weights import Weights, dequantize
 from edgecloud.testing import ModelCase, check_model
+from tests.edge.test_other_families import EXACT, asking
+from tests.models.miniatures import FAST
 from tests.models.quantized.runs import RUNS
 
-FOLDERS = (
-    "llama_folder",
-    "mistral_folder",
-    "text_folder",
-    "audio_folder",
-    "qwen3_folder",
-    "flamingo_folder",
-)
 ALLOWED = 0.08
 """Error of the logits over their deviation, from activations in 8 bits alone: the same weights are compared."""
 
@@ -49,7 +51,12 @@ def prompts(processor: Processor) -> list[Prompt]:
         return [Prompt(tuple(range(40, 47)))]
     draw = np.random.default_rng(3)
     recordings = [
-        draw.normal(scale=0.1, size=size).astype(np.float32) for size in (12_900, 480_000)
+        draw.normal(scale=0.1, size=size).astype(np.float32)
+        for size in (
+            12_900,
+            384_900,
+            480_000,
+        )  # the second ends with a single embedding of Qwen3-ASR
     ]
     return [
         processor.prompt(processor.features(one), language="english", prompt_type="concise")
@@ -77,7 +84,7 @@ def rounded(checkpoint: Checkpoint, bits: int) -> AudioLM:
 
 
 @pytest.mark.parametrize("run", RUNS)
-@pytest.mark.parametrize("fixture", FOLDERS)
+@pytest.mark.parametrize("fixture", FAST.values())
 def test_a_quantised_family_computes_what_its_weights_say(
     request: pytest.FixtureRequest, fixture: str, run: tuple[int, Kernels]
 ) -> None:
@@ -99,16 +106,59 @@ def test_head_norms_and_missing_biases_obey_the_laws_of_models(qwen3_folder: Pat
     check_model(ModelCase(model, Prompt((10, 20, 30, 40))))
 
 
+def test_first_choices_of_a_quantised_qwen3_asr_are_its_own(asr_folder: Path) -> None:
+    """After each token of an answer that the weights of the file say."""
+    checkpoint = Checkpoint.open(asr_folder)
+    processor = checkpoint.processor()
+    for bits in (8, 4):
+        expecting = rounded(checkpoint, bits)
+        model = load_quantized(checkpoint, bits=bits, vocab_size=processor.vocab_size)
+        alike = []
+        for prompt in prompts(processor):
+            logits, other = expecting.prefill(prompt), model.prefill(prompt)
+            for _ in range(8):
+                token = int(logits.argmax())
+                alike.append(int(other.argmax()) == token)
+                logits, other = expecting.extend([token])[0], model.extend([token])[0]
+        assert sum(alike) >= len(alike) - 1, alike
+
+
+def test_an_edge_of_qwen3_asr_is_quantised_ahead_of_time_and_drafts(
+    asr_folder: Path, tmp_path: Path, tone: NDArray[np.float32]
+) -> None:
+    """By ``edgecloud quantize``; the cloud is the same model in float32, and the output is the cloud's own."""
+    out = tmp_path / "edge4"
+    assert main(["quantize", str(asr_folder), "--bits", "4", "-o", str(out)]) == 0
+    settings = {"device": "cpu", "dtype": "auto"}
+    edge = load_edge("m", str(out), quantization="int4", **settings)
+    assert edge.facts["dtype"] == "int4"
+    soundfile.write(tmp_path / "a.wav", tone, 16_000)
+    request = Request(str(tmp_path / "a.wav"))
+    ask = asking(edge, load("m", str(asr_folder), device="cpu", dtype="float32"))
+    both = ask("spec", request, **EXACT)
+    assert both.tokens == ask("cloud", request).tokens
+    assert sum(row["kept"] for row in both.trace if row["kind"] == "verify") > 0
+
+
 @pytest.mark.parametrize(
-    ("fixture", "said"),
+    ("fixture", "changed", "said"),
     [
-        ("asr_folder", "convolutions over frequencies"),
+        ("asr_folder", {"activation_function": "relu"}, "two with gelu between them"),
+        ("asr_folder", {"scale_embedding": True}, "scaled embeddings"),
+        ("omni_folder", {"n_window": 99}, "an odd window"),
     ],
 )
 def test_other_towers_are_refused_before_anything_is_converted(
-    fixture: str, said: str, request: pytest.FixtureRequest, tmp_path: Path
+    fixture: str,
+    changed: dict[str, Any],
+    said: str,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
 ) -> None:
-    checkpoint = Checkpoint.open(request.getfixturevalue(fixture))
+    found = Checkpoint.open(request.getfixturevalue(fixture))
+    config = json.loads(json.dumps(found.config))
+    config.get("thinker_config", config)["audio_config"].update(changed)
+    checkpoint = replace(found, config=config)
     with pytest.raises(ModelError, match=said):
         load_quantized(checkpoint, bits=8, vocab_size=300)
     with pytest.raises(ModelError, match=said):

@@ -13,7 +13,7 @@ from torch import Tensor
 from edgecloud.errors import ModelError
 from edgecloud.models.cached import roomier
 from edgecloud.models.features import CONTEXT_FRAMES
-from edgecloud.models.quantized.openvino.audio import audio_inputs, audio_model
+from edgecloud.models.quantized.openvino.audio import audio_model, audio_runs
 from edgecloud.models.quantized.openvino.runtime import VERSION, compiled, ov
 from edgecloud.models.quantized.openvino.text import text_model
 from edgecloud.models.quantized.shapes import AudioShape, TextShape
@@ -79,10 +79,8 @@ class Tower:
             raise ModelError(
                 f"the features have {frames - CONTEXT_FRAMES} frames, the audio tower takes up to {most}"
             )
-        found: NDArray[np.float32] = _inferred(self._request, audio_inputs(self._shape, features))[
-            0
-        ]
-        return found.copy()
+        runs = audio_runs(self._shape, features)
+        return np.concatenate([_inferred(self._request, inputs)[0].copy() for inputs in runs])
 
 
 def _inferred(request: Any, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
