@@ -245,10 +245,11 @@ def on_vllm(name: str, path: str, vllm: VllmSettings, settings: ServiceSettings)
     from edgecloud.cloud.vllm.gateway import VllmCloud, Vocabulary
     from edgecloud.contracts import StopLimits
     from edgecloud.models.checkpoint import Checkpoint
+    from edgecloud.models.families.contract import published_context
     from edgecloud.models.loading import look_at
 
     processor, facts = look_at(name, path)
-    settings = _within(settings, Checkpoint.open(path).context)
+    settings = _within(settings, published_context(Checkpoint.open(path).config))
     stopping = processor.stopping(StopLimits(max_sentences=1))
     cloud = VllmCloud(vllm, Vocabulary(processor.vocab_size, stopping, processor.audio_id))
     accepts_audio = "recordings" if vllm.recordings else "nothing"

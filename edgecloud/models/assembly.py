@@ -7,11 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import SinusoidsPositionEmbedding
 
-from edgecloud.errors import CheckpointError, ModelError
+from edgecloud.errors import ModelError
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.memory import check_memory
 from edgecloud.models.networks import Network
@@ -26,22 +25,8 @@ def on_meta(checkpoint: Checkpoint, dtype: torch.dtype) -> Network:
     Raises:
         CheckpointError: it describes none; what the families' classes then raise is of many kinds.
     """
-    try:
-        with _default_dtype(dtype), torch.device("meta"):
-            return checkpoint.network()
-    except (
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        RuntimeError,
-        StrictDataclassError,
-        TypeError,
-        ValueError,
-    ) as error:
-        raise CheckpointError(
-            f"model {checkpoint.path}: config.json does not describe a {checkpoint.family.title} "
-            f"({type(error).__name__}: {' '.join(str(error).split())})"
-        ) from error
+    with checkpoint.described(), _default_dtype(dtype), torch.device("meta"):
+        return checkpoint.network()
 
 
 def assemble(

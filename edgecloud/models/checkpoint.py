@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
@@ -122,14 +123,39 @@ class Checkpoint:
             )
         return cls(folder, config, shards, family)
 
+    @contextmanager
+    def described(self) -> Iterator[None]:
+        """What the families' classes say of config.json in the block, which may be any error, is one line.
+
+        Raises:
+            CheckpointError: config.json describes no model of its family.
+        """
+        try:
+            yield
+        except (
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            RuntimeError,
+            StrictDataclassError,
+            TypeError,
+            ValueError,
+        ) as error:
+            raise CheckpointError(
+                f"model {self.path}: config.json does not describe a {self.family.title} "
+                f"({type(error).__name__}: {' '.join(str(error).split())})"
+            ) from error
+
     @property
     def context(self) -> int | None:
-        """Context length in tokens, where the configuration states it."""
-        found: Any = self.config
-        for part in ("thinker_config", "text_config"):
-            found = found.get(part, found)
-        context = found.get("max_position_embeddings")
-        return context if isinstance(context, int) and context > 0 else None
+        """Tokens, prompt and answer together, that its model takes once it is loaded; None where config.json does not
+        say. No weight is read.
+
+        Raises:
+            CheckpointError: config.json describes no model of its family.
+        """
+        with self.described():
+            return self.guarded(self.family.context)(self.config)
 
     @property
     def rows(self) -> int | None:

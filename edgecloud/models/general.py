@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForMultimodalLM,
     DynamicCache,
@@ -32,13 +31,14 @@ from edgecloud.models.assembly import check_rows, on_meta
 from edgecloud.models.cached import CachedModel, cache_argument
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.checks import check_prompt, check_started, check_vocabulary
-from edgecloud.models.families.general import unsupported
+from edgecloud.models.families.general import unsupported, whole_config
 from edgecloud.models.families.general_audio import GeneralAudioFamily
 from edgecloud.models.general_audio import check_arrays, entry_of
 from edgecloud.models.memory import check_memory, memory_advice
 from edgecloud.models.networks import Network
 from edgecloud.models.parts import in_parts
 from edgecloud.models.placing import AUTO_MAP, Placement
+from edgecloud.models.ropes import context_of, longest_of
 from edgecloud.stages import stage
 
 __all__ = ["GeneralLM", "GeneralNetwork", "check_weights"]
@@ -71,10 +71,9 @@ class GeneralNetwork(Network):
             **MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES,
         }:
             raise ModelError(unsupported(model_type))
-        given = {name: value for name, value in config.items() if name != "model_type"}
         try:
             self.whole: Any = _auto(model_type, hears).from_config(
-                AutoConfig.for_model(model_type, **given), dtype=torch.get_default_dtype()
+                whole_config(model_type, config), dtype=torch.get_default_dtype()
             )
         except ImportError as error:
             raise ModelError(
@@ -129,14 +128,9 @@ class GeneralNetwork(Network):
             self._adapting = hearing
 
     @property
-    def longest(self) -> int | None:
-        """Tokens beyond which rotary frequencies are others for all of a text (longrope), so that what a cache
-        holds of it is no longer right; None: there is no such border."""
-        text = self.writer.config.get_text_config(decoder=True)
-        ropes = getattr(text, "rope_parameters", None) or {}
-        if ropes.get("rope_type") != "longrope":
-            return None
-        return int(ropes["original_max_position_embeddings"])
+    def text_config(self) -> Any:
+        """The configuration of the text model."""
+        return self.writer.config.get_text_config(decoder=True)
 
     def given(self, prompt: Prompt) -> dict[str, Tensor]:
         """The features as the forward takes them: real numbers in the precision of the weights."""
@@ -202,7 +196,7 @@ class GeneralLM(CachedModel[FullCache]):
         self._network = network
         self._token_bytes = token_bytes
         self._hearing = False
-        self._longest = network.longest
+        self._longest = longest_of(network.text_config)
         forward = inspect.signature(network.writer.forward).parameters
         self._last = {"logits_to_keep": 1} if "logits_to_keep" in forward else {}
         self._cache_name = cache_argument(network.writer)
@@ -249,10 +243,8 @@ class GeneralLM(CachedModel[FullCache]):
 
     @property
     def context(self) -> int | None:
-        """Context length that the model was made for, tokens; None where its configuration has none."""
-        text = self._network.writer.config.get_text_config(decoder=True)
-        found = self._longest or getattr(text, "max_position_embeddings", None)
-        return None if found is None else int(found)
+        """Context length, tokens, as :attr:`edgecloud.models.checkpoint.Checkpoint.context` foresees it."""
+        return context_of(self._network.text_config)
 
     def cache_bytes_for(self, prompt_length: int, length: int) -> int:
         """See :class:`edgecloud.contracts.Sized`."""

@@ -123,6 +123,7 @@ def test_an_audio_family_hears_what_its_own_class_hears(
     folder = request.getfixturevalue(fixture)
     family = kind.from_pretrained(str(folder), dtype=torch.float32, local_files_only=True).eval()
     ours = loaded(folder)
+    assert Checkpoint.open(folder).context == ours.model.context == 4096
     waveform = noise(seconds)
     text = ours.processor.rendered(prompt_messages("english", "concise"))
     inputs = processor(folder)(text=text, audio=[waveform])
@@ -190,6 +191,7 @@ def test_a_text_family_answers_as_its_own_class(tmp_path: Path, name: str) -> No
     folder = TEXT_FAMILIES[name](tmp_path)
     family = AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32).eval()
     ours = loaded(folder)
+    assert Checkpoint.open(folder).context == ours.model.context == 4096
     prompt = ours.processor.text_prompt("the voice 的 ?")
     vocab = ours.processor.vocab_size
     with torch.inference_mode():

@@ -39,6 +39,7 @@ from edgecloud.edge.messages import Request
 from edgecloud.errors import AudioError, CheckpointError, ModelError
 from edgecloud.models.assembly import on_meta
 from edgecloud.models.checkpoint import Checkpoint
+from edgecloud.models.families.contract import published_context
 from edgecloud.models.folder import SMALL_FILES, family_of, needed_shards
 from edgecloud.models.general import GeneralLM, check_weights
 from edgecloud.models.loading import Loaded
@@ -241,6 +242,7 @@ def test_it_hears_what_the_familys_own_class_hears(
 ) -> None:
     """Its forward of everything at once, with the mask that ``generate`` gives it."""
     assert isinstance(ours.model, GeneralLM)
+    assert Checkpoint.open(miniature.edge).context == ours.model.context
     prompt = heard(ours, seconds)
     ids = torch.tensor([[*prompt.token_ids, *ANSWER]])
     given = {name: torch.from_numpy(array) for name, array in prompt.arrays.items()}
@@ -548,7 +550,8 @@ def test_beyond_where_rotary_embeddings_change_is_one_line(
 ) -> None:
     if miniature.model_type != "phi4_multimodal":
         pytest.skip("rotates alike at each length")
-    assert ours.model.context == 1024
+    checkpoint = Checkpoint.open(miniature.edge)
+    assert (checkpoint.context, published_context(checkpoint.config)) == (1024, 4096)
     model = ours.model.new_sequence()
     model.prefill(Prompt((5,) * 1020))
     model.extend([5] * 4)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from edgecloud.models.networks import Network
     from edgecloud.models.processor import Processor
 
-__all__ = ["FAMILIES", "Family", "family"]
+__all__ = ["FAMILIES", "Family", "family", "published_context"]
 
 Messages = list[dict[str, Any]]
 
@@ -77,6 +77,11 @@ class Family:
             f"model family {self.model_type!r} has no network: override Family.network"
         )
 
+    def context(self, config: Mapping[str, Any]) -> int | None:
+        """Tokens, prompt and answer together, that a model of this config.json takes here; None where it does not say.
+        What is wrong with ``config`` may be any error of the libraries that read it."""
+        return published_context(config)
+
     def processor(self, checkpoint: Checkpoint) -> Processor:
         """What surrounds the network: waveform and words in, prompt; tokens out, text.
 
@@ -129,6 +134,15 @@ class Family:
             if stored.startswith(begins):
                 return part + stored[len(begins) :]
         return None
+
+
+def published_context(config: Mapping[str, Any]) -> int | None:
+    """Tokens that a model was made for, as its config.json says; None where it does not."""
+    found: Any = config
+    for part in ("thinker_config", "text_config"):
+        found = found.get(part, found)
+    context = found.get("max_position_embeddings")
+    return context if isinstance(context, int) and context > 0 else None
 
 
 class _Families(Registry[Family]):

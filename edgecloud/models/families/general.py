@@ -12,7 +12,7 @@ from edgecloud.models.families.contract import FAMILIES, Family
 if TYPE_CHECKING:
     from edgecloud.models.networks import Network
 
-__all__ = ["GeneralFamily", "general_family", "unsupported"]
+__all__ = ["GeneralFamily", "general_family", "unsupported", "whole_config"]
 
 _WRITERS = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
 """Endings of the classes that write text, by which a config.json names its architecture."""
@@ -35,6 +35,20 @@ class GeneralFamily(Family):
         from edgecloud.models.general import GeneralNetwork
 
         return GeneralNetwork(self.model_type, dict(config))
+
+    def context(self, config: Mapping[str, Any]) -> int | None:
+        """As declared: no more than its rotary embeddings are the same for."""
+        from edgecloud.models.ropes import context_of
+
+        return context_of(whole_config(self.model_type, config).get_text_config(decoder=True))
+
+
+def whole_config(model_type: str, config: Mapping[str, Any]) -> Any:
+    """transformers' own configuration of a config.json's content; errors are of many kinds."""
+    from transformers import AutoConfig
+
+    given = {name: value for name, value in config.items() if name != "model_type"}
+    return AutoConfig.for_model(model_type, **given)
 
 
 def general_family(config: Mapping[str, Any]) -> Family | None:
