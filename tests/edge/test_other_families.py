@@ -16,6 +16,7 @@ import soundfile
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
+from tokenizers import AddedToken
 from transformers import Qwen2ForCausalLM
 
 from edgecloud.cloud.engine.local import LocalCloud
@@ -46,6 +47,7 @@ from tests.models.miniatures import (
     qwen3_checkpoint,
     text_checkpoint,
 )
+from tests.models.test_translation import sentencepiece
 
 Ask = Callable[..., Response]
 EXACT = {"gate_type": "always", "acceptance": "exact"}
@@ -117,6 +119,25 @@ def test_with_penalties_the_cloud_writes_what_generate_writes(
     assert list(found.tokens) == written[: len(found.tokens)]
     assert len(found.tokens) > 20
     assert found.tokens != text_pair("edge", Request(None, prompt="the voice.")).tokens
+    here = loaded(text_folder)
+    alone = asking(here, here)(
+        "cloud", Request(None, prompt="the voice."), **PENALTIES, max_new_tokens=40
+    )
+    assert alone.tokens == found.tokens
+
+
+@pytest.mark.parametrize("mode", ["edge", "cloud", "spec"])
+def test_drawn_tokens_are_penalised_on_both_sides(
+    text_pair: Ask, text_folder: Path, mode: Mode
+) -> None:
+    """With n-grams of one token no token comes twice, nor one of the prompt."""
+    sampled = {"temperature": 1.0, "top_p": 1.0, "acceptance": "rejection", "gate_type": "always"}
+    found = text_pair(mode, Request(None, prompt="the voice."), **sampled, no_repeat_ngram=1)
+    asked = Processor(Checkpoint.open(text_folder)).text_prompt("the voice.").token_ids
+    assert len(found.tokens) == 24
+    assert len({*asked, *found.tokens}) == len(set(asked)) + 24
+    free = text_pair(mode, Request(None, prompt="the voice."), **sampled)
+    assert len({*asked, *free.tokens}) < len(set(asked)) + len(free.tokens)
 
 
 @pytest.mark.parametrize(
@@ -238,6 +259,7 @@ def families(tmp_path_factory: pytest.TempPathFactory, omni_folder: Path) -> Ask
         {"k": 4, "draft_ahead": True, "parallel_prefill": True, "cloud_seed_tokens": 2},
         {"k": 3, "continuation": 2},
         {"k": 4, "temperature": 0.8, "acceptance": "rejection"},
+        {"k": 4, **PENALTIES},
     ],
 )
 def test_speculation_across_families_and_vocabularies_is_exact(
@@ -245,10 +267,10 @@ def test_speculation_across_families_and_vocabularies_is_exact(
 ) -> None:
     soundfile.write(tmp_path / "a.wav", tone, 16_000)
     request = Request(str(tmp_path / "a.wav"))
-    drawn = {
-        name: settings[name] for name in ("temperature", "acceptance") if "temperature" in settings
-    }
-    alone = families("cloud", request, **drawn)
+    changed = ("temperature", *PENALTIES, *["acceptance"] * ("temperature" in settings))
+    alone = families(
+        "cloud", request, **{name: settings[name] for name in changed if name in settings}
+    )
     both = families("spec", request, **{**EXACT, **settings})
     (prefill,) = [row for row in both.trace if row["kind"] == "prefill" and row["side"] == "edge"]
     assert prefill["input_tokens"] != both.input_tokens == alone.input_tokens
@@ -256,6 +278,24 @@ def test_speculation_across_families_and_vocabularies_is_exact(
         assert (both.tokens, both.text, both.stop) == (alone.tokens, alone.text, alone.stop)
     drafted = [token for row in both.trace if row["kind"] == "draft" for token in row["tokens"]]
     assert drafted
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_speculation_across_kinds_of_tokenizers_is_exact(
+    text_folder: Path, tmp_path: Path, turned: bool
+) -> None:
+    """Between bytes and SentencePiece, in both directions; characters of several bytes among the drafts."""
+    tokenizer = sentencepiece()
+    tokenizer.add_special_tokens([AddedToken("<s>", special=True)])
+    pair = loaded(text_folder), loaded(mistral_checkpoint(tmp_path, tokenizer=tokenizer, seed=2))
+    ask = asking(*pair[::-1]) if turned else asking(*pair)
+    request = Request(None, prompt="the voice 的 🙂")
+    for settings in ({}, PENALTIES):
+        alone = ask("cloud", request, **settings)
+        both = ask("spec", request, k=4, **EXACT, **settings)
+        assert (both.tokens, both.text, both.stop) == (alone.tokens, alone.text, alone.stop)
+        assert len(alone.tokens) > 4
+        assert any(row["tokens"] for row in both.trace if row["kind"] == "draft")
 
 
 @pytest.fixture(scope="module")

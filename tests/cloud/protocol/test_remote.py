@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from typing import Any
 
+import msgpack
 import numpy as np
 import pytest
 from hypothesis import given
@@ -100,6 +101,26 @@ def test_a_session_costs_no_round_trip_of_its_own_and_sends_the_prompt_once() ->
     _, op, arguments = wire.unpack(channel.sent[-1])
     # All three tokens are known to both sides, the cloud's own among them.
     assert (op, arguments[1:4]) == ("verify", [3, [], [5]])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "sampling", "version"),
+    [
+        (PROMPT, Sampling(), 2),
+        (PROMPT, Sampling(0.7, 0.9, 5), 2),
+        (PROMPT, Sampling(repetition_penalty=1.1), 3),
+        (PROMPT, Sampling(no_repeat_ngram=3), 3),
+        (Prompt((1, 2), {LOG_MEL: np.ones((3, 4), np.float16)}), Sampling(), 2),
+        (Prompt((1, 2), {LOG_MEL: np.ones((1, 3, 4), np.float16)}), Sampling(), 3),
+    ],
+)
+def test_version_3_is_spoken_only_for_what_2_cannot_say(
+    prompt: Prompt, sampling: Sampling, version: int
+) -> None:
+    channel = MemoryChannel(server(prompt_length=prompt.length))
+    RemoteCloud(channel, deadline_s=5).open(prompt, sampling).start(1).result()
+    spoken = [msgpack.unpackb(message)[0] for message in channel.sent]
+    assert spoken == [version, 2]
 
 
 def test_what_the_cloud_chose_is_not_sent_back() -> None:
