@@ -33,7 +33,8 @@ from edgecloud.decoding.remembered import Memory
 from edgecloud.edge.request_handler import RequestHandler
 from edgecloud.experiments.run import journalled, request_of
 from edgecloud.hardware.probes import null_readings
-from edgecloud.models.edge import LoadedEdge, load_edge
+from edgecloud.models.loading import LoadedModel
+from edgecloud.models.precision import load_model
 from edgecloud.results.frontier import Scored, measures
 from edgecloud.results.journal import read
 from edgecloud.results.records import Record
@@ -53,7 +54,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     folder: Path = given.folder.resolve()
-    edge = load_edge(
+    edge = load_model(
         "edge", str(folder / "edge"), device="cpu", dtype="float32", quantization="none"
     )
     for language in given.language or LANGUAGES:
@@ -76,7 +77,7 @@ def policies() -> dict[str, dict[str, Any]]:
     return found
 
 
-def _table(folder: Path, edge: LoadedEdge, language: str, hardware: str, every: int) -> str:
+def _table(folder: Path, edge: LoadedModel, language: str, hardware: str, every: int) -> str:
     base = {
         "language": language,
         "dataset_type": "text",
@@ -127,7 +128,7 @@ class _Nobody:
 
 
 def _handler(
-    mode: Any, config: Config, edge: LoadedEdge, sequence: Any, memory: Memory
+    mode: Any, config: Config, edge: LoadedModel, sequence: Any, memory: Memory
 ) -> RequestHandler:
     remote = RemoteCloud(Loopback(MessageServer(memory.cloud(_Nobody()))), deadline_s=30.0)
     return RequestHandler(

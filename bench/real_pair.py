@@ -39,8 +39,8 @@ from edgecloud.experiments.sweep import Point, decoding_of, read_grid, sweep
 from edgecloud.experiments.swept import complete, handler_for
 from edgecloud.experiments.tune import check, tune
 from edgecloud.experiments.tuning import Goal
-from edgecloud.models.edge import load_edge
 from edgecloud.models.loading import load
+from edgecloud.models.precision import load_model
 from edgecloud.quality.metrics.sacre import sacre_scores
 from edgecloud.report.frontier.page import updated
 from edgecloud.results.frontier import Scored, measures
@@ -128,7 +128,7 @@ class Pair:
     def loaded(self, config: Config) -> Models:
         """Edge and cloud in float32."""
         if self._models is None:
-            edge = load_edge(
+            edge = load_model(
                 "edge",
                 str(self.folder / "edge"),
                 device="cpu",

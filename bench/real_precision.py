@@ -22,7 +22,7 @@ from tabulate import tabulate
 from torch import Tensor
 
 from edgecloud.contracts import Model, Prompt, StopLimits
-from edgecloud.models.edge import load_edge
+from edgecloud.models.precision import load_model
 
 PROMPTS = Path(__file__).parent / "real_prompts"
 PRECISIONS = ("none", "bf16", "int8", "int4")
@@ -42,7 +42,7 @@ def main() -> None:
     exact: list[Tensor] = []
     rows = []
     for precision in (PRECISIONS[0], *given.only.split(",")):
-        edge = load_edge(
+        edge = load_model(
             "edge",
             str(given.folder / "edge"),
             device="cpu",

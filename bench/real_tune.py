@@ -11,8 +11,7 @@ from edgecloud.cloud.engine.local import LocalCloud
 from edgecloud.contracts import Sample
 from edgecloud.experiments.tuned import Bench, Told
 from edgecloud.experiments.tuning import Candidate, Signal
-from edgecloud.models.edge import LoadedEdge
-from edgecloud.models.loading import Loaded
+from edgecloud.models.loading import LoadedModel
 from edgecloud.results.journal import Journal
 from edgecloud.results.records import Record
 from edgecloud.settings.config import Config
@@ -24,7 +23,9 @@ class SideBySide(Bench):
     """A bench whose samples have a memory each and are decoded at the same time; nothing of the first pass is kept on
     disk."""
 
-    def __init__(self, config: Config, edge: LoadedEdge, cloud: Loaded, lockstep: Lockstep) -> None:
+    def __init__(
+        self, config: Config, edge: LoadedModel, cloud: LoadedModel, lockstep: Lockstep
+    ) -> None:
         Bench.__init__(
             self,
             config,

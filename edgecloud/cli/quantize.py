@@ -22,7 +22,7 @@ __all__ = ["add"]
 
 def add(commands: Any) -> None:
     """Add ``edgecloud quantize`` to ``commands``, the subparsers of the command line."""
-    quantize = commands.add_parser("quantize", help="convert an edge model to 8 or 4 bits")
+    quantize = commands.add_parser("quantize", help="convert a model to 8 or 4 bits")
     quantize.add_argument(
         "checkpoint",
         nargs="?",
@@ -81,7 +81,7 @@ def _quantize(parsed: argparse.Namespace) -> int:
         return _evaluate(parsed)
     from edgecloud.experiments.system import model_of
     from edgecloud.models.checkpoint import Checkpoint
-    from edgecloud.models.edge import check_precision
+    from edgecloud.models.precision import check_precision
     from edgecloud.models.quantized.convert import cached, convert
 
     checkpoint = Checkpoint.open(model_of(parsed.checkpoint, "edge")[1])

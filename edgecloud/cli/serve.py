@@ -41,6 +41,12 @@ def add(commands: Any) -> None:
         "--dtype", default="auto", choices=("auto", "float32", "bfloat16", "float16")
     )
     serve.add_argument(
+        "--quantization",
+        default="none",
+        choices=("none", "int8", "int4"),
+        help="on a CPU: own kernels or OpenVINO",
+    )
+    serve.add_argument(
         "--token-file",
         metavar="FILE",
         help="lines `name bearer-token`, one for each client, or one token; or EDGECLOUD_TOKEN. Needed "
@@ -128,6 +134,10 @@ def _vllm(parsed: argparse.Namespace) -> VllmSettings | None:
         if parsed.upload_audio:
             raise ConfigError("--upload-audio is for --vllm-url; a model here works on features")
         return None
+    if parsed.quantization != "none":
+        raise ConfigError(
+            "--quantization is for a model here; a vLLM server has options of its own"
+        )
     for url in parsed.vllm_url:
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
             raise ConfigError(f"--vllm-url {url}: http://HOST:PORT was expected")
@@ -176,6 +186,7 @@ def _serve(parsed: argparse.Namespace) -> int:
         path,
         device=parsed.device,
         dtype=parsed.dtype,
+        quantization=parsed.quantization,
         listening=Listening(
             parsed.host,
             parsed.port,
@@ -191,6 +202,7 @@ def _serve(parsed: argparse.Namespace) -> int:
             path,
             device=parsed.device,
             dtype=parsed.dtype,
+            quantization=parsed.quantization,
             caches=settings.bounds.memory_bytes,
         ),
         on_ready=lambda address: print(f"edgecloud: {name} at {address}", flush=True),

@@ -17,14 +17,13 @@ def main(
     *,
     name: str,
     path: str,
-    device: str,
-    dtype: str,
+    placement: dict[str, Any],
     seed: int,
     verify: bool = False,
     draft: tuple[str, str] | None = None,
     draft_tokens: int = 0,
 ) -> None:
-    """Load the model, and beside it the ``draft`` (name and folder) that writes ``draft_tokens`` at a time for
+    """Load the model with the ``placement`` of :meth:`edgecloud.settings.subjects.Models.placement`, and beside it the ``draft`` (name and folder) that writes ``draft_tokens`` at a time for
     it; say ``("ready", facts)`` on ``control``, then answer ``requests``.
 
     Ends when either end is closed.
@@ -36,13 +35,13 @@ def main(
 
     from edgecloud.cloud.engine.self_drafting import local_cloud
     from edgecloud.cloud.pipe_server import MessageServer, answer_all
-    from edgecloud.models.loading import load
+    from edgecloud.models.precision import load_model
 
     load_plugins()
     began = time.perf_counter()
     torch.manual_seed(seed)
-    loaded = load(name, path, device=device, dtype=dtype, verify=verify)
-    own = None if draft is None else load(*draft, device=device, dtype=dtype, verify=verify)
+    loaded = load_model(name, path, verify=verify, **placement)
+    own = None if draft is None else load_model(*draft, verify=verify, **placement)
     server = MessageServer(local_cloud(loaded, own, draft_tokens))
     facts: dict[str, Any] = {**loaded.facts, "load_s": time.perf_counter() - began}
     control.send(("ready", facts))

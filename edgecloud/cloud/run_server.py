@@ -80,6 +80,7 @@ def serve(
     *,
     device: str,
     dtype: str,
+    quantization: str = "none",
     listening: Listening,
     settings: ServiceSettings,
     log_level: str = "info",
@@ -107,7 +108,7 @@ def serve(
             _within(settings, Checkpoint.open(path).context)
             check_model()
         app = (
-            _on_model(name, path, device, dtype, settings)
+            _on_model(name, path, device, dtype, quantization, settings)
             if vllm is None
             else on_vllm(name, path, vllm, settings)
         )
@@ -190,17 +191,19 @@ def _fitting(connections: int) -> tuple[int, int]:
 
 
 def _on_model(
-    name: str, path: str, device: str, dtype: str, settings: ServiceSettings
+    name: str, path: str, device: str, dtype: str, quantization: str, settings: ServiceSettings
 ) -> Starlette:
     from edgecloud.cloud.engine.engine import extend_each
     from edgecloud.cloud.engine.local import LocalCloud
     from edgecloud.models.audio_lm import AudioLM, extend_many
-    from edgecloud.models.loading import load
+    from edgecloud.models.precision import load_model
 
-    loaded = load(name, path, device=device, dtype=dtype)
-    settings = _within(settings, loaded.model.context)
+    loaded = load_model(
+        name, path, device=device, dtype=dtype, quantization=quantization, flags="--"
+    )
+    settings = _within(settings, loaded.context)
     cloud = LocalCloud(loaded.model, loaded.stopping())
-    # Every session of this cloud is an AudioLM, or on the general adapter, which takes them in turns.
+    # Every session of this cloud is an AudioLM, or on the general adapter or quantised, which take them in turns.
     fast = isinstance(loaded.model, AudioLM)
     together = cast("ExtendMany", extend_many) if fast else extend_each
     return service(

@@ -18,7 +18,7 @@ from edgecloud.hardware.limits import apply_in_child, apply_torch_threads
 from edgecloud.registry import load_plugins
 
 if TYPE_CHECKING:
-    from edgecloud.models.edge import LoadedEdge
+    from edgecloud.models.loading import LoadedModel
 
 __all__ = ["main"]
 
@@ -45,25 +45,23 @@ def main(control: Connection, cloud: Connection | None, setup: EdgeSetup) -> Non
     load_plugins()
     limits["torch_threads"] = apply_torch_threads(config.caps.cpu_cores)
     began = time.perf_counter()
-    loaded: LoadedEdge | None = None
+    loaded: LoadedModel | None = None
     drafter = None
     if setup.mode == "cloud":
         processor = Checkpoint.open(setup.path).processor()
         facts: dict[str, Any] | None = None
     else:
         # Not above: beside a cloud alone there is no network here to import classes for.
-        from edgecloud.models.edge import load_edge
         from edgecloud.models.folder import same_vocabulary
+        from edgecloud.models.precision import load_model
         from edgecloud.models.translation import of_pair
 
         _check_cap(setup)
-        loaded = load_edge(
+        loaded = load_model(
             setup.model,
             setup.path,
-            device=config.models.edge_device,
-            dtype=config.models.edge_dtype,
-            quantization=config.models.edge_quantization,
             verify=config.service.verify_weights,
+            **config.models.placement("edge"),
         )
         processor = loaded.processor
         if setup.cloud_path is not None and not same_vocabulary(setup.path, setup.cloud_path):
@@ -111,17 +109,12 @@ def _check_cap(setup: EdgeSetup) -> None:
     """Check the cap. Raises OutOfMemoryError where the weights, in their real precision, and what is held
     besides exceed it."""
     from edgecloud.models.checkpoint import Checkpoint
-    from edgecloud.models.edge import edge_need
     from edgecloud.models.memory import check_cap, request_tokens, with_room
+    from edgecloud.models.precision import need_of
 
     config = setup.config
     if config.caps.memory_gb > 0:
         checkpoint = Checkpoint.open(setup.path)
-        need = edge_need(
-            checkpoint,
-            device=config.models.edge_device,
-            dtype=config.models.edge_dtype,
-            quantization=config.models.edge_quantization,
-        )
+        need = need_of(checkpoint, **config.models.placement("edge"))
         tokens = request_tokens(config)
         check_cap(with_room(need, checkpoint, tokens=tokens), config.caps.memory_gb)

@@ -8,8 +8,7 @@ from edgecloud.cloud.pipe_server import MessageServer
 from edgecloud.cloud.protocol.remote import RemoteCloud
 from edgecloud.edge.messages import Mode
 from edgecloud.edge.request_handler import RequestHandler
-from edgecloud.models.edge import LoadedEdge
-from edgecloud.models.loading import Loaded
+from edgecloud.models.loading import LoadedModel
 from edgecloud.models.translation import of_pair
 from edgecloud.settings.config import Config
 
@@ -20,8 +19,8 @@ def handler_of(
     mode: Mode,
     config: Config,
     *,
-    edge: LoadedEdge,
-    cloud: Loaded,
+    edge: LoadedModel,
+    cloud: LoadedModel,
     cache_dir: str | None = None,
 ) -> RequestHandler:
     """A request handler for ``mode`` on loaded models. It has a sequence and sessions of its own on weights that others

@@ -18,7 +18,7 @@ from edgecloud.contracts import Sample
 from edgecloud.edge.messages import Mode
 from edgecloud.edge.worker import At, Said, Worker
 from edgecloud.embedded.pair import CLOUD_CHECKPOINT, NAMED
-from edgecloud.errors import WorkerError
+from edgecloud.errors import ConfigError, WorkerError
 from edgecloud.models.families import Family
 from edgecloud.models.folder import family_at
 from edgecloud.models.hub import locate
@@ -83,7 +83,13 @@ def check_here(config: Config) -> None:
 
 
 def check_cloud(
-    path: str, *, device: str, dtype: str, caches: int, timeout_s: float = _CHECKED_WITHIN_S
+    path: str,
+    *,
+    device: str,
+    dtype: str,
+    quantization: str,
+    caches: int,
+    timeout_s: float = _CHECKED_WITHIN_S,
 ) -> None:
     """Check a model that a service is to load, with ``caches`` bytes for its sessions, as
     :func:`check_models` checks a run's; what it will be asked is not known yet.
@@ -91,9 +97,10 @@ def check_cloud(
     Raises:
         EdgeCloudError: something is wrong; nothing has been loaded.
     """
-    if path == str(CLOUD_CHECKPOINT) and device in ("auto", "cpu"):
+    if path == str(CLOUD_CHECKPOINT) and device in ("auto", "cpu") and quantization == "none":
         return
-    side = {"role": "cloud", "path": path, "device": device, "dtype": dtype, "caches": caches}
+    placed = {"device": device, "dtype": dtype, "quantization": quantization, "flags": "--"}
+    side = {"role": "cloud", "path": path, **placed, "caches": caches}
     # Text is taken by every family.
     config = resolve().changed(dataset_type="text")
     arm = {"config": config, "sides": [side], "remote": None, "conversations": [[]]}
@@ -132,7 +139,8 @@ def known_good(mode: Mode, config: Config) -> bool:
         mode == "edge" or config.models.cloud is None
     )
     usual = {config.models.edge_device, config.models.cloud_device} <= {"auto", "cpu"}
-    plain = config.models.edge_quantization == "none" and config.gate.calibration is None
+    quantized = {config.models.edge_quantization, config.models.cloud_quantization} != {"none"}
+    plain = not quantized and config.gate.calibration is None
     return own and usual and plain
 
 
@@ -142,29 +150,26 @@ def _key(mode: Mode, config: Config) -> str:
 
 
 def _settings(mode: Mode, config: Config, samples: Sequence[Sample]) -> dict[str, Any]:
-    """The values that :class:`edgecloud.experiments.preflight.Arm` is made of, as they travel."""
+    """The values that :class:`edgecloud.experiments.preflight.Arm` is made of, as they travel.
+
+    Raises:
+        ConfigError: a precision is asked for of a cloud that is not loaded here.
+    """
     near = config.service.url == "local"
+    if mode != "edge" and not near and config.models.cloud_quantization != "none":
+        raise ConfigError(
+            f"--cloud-quantization {config.models.cloud_quantization} is for --cloud-url local; start the service with "
+            f"`edgecloud serve --quantization {config.models.cloud_quantization}`"
+        )
     sides: list[dict[str, Any]] = []
     if mode != "cloud":
         _, path = model_of(config.models.edge, "edge")
-        device, dtype = config.models.edge_device, config.models.edge_dtype
-        quantization = config.models.edge_quantization
-        sides.append(
-            {
-                "role": "edge",
-                "path": path,
-                "device": device,
-                "dtype": dtype,
-                "quantization": quantization,
-            }
-        )
+        sides.append({"role": "edge", "path": path, **config.models.placement("edge")})
     # Of a cloud elsewhere the edge's process uses the tokenizer and the features.
     if mode == "cloud" or (mode == "spec" and (near or config.models.cloud is not None)):
         _, path = model_of(config.models.cloud, "cloud")
-        device, dtype = config.models.cloud_device, config.models.cloud_dtype
-        sides.append(
-            {"role": "cloud", "path": path, "device": device, "dtype": dtype, "weights": near}
-        )
+        placed = config.models.placement("cloud")
+        sides.append({"role": "cloud", "path": path, **placed, "weights": near})
     return {
         "config": config,
         "sides": sides,

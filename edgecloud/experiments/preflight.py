@@ -21,8 +21,6 @@ from edgecloud.errors import ConfigError
 from edgecloud.models.assembly import check_rows
 from edgecloud.models.audio_lm import described_network, pick_device, pick_dtype
 from edgecloud.models.checkpoint import Checkpoint
-from edgecloud.models.edge import check_precision, edge_need, quantizable
-from edgecloud.models.loading import check_not_quantized
 from edgecloud.models.memory import (
     Need,
     check_cap,
@@ -36,6 +34,7 @@ from edgecloud.models.memory import (
 from edgecloud.models.networks import Network
 from edgecloud.models.pairing import check_pair, have_own_vocabularies
 from edgecloud.models.placing import AUTO_MAP, placed
+from edgecloud.models.precision import EDGE, check_precision, need_of, quantizable
 from edgecloud.models.processor import Processor
 from edgecloud.models.quantized.shapes import shapes_of
 from edgecloud.models.translation import Translation, described
@@ -46,7 +45,7 @@ __all__ = ["Arm", "Side", "examine"]
 Messages = list[dict[str, Any]]
 
 _SLOW_BYTES = 10**9
-"""Weights from here on make an edge in a precision that its processor is slow in a matter of seconds."""
+"""Weights from here on make a step in a precision that its processor is slow in a matter of seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +58,8 @@ class Side:
     device: str
     dtype: str
     quantization: str = "none"
+    flags: str = EDGE
+    """How the options of it begin."""
     weights: bool = True
     caches: int | None = None
     """Bytes of its sessions' caches; None: one request at a time."""
@@ -162,15 +163,17 @@ def _check_together(arm: Arm, processors: Sequence[Processor], say: Callable[[st
 def _open(side: Side) -> _Opened:
     checkpoint = Checkpoint.open(side.path)
     bits = None
-    if side.weights and side.role == "edge":
+    if side.weights:
         bits = check_precision(
-            checkpoint, device=side.device, dtype=side.dtype, quantization=side.quantization
+            checkpoint,
+            device=side.device,
+            dtype=side.dtype,
+            quantization=side.quantization,
+            flags=side.flags,
         )
         if bits is not None:
             # It says so itself where the extra is missing.
             import_module("edgecloud.models.quantized.openvino.runtime")
-    elif side.weights:
-        check_not_quantized(checkpoint)
     device = pick_device(side.device) if side.weights else "cpu"
     processor = checkpoint.processor()
     network = None
@@ -195,7 +198,7 @@ def _check_window(
             f"longest request has {longest}, so give --max-new-tokens {window - longest}"
             if longest < window
             else f"model {found.side.path} attends to its last {window} tokens, and quantised it takes no more; the "
-            f"longest request has {longest}: leave out --edge-quantization"
+            f"longest request has {longest}: leave out {found.side.flags}quantization"
         )
 
 
@@ -233,24 +236,15 @@ def _need(found: _Opened, *, copies: int) -> Need:
         checkpoint.check(found.network)
         if side.device == AUTO_MAP:
             place = placed(found.network, AUTO_MAP, _dtype(side, AUTO_MAP))
-    if side.role == "edge":
-        return edge_need(
-            checkpoint,
-            device=side.device,
-            dtype=side.dtype,
-            quantization=side.quantization,
-            place=place,
-            copies=copies,
-        )
-    device = pick_device(side.device)
-    dtype = _dtype(side, device)
-    needed = needed_bytes(checkpoint, dtype, place or (lambda _: device))
-    return Need(
-        side="cloud",
-        precision=precision_name(dtype),
-        by_device=needed,
+    return need_of(
+        checkpoint,
+        device=side.device,
+        dtype=side.dtype,
+        quantization=side.quantization,
+        side=side.role,
+        flags=side.flags,
+        place=place,
         copies=copies,
-        ways=("--cloud-dtype bfloat16",) if dtype.itemsize > 2 else (),
     )
 
 
@@ -279,9 +273,9 @@ def _unheeded(config: Config, found: _Opened) -> str | None:
 
 
 def _slow(found: _Opened) -> str | None:
-    """A hint where a large edge runs in a precision for which its processor has no units."""
+    """A hint where a large model runs in a precision for which its processor has no units."""
     side = found.side
-    if side.role != "edge" or found.network is None or pick_device(side.device) != "cpu":
+    if found.network is None or pick_device(side.device) != "cpu":
         return None
     from edgecloud.models.quantized.convert import quantized_bytes
 
@@ -291,7 +285,7 @@ def _slow(found: _Opened) -> str | None:
     if needed < _SLOW_BYTES or fast or not quantizable(found.checkpoint):
         return None
     return (
-        f"hint: on a CPU {precision_name(dtype)} is 4 to 17 times slower than --edge-quantization int8, "
+        f"hint: on a CPU {precision_name(dtype)} is 4 to 17 times slower than {side.flags}quantization int8, "
         f"which needs {in_gb(quantized_bytes(found.checkpoint, 8))}"
     )
 

@@ -25,7 +25,7 @@ from edgecloud.edge.messages import Mode
 from edgecloud.experiments.checking import check_models
 from edgecloud.experiments.run import load_corpus
 from edgecloud.experiments.system import model_of
-from edgecloud.models.edge import load_edge
+from edgecloud.models.precision import load_model
 from edgecloud.models.processor import Processor
 from edgecloud.quality.score import corpus_references_of, score
 from edgecloud.quality.tokenize import LANGUAGE_TOKENIZERS
@@ -111,7 +111,7 @@ def evaluate(config: Config, quantizations: Sequence[str] = QUANTIZATIONS) -> li
     exact: list[_Followed] = []
     scores: list[dict[str, float]] = []
     for quantization in quantizations:
-        loaded = load_edge(
+        loaded = load_model(
             name, path, device=config.models.edge_device, dtype="auto", quantization=quantization
         )
         if not prompts:

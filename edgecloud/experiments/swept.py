@@ -26,14 +26,13 @@ from edgecloud.results.records import Record
 
 if TYPE_CHECKING:
     from edgecloud.edge.request_handler import RequestHandler
-    from edgecloud.models.edge import LoadedEdge
-    from edgecloud.models.loading import Loaded
+    from edgecloud.models.loading import LoadedModel
     from edgecloud.settings.config import Config
 
 __all__ = ["complete", "handler_for", "models_of"]
 
 How = Literal["decoded", "retimed"]
-Models = tuple["LoadedEdge", "Loaded"]
+Models = tuple["LoadedModel", "LoadedModel"]
 """An edge and a cloud."""
 Json = Mapping[str, Any]
 
@@ -248,23 +247,16 @@ def _loaded(config: Config) -> Models:
     """The models of a sweep, loaded once in this process, and only where something is decoded."""
     models = config.models
     return (
-        _edge(models.edge, models.edge_device, models.edge_dtype, models.edge_quantization),
-        _cloud(models.cloud, models.cloud_device, models.cloud_dtype),
+        _model("edge", models.edge, **models.placement("edge")),
+        _model("cloud", models.cloud, **models.placement("cloud")),
     )
 
 
 @cache
-def _edge(path: str | None, device: str, dtype: str, quantization: str) -> LoadedEdge:
+def _model(side: str, path: str | None, **placement: Any) -> LoadedModel:
     import torch
 
-    from edgecloud.models.edge import load_edge
+    from edgecloud.models.precision import load_model
 
     torch.set_num_threads(1)
-    return load_edge(*model_of(path, "edge"), device=device, dtype=dtype, quantization=quantization)
-
-
-@cache
-def _cloud(path: str | None, device: str, dtype: str) -> Loaded:
-    from edgecloud.models.loading import load
-
-    return load(*model_of(path, "cloud"), device=device, dtype=dtype)
+    return load_model(*model_of(path, side), **placement)

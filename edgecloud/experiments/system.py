@@ -146,8 +146,7 @@ class System(ResourceOwner):
                 {
                     "name": cloud_name,
                     "path": cloud_path,
-                    "device": config.models.cloud_device,
-                    "dtype": config.models.cloud_dtype,
+                    "placement": config.models.placement("cloud"),
                     "seed": config.generation.seed,
                     "verify": config.service.verify_weights,
                     "draft": model_of(config.models.edge, "edge") if own_draft else None,

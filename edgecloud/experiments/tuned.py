@@ -43,8 +43,8 @@ from edgecloud.experiments.tuning import (
 )
 from edgecloud.hardware.probes import null_readings
 from edgecloud.models.checkpoint import Checkpoint
-from edgecloud.models.edge import LoadedEdge, load_edge
-from edgecloud.models.loading import load
+from edgecloud.models.loading import LoadedModel
+from edgecloud.models.precision import load_model
 from edgecloud.models.processor import Processor
 from edgecloud.models.translation import of_pair
 from edgecloud.results.files import put
@@ -66,7 +66,7 @@ class Bench:
     """A loaded pair, with what it remembers. ``facts`` are the models' (JSON), by side."""
 
     config: Config
-    edge: LoadedEdge
+    edge: LoadedModel
     verifier: CloudModel
     processors: Mapping[Mode, Processor]
     drafter: Processor | None
@@ -208,19 +208,16 @@ def load_bench(config: Config, samples: Sequence[Sample]) -> Bench:
     """
     check_models([("spec", config.changed(max_memory_gb=0.0))], samples=samples, together=True)
     own = config.models
-    edge = load_edge(
+    edge = load_model(
         *model_of(own.edge, "edge"),
-        device=own.edge_device,
-        dtype=own.edge_dtype,
-        quantization=own.edge_quantization,
         verify=config.service.verify_weights,
+        **own.placement("edge"),
     )
     if config.service.url == "local":
-        loaded = load(
+        loaded = load_model(
             *model_of(own.cloud, "cloud"),
-            device=own.cloud_device,
-            dtype=own.cloud_dtype,
             verify=config.service.verify_weights,
+            **own.placement("cloud"),
         )
         verifier: CloudModel = LocalCloud(loaded.model, loaded.stopping())
         theirs, cloud_facts = loaded.processor, loaded.facts

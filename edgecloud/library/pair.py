@@ -15,8 +15,8 @@ from edgecloud.errors import ModelError
 from edgecloud.experiments.checking import check_here, model_of
 from edgecloud.library.quiet import watched
 from edgecloud.library.settings import PAIR, settings_of
-from edgecloud.models.edge import LoadedEdge, load_edge
-from edgecloud.models.loading import Loaded, load
+from edgecloud.models.loading import LoadedModel
+from edgecloud.models.precision import load_model
 from edgecloud.models.processor import Processor
 from edgecloud.models.translation import of_pair
 from edgecloud.settings.config import Config
@@ -36,23 +36,23 @@ class Pair:
     _loaded: dict[str, Any] = field(repr=False)
 
     @property
-    def edge(self) -> LoadedEdge:
+    def edge(self) -> LoadedModel:
         """The model that drafts, its processor and its facts.
 
         Raises:
             ModelError: the pair is closed.
         """
-        found: LoadedEdge = self._side("edge")
+        found: LoadedModel = self._side("edge")
         return found
 
     @property
-    def cloud(self) -> Loaded:
+    def cloud(self) -> LoadedModel:
         """The model that verifies, its processor and its facts.
 
         Raises:
             ModelError: the pair is closed.
         """
-        found: Loaded = self._side("cloud")
+        found: LoadedModel = self._side("cloud")
         return found
 
     @property
@@ -124,8 +124,8 @@ def load_pair(
     """Load two models into this process: folders or a hub's ``ORG/NAME@REVISION``, the embedded miniatures when not
     given.
 
-    ``settings`` are ``edge_device``, ``edge_dtype``, ``edge_quantization``, ``cloud_device``, ``cloud_dtype`` and
-    ``verify_weights``, as the options of these names. That the two fit to each other and into memory is checked first.
+    ``settings`` are ``edge_device``, ``edge_dtype``, ``edge_quantization``, ``cloud_device``, ``cloud_dtype``,
+    ``cloud_quantization`` and ``verify_weights``, as the options of these names. That the two fit to each other and into memory is checked first.
     ``progress`` shows on standard error what loading is at.
 
     Raises:
@@ -143,18 +143,15 @@ def load_pair(
     own = config.models
     with watched(progress):
         check_here(config)
-        drafts = load_edge(
+        drafts = load_model(
             *model_of(own.edge, "edge"),
-            device=own.edge_device,
-            dtype=own.edge_dtype,
-            quantization=own.edge_quantization,
             verify=config.service.verify_weights,
+            **own.placement("edge"),
         )
-        verifies = load(
+        verifies = load_model(
             *model_of(own.cloud, "cloud"),
-            device=own.cloud_device,
-            dtype=own.cloud_dtype,
             verify=config.service.verify_weights,
+            **own.placement("cloud"),
         )
     found = config.to_json()
     return Pair(

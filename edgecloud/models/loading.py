@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from edgecloud.contracts import StopLimits
+from edgecloud.contracts import Model, StopLimits
 from edgecloud.decoding.stopping import Stopping
 from edgecloud.errors import CheckpointError
 from edgecloud.models.audio_lm import AudioLM, pick_device, pick_dtype
@@ -16,20 +16,33 @@ from edgecloud.models.verifying import verify_weights
 if TYPE_CHECKING:
     from edgecloud.models.general import GeneralLM
 
-__all__ = ["Loaded", "check_not_quantized", "facts_of", "load", "look_at"]
+__all__ = ["Loaded", "LoadedModel", "check_not_quantized", "facts_of", "load", "look_at"]
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedModel:
     """A model, what surrounds it, and the facts a result holds about both."""
 
-    model: AudioLM | GeneralLM
+    model: Model
     processor: Processor
     facts: dict[str, Any]
+
+    @property
+    def context(self) -> int | None:
+        """Context length that the model takes, tokens; None where it states none."""
+        found: int | None = getattr(self.model, "context", None)
+        return found
 
     def stopping(self) -> Stopping:
         """The ends of a text; the limits are each request's own."""
         return self.processor.stopping(StopLimits(max_sentences=1))
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded(LoadedModel):
+    """One that torch runs."""
+
+    model: AudioLM | GeneralLM
 
 
 def load(name: str, path: str, *, device: str, dtype: str, verify: bool = False) -> Loaded:
@@ -98,12 +111,12 @@ def _model(checkpoint: Checkpoint, vocab_size: int, device: str, dtype: str) -> 
 
 
 def check_not_quantized(checkpoint: Checkpoint) -> None:
-    """Raises CheckpointError for weights that only a quantised edge can use."""
+    """Raises CheckpointError for quantised weights, which torch cannot use."""
     if checkpoint.quantized is not None:
         bits = checkpoint.quantized.get("bits")
         raise CheckpointError(
-            f"model {checkpoint.path} holds int{bits} weights, which only an edge can use (with "
-            f"--edge-quantization int{bits}); give the checkpoint it was made of"
+            f"model {checkpoint.path} holds int{bits} weights, which torch cannot use; give the quantization "
+            f"int{bits}, or the checkpoint it was made of"
         )
 
 

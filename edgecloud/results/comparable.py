@@ -242,8 +242,9 @@ def _precision(config: Experiment, model: ModelFacts, side: Side) -> str:
     """As the model runs; in the settings' words where a run does not record that."""
     if model.dtype:
         return model.dtype
-    if side == "edge" and config.edge_quantization not in (None, "none"):
-        return str(config.edge_quantization)
+    edge, cloud = config.edge_quantization, config.cloud_quantization
+    if (quantization := edge if side == "edge" else cloud) not in (None, "none"):
+        return str(quantization)
     return str(config.edge_dtype if side == "edge" else config.cloud_dtype)
 
 

@@ -65,6 +65,7 @@ class Experiment:
     edge_quantization: str | None = None
     edge_dtype: str | None = None
     cloud_dtype: str | None = None
+    cloud_quantization: str | None = None
     max_cpu_cores: Number | None = None
     max_memory_gb: Number | None = None
     settings: Json = whole()

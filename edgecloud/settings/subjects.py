@@ -288,6 +288,19 @@ class Models:
     cloud_dtype: Dtype = setting(
         "auto", "precision of the cloud; auto is float16 on CUDA, float32 on a CPU"
     )
+    cloud_quantization: Literal["none", "int8", "int4"] = setting(
+        "none",
+        "int8, int4: a cloud on this machine's processor, as the edge's",
+        chinese="本机 CPU 上云端的精度，同端侧",
+    )
+
+    def placement(self, side: Literal["edge", "cloud"]) -> dict[str, Any]:
+        """Device and precision of a side, as :func:`edgecloud.models.precision.load_model` takes them."""
+        names = ("device", "dtype", "quantization")
+        return {
+            **{name: getattr(self, f"{side}_{name}") for name in names},
+            "flags": f"--{side}-",
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,10 @@ from edgecloud.cli.main import main
     ("flags", "reason"),
     [
         (["--upload-audio"], "--upload-audio is for --vllm-url"),
+        (
+            ["--vllm-url", "http://a:1", "--quantization", "int8"],
+            "--quantization is for a model here",
+        ),
         (["--vllm-url", "vllm:8000"], "http://HOST:PORT was expected"),
         (["--vllm-url", "http://"], "http://HOST:PORT was expected"),
         (["--vllm-url", "http://a:1", "--host", "0.0.0.0"], "can be reached from outside"),

@@ -46,6 +46,7 @@ def test_the_embedded_pair_as_it_was_made_needs_no_check(checks: list[Any]) -> N
         ("spec", {"cloud_url": "http://h:1", "edge_model": "m"}, False),
         ("edge", {"edge_device": "cuda:3"}, False),
         ("edge", {"edge_quantization": "int8"}, False),
+        ("cloud", {"cloud_quantization": "int8"}, False),
     ],
 )
 def test_whatever_else_is_loaded_is_checked(mode: Any, settings: Any, good: bool) -> None:

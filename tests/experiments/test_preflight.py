@@ -72,7 +72,7 @@ def hop(folder: Path, to: Path) -> Path:
 
 
 def side(folder: Path, role: Any = "edge", **changes: Any) -> Side:
-    return replace(Side(role, str(folder), "cpu", "auto"), **changes)
+    return replace(Side(role, str(folder), "cpu", "auto", flags=f"--{role}-"), **changes)
 
 
 def run(
@@ -128,6 +128,16 @@ def scaled(folder: Path) -> Path:
             lambda a, _: [side(a, quantization="int4", dtype="float16")],
             ConfigError,
             "leave out --edge-dtype",
+        ),
+        (
+            lambda a, _: [side(a, "cloud", quantization="int8", device="cuda")],
+            ConfigError,
+            "--cloud-quantization int8 runs on a CPU; give --cloud-device cpu",
+        ),
+        (
+            lambda a, _: [side(a, "cloud", quantization="int8", dtype="float16", flags="--")],
+            ConfigError,
+            "--quantization int8 decides the precision; leave out --dtype",
         ),
         (lambda _, b: [side(scaled(b), quantization="int8")], ModelError, "can be quantised"),
     ],
@@ -209,8 +219,13 @@ def test_a_quantised_folder_without_its_flag_is_told_which(
     for quantization in ("none", "bf16", f"int{12 - bits}"):
         with pytest.raises(CheckpointError, match=f"give --edge-quantization int{bits}"):
             run(side(folder, quantization=quantization))
-    with pytest.raises(CheckpointError, match="give the checkpoint it was made of"):
+    with pytest.raises(
+        CheckpointError, match=f"give --cloud-quantization int{bits}, or the checkpoint"
+    ):
         run(side(folder, "cloud"))
+    assert run(side(tmp_path / "q", "cloud", quantization=f"int{bits}"))[0].startswith(
+        f"memory: cloud int{bits} "
+    )
     assert run(side(tmp_path / "q", quantization=f"int{bits}"))[0].startswith(
         f"memory: edge int{bits} "
     )

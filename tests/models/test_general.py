@@ -16,9 +16,9 @@ from edgecloud.errors import CheckpointError, ModelError
 from edgecloud.experiments.preflight import Side, _open
 from edgecloud.models.assembly import on_meta
 from edgecloud.models.checkpoint import Checkpoint
-from edgecloud.models.edge import load_edge
 from edgecloud.models.general import GeneralLM, check_weights
 from edgecloud.models.loading import Loaded, load
+from edgecloud.models.precision import load_model
 from edgecloud.profiling.engines import loaded as measured
 from edgecloud.testing import ModelCase, check_model
 from tests.models.miniatures import llama_checkpoint
@@ -150,7 +150,7 @@ def test_what_cannot_run_is_said_before_weights_are_read(
 def test_what_only_the_fast_path_has_is_refused_in_one_line(gemma_folder: Path) -> None:
     path = str(gemma_folder)
     with pytest.raises(ModelError, match="only families of the fast path can be quantised"):
-        load_edge("m", path, device="cpu", dtype="auto", quantization="int8")
+        load_model("m", path, device="cpu", dtype="auto", quantization="int8")
     with pytest.raises(ModelError, match="only families of the fast path are measured"):
         measured(path, "int8")
     with pytest.raises(ModelError, match="knows one device"):

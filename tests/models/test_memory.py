@@ -20,7 +20,6 @@ from edgecloud.errors import CheckpointError, OutOfMemoryError
 from edgecloud.models import memory
 from edgecloud.models.audio_lm import AudioLM
 from edgecloud.models.checkpoint import Checkpoint
-from edgecloud.models.edge import edge_need
 from edgecloud.models.folder import INDEX
 from edgecloud.models.memory import (
     Need,
@@ -31,6 +30,7 @@ from edgecloud.models.memory import (
     request_tokens,
 )
 from edgecloud.models.networks import TextNetwork
+from edgecloud.models.precision import need_of
 from edgecloud.models.quantized.convert import convert, quantized_bytes
 from edgecloud.settings.config import resolve
 
@@ -91,7 +91,7 @@ def test_weights_over_the_edges_cap_are_refused_in_their_real_precision(
 def test_the_cap_counts_what_a_quantised_edge_really_takes(tiny_checkpoint: Path) -> None:
     checkpoint = Checkpoint.open(tiny_checkpoint)
     needs = {
-        quantization: edge_need(checkpoint, device="cpu", dtype="auto", quantization=quantization)
+        quantization: need_of(checkpoint, device="cpu", dtype="auto", quantization=quantization)
         for quantization in ("none", "bf16", "int8", "int4")
     }
     names = {name: need.precision for name, need in needs.items()}

@@ -137,6 +137,13 @@ def test_the_cloud_alone_uses_neither_the_edges_precision_nor_its_limits_nor_its
     assert "different hardware profiles (paper-int8 / paper)" in reference.reason
 
 
+def test_a_cloud_in_another_precision_is_no_reference() -> None:
+    cloud, spec = result("cloud"), result("spec", cloud_quantization="int8")
+    reason = group(cloud, spec).reference("spec rank", "cloud").reason
+    assert reason is not None
+    assert "different precisions" in reason
+
+
 def test_a_cloud_of_another_model_or_device_is_no_reference() -> None:
     for changed in ({"sha256": "2"}, {"device": "cuda:0"}, {"dtype": "float16"}):
         model = {"name": "mini-cloud", "sha256": "1", "device": "cpu", "dtype": "float32"}

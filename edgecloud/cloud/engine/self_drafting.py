@@ -15,8 +15,7 @@ from edgecloud.decoding.stopping import Stopping
 from edgecloud.errors import ModelError
 
 if TYPE_CHECKING:
-    from edgecloud.models.edge import LoadedEdge
-    from edgecloud.models.loading import Loaded
+    from edgecloud.models.loading import LoadedModel
 
 __all__ = ["OwnDraft", "SelfDraftingCloud", "SelfDraftingSession", "local_cloud"]
 
@@ -98,7 +97,7 @@ class SelfDraftingSession(LocalSession):
         return None
 
 
-def local_cloud(cloud: Loaded, draft: Loaded | LoadedEdge | None, tokens: int) -> LocalCloud:
+def local_cloud(cloud: LoadedModel, draft: LoadedModel | None, tokens: int) -> LocalCloud:
     """The verifier on a loaded ``cloud``, which drafts so many ``tokens`` for itself by ``draft``; 0: none.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The quantised edge: a family of the fast path in 8 or 4 bits on a CPU.
+"""Quantised models: a family of the fast path in 8 or 4 bits on a CPU.
 
 :mod:`shapes` says which tensors there are, :mod:`weights` how they are quantised, :mod:`file` how
 they are stored, :mod:`convert` makes that file of a checkpoint; :mod:`model` is the sequence on top,

@@ -20,7 +20,7 @@ from edgecloud.models.quantized.own.text import OwnText, available, suits
 from edgecloud.models.quantized.shapes import AudioShape, TextShape, parameter_count
 from edgecloud.models.quantized.weights import Weights
 
-__all__ = ["Engine", "Kernels"]
+__all__ = ["Engine", "Kernels", "RoomyCache"]
 
 Kernels = Literal["own", "openvino"]
 """Engines that may run the text model."""
@@ -28,6 +28,13 @@ _AT_ONCE = 1024
 """Tokens in one run of an engine, at most."""
 _MOST_SCORES = 1 << 22
 """Most pairs of a new token and one it attends to, in one run."""
+
+
+class RoomyCache(Cache, Protocol):
+    """A cache that room can be made in before it grows."""
+
+    def reserve(self, length: int) -> None:
+        """Make room for ``length`` tokens, :func:`edgecloud.models.cached.roomier` where there is too little."""
 
 
 class TextRunner(Protocol):
@@ -80,6 +87,11 @@ class Engine:
         rotary: Any = type(network.model.rotary_emb)
         self._rotary = rotary(network.model.config)
         self._window = text.window
+        stated = int(network.model.config.max_position_embeddings)
+        self.context = stated if text.window is None else min(stated, text.window)
+        """Tokens that a sequence may have."""
+        self.token_bytes = 2 * 4 * text.layers * text.kv_heads * text.head_dim
+        """Bytes of a token in a cache."""
         self._rotary_cache = np.empty((2, 0, text.head_dim), np.float32)
         self._lock = threading.Lock()
         own = available() and suits(text, weights.matrix("layers.0.qkv").bits)
@@ -101,9 +113,9 @@ class Engine:
         """The text model's engine and its version."""
         return self._text.name
 
-    def cache(self) -> Cache:
+    def cache(self) -> RoomyCache:
         """An empty KV cache of a new sequence."""
-        found: Cache = self._text.cache()
+        found: RoomyCache = self._text.cache()
         return found
 
     def embed(self, prompt: Prompt) -> NDArray[np.float32]:
@@ -126,7 +138,7 @@ class Engine:
         """``(n, hidden)``: the embeddings of ``tokens``."""
         return self.weights.embed(np.array(tokens))
 
-    def run(self, embedded: NDArray[np.float32], cache: Cache, wanted: int) -> Tensor:
+    def run(self, embedded: NDArray[np.float32], cache: RoomyCache, wanted: int) -> Tensor:
         """Append ``embedded (n, hidden)`` to ``cache``. Returns ``(wanted, V) float32``: the logits of
         the last tokens. Many tokens are run in parts, so that memory is linear in them and other
         sequences take their turns.
@@ -139,8 +151,9 @@ class Engine:
         if self._window is not None and before + count > self._window:
             raise ModelError(
                 f"this model attends to its last {self._window} tokens, and quantised it takes no more; "
-                "give a shorter request, or leave out --edge-quantization"
+                "give a shorter request, or leave out the quantization"
             )
+        cache.reserve(before + count)
         most = min(_AT_ONCE, max(1, _MOST_SCORES // (before + count)))
         try:
             for begin in range(0, count, most):

@@ -34,7 +34,7 @@ def load_quantized(
     if found is not None and found.get("bits") != bits:
         raise CheckpointError(
             f"model {checkpoint.path} holds int{found.get('bits')} weights; "
-            f"give --edge-quantization int{found.get('bits')}, or the checkpoint it was made of"
+            f"give the quantization int{found.get('bits')}, or the checkpoint it was made of"
         )
     network = on_meta(checkpoint, torch.float32)
     text, audio = shapes_of(network)
@@ -43,7 +43,7 @@ def load_quantized(
     mapped = Mapped(folder / "model.safetensors")
     free = free_bytes("cpu")
     if mapped.nbytes > free:
-        smaller = "a smaller model" + (" or --edge-quantization int4" if bits == 8 else "")
+        smaller = "a smaller model" + (" or the quantization int4" if bits == 8 else "")
         raise OutOfMemoryError(
             f"model {checkpoint.path}: its weights take {in_gb(mapped.nbytes)}, {in_gb(free)} are free; "
             f"use {smaller}"

@@ -9,16 +9,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgecloud.contracts import Prompt
-from edgecloud.models.cached import Cache, CachedModel
+from edgecloud.models.cached import CachedModel, roomier
 from edgecloud.models.checks import check_log_mel, check_started, check_vocabulary
 from edgecloud.models.memory import memory_advice
 from edgecloud.models.parts import in_parts
-from edgecloud.models.quantized.engine import Engine
+from edgecloud.models.quantized.engine import Engine, RoomyCache
 
 __all__ = ["QuantizedLM"]
 
 
-class QuantizedLM(CachedModel[Cache]):
+class QuantizedLM(CachedModel[RoomyCache]):
     """One sequence on a quantised network.
 
     ``vocab_size`` is the tokenizer's real length; logits beyond it (padding) are never seen.
@@ -43,6 +43,17 @@ class QuantizedLM(CachedModel[Cache]):
         """Bytes of the text model's matrices, all of which a step reads."""
         return self._engine.weights.step_bytes
 
+    @property
+    def context(self) -> int:
+        """Context length that the model was made for, or its attention's window where that is shorter, tokens."""
+        return self._engine.context
+
+    def cache_bytes_for(self, prompt_length: int, length: int) -> int:
+        """See :class:`edgecloud.contracts.Sized`: most that a cache has after it grew, in however many steps."""
+        size = self._engine.token_bytes
+        held = self.cache_bytes // size or roomier(prompt_length, 0)
+        return size * (held if length <= held else roomier(length, length - 1))
+
     def encode_audio(self, features: NDArray[np.float16]) -> NDArray[np.float32]:
         """``(n, hidden)``: the audio tower's embeddings of log-mel ``(mel bins, T)``."""
         return self._engine.encode_audio(features)
@@ -62,6 +73,7 @@ class QuantizedLM(CachedModel[Cache]):
         self._cache = self._engine.cache()
         self._prompt_length = prompt.length
         with memory_advice("cpu"):
+            self._cache.reserve(prompt.length)
             embedded = self._engine.embed(prompt)
         for part in in_parts(prompt.length, most):
             with memory_advice("cpu"):

@@ -169,7 +169,7 @@ def shapes_of(network: Network) -> tuple[TextShape, AudioShape | None]:
     if not hasattr(network, "model"):
         raise ModelError(
             "this model runs on the general adapter, and only families of the fast path can be quantised; "
-            "leave out --edge-quantization"
+            "leave out the quantization"
         )
     return TextShape.of(network), AudioShape.of(network)
 

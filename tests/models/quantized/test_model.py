@@ -17,7 +17,7 @@ from edgecloud.errors import CheckpointError, ConfigError, ModelError
 from edgecloud.models.assembly import on_meta
 from edgecloud.models.audio_lm import AudioLM
 from edgecloud.models.checkpoint import Checkpoint
-from edgecloud.models.edge import load_edge
+from edgecloud.models.precision import load_model
 from edgecloud.models.processor import Processor
 from edgecloud.models.quantized.convert import convert
 from edgecloud.models.quantized.engine import Kernels
@@ -215,6 +215,24 @@ def test_a_cache_that_grows_keeps_its_content() -> None:
     assert {held.shape[1] for held in cache.held()} == {350}
 
 
+@pytest.mark.parametrize("run", RUNS)
+def test_its_cache_is_known_before_it_grows(pair: Pair, run: tuple[int, Kernels]) -> None:
+    model = pair.quantized(*run)
+    for begun in (
+        lambda prompt: model.prefill(prompt),
+        lambda prompt: list(model.prefill_in_parts(prompt, 7)),
+    ):
+        told = model.new_sequence().cache_bytes_for(40, 40)
+        begun(Prompt(tuple(range(10, 50))))
+        assert model.cache_bytes == told
+    assert model.cache_bytes_for(40, 41) == model.cache_bytes
+    for more in (300, 1, 700):
+        told = model.cache_bytes_for(40, model.length + more)
+        model.extend([9] * more)
+        assert model.cache_bytes <= told
+    assert model.context == pair.exact.context
+
+
 def test_a_random_model_of_a_shape_runs_and_repeats_with_its_seed(tiny_checkpoint: Path) -> None:
     network = on_meta(Checkpoint.open(tiny_checkpoint), torch.float32)
     one, same, other = (
@@ -238,7 +256,7 @@ def test_without_the_instructions_the_engine_takes_over(
     tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edgecloud.models.quantized.engine.available", lambda: False)
-    loaded = load_edge(
+    loaded = load_model(
         "tiny", str(tiny_checkpoint), device="cpu", dtype="auto", quantization="int8"
     )
     assert loaded.facts["engine"].startswith("OpenVINO")
@@ -247,7 +265,7 @@ def test_without_the_instructions_the_engine_takes_over(
 def test_other_bits_than_the_folder_holds_are_told(pair: Pair, tmp_path: Path) -> None:
     convert(pair.checkpoint, tmp_path / "out", bits=4)
     quantized = Checkpoint.open(tmp_path / "out")
-    with pytest.raises(CheckpointError, match="--edge-quantization int4"):
+    with pytest.raises(CheckpointError, match="the quantization int4"):
         load_quantized(quantized, bits=8, vocab_size=10)
     found = load_quantized(quantized, bits=4, vocab_size=pair.processor.vocab_size)
     expected = pair.quantized(4)
@@ -272,7 +290,7 @@ def test_settings_that_exclude_each_other_are_told(
 ) -> None:
     given = {"device": "cpu", "dtype": "auto", **settings}
     with pytest.raises(ConfigError, match=message):
-        load_edge("tiny", str(tiny_checkpoint), **given)
+        load_model("tiny", str(tiny_checkpoint), **given)
 
 
 @pytest.mark.parametrize(
@@ -281,7 +299,7 @@ def test_settings_that_exclude_each_other_are_told(
 def test_each_quantisation_loads_and_says_so(
     tiny_checkpoint: Path, quantization: str, dtype: str
 ) -> None:
-    loaded = load_edge(
+    loaded = load_model(
         "tiny", str(tiny_checkpoint), device="cpu", dtype="auto", quantization=quantization
     )
     assert loaded.facts["dtype"] == dtype
@@ -298,7 +316,7 @@ def test_without_openvino_the_extra_is_named(
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(ModelError, match=r"edgecloud\[openvino\]"):
-        load_edge("tiny", str(tiny_checkpoint), device="cpu", dtype="auto", quantization="int8")
+        load_model("tiny", str(tiny_checkpoint), device="cpu", dtype="auto", quantization="int8")
 
 
 @pytest.mark.system
@@ -312,8 +330,8 @@ def test_the_cap_of_cores_holds_for_the_engine(tiny_checkpoint: Path) -> None:
         "import os\n"
         "apply_torch_threads(1)\n"
         "from edgecloud.contracts import Prompt\n"
-        "from edgecloud.models.edge import load_edge\n"
-        f"model = load_edge('tiny', {str(tiny_checkpoint)!r}, device='cpu', dtype='auto',"
+        "from edgecloud.models.precision import load_model\n"
+        f"model = load_model('tiny', {str(tiny_checkpoint)!r}, device='cpu', dtype='auto',"
         " quantization='int8').model\n"
         "model.prefill(Prompt(tuple(range(200))))\n"
         "masks = {line for task in Path('/proc/self/task').iterdir()\n"

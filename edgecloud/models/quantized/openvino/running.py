@@ -105,17 +105,21 @@ class Cache:
         """Bytes set aside."""
         return sum(held.nbytes for held in self._memory)
 
+    def reserve(self, length: int) -> None:
+        """Make room for ``length`` tokens."""
+        capacity = self._memory[0].shape[1] if self._memory else 0
+        if length > capacity or not self._memory:
+            self._grow(roomier(length, capacity))
+
     def held(self) -> list[NDArray[np.float32]]:
         """The first ``length`` tokens of everything, without a copy."""
-        if not self._memory:
-            self._grow(roomier(0, 0))
+        self.reserve(self.length)
         return [held[:, : self.length] for held in self._memory]
 
     def append(self, new: Sequence[NDArray[np.float32]]) -> None:
         """Write ``n`` tokens, each of ``new (1, n, kv heads, head dim)``, behind the last."""
         end = self.length + new[0].shape[1]
-        if end > self._memory[0].shape[1]:
-            self._grow(roomier(end, self._memory[0].shape[1]))
+        self.reserve(end)
         for held, rows in zip(self._memory, new, strict=True):
             held[:, self.length : end] = rows
         self.length = end

@@ -123,7 +123,7 @@ class OwnText:
         kernels.forward(0, *given)
         if wait(others, _DEADLINE_S).not_done or work.met[2]:
             raise ModelError(
-                f"the {threads} threads of the edge's kernels waited for each other in vain; give the "
+                f"the {threads} threads of our own kernels waited for each other in vain; give the "
                 "process as many cores, or fewer threads with --max-cpu-cores"
             )
         for other in others:
