@@ -27,6 +27,11 @@ pytestmark = OWN
 
 LANGUAGES: tuple[Language, ...] = ("chinese", "english")
 EXACT: dict[str, Any] = {"gate": "always", "acceptance": "exact", "clock": "modelled"}
+POLICIES: tuple[dict[str, Any], ...] = (
+    {"k": 1},
+    {"k": 5},
+    {"k": 4, "continuation": 3, "cloud_seed_tokens": 2},
+)
 WAIT_S = 60
 
 
@@ -58,7 +63,7 @@ def test_exact_speculation_is_that_cloud_alone(
     for sample in samples[language]:
         path = str(sample.audio_path)
         alone = edgecloud.decode(path, pair, mode="cloud", language=language, clock="modelled")
-        for more in ({"k": 1}, {"k": 5}, {"k": 4, "continuation": 3, "cloud_seed_tokens": 2}):
+        for more in POLICIES:
             out = edgecloud.decode(path, pair, mode="spec", language=language, **EXACT, **more)
             assert (out.tokens, out.stop) == (alone.tokens, alone.stop), more
             found = out.metrics.speculative_decoding_metrics
@@ -114,7 +119,7 @@ def test_sessions_side_by_side_are_each_what_they_are_alone(
 
 
 def _prompt(pair: edgecloud.Pair, sample: Sample, language: Language) -> Prompt:
-    features = pair.processor.features(load_audio(sample.audio_path, max_audio_s=30))
+    features = pair.processor.features(load_audio(str(sample.audio_path), max_audio_s=30))
     return pair.processor.prompt(features, language=language, prompt_type="default")
 
 
