@@ -20,8 +20,8 @@ from edgecloud.edge.messages import Request
 from edgecloud.errors import ModelError
 from edgecloud.models.audio_lm import AudioLM
 from edgecloud.models.checkpoint import Checkpoint
-from edgecloud.models.edge import load_edge
 from edgecloud.models.loading import load
+from edgecloud.models.precision import load_model
 from edgecloud.models.processor import Processor
 from edgecloud.models.quantized.convert import cached, convert
 from edgecloud.models.quantized.engine import Kernels
@@ -130,7 +130,7 @@ def test_an_edge_of_qwen3_asr_is_quantised_ahead_of_time_and_drafts(
     out = tmp_path / "edge4"
     assert main(["quantize", str(asr_folder), "--bits", "4", "-o", str(out)]) == 0
     settings = {"device": "cpu", "dtype": "auto"}
-    edge = load_edge("m", str(out), quantization="int4", **settings)
+    edge = load_model("m", str(out), quantization="int4", **settings)
     assert edge.facts["dtype"] == "int4"
     soundfile.write(tmp_path / "a.wav", tone, 16_000)
     request = Request(str(tmp_path / "a.wav"))
