@@ -31,6 +31,7 @@ from edgecloud.experiments.fleet_simulation import (
 )
 from edgecloud.experiments.fleet_simulation import closed as closed_loop
 from edgecloud.experiments.retiming import retimed, timed_by
+from edgecloud.hardware.costs import CloudCosts
 from edgecloud.hardware.link import Link
 from edgecloud.hardware.link import link as link_of
 from edgecloud.hardware.profiles import profile
@@ -44,6 +45,7 @@ __all__ = [
     "Load",
     "Objective",
     "Policy",
+    "alone",
     "fleet",
     "policy",
     "script",
@@ -315,6 +317,7 @@ def fleet(
                 "journal": one.journal,
                 "note": one.note,
                 "captions": len(one.scripts),
+                "alone": alone(one.scripts, hardware.cloud),
                 "at": rows,
                 "most": most,
             }
@@ -335,6 +338,24 @@ def fleet(
         "seed": seed,
         "policies": blocks,
     }
+
+
+def alone(scripts: Sequence[Script], costs: CloudCosts) -> dict[str, float]:
+    """What a caption asks of a GPU that it has to itself, in the mean: prefills, verifications and steps, and seconds of
+    each. Forwards are shared in a fleet and prefills are not, so that ``prefill_s`` is what sharing leaves at least."""
+    calls = [step.call for one in scripts for step in one if isinstance(step, Send)]
+    prefilled = [call.prefill_tokens for call in calls if call.prefill_tokens]
+    verified = [call.verify_tokens for call in calls if call.verify_tokens]
+    steps = sum(call.steps for call in calls)
+    found = {
+        "prefills": len(prefilled),
+        "prefill_s": sum(map(costs.prefill, prefilled)),
+        "verifications": len(verified),
+        "verify_s": sum(map(costs.verify, verified)),
+        "steps": steps,
+        "step_s": steps * costs.step_s,
+    }
+    return {name: value / len(scripts) for name, value in found.items()}
 
 
 def measured(

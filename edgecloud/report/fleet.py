@@ -14,7 +14,7 @@ from tabulate import tabulate
 
 from edgecloud.errors import OutputError
 
-__all__ = ["draw", "in_short", "table", "write_page"]
+__all__ = ["asked_of_the_gpu", "draw", "in_short", "table", "write_page"]
 
 Json = Mapping[str, Any]
 _SETTINGS: Any = {"svg.fonttype": "none", "svg.hashsalt": "edgecloud", "font.size": 8.5}
@@ -66,6 +66,31 @@ def in_short(fleet: Json) -> str:
     return " ".join((f"**In short.** {asked}", *said))
 
 
+def asked_of_the_gpu(fleet: Json) -> str:
+    """The table of what a caption asks of a GPU that it has to itself, and of the bound that its prefills are."""
+    headers = ["policy", "prefills", "s", "verifications", "s", "steps", "s", "together s"]
+    headers += ["1 / prefill s", "/ cloud alone at the objective"]
+    rates = [
+        block["most"]["captions_per_gpu_s"]
+        for block in fleet["policies"]
+        if block["mode"] == "cloud" and block["most"]
+    ]
+    rows = []
+    for block in fleet["policies"]:
+        own = block["alone"]
+        least_s, together_s = own["prefill_s"], own["prefill_s"] + own["verify_s"] + own["step_s"]
+        rows.append(
+            [
+                block["policy"],
+                *_numbers(own, *own),
+                f"{together_s:.3g}",
+                f"{1 / least_s:.3g}" if least_s else "–",
+                f"{1 / least_s / rates[0]:.2f}" if least_s and rates else "–",
+            ]
+        )
+    return _table(headers, rows)
+
+
 def _most_words(block: Json) -> str:
     """The most edges of a policy; where there are none, how long it takes with the fewest."""
     most, first = block["most"], block["at"][0]
@@ -107,6 +132,11 @@ def write_page(fleet: Json, page: Path) -> list[Path]:
             in_short(fleet),
             "",
             table(fleet),
+            "",
+            "What a caption asks of a GPU that it has to itself, in the mean. Steps and verifications of several sessions "
+            "share forwards; where prefills share nothing, no policy does more captions a GPU-second than 1 / prefill s.",
+            "",
+            asked_of_the_gpu(fleet),
             "",
             *notes,
             "",

@@ -23,7 +23,7 @@ from edgecloud.experiments.fleet_simulation import (
 )
 from edgecloud.hardware.costs import BatchCosts, CloudCosts, LinkCosts
 from edgecloud.hardware.link import LINKS, Link
-from edgecloud.report.fleet import in_short, table
+from edgecloud.report.fleet import asked_of_the_gpu, in_short, table
 from edgecloud.results.records import Record
 
 SERVER = CloudCosts(0.0, 0.041, 0.05, prefill_per_token_s=1e-4)
@@ -193,6 +193,19 @@ def test_the_most_edges_within_the_objective_are_found_and_compared() -> None:
     assert other["over_cloud_alone"] > 1.5  # every second caption asks no cloud
     day = 1e6 / 86400 / other["most"]["captions_per_gpu_s"]
     assert 0 <= other["most"]["gpus_for_a_million_a_day"] - day < 1
+    # Of two captions one asks the cloud, for a prefill of 0.39 s and a verification of 0.05 s: at most 1 / 0.195 a second.
+    assert other["alone"] == pytest.approx(
+        {
+            "prefills": 0.5,
+            "prefill_s": 0.195,
+            "verifications": 0.5,
+            "verify_s": 0.025,
+            "steps": 0.0,
+            "step_s": 0.0,
+        }
+    )
+    bound = [row for row in asked_of_the_gpu(found).splitlines() if row.startswith("| spec")]
+    assert "5.13" in bound[0]
     short = in_short(found)
     assert f"spec: **{other['most']['edges']}** (" in short
     assert f"{other['over_cloud_alone']:.2f} times the cloud alone" in short
