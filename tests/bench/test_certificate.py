@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from bench.certificate import drawn
+from edgecloud.experiments.certificate import Floats
 
 CALLS = np.array([4.0, 3.0, 2.0, 1.0])
 RISK, CONFIDENCE = 0.1, 0.95
 
 
-def population(*means: float, recordings: int = 400) -> np.ndarray:
+def population(*means: float, recordings: int = 400) -> Floats:
     """Losses of 0 and 1 by threshold, whose means are exact."""
     return np.array([np.arange(recordings) < mean * recordings for mean in means]).astype(float)
 
