@@ -68,9 +68,14 @@ class Summary:
 
     def paragraphs(self, texts: Texts) -> list[str]:
         """The context, then one paragraph for each finding."""
+        return [paragraph for _, paragraph in self.by_arm(texts)]
+
+    def by_arm(self, texts: Texts) -> list[tuple[str | None, str]]:
+        """The paragraphs, each with the series that it is about; ``None``: all of them."""
         gap = " " if texts.language == "en" else ""
-        some = (self.context, *(finding.sentences for finding in self.findings))
-        return [gap.join(sentences) for sentences in some if sentences]
+        some: list[tuple[str | None, tuple[str, ...]]] = [(None, self.context)]
+        some += [(finding.arm, finding.sentences) for finding in self.findings]
+        return [(arm, gap.join(sentences)) for arm, sentences in some if sentences]
 
 
 def headlines(group: Group) -> list[Headline]:

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("matplotlib", reason="the extra report is not installed")
+from matplotlib.text import Text
+
 from edgecloud.report.comparison import Group, groups
 from edgecloud.report.html import plots, svg, timeline
 from edgecloud.report.html.theme import looks
@@ -62,6 +64,25 @@ def test_marks_whose_names_would_lie_on_one_another_have_numbers_and_a_legend() 
     )
     assert all(f">{n} spec {n - 1}</text>" in figure.svg for n in range(1, 6))
     assert all(f">{n}</text>" in figure.svg for n in range(1, 6))
+
+
+def test_numbers_of_marks_that_lie_on_one_another_do_not() -> None:
+    specs = [f"spec {n}" for n in range(23)]
+    points = [
+        plots._Point(arm, "#333333", 19.0, 0.98, (18, 20), (0.9, 1.0), 0.1, look)
+        for arm, look in looks(specs, specs).items()
+    ]
+    with svg.style():
+        drawn = svg.figure(plots._WIDTH, plots._HEIGHT)
+        axes = drawn.add_subplot()
+        axes.set(xlim=(0, 27), ylim=(0, 1.06), xlabel="x", ylabel="y")
+        plots._number(drawn, axes, points, Texts("en"))
+        drawn.draw_without_rendering()
+        boxes = [Text.get_window_extent(text) for text in axes.texts]
+        inside = drawn.bbox
+    assert len(boxes) == 23
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[i + 1 :])
+    assert all(inside.x0 <= box.x0 and box.x1 <= inside.x1 for box in boxes)
 
 
 def test_each_of_23_series_looks_like_no_other() -> None:

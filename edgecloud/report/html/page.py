@@ -68,6 +68,14 @@ class _Series:
 
 
 @dataclass(frozen=True, slots=True)
+class _Paragraph:
+    """Plain sentences; ``number`` is that of the series they are about, 0 for all."""
+
+    text: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class _View:
     """Data of a group for the template."""
 
@@ -75,7 +83,7 @@ class _View:
     count: str
     series: list[_Series]
     keys: list[_Key]
-    paragraphs: list[str]
+    paragraphs: list[_Paragraph]
     headline: tables.Table
     paired: tables.Table | None
     metrics: tables.Table
@@ -185,7 +193,10 @@ def _group(
         count=texts("samples_count", n=len(data["samples"])),
         series=[_Series(texts.arm(arm), look) for arm, look in known.items()],
         keys=[_key(finding, group, texts) for finding in summary.findings],
-        paragraphs=summary.paragraphs(texts),
+        paragraphs=[
+            _Paragraph(text, 0 if arm is None else known[arm].number)
+            for arm, text in summary.by_arm(texts)
+        ],
         headline=tables.headline_table(group, texts, name=f"{prefix}-headline"),
         paired=tables.paired_table(group, texts, name=f"{prefix}-paired"),
         metrics=tables.metric_table(group, texts, name=f"{prefix}-metrics"),

@@ -159,9 +159,10 @@ def _tradeoff(
         axes.set_xlim(0, max(point.times[1] for point in points) * 1.42)
         axes.margins(y=0.22)
         extent = values()[name].range
-        if extent is not None:  # a share: no room above 1
-            low, high = extent
-            axes.set_ylim(top=min(axes.get_ylim()[1], high + 0.06 * (high - low)))
+        if extent is not None:  # a share: no room below 0 and above 1
+            (low, high), (bottom, top) = extent, axes.get_ylim()
+            room = 0.06 * (high - low)
+            axes.set_ylim(max(bottom, low - room), min(top, high + room))
         if not _label(axes, points, texts, most=most):
             _number(drawn, axes, points, texts)
         axes.set_xlabel(texts("mean_total_time"))
@@ -177,19 +178,75 @@ def _tradeoff(
 
 
 def _number(drawn: Any, axes: Axes, points: Sequence[_Point], texts: Texts) -> None:
-    """Give each mark its series' number; a legend above, for which the figure grows, has the names."""
-    for point in points:
-        axes.annotate(
+    """Give each mark its series' number, where it lies on no other; a legend above, for which the figure grows, has
+    the names."""
+    for point, (across, up) in zip(points, _spots(axes, points), strict=True):
+        far = math.hypot(across, up) > _NEAR_PT
+        gid = svg.of_arm(point.look.number)
+        said = axes.annotate(
             str(point.look.number),
             (point.time, point.quality),
-            xytext=(4, 3),
+            xytext=(across, up),
             textcoords="offset points",
+            ha="center",
+            va="center",
             color=point.ink,
-            gid=svg.of_arm(point.look.number),
+            gid=gid,
+            arrowprops={"arrowstyle": "-", "color": point.ink, "linewidth": 0.5} if far else None,
         )
+        if said.arrow_patch is not None:
+            said.arrow_patch.set_gid(gid)
     names = {p.arm: (p.look, f"{p.look.number} {texts.arm(p.arm)}") for p in points}
     drawn.set_size_inches(_WIDTH, _HEIGHT + _legend_in([name for _, name in names.values()]))
     _legend(drawn, names, marks=True)
+
+
+_NEAR_PT = 12.0
+"""A number that is farther from its mark has a line to it."""
+_RINGS_PT = tuple(range(9, 130, 7))
+_TURNS = (45, 0, -45, 90, -90, 135, 180, -135)
+
+
+def _spots(axes: Axes, points: Sequence[_Point]) -> list[tuple[float, float]]:
+    """Points to the right of and above each mark where its number lies on no mark, no other number, and where there is
+    room no interval, as near as can be."""
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    width, height = _INSIDE_PT
+    marks = [((p.time - left) / (right - left), (p.quality - low) / (high - low)) for p in points]
+    taken = [_around(*mark, 6.0, 6.0) for mark in marks]
+    lines = [
+        box for p, (x, y) in zip(points, marks, strict=True) for box in _intervals(p, x, y, axes)
+    ]
+    steps = [
+        (ring * math.cos(math.radians(turn)), ring * math.sin(math.radians(turn)))
+        for ring in _RINGS_PT
+        for turn in _TURNS
+    ]
+    found = []
+    for point, (x, y) in zip(points, marks, strict=True):
+        wide = len(str(point.look.number)) * _LETTER_PT + 1.0
+        boxes = [_around(x + a / width, y + u / height, wide, _LINE_PT) for a, u in steps]
+        best = min(
+            range(len(boxes)),
+            key=lambda n: (_overlap(boxes[n], taken) > 0, _shared(boxes[n], lines) > 0, n),
+        )
+        taken.append(boxes[best])
+        found.append(steps[best])
+    return found
+
+
+def _intervals(point: _Point, x: float, y: float, axes: Axes) -> list[Box]:
+    """Boxes of the lines of a mark's intervals, in shares of the axes."""
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    begin, end = ((time - left) / (right - left) for time in point.times)
+    bottom, top = ((quality - low) / (high - low) for quality in point.qualities)
+    return [(x - 0.002, bottom, x + 0.002, top), (begin, y - 0.002, end, y + 0.002)]
+
+
+def _around(x: float, y: float, width_pt: float, height_pt: float) -> Box:
+    """Box of a size around a place, in shares of the axes."""
+    across, up = width_pt / 2 / _INSIDE_PT[0], height_pt / 2 / _INSIDE_PT[1]
+    return x - across, y - up, x + across, y + up
 
 
 def _ends(interval: tuple[float, float]) -> str:

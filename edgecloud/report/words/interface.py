@@ -20,6 +20,8 @@ INTERFACE: Final[dict[str, tuple[str, str]]] = {
     "warnings": ("What to keep in mind", "注意事项"),
     "choose_arms": ("Shown", "显示"),
     "all_arms": ("All", "全部"),
+    "hide_arms": ("None", "全不选"),
+    "in_words": ("Each of them in words", "逐一用文字说明"),
     "comparison": ("Side by side", "三方对比"),
     "paired": ("Paired differences", "配对差异"),
     "all_metrics": ("All metrics", "全部指标"),

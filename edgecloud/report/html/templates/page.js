@@ -51,10 +51,12 @@
     };
     choice.hidden = false;
     choice.addEventListener("change", changed);
-    choice.querySelector("button").addEventListener("click", () => {
-      for (const box of boxes) box.checked = true;
-      changed();
-    });
+    for (const button of choice.querySelectorAll("button")) {
+      button.addEventListener("click", () => {
+        for (const box of boxes) box.checked = button.dataset.shown === "all";
+        changed();
+      });
+    }
   }
 
   // Figures as files: in the light theme, whatever the page shows.
