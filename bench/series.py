@@ -1,5 +1,6 @@
-"""The runs of ``tox -e edge``, ``cloud`` and ``spec``: one pytest run each, one after the other in one process, so that
-what is imported and what the scorers load is loaded once.
+"""The runs of ``tox -e edge``, ``cloud``, ``spec`` and ``gate``: one pytest run each, one after the other in one process,
+so that what is imported and what the scorers load is loaded once, and the models' processes are forked from some that
+have imported torch (:mod:`edgecloud.edge.nursery`).
 
     python -m bench.series spec --cloud-url http://127.0.0.1:8000 --max-samples 3
 
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from edgecloud.edge.nursery import allow
 from edgecloud.ending import TERMINATED
 
 __all__ = ["SERIES", "commands", "main"]
@@ -28,8 +30,11 @@ SERIES: dict[str, dict[str, tuple[str, ...]]] = {
         "-exact": ("--acceptance", "exact"),
         "-frontier": ("--preset", "frontier"),
     },
+    "gate": {
+        "": ("--clock", "modelled", "--hardware-profile", "paper", "--output-dir", "reports/gate")
+    },
 }
-"""By experiment: what a run's name ends with, and its options."""
+"""By experiment, or for all three of them on the gate's clock: what a run's name ends with, and its options."""
 _ENDS_ALL = (int(pytest.ExitCode.INTERRUPTED), int(pytest.ExitCode.USAGE_ERROR), TERMINATED)
 
 
@@ -42,10 +47,11 @@ def commands(experiment: str, options: Sequence[str] = ()) -> Iterator[list[str]
     for language in LANGUAGES:
         for end, own in SERIES[experiment].items():
             name = f"{experiment}-{language}{end}"
+            timed = experiment != "gate"
             yield [
-                f"bench/test_{experiment}.py",
+                f"bench/test_{experiment}.py" if timed else "bench",
                 *("--language", language, "--output-name", name, *own),
-                f"--benchmark-json=reports/benchmarks/{name}.json",
+                *([f"--benchmark-json=reports/benchmarks/{name}.json"] if timed else ["-q"]),
                 *options,
             ]
 
@@ -56,6 +62,7 @@ def main(arguments: Sequence[str]) -> int:
     if experiment not in SERIES:
         sys.stderr.write(f"usage: python -m bench.series {'|'.join(SERIES)} [OPTIONS]\n")
         return int(pytest.ExitCode.USAGE_ERROR)
+    allow()
     Path("reports/benchmarks").mkdir(parents=True, exist_ok=True)
     statuses: list[int] = []
     for command in commands(experiment, options):

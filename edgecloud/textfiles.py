@@ -1,5 +1,5 @@
 """Text files that a user hands over, and JSON or TOML in them: UTF-8 with or without a byte order mark, or
-UTF-16 with one, as PowerShell redirects what a program prints.
+UTF-16 with one, as PowerShell redirects what a program prints; and where files lie that can be made again.
 
 Whatever such a file holds, reading it ends, and ends in a value or in one line of the caller's own error.
 """
@@ -10,6 +10,7 @@ import ast
 import gc
 import json
 import math
+import os
 import re
 import tomllib
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from edgecloud.errors import EdgeCloudError
 
 __all__ = [
     "MAX_DEPTH",
+    "cache_folder",
     "check_depth",
     "check_value",
     "json_files",
@@ -238,3 +240,8 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{text} is out of range")
     return value
+
+
+def cache_folder() -> Path:
+    """Folder of files that can be made again, under ``XDG_CACHE_HOME``; it may not be there yet."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "edgecloud")

@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 from edgecloud.edge.messages import EdgeSetup, Failed, Request
+from edgecloud.edge.nursery import caps_in_force
 from edgecloud.errors import CloudError, ConfigError, DataError, ModelError, OutOfMemoryError
 from edgecloud.hardware.limits import apply_in_child, apply_torch_threads
 from edgecloud.registry import load_plugins
@@ -32,7 +33,7 @@ def main(control: Connection, cloud: Connection | None, setup: EdgeSetup) -> Non
         EdgeCloudError: the model cannot be loaded.
     """
     config = setup.config
-    limits = apply_in_child(
+    limits = caps_in_force() or apply_in_child(
         config.caps.cpu_cores, config.caps.memory_gb, first_core=setup.first_core
     )
     # Only now may torch be imported: its thread pools are sized at import.

@@ -9,11 +9,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from typing import Any
 
+from edgecloud.edge.nursery import Nursery, forked
 from edgecloud.ending import TERMINATED, end_on_sigterm
 from edgecloud.errors import EdgeCloudError, WorkerError
 from edgecloud.registry import main_brings_parts
@@ -49,17 +51,21 @@ class Worker:
     """Runs ``entry(connection, *arguments)`` in a fresh interpreter and talks to it.
 
     Messages are Python objects; only this process and its own child ever hold the pipe's ends. An
-    exception of our tree that ends the child's ``entry`` is raised by the next :meth:`receive`.
+    exception of our tree that ends the child's ``entry`` is raised by the next :meth:`receive`. With a
+    ``nursery`` the child has its modules imported already; where that fails it starts afresh all the same.
     """
 
-    def __init__(self, name: str, entry: Callable[..., None], *arguments: Any) -> None:
+    def __init__(
+        self,
+        name: str,
+        entry: Callable[..., None],
+        *arguments: Any,
+        nursery: Nursery | None = None,
+    ) -> None:
         self._name = name
         self._connection, theirs = pipe()
-        self._process = multiprocessing.get_context("spawn").Process(
-            target=_run, args=(entry, theirs, *arguments), name=f"edgecloud-{name}", daemon=True
-        )
         with _without_main():
-            self._process.start()
+            self._process = _started(nursery, f"edgecloud-{name}", (entry, theirs, *arguments))
         # Only the child holds its end now, so that its death is seen as the end of the stream.
         theirs.close()
 
@@ -134,6 +140,18 @@ class Worker:
                 "precision"
             )
         return f"the {self._name} process died (exit code {code}); its last words are above"
+
+
+def _started(nursery: Nursery | None, name: str, arguments: tuple[Any, ...]) -> BaseProcess:
+    if nursery is not None:
+        # It may have run out of memory, or been killed.
+        with suppress(OSError, EOFError):
+            return forked(nursery, _run, arguments, name=name)
+    process = multiprocessing.get_context("spawn").Process(
+        target=_run, args=arguments, name=name, daemon=True
+    )
+    process.start()
+    return process
 
 
 def speaking(workers: Sequence[Worker], *, within_s: float) -> Iterator[Worker | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,23 +14,25 @@ from edgecloud.contracts import Sample
 from edgecloud.decoding.acceptance import RULES
 from edgecloud.edge import edge_process
 from edgecloud.edge.messages import EdgeSetup, Failed, Mode, Request, Response, Streamed
+from edgecloud.edge.nursery import CLOUD, EDGE, Nursery, allowed, nursery
 from edgecloud.edge.speculation_policy import sampling_of
 from edgecloud.edge.worker import At, Said, Worker, pipe, speaking
 from edgecloud.errors import ConfigError, WorkerError
 from edgecloud.experiments.checking import check_models, known_good, model_of, remote_facts
 from edgecloud.experiments.resource_owner import ResourceOwner
 from edgecloud.hardware.cgroups import CgroupCap
+from edgecloud.hardware.gpu import gpu_facts
 from edgecloud.hardware.limits import BYTES_PER_GB, LimitsReport
 from edgecloud.hardware.link import link
 from edgecloud.hardware.probes import resident_bytes
 from edgecloud.hardware.profiles import profile
 from edgecloud.hardware.shaping import ShapingProxy
 from edgecloud.models.families import FAMILIES
-from edgecloud.models.folder import cache_folder
 from edgecloud.models.pairing import TEMPLATE, check_pair
 from edgecloud.models.quantized.cache import sweep
 from edgecloud.settings.config import Config
 from edgecloud.stages import say, stage
+from edgecloud.textfiles import cache_folder
 
 __all__ = ["System", "cache_dir", "model_of"]
 
@@ -135,6 +138,7 @@ class System(ResourceOwner):
                 "in measured time --link lies between the edge and --cloud-url; give both, "
                 "or --clock modelled"
             )
+        nurseries = self._nurseries(here=mode != "edge" and not remote)
         if mode != "edge" and not remote:
             theirs, end = pipe()
             # Only the two processes may hold the ends, so that each sees the other's death.
@@ -152,6 +156,7 @@ class System(ResourceOwner):
                     "draft": model_of(config.models.edge, "edge") if own_draft else None,
                     "draft_tokens": own_draft,
                 },
+                nursery=nurseries.get("cloud"),
             )
             self._stack.callback(cloud.close)
             end.close()
@@ -164,7 +169,7 @@ class System(ResourceOwner):
             cache_dir=cache_dir(),
             first_core=self._first_core,
         )
-        self._edge = Worker("edge", edge_process.main, theirs, setup)
+        self._edge = Worker("edge", edge_process.main, theirs, setup, nursery=nurseries.get("edge"))
         self._stack.callback(self._edge.close)
         if theirs is not None:
             theirs.close()
@@ -191,6 +196,25 @@ class System(ResourceOwner):
         self.facts["hardware_profile"] = hardware.to_json() if hardware else None
         if between is not None:
             self.facts["link"] = between.to_json()
+
+    def _nurseries(self, *, here: bool) -> dict[str, Nursery]:
+        """What the processes are forked from, by side, already importing; empty where each starts afresh.
+        ``here``: the cloud is a process of this machine.
+
+        For the embedded pair without a GPU alone. There seconds matter; a cap of memory, to which pages that
+        processes share do not count, is far away; and there is no driver, which would not bear being forked.
+        """
+        config = self._config
+        if not allowed() or not known_good(self._mode, config) or gpu_facts()[0]:
+            return {}
+        caps = (config.caps.cpu_cores, config.caps.memory_gb, self._first_core)
+        found = {"edge": nursery(EDGE if self._mode == "cloud" else (*EDGE, *CLOUD), caps)}
+        if here:
+            found["cloud"] = nursery(CLOUD)
+        for its in found.values():
+            with suppress(OSError):
+                its.start()
+        return found
 
     def _cloud_folder(self, loaded: str) -> str | None:
         """The folder of a cloud that need not be of the edge's family: the one ``loaded`` here, or where

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +15,6 @@ __all__ = [
     "QUANTIZED_KEY",
     "SMALL_FILES",
     "WEIGHTS",
-    "cache_folder",
     "family_at",
     "family_of",
     "needed_shards",
@@ -42,11 +40,6 @@ SMALL_FILES = (
     "speech-lora/adapter_config.json",
 )
 """Everything but weights that is read, where a folder has it."""
-
-
-def cache_folder() -> Path:
-    """Folder of files that can be made again, under ``XDG_CACHE_HOME``; it may not be there yet."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "edgecloud")
 
 
 def family_of(folder: Path, config: dict[str, Any]) -> Family:

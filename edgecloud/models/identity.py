@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from edgecloud.errors import CheckpointError
-from edgecloud.models.folder import cache_folder, family_of, needed_shards, read_json
+from edgecloud.models.folder import family_of, needed_shards, read_json
 from edgecloud.stages import stage
-from edgecloud.textfiles import parse_json
+from edgecloud.textfiles import cache_folder, parse_json
 
 __all__ = [
     "FORMER_BYTES",

@@ -8,16 +8,18 @@ import re
 import shutil
 import signal
 import subprocess
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from io import BufferedReader
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import NamedTemporaryFile, TemporaryDirectory
 from threading import Lock, Timer
 from typing import IO, Final
 
 from edgecloud.errors import MetricError
+from edgecloud.textfiles import cache_folder
 
 __all__ = ["find_java", "meteor_lines", "ptb_lines"]
 
@@ -29,6 +31,8 @@ _UTF8: Final = "-Dfile.encoding=UTF-8"
 _METEOR_JVM: Final = ("-Xms512m", "-Xmx2G", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 _WORD: Final = re.compile(rb"[a-z0-9\x80-\xff]+")
 _AT_ONCE: Final = 16
+_MOST_KEPT: Final = 16 << 20
+"""Bytes of paraphrases that are kept on disk."""
 
 
 def find_java() -> str:
@@ -122,22 +126,52 @@ class _Kept:
 
 
 def _paraphrases(words: frozenset[bytes]) -> bytes:
-    """METEOR's table, gzipped, without the entries in which there is a word that is not among ``words``. An entry is
-    three lines: a probability, a phrase, and what says the same; entries of one phrase stand together."""
+    """METEOR's table, gzipped, without the entries in which there is a word that is not among ``words``, or was not
+    at an earlier call, in this process or one before."""
     with _Kept.lock:
         if _Kept.table is None or not words <= _Kept.words:
-            words |= _Kept.words
-            entries: list[bytes] = []
-            last, whole = None, False
-            with gzip.open(_jar(_PARAPHRASES)) as packed, BufferedReader(packed, 1 << 20) as lines:
-                for entry in zip(lines, lines, lines, strict=True):
-                    _, phrase, other = entry
-                    if phrase != last:
-                        last, whole = phrase, words.issuperset(_WORD.findall(phrase))
-                    if whole and words.issuperset(_WORD.findall(other)):
-                        entries += entry
-            _Kept.words, _Kept.table = words, gzip.compress(b"".join(entries), 1)
+            source = _jar(_PARAPHRASES)
+            file = cache_folder() / "meteor" / f"paraphrases-{source.stat().st_size}.gz"
+            known, table = _kept_in(file)
+            if not words <= known:
+                known |= words | _Kept.words
+                table = b"".join(_entries(source, known))
+                _keep_in(file, known, table)
+            _Kept.words, _Kept.table = known, gzip.compress(table, 1)
         return _Kept.table
+
+
+def _entries(source: Path, words: frozenset[bytes]) -> Iterator[bytes]:
+    """The lines of the table's entries in words among these. An entry is three lines: a probability, a phrase, and
+    what says the same; entries of one phrase stand together."""
+    last, whole = None, False
+    with gzip.open(source) as packed, BufferedReader(packed, 1 << 20) as lines:
+        for entry in zip(lines, lines, lines, strict=True):
+            _, phrase, other = entry
+            if phrase != last:
+                last, whole = phrase, words.issuperset(_WORD.findall(phrase))
+            if whole and words.issuperset(_WORD.findall(other)):
+                yield from entry
+
+
+def _kept_in(file: Path) -> tuple[frozenset[bytes], bytes]:
+    """The words that a table was made for, which are its first line, and the table; none where it cannot be read."""
+    try:
+        first, _, table = gzip.decompress(file.read_bytes()).partition(b"\n")
+    except (OSError, EOFError, zlib.error):
+        return frozenset(), b""
+    return frozenset(first.split()), table
+
+
+def _keep_in(file: Path, words: frozenset[bytes], table: bytes) -> None:
+    """Keep a small table for the processes to come, where there is room."""
+    if len(table) > _MOST_KEPT:
+        return
+    with suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=file.parent, delete=False) as written:
+            written.write(gzip.compress(b" ".join(sorted(words)) + b"\n" + table, 1))
+        Path(written.name).replace(file)
 
 
 def _field(text: str) -> str:

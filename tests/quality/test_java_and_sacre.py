@@ -92,6 +92,7 @@ def test_meteor_is_given_the_paraphrases_whose_words_occur(
     table = tmp_path / "table.gz"
     lines = [f"0.5\n{one}\n{other}\n" for one, other in entries]
     table.write_bytes(gzip.compress("".join(lines).encode()))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(java, "_jar", lambda _: table)
     monkeypatch.setattr(
         java,
@@ -103,8 +104,16 @@ def test_meteor_is_given_the_paraphrases_whose_words_occur(
     assert kept == "".join(
         line for line, stays in zip(lines, entries.values(), strict=True) if stays
     )
-    table.unlink()  # fewer words are served from what there is
+    # Fewer words are served from what there is, in another process from what this one kept.
+    monkeypatch.setattr(java, "_entries", lambda *_: pytest.fail("it is read again"))
     assert gzip.decompress(java._paraphrases(words - {b"quiet"})).decode() == kept
+    java._Kept.words, java._Kept.table = frozenset(), None
+    assert gzip.decompress(java._paraphrases(words - {b"quiet"})).decode() == kept
+    monkeypatch.undo()
+    (file,) = (tmp_path / "edgecloud" / "meteor").iterdir()
+    assert java._kept_in(file) == (words, kept.encode())
+    file.write_bytes(file.read_bytes()[:-9])
+    assert java._kept_in(file) == (frozenset(), b"")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the stand-in is a shell script")

