@@ -9,6 +9,7 @@ import pytest
 
 from edgecloud.contracts import Sample
 from edgecloud.datasets.corpus import load_corpus
+from edgecloud.edge.nursery import CLOUD, EDGE, Nursery, _Servers
 from edgecloud.errors import ModelError
 from edgecloud.experiments import checking, system
 from edgecloud.experiments.checking import check_models, known_good
@@ -93,3 +94,31 @@ def test_a_system_checks_its_models_before_it_starts_a_process(
     monkeypatch.setattr(system, "Worker", None)
     with pytest.raises(ModelError, match="they do not fit"), System("spec", given()):
         raise AssertionError("it must not start")
+
+
+def test_processes_are_forked_for_the_embedded_pair_without_a_gpu_and_where_it_is_allowed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    started: list[Nursery] = []
+    monkeypatch.setattr(Nursery, "start", started.append)
+    monkeypatch.setattr(system, "gpu_facts", lambda: ({}, {}))
+
+    def asked(mode: Any, **changes: Any) -> dict[str, Nursery]:
+        its = System(mode, resolve({"max_cpu_cores": 3, **changes}), first_core=1)
+        return its._nurseries(here=mode == "cloud")
+
+    monkeypatch.setattr(system, "allowed", lambda: False)
+    assert asked("edge") == {}
+    monkeypatch.setattr(system, "allowed", lambda: True)
+    alone, both = asked("edge"), asked("cloud")
+    # An edge's process is capped as it will be, and beside a cloud alone it imports no network.
+    assert alone == {"edge": Nursery((*EDGE, *CLOUD), (3, 16.0, 1))}
+    assert both == {"edge": Nursery(EDGE, (3, 16.0, 1)), "cloud": Nursery(CLOUD)}
+    assert started == [*alone.values(), *both.values()]
+    # Where one runs that has all it needs, there is no other; caps are never shared.
+    monkeypatch.setattr(_Servers, "running", dict.fromkeys(alone.values()))
+    assert asked("cloud") == {**alone, "cloud": Nursery(CLOUD)}
+    assert asked("edge", max_memory_gb=8.0)["edge"].caps == (3, 8.0, 1)
+    assert asked("spec", edge_model=str(tmp_path)) == {}
+    monkeypatch.setattr(system, "gpu_facts", lambda: ({"gpus": ["a GPU"]}, {}))
+    assert asked("edge") == {}
