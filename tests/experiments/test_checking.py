@@ -100,7 +100,7 @@ def test_processes_are_forked_for_the_embedded_pair_without_a_gpu_and_where_it_i
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     started: list[Nursery] = []
-    monkeypatch.setattr(Nursery, "start", started.append)
+    monkeypatch.setattr(Nursery, "start", lambda its: started.append(its))
     monkeypatch.setattr(system, "gpu_facts", lambda: ({}, {}))
 
     def asked(mode: Any, **changes: Any) -> dict[str, Nursery]:
