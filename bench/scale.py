@@ -17,14 +17,16 @@ import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import Final
 
 __all__ = ["CASES", "Cost", "measured", "write"]
 
 SAMPLES = 10_000
 CAPTIONS = 8
 RESOLVED = 100
-LANGUAGE = "chinese"
+LANGUAGE: Final = "chinese"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +78,14 @@ def rescore(folder: Path) -> None:
 
 
 def resume(folder: Path) -> None:
-    """A journal that holds all samples of its run opened to go on."""
+    """A journal that holds all samples of its run opened to go on, as a run does."""
+    from edgecloud.results.aggregate import measured as kept
     from edgecloud.results.journal import Journal
 
     journal = folder / "journals" / "spec.jsonl"
-    with Journal.open(journal, mode="spec", identity={}, resume=True) as found:
+    with Journal.open(
+        journal, mode="spec", identity={}, resume=True, kept=partial(kept, k=3)
+    ) as found:
         assert found.records
 
 

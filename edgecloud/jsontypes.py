@@ -10,6 +10,7 @@ stand in a file in another way than under their name. What a file has beyond a t
 from __future__ import annotations
 
 import math
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -223,6 +224,8 @@ _CHECKS: Mapping[Any, Callable[[Any], bool]] = {
     float: _is_number,
 }
 """A text may be of no class derived from ``str``: such a one stands for a number that JSON lacks."""
+_EXACT = frozenset({str, bool, int, float})
+"""Types of which a value is sound at a glance: of a float, if it is finite."""
 
 
 def _checked(check: Callable[[Any], bool], hint: Any) -> Reader:
@@ -235,12 +238,15 @@ def _checked(check: Callable[[Any], bool], hint: Any) -> Reader:
 
 
 def _choice(choices: tuple[str, ...]) -> Reader:
+    known = {choice: choice for choice in choices}
+
     def reader(value: Any) -> Any:
         if type(value) is not str:
             raise Mismatch("is not text")
-        if value not in choices:
+        # The type's own text: a file's stand in memory a thousand times over.
+        if (found := known.get(value)) is None:
             raise Mismatch(f"{value!r:.40} is not one of {', '.join(choices)}")
-        return value
+        return found
 
     return reader
 
@@ -283,11 +289,18 @@ def _union(args: tuple[Any, ...]) -> Reader:
 
 def _list(item: Any, hint: Any) -> Reader:
     inner = _reader(item)
-    plain = _CHECKS.get(get_args(item)[0] if get_origin(item) is Annotated else item)
+    kind = get_args(item)[0] if get_origin(item) is Annotated else item
+    plain = _CHECKS.get(kind)
     bare = item in _CHECKS
 
+    def sound(value: list[Any]) -> bool:
+        for one in value:
+            if type(one) is not kind or (kind is float and not math.isfinite(one)):
+                return all(map(plain, value)) if plain else True
+        return True
+
     def reader(value: Any) -> Any:
-        if type(value) is not list or (plain and not all(map(plain, value))):
+        if type(value) is not list or not sound(value):
             raise Mismatch(f"is not {_words(hint)}")
         if bare:
             return tuple(value)
@@ -313,7 +326,8 @@ def _mapping(item: Any, hint: Any) -> Reader:
         found = {}
         for key, one in value.items():
             try:
-                found[key] = inner(one)
+                # Once in memory, however many objects of a file have the same.
+                found[sys.intern(key)] = sys.intern(inner(one)) if item is str else inner(one)
             except Mismatch as error:
                 raise error.under(key) from None
         return found
@@ -327,7 +341,12 @@ def _object(kind: type[Any]) -> Reader:
     if only is not None:
         inner = _reader(next(entry.hint for entry in plan if entry.name == only))
         return lambda value: kind(inner(value))
-    steps = [(entry, _reader(entry.hint)) for entry in plan if not (entry.rest or entry.whole)]
+    steps = [
+        (entry.name, _reader(entry.hint), _exact(entry.hint), entry.needed)
+        for entry in plan
+        if not entry.spread
+    ]
+    inlined = [(entry.name, _reader(entry.hint)) for entry in plan if entry.inline]
     everything = next((entry.name for entry in plan if entry.whole), None)
     left = next(((entry, _reader(entry.hint)) for entry in plan if entry.rest), None)
     known = _keys(kind)
@@ -336,16 +355,20 @@ def _object(kind: type[Any]) -> Reader:
         if type(value) is not dict:
             raise Mismatch("is not an object")
         found: dict[str, Any] = {}
-        for entry, inner in steps:
-            if entry.inline:
-                found[entry.name] = inner(value)
-            elif entry.name in value:
+        for name, inner, exact, needed in steps:
+            if name in value:
+                its = value[name]
+                if type(its) is exact and (exact is not float or math.isfinite(its)):
+                    found[name] = its
+                    continue
                 try:
-                    found[entry.name] = inner(value[entry.name])
+                    found[name] = inner(its)
                 except Mismatch as error:
-                    raise error.under(entry.name) from None
-            elif entry.needed:
-                raise Mismatch("is missing", entry.name)
+                    raise error.under(name) from None
+            elif needed:
+                raise Mismatch("is missing", name)
+        for name, inner in inlined:
+            found[name] = inner(value)
         if everything is not None:
             found[everything] = value
         if left is not None:
@@ -354,6 +377,12 @@ def _object(kind: type[Any]) -> Reader:
         return kind(**found)
 
     return reader
+
+
+def _exact(hint: Any) -> Any:
+    """The type of which a field takes a sound value as it is; ``None``: its values are looked at more closely."""
+    some = [one for one in get_args(hint) if one is not type(None)] or [hint]
+    return some[0] if len(some) == 1 and some[0] in _EXACT else None
 
 
 def _keys(kind: type[Any]) -> frozenset[str]:

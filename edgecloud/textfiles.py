@@ -13,10 +13,10 @@ import math
 import os
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from edgecloud.errors import EdgeCloudError
 
@@ -28,21 +28,26 @@ __all__ = [
     "json_files",
     "list_in_text",
     "parse_json",
+    "parse_object",
     "read_json",
     "read_text",
     "read_toml",
     "uncollected",
 ]
 
+T = TypeVar("T")
+
 MAX_DEPTH: Final = 100
 """Levels of lists and objects in each other. No file of ours has ten; parsers and whoever walks a value
 later call themselves once a level, and end in a RecursionError not far above."""
+_SPACE: Final = re.compile(r"[ \t\n\r]*")
 _BOM: Final = b"\xef\xbb\xbf"
 _UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
 _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
-_LARGE: Final = re.compile(r"[eE]\+?\d{3}|\d{200}")
-"""Where a text has none of these, none of its numbers is beyond all floats: an exponent of two digits would need
-200 digits before it."""
+_LARGE: Final = re.compile(r"[eE]\+?\d{3}")
+_LONG: Final = re.compile(r"\d{19}")
+"""Where a text has no exponent of three digits, and no 19 digits among every tenth of its characters, none of its
+numbers is beyond all floats: with an exponent of two it would need 200 digits in a row."""
 _MAX_LIST_TEXT: Final = 100_000
 _DOTTED: Final = re.compile(
     r"""(?<![\w.'"-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+)"""
@@ -132,7 +137,7 @@ def parse_json(text: str | bytes, *, finite: bool = False) -> Any:
         text = _decoded(text)
     text = text.removeprefix("\ufeff")
     hooks: dict[str, Any] = {"parse_constant": _refuse} if finite else {}
-    if finite and _LARGE.search(text):
+    if finite and (_LARGE.search(text) or _LONG.search(text[::10])):
         hooks["parse_float"] = _finite  # three times as slow
     try:
         value = json.loads(text, **hooks)
@@ -142,6 +147,60 @@ def parse_json(text: str | bytes, *, finite: bool = False) -> Any:
         raise ValueError(f"nested more than {MAX_DEPTH} deep") from None
     check_value(value, text, 0, len(text))
     return value
+
+
+def parse_object(text: str, *, each: str, take: Callable[[Any], T]) -> tuple[Any, list[T]]:
+    """:func:`parse_json` of finite numbers, with the elements of an object's list ``each`` handed to ``take`` one by
+    one: never are all of them in memory. Returns the object, that list being empty, and what ``take`` gave.
+
+    Raises:
+        ValueError: as :func:`parse_json`; or ``take`` raises it.
+
+    >>> parse_object('{"a": 1, "rows": [[2], [3]]}', each="rows", take=sum)
+    ({'a': 1, 'rows': []}, [2, 3])
+    """
+    hooks: dict[str, Any] = {"parse_constant": _refuse}
+    if _LARGE.search(text) or _LONG.search(text[::10]):
+        hooks["parse_float"] = _finite
+    decode = json.JSONDecoder(**hooks).raw_decode
+    place = 0
+
+    def value() -> Any:
+        nonlocal place
+        begin = place = _SPACE.match(text, place).end()  # type: ignore[union-attr]
+        found, place = decode(text, begin)
+        check_value(found, text, begin, place)
+        return found
+
+    def met(mark: str) -> bool:
+        """Whether the mark comes next; then it is passed."""
+        nonlocal place
+        place = _SPACE.match(text, place).end()  # type: ignore[union-attr]
+        if not text.startswith(mark, place):
+            return False
+        place += len(mark)
+        return True
+
+    found: dict[str, Any] = {}
+    taken: list[T] = []
+    try:
+        ended = not met("{") or met("}")
+        while not ended:
+            name = value()
+            sound = isinstance(name, str) and met(":")
+            if sound and name == each and met("["):
+                found[name], taken, empty = [], [], met("]")
+                while not empty:
+                    taken.append(take(value()))
+                    empty = not met(",")
+                    sound = not empty or met("]")
+            elif sound:
+                found[name] = value()
+            ended = not (sound and met(","))
+        whole = met("}") and not text[place:].strip()
+    except (json.JSONDecodeError, RecursionError):
+        whole = False
+    return (found, taken) if whole else (parse_json(text, finite=True), [])
 
 
 def check_value(value: Any, text: str, begin: int, end: int) -> None:
@@ -218,13 +277,13 @@ def _decoded(content: bytes) -> str:
 
 def _deeper(value: Any, depth: int) -> bool:
     """True when lists and objects lie in each other more than ``depth`` deep."""
-    level = [value] if isinstance(value, dict | list) else []
+    level = [value] if isinstance(value, (dict, list)) else []
     for _ in range(depth):
         level = [
             inner
             for outer in level
             for inner in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(inner, dict | list)
+            if isinstance(inner, (dict, list))
         ]
         if not level:
             return False

@@ -12,6 +12,7 @@ from edgecloud.textfiles import (
     json_files,
     list_in_text,
     parse_json,
+    parse_object,
     read_json,
     read_text,
     read_toml,
@@ -125,3 +126,44 @@ def test_macos_notes_on_files_are_none_of_a_folders(tmp_path: Path) -> None:
     for name in ("b.json", "._b.json", "a.json", "._.json", ".json", "c.txt", "_.json"):
         (tmp_path / name).write_bytes(b"{}")
     assert [path.name for path in json_files(tmp_path)] == [".json", "_.json", "a.json", "b.json"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[1]",
+        "{}",
+        ' {"a": [1], "rows": [] } ',
+        '{"a": 1',
+        '{"a": 1} x',
+        '{"a": 1,}',
+        '{"a" 1}',
+        "{1: 2}",
+        '{"rows": [1,]}',
+        '{"rows": [1 2]}',
+        '{"rows": [NaN]}',
+        '{"rows": [1e999]}',
+        '{"rows": [1' + "0" * 400 + ".0]}",
+        '{"rows": ["\\ud800"]}',
+        '{"rows": {"a": 1}}',
+        '{"rows": [1, {"a": "ä"}], "a": 2}',
+        '{"rows": ' + "[" * 300 + "]" * 300 + "}",
+    ],
+)
+def test_rows_read_one_by_one_are_those_of_the_whole(text: str) -> None:
+    def whole() -> object:
+        return parse_json(text, finite=True)
+
+    def in_turn() -> object:
+        found, rows = parse_object(text, each="rows", take=lambda row: row)
+        return {**found, "rows": rows} if rows else found
+
+    told = []
+    for read in (whole, in_turn):
+        try:
+            told.append(repr(read()))
+        except ValueError as error:
+            told.append(f"refused: {error}")
+    assert told[0] == told[1]

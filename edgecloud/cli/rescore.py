@@ -33,10 +33,12 @@ def add(commands: Any) -> None:
 
 
 def _rescore(parsed: argparse.Namespace) -> int:
-    from edgecloud.results.journal import read
+    from edgecloud.results.journal import stream
     from edgecloud.results.recorded_run import recorded_run
 
-    found = recorded_run(*read(parsed.journal), path=parsed.journal)
+    header, lines = stream(parsed.journal)
+    records = (record for _, record in lines)
+    found = recorded_run(header, records, path=parsed.journal, traces=False)
     if found.missing and not parsed.partial:
         raise JournalError(
             f"{parsed.journal} holds {len(found.records)} of the run's {len(found.samples)} samples: "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final
@@ -22,6 +23,7 @@ from edgecloud.hardware.limits import BYTES_PER_GB, with_resident
 from edgecloud.hardware.probes import Readings, ResourceProbe, null_readings, resident_bytes
 from edgecloud.models.families import FAMILIES
 from edgecloud.registry import BUILT_IN
+from edgecloud.results.aggregate import measured
 from edgecloud.results.certificate import Certified, setup_of
 from edgecloud.results.degraded import warm_up_sentence
 from edgecloud.results.files import held
@@ -53,7 +55,7 @@ NO_COLD_START: Final = {"total_time_s": None, "reason": "modelled time has no co
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """The outcome of a run. ``samples`` are this run's, ``corpus`` the whole manifest's; ``records`` are
-    the journal's, one per sample, in the manifest's order; ``setup`` says on what it ran (JSON)."""
+    the journal's, measured, one per sample, in the manifest's order; ``setup`` says on what it ran (JSON)."""
 
     mode: Mode
     config: Config
@@ -109,7 +111,8 @@ def plugins_of(
 class Arm(ResourceOwner):
     """Context manager: starts the processes, opens the journal, warms up; ends them at exit.
 
-    ``records`` holds the journal's records by ``file_id``; those of a resumed run are there at once.
+    ``records`` holds the journal's records by ``file_id``, measured, without their traces; those of a resumed run are
+    there at once.
 
     Raises, on entering:
         EdgeCloudError: data or models cannot be used, or the journal is another run's.
@@ -178,9 +181,9 @@ class Arm(ResourceOwner):
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _keep(self, record: Record) -> Record:
-        self._journal.append(record)
+        held = self._journal.append(record)
         self._done += record.file_id not in self.records
-        self.records[record.file_id] = record
+        self.records[record.file_id] = held
         return record
 
     def outcome(self) -> Outcome:
@@ -213,6 +216,7 @@ class Arm(ResourceOwner):
                 identity=identity,
                 resume=config.run.resume,
                 keep_degraded=config.run.keep_degraded,
+                kept=partial(measured, k=config.draft.k),
             )
         )
         self.records = dict(self._journal.records)

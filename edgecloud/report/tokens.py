@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,7 @@ from edgecloud.textfiles import parse_json
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["Doubt", "doubts", "first_tokenizer", "pieces"]
+__all__ = ["Decode", "Doubt", "decoder", "doubts", "first_tokenizer", "pieces"]
 
 _DRAFTED = ("edge", "verified")
 
@@ -106,24 +108,36 @@ def _open(file: Path) -> Tokenizer:
     return Tokenizer.from_str(text)
 
 
-def pieces(
-    tokenizer: Tokenizer | None, tokens: Sequence[int], text: str | None
-) -> list[str] | None:
+Decode = Callable[[tuple[int, ...]], str]
+"""The text of tokens without special ones."""
+
+
+def decoder(tokenizer: Tokenizer) -> Decode:
+    """What decodes tokens by ``tokenizer``, those that come again once."""
+
+    @lru_cache(maxsize=65536)
+    def decode(tokens: tuple[int, ...]) -> str:
+        return sys.intern(tokenizer.decode(tokens, skip_special_tokens=True))
+
+    return decode
+
+
+def pieces(decode: Decode | None, tokens: Sequence[int], text: str | None) -> list[str] | None:
     """The text of each token; together they are ``text``. A character spread over several tokens
     stands with the last of them, and a special token is empty.
 
     ``None`` when there is no tokenizer, or it gives another text: then it is not the run's own.
     """
-    if tokenizer is None or text is None:
+    if decode is None or text is None:
         return None
     found: list[str] = []
-    pending: list[int] = []
+    pending: tuple[int, ...] = ()
     for token in tokens:
-        pending.append(token)
-        piece = tokenizer.decode(pending, skip_special_tokens=True)
+        pending = (*pending, token)
+        piece = decode(pending)
         if piece.endswith("\ufffd"):
             found.append("")
             continue
         found.append(piece)
-        pending = []
+        pending = ()
     return found if "".join(found).strip() == text.strip() else None

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from edgecloud.contracts import Commit, Degrade, Trace
 from edgecloud.jsontypes import rest
+from edgecloud.results.certificate import signals
 from edgecloud.results.cost import COST_NAMES, Cost, cost
 from edgecloud.results.histogram import Histogram, histogram
 from edgecloud.results.latency import LATENCY_NAMES, Latency, latency
@@ -18,12 +20,14 @@ from edgecloud.results.speculation import RATE_NAMES, Counts, Speculation, pool,
 __all__ = [
     "RESOURCE_NAMES",
     "Measured",
+    "MeasuredRecord",
     "Resources",
     "RunLatency",
     "RunSpeculation",
     "cost_metrics",
     "latency_metrics",
     "measure",
+    "measured",
     "speculation_metrics",
 ]
 
@@ -58,12 +62,21 @@ class Resources:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """Measurements of one completed sample, each with its ``reasons``."""
+    """Measurements of one completed sample, each with its ``reasons``; ``signals`` is what the gate saw of it."""
 
     latency: Latency
     speculation: Speculation
     cost: Cost
     resources: Resources
+    signals: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredRecord(Record):
+    """A record with its ``numbers``, and of its trace no more than the output and the loss of the cloud: a tenth of
+    what the whole takes in memory. A failed sample has no numbers."""
+
+    numbers: Measured | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +100,9 @@ class RunSpeculation(Counts):
 
 
 def measure(record: Record, *, k: int) -> Measured:
-    """Compute every number of a completed sample from its journal record."""
+    """Compute every number of a completed sample from its journal record; a :class:`MeasuredRecord` has them."""
+    if isinstance(record, MeasuredRecord) and record.numbers is not None:
+        return record.numbers
     readings = dict(record.resources or {})
     reasons = dict(readings.pop("reasons", None) or {})
     own = {
@@ -103,7 +118,22 @@ def measure(record: Record, *, k: int) -> Measured:
         speculation=speculation(record.trace, k=k),
         cost=cost(record.trace, resources=record.resources),
         resources=Resources(**own, others=readings, reasons=reasons),
+        signals=signals(record.trace),
     )
+
+
+def measured(record: Record, *, k: int) -> MeasuredRecord:
+    """``record`` measured, as one that keeps all that a result needs of it; drafts are of up to ``k`` tokens."""
+    if isinstance(record, MeasuredRecord):
+        return record
+    trace = record.trace
+    if trace.events:
+        end_s = trace.events[-1].end_s
+        output = Commit(end_s, end_s, tokens=trace.tokens, origins=trace.origins)
+        trace = Trace((output, *trace.of(Degrade)))
+    own = {entry.name: getattr(record, entry.name) for entry in fields(Record)}
+    numbers = measure(record, k=k) if record.ok else None
+    return MeasuredRecord(**{**own, "trace": trace}, numbers=numbers)
 
 
 def latency_metrics(samples: Sequence[Measured]) -> tuple[RunLatency, dict[str, str]]:

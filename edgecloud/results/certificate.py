@@ -3,7 +3,7 @@ which captions it says nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -130,8 +130,14 @@ def setup_of(certified: Certified, differing: Sequence[Difference]) -> dict[str,
     return {"certified": write(kept), "differing": [write(each) for each in differing]}
 
 
-def certificate_of(setup: Mapping[str, Any], records: Sequence[Record]) -> Certificate:
-    """The certificate that :func:`setup_of` put into a run's set-up, beside the records of its samples.
+def certificate_of(
+    setup: Mapping[str, Any],
+    records: Sequence[Record],
+    *,
+    signals_of: Callable[[Record], Mapping[str, float] | None] = lambda one: signals(one.trace),
+) -> Certificate:
+    """The certificate that :func:`setup_of` put into a run's set-up, beside the records of its samples; ``signals_of``
+    gives the :func:`signals` of one.
 
     Raises:
         Mismatch: it is none.
@@ -146,7 +152,7 @@ def certificate_of(setup: Mapping[str, Any], records: Sequence[Record]) -> Certi
             else "no threshold was found to keep the risk",
             differing=differing,
         )
-    covered = [record.trace for record in records if record.ok and record.loss is None]
+    covered = [record for record in records if record.ok and record.loss is None]
     counts: dict[str, Any] = {
         "captions": len(records),
         "degraded": sum(record.ok and record.loss is not None for record in records),
@@ -154,7 +160,7 @@ def certificate_of(setup: Mapping[str, Any], records: Sequence[Record]) -> Certi
     }
     if not covered:
         return _withheld("no caption was finished with the cloud", **counts)
-    own = [values for trace in covered if (values := signals(trace)) is not None]
+    own = [values for record in covered if (values := signals_of(record)) is not None]
     fewest = min(len(own), *(len(found.signals.get(name, ())) for name in _SIGNALS))
     p = difference_p(own, found.signals) if fewest >= FEWEST else None
     few = f"{fewest} captions are too few to tell whether these data are like the calibration's ({FEWEST} are needed)"

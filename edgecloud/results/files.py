@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
@@ -14,8 +16,9 @@ from edgecloud.errors import OutputError
 __all__ = ["held", "put"]
 
 
-def put(path: Path, content: bytes) -> None:
-    """Put ``content`` in the file's place at once; an old file stays until the new one is on disk.
+def put(path: Path, content: bytes | Iterable[bytes], rest: BinaryIO | None = None) -> None:
+    """Put ``content``, or its parts one after the other, and what is left in ``rest`` in the file's place at once; an
+    old file stays until the new one is on disk.
 
     Raises:
         OSError: the folder cannot be written.
@@ -23,7 +26,9 @@ def put(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as handle:
-            handle.write(content)
+            handle.writelines([content] if isinstance(content, bytes) else content)
+            if rest is not None:
+                shutil.copyfileobj(rest, handle, 1 << 20)
             handle.flush()
             os.fsync(handle.fileno())
         temporary.replace(path)

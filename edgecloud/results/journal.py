@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self, cast
@@ -27,9 +27,9 @@ SCHEMA = "edgecloud-journal/1"
 
 
 class Journal:
-    """An open journal. ``records`` holds the completed samples by ``file_id``, in order of writing;
-    failed ones are not among them, so that a resumed run tries them again. ``notes`` say in sentences
-    what a reader of the run should know of how it goes on."""
+    """An open journal. ``records`` holds the completed samples by ``file_id``, in order of writing, each as ``kept``
+    gives it back; failed ones are not among them, so that a resumed run tries them again. ``notes`` say in
+    sentences what a reader of the run should know of how it goes on."""
 
     def __init__(
         self,
@@ -39,12 +39,14 @@ class Journal:
         *,
         identity: Mapping[str, Any],
         notes: Sequence[str] = (),
+        kept: Callable[[Record], Record] = lambda record: record,
     ) -> None:
         self.path = path
         self._identity = identity
         self.records = records
         self.notes = tuple(notes)
         self._handle = handle
+        self._kept = kept
 
     @classmethod
     def open(
@@ -55,12 +57,14 @@ class Journal:
         identity: Mapping[str, Any],
         resume: bool = False,
         keep_degraded: bool = False,
+        kept: Callable[[Record], Record] = lambda record: record,
     ) -> Journal:
         """Open the journal at ``path`` for a run.
 
         With ``resume`` the run goes on where the journal ends, when there is one; without it, an
         existing journal is replaced. Samples that failed or lost the cloud run again, the latter unless
-        ``keep_degraded``. ``identity`` holds JSON values: settings, data and model hashes.
+        ``keep_degraded``. ``identity`` holds JSON values: settings, data and model hashes. ``kept`` gives what is
+        held in memory of a record: all of it, when not given.
 
         Raises:
             JournalError: it belongs to another run (the differences are listed) or is damaged.
@@ -83,7 +87,7 @@ class Journal:
                         record, length = _recorded(target, number, row), end
                         records.pop(record.file_id, None)
                         if record.ok and (keep_degraded or record.loss is None):
-                            records[record.file_id] = record
+                            records[record.file_id] = kept(record)
                 if length < target.stat().st_size:
                     os.truncate(target, length)
             handle = target.open("ab")
@@ -91,7 +95,7 @@ class Journal:
             raise OutputError(
                 f"cannot write the journal {target}: {error.strerror or error}; choose another --output-dir"
             ) from error
-        return cls(target, handle, records, identity=header["identity"], notes=notes)
+        return cls(target, handle, records, identity=header["identity"], notes=notes, kept=kept)
 
     def describe(self, facts: Mapping[str, Any]) -> None:
         """Put what a result needs besides the samples into the first line, under ``facts``.
@@ -102,20 +106,20 @@ class Journal:
             OutputError: the journal cannot be written.
         """
         try:
-            first, _, rows = self.path.read_bytes().partition(b"\n")
-            header = json.loads(first)
-            # From now on the weights are known by their content, however they were before.
-            header |= {"identity": self._identity, "facts": dict(facts)}
             self._handle.close()
-            put(self.path, _line(header) + rows)
+            with self.path.open("rb") as rows:
+                header = json.loads(rows.readline())
+                # From now on the weights are known by their content, however they were before.
+                header |= {"identity": self._identity, "facts": dict(facts)}
+                put(self.path, _line(header), rows)
             self._handle = self.path.open("ab")
         except OSError as error:
             raise OutputError(
                 f"cannot write the journal {self.path}: {error.strerror or error}"
             ) from error
 
-    def append(self, record: Record) -> None:
-        """Write one sample's record and wait until it is on disk.
+    def append(self, record: Record) -> Record:
+        """Write one sample's record and wait until it is on disk; returns what is held of it.
 
         Raises:
             OutputError: the disk refused it.
@@ -129,8 +133,10 @@ class Journal:
                 f"cannot write the journal {self.path}: {error.strerror or error}"
             ) from error
         self.records.pop(record.file_id, None)
+        held = self._kept(record)
         if record.ok:
-            self.records[record.file_id] = record
+            self.records[record.file_id] = held
+        return held
 
     def close(self) -> None:
         """Close the file. Safe to call twice."""

@@ -6,7 +6,7 @@ part, and :func:`recorded_run` reads it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ from typing import Any
 from edgecloud.contracts import Sample
 from edgecloud.errors import JournalError
 from edgecloud.jsontypes import Mismatch, write
+from edgecloud.results.aggregate import measured
 from edgecloud.results.records import CorpusRow, Facts, Record
 from edgecloud.settings.config import Config, resolve
+from edgecloud.textfiles import uncollected
 
 __all__ = ["RecordedRun", "facts", "recorded_run"]
 
@@ -80,13 +82,17 @@ def facts(
     return row
 
 
-def recorded_run(header: Json, records: Sequence[Record], *, path: str | Path) -> RecordedRun:
-    """The run whose journal this is; its records in the manifest's order. ``path`` is for messages.
+def recorded_run(
+    header: Json, records: Iterable[Record], *, path: str | Path, traces: bool = True
+) -> RecordedRun:
+    """The run whose journal this is; its records, of each sample the last, in the manifest's order. ``path`` is for
+    messages.
 
-    Records of samples that the run did not ask for (an earlier, longer part of it did) are left out.
+    Records of samples that the run did not ask for (an earlier, longer part of it did) are left out. Without
+    ``traces`` the records are measured one by one and do without them: all that a result needs.
 
     Raises:
-        JournalError: the journal does not hold what a result needs.
+        JournalError: the journal does not hold what a result needs, or ``records`` raises it.
         ConfigError: its settings are not this version's.
     """
     try:
@@ -106,7 +112,12 @@ def recorded_run(header: Json, records: Sequence[Record], *, path: str | Path) -
         for index, row in enumerate(found.others or (), start=len(corpus))
     )
     wanted = set(found.samples)
-    by_id = {record.file_id: record for record in records}
+    config = resolve(dict(found.config))
+    with uncollected():
+        by_id = {
+            record.file_id: record if traces else measured(record, k=config.draft.k)
+            for record in records
+        }
     samples = tuple(sample for sample in corpus if sample.file_id in wanted)
     for name in wanted & by_id.keys():
         if (wrong := by_id[name].unfinished) is not None:
@@ -116,7 +127,7 @@ def recorded_run(header: Json, records: Sequence[Record], *, path: str | Path) -
             )
     return RecordedRun(
         mode=header["mode"],
-        config=resolve(dict(found.config)),
+        config=config,
         samples=samples,
         corpus=(*corpus, *others),
         records=tuple(by_id[s.file_id] for s in samples if s.file_id in by_id),

@@ -6,8 +6,8 @@ Its fields are described one by one in ``reports/README.md``; ``reports/result.s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -24,7 +24,7 @@ from edgecloud.results.speculation import Speculation
 from edgecloud.settings.declaration import Mode
 from edgecloud.settings.naming import kind
 from edgecloud.settings.options import OPTIONS
-from edgecloud.textfiles import parse_json, read_text
+from edgecloud.textfiles import parse_object, read_text, uncollected
 
 __all__ = [
     "SCHEMA",
@@ -357,14 +357,24 @@ def read_result(path: str | Path) -> Result:
     file = Path(path)
     text = read_text(file, what="result file", error=DataError)
     try:
-        content = parse_json(text, finite=True)
+        with uncollected():
+            content, samples = parse_object(text, each="detailed_results", take=_sample)
     except ValueError as error:
         raise DataError(f"result file {file} is not JSON: {error}") from error
-    return of_content(content, file)
+    return of_content(content, file, samples)
 
 
-def of_content(content: Any, path: Path) -> Result:
-    """The result in the content of the file ``path``.
+def _sample(content: Any) -> SampleResult | Mismatch:
+    """A sample, or what is wrong with it: to be told once it is known that the file is a result at all."""
+    try:
+        return read(SampleResult, content)
+    except Mismatch as error:
+        return error
+
+
+def of_content(content: Any, path: Path, samples: Sequence[SampleResult | Mismatch] = ()) -> Result:
+    """The result in the content of the file ``path``. ``samples`` are those that were read already, and are missing from
+    ``content``.
 
     Raises:
         DataError: as :func:`read_result`.
@@ -378,9 +388,26 @@ def of_content(content: Any, path: Path) -> Result:
             )
         raise DataError(f"{path} is not a result file of this version ({SCHEMA})")
     try:
-        return Result.from_json(content)
+        return _joined(Result.from_json(content), samples)
     except Mismatch as error:
         raise DataError(f"{path}: {error}; the file is broken, make it again") from None
+
+
+def _joined(result: Result, samples: Sequence[SampleResult | Mismatch]) -> Result:
+    """``result`` with its samples, where they were read apart.
+
+    Raises:
+        Mismatch: one of them is broken, or is there twice.
+    """
+    sound = []
+    for number, sample in enumerate(samples):
+        if isinstance(sample, Mismatch):
+            raise sample.under(number).under("detailed_results")
+        sound.append(sample)
+    if not sound:
+        return result
+    _check_samples(sound)
+    return replace(result, detailed_results=tuple(sound))
 
 
 def result_schema() -> dict[str, Any]:

@@ -7,13 +7,14 @@ computed the same is in the block ``run`` and nowhere else.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from edgecloud.contracts import Language, Sample
 from edgecloud.errors import OutputError
-from edgecloud.jsontypes import read
+from edgecloud.jsontypes import read, write
 from edgecloud.quality.describe import plain_names
 from edgecloud.quality.metric import METRICS, values
 from edgecloud.quality.tokenize import LANGUAGE_TOKENIZERS
@@ -153,7 +154,12 @@ def build_result(
         data=read(Data, setup.pop("data", {})),
         hardware_profile=profile and read(HardwareProfile, profile),
         plugins=(*setup.pop("plugins", []), *_metrics_of_others(scores.corpus)),
-        certificate=certified and certificate_of(certified, outcome.records),
+        certificate=certified
+        and certificate_of(
+            certified,
+            outcome.records,
+            signals_of=lambda one: measure(one, k=outcome.config.draft.k).signals,
+        ),
         setup=setup or None,
         run=read(Run, {**run_block, **varying}),
     )
@@ -169,16 +175,30 @@ def write_result(
         ValueError: the result holds a number that JSON has no word for.
     """
     target = Path(path)
-    content = result.to_json() if isinstance(result, Result) else result
-    text = json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+    parts = _parts(result) if isinstance(result, Result) else [_indented(result), "\n"]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        put(target, text.encode())
+        put(target, (part.encode() for part in parts))
     except OSError as error:
         raise OutputError(
             f"cannot write the result {target}: {error.strerror or error}; choose another {flag}"
         ) from error
     return target
+
+
+def _parts(result: Result) -> Iterator[str]:
+    """The text of a result's file: indented, but each sample in a line of its own, which the encoder in C writes."""
+    rest = replace(result, detailed_results=())
+    before, mark, after = _indented(rest.to_json()).partition('\n "detailed_results": [')
+    encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+    yield before + mark
+    for number, sample in enumerate(result.detailed_results):
+        yield f"{',' if number else ''}\n  {encode(write(sample))}"
+    yield f"\n {after}\n" if result.detailed_results else f"{after}\n"
+
+
+def _indented(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1)
 
 
 def _metrics(

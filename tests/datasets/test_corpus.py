@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from edgecloud.datasets import corpus
-from edgecloud.datasets.corpus import load_corpus
+from edgecloud.datasets.corpus import hash_once, load_corpus
 from edgecloud.errors import ManifestError
 from edgecloud.settings.config import resolve
 
@@ -43,3 +43,22 @@ def test_a_manifest_is_read_once_until_it_changes(
     (tmp_path / "manifest.json").unlink()
     with pytest.raises(ManifestError, match="does not exist"):
         load_corpus(config)
+
+
+def test_recordings_are_hashed_once_until_one_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[Any] = []
+    whole = corpus.data_hash
+
+    def counted(samples: Any) -> str:
+        hashed.append(samples)
+        return whole(samples)
+
+    monkeypatch.setattr(corpus, "data_hash", counted)
+    config = resolve({"dataset_path": str(written(tmp_path, "a")), "language": "english"})
+    samples, _ = load_corpus(config)
+    first = {hash_once(samples) for _ in range(3)}
+    assert len(first) == len(hashed) == 1
+    (tmp_path / "a.wav").write_bytes(b"another recording")
+    assert hash_once(samples) not in first

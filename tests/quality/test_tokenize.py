@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecloud.errors import MetricError
+from edgecloud.quality import tokenize
 from edgecloud.quality.language import detect_language
 from edgecloud.quality.tokenize import DESCRIPTIONS, Tokens, is_punctuation, normalize, segment
 
@@ -47,6 +48,13 @@ def test_any_text_gives_tokens_without_white_space(tokenizer: str, text: str) ->
     assert tokens.text.split(" ") == list(tokens.words or [""])
     if tokenizer != "zh.jieba_punct":
         assert not any(map(is_punctuation, tokens.words))
+
+
+@given(text=TEXTS | st.text(alphabet="语气平静又温柔，。！？；：、ab1._- ", max_size=40))
+def test_chinese_cut_clause_by_clause_is_what_jieba_makes_of_the_whole(text: str) -> None:
+    plain = normalize(text).lower()
+    whole = [word for word in tokenize._jieba().lcut(plain) if word.strip()]
+    assert list(segment(text, "zh.jieba_punct").words) == whole
 
 
 def test_a_text_nobody_cut_up_is_not_tokens() -> None:

@@ -21,7 +21,7 @@ from edgecloud.report.markdown import to_markdown
 from edgecloud.report.notices import notices
 from edgecloud.report.summary import percent, summarize
 from edgecloud.report.texts import Texts
-from edgecloud.report.tokens import doubts, pieces
+from edgecloud.report.tokens import decoder, doubts, pieces
 from edgecloud.report.words.interface import INTERFACE
 from edgecloud.report.words.sentences import SENTENCES
 from tests.report.pages import words, write_runs
@@ -97,8 +97,8 @@ def test_every_output_token_has_its_doubt(mode: str) -> None:
 
 
 def test_the_pieces_of_a_caption_are_its_text() -> None:
-    assert pieces(words(), [5, 7, 2], "w5 w7") == [" w5", " w7", ""]
-    assert pieces(words(), [5, 7, 2], "another text") is None
+    assert pieces(decoder(words()), [5, 7, 2], "w5 w7") == [" w5", " w7", ""]
+    assert pieces(decoder(words()), [5, 7, 2], "another text") is None
     assert pieces(None, [5], "w5") is None
 
 
@@ -108,7 +108,7 @@ def test_a_character_of_several_tokens_stands_with_its_last() -> None:
     tokenizer = Tokenizer(models.BPE({"å": 0, "·": 1, "®": 2, "a": 3}, []))
     tokenizer.decoder = decoders.ByteLevel()
     assert tokenizer.decode([0, 1, 2]) == "差"
-    assert pieces(tokenizer, [3, 0, 1, 2, 3], "a差a") == ["a", "", "", "差", "a"]
+    assert pieces(decoder(tokenizer), [3, 0, 1, 2, 3], "a差a") == ["a", "", "", "差", "a"]
 
 
 # Sentences

@@ -49,6 +49,22 @@ def test_resuming_brings_back_completed_samples_and_retries_failed_ones(tmp_path
     assert read(path)[1] == [record("a"), record("b")]
 
 
+def test_what_is_held_of_a_record_is_what_the_opener_keeps_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+
+    def text_alone(one: Record) -> Record:
+        return Record(one.file_id, text=one.text)
+
+    for name in ("a", "b"):
+        with Journal.open(
+            path, mode="spec", identity=IDENTITY, resume=True, kept=text_alone
+        ) as journal:
+            held = journal.append(record(name, text="calm", audio_s=2.0))
+            assert held == journal.records[name] == record(name, text="calm")
+    assert journal.records["a"] == record("a", text="calm")
+    assert [one.audio_s for one in read(path)[1]] == [2.0, 2.0]
+
+
 @pytest.mark.parametrize("torn", [b'{"file_id": "b", "sta', b'{"file_id": "b"}', b"\xff\xfe\n"])
 def test_a_torn_last_line_is_cut_away(tmp_path: Path, torn: bytes) -> None:
     path = tmp_path / "run.jsonl"

@@ -12,7 +12,9 @@ import pytest
 
 from edgecloud.errors import OutputError
 from edgecloud.quality.tokenize import LANGUAGE_TOKENIZERS
+from edgecloud.results.aggregate import measured
 from edgecloud.results.environment import run_block
+from edgecloud.results.result import read_result
 from edgecloud.results.result_file import PRIMARY_TOKENIZER, build_result, write_result
 from tests.results.synthetic import FakeOutcome, FakeScores
 
@@ -42,6 +44,31 @@ def test_it_has_the_guides_structure_and_key_names() -> None:
     for name in ("file_id", "dataset", "reference_caption", "generated_text", "cider"):
         assert entry[name] is not None
     assert entry["latency_metrics"]["ttft"] > 0
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_records_that_were_measured_and_let_go_of_give_the_same_result(mode: str) -> None:
+    outcome = FakeOutcome(mode, 6)
+
+    def result() -> dict[str, Any]:
+        return build_result(outcome, FakeScores(outcome), environment={}, run_block={}).to_json()
+
+    whole = result()
+    outcome.records = tuple(measured(one, k=outcome.config.draft.k) for one in outcome.records)
+    assert max(len(one.trace.events) for one in outcome.records) == 1
+    assert result() == whole
+
+
+def test_a_file_has_a_line_for_each_sample_and_reads_back_as_it_was(tmp_path: Path) -> None:
+    outcome = FakeOutcome("spec", 3)
+    result = build_result(outcome, FakeScores(outcome), environment={}, run_block={})
+    path = write_result(tmp_path / "result.json", result)
+    text = path.read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if line.startswith('  {"file_id"')]
+    rows = [json.loads(line.rstrip(",")) for line in lines]
+    assert rows == result.to_json()["detailed_results"]
+    assert json.loads(text) == result.to_json()
+    assert read_result(path) == result
 
 
 _STATISTIC = re.compile(r"_(mean|min|max|p50|p90|p99|total)$")

@@ -152,4 +152,12 @@ def test_the_interval_of_the_same_values_is_computed_once(monkeypatch: pytest.Mo
     monkeypatch.setattr(np.random, "default_rng", None)
     assert mean_difference(values, [0.5] * 39) is first
     with pytest.raises(TypeError):
-        mean_difference(values, [0.25] * 39)
+        mean_difference(values[1:], [0.5] * 38)
+
+
+def test_intervals_that_share_their_resamples_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    values, others = np.random.default_rng(1).random((2, 70)).tolist()
+    shared = [mean_difference(values, others), mean_ratio(values, others)]
+    monkeypatch.setattr(statistics, "_MOST_SHARED", 0)
+    monkeypatch.setattr(statistics, "_KEPT", {})
+    assert [mean_difference(values, others), mean_ratio(values, others)] == shared

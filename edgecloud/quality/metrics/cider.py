@@ -8,7 +8,7 @@ are on one scale.
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -80,13 +80,6 @@ def cider(
     return of_samples("cider", scored, notes=notes)
 
 
-class _Frequencies(dict[tuple[str, ...], int]):
-    """In how many samples' references each n-gram of up to 4 tokens occurs; 0 for any other."""
-
-    def __missing__(self, ngram: tuple[str, ...]) -> int:
-        return 0
-
-
 class _Scored(list[Any]):
     """The references of the samples that are scored; its length, by which the library weighs, is the corpus's."""
 
@@ -98,10 +91,10 @@ class _Scored(list[Any]):
         return self._corpus
 
 
-_KEPT: OrderedDict[bytes, _Frequencies] = OrderedDict()
+_KEPT: OrderedDict[bytes, Counter[tuple[str, ...]]] = OrderedDict()
 
 
-def _frequencies(corpus_references: Mapping[str, Sequence[Tokens]]) -> _Frequencies:
+def _frequencies(corpus_references: Mapping[str, Sequence[Tokens]]) -> Counter[tuple[str, ...]]:
     """Document frequencies of a corpus, as the library's ``compute_doc_freq`` counts them; those of the latest
     corpora are remembered by what is in them.
 
@@ -124,16 +117,16 @@ def _frequencies(corpus_references: Mapping[str, Sequence[Tokens]]) -> _Frequenc
     return found
 
 
-def _counted(corpus: Iterable[Sequence[Tokens]]) -> _Frequencies:
-    found = _Frequencies()
+def _counted(corpus: Iterable[Sequence[Tokens]]) -> Counter[tuple[str, ...]]:
+    """In how many samples' references each n-gram of up to 4 tokens occurs."""
+    found: Counter[tuple[str, ...]] = Counter()
     for some in corpus:
         ngrams: set[tuple[str, ...]] = set()
         for tokens in some:
-            words = tuple(tokens.text.split())
+            words = tokens.text.split()
             for order in range(1, ORDERS + 1):
                 ngrams.update(zip(*(words[start:] for start in range(order)), strict=False))
-        for ngram in ngrams:
-            found[ngram] = found.get(ngram, 0) + 1
+        found.update(ngrams)
     return found
 
 

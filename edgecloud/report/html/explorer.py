@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgecloud.report.comparison import Group
-from edgecloud.report.tokens import Doubt, pieces
+from edgecloud.report.tokens import Decode, Doubt, decoder, pieces
 from edgecloud.results.records import Failure
 from edgecloud.results.result import SampleResult
 
@@ -45,11 +45,13 @@ def group_data(
     samples: dict[str, Json] = {}
     whole = 0
     for position, (arm, result) in enumerate(group.arms.items()):
+        tokenizer = tokenizers.get(arm)
+        decode = decoder(tokenizer) if tokenizer is not None else None
         for found in result.samples:
             file_id = found.file_id
             sample = samples.setdefault(file_id, _sample(found, len(group.arms), audio))
             known = doubts.get(arm, {}).get(file_id, ())
-            its = _arm(found, known, tokenizers.get(arm))
+            its = _arm(found, known, tokenizer, decode)
             sample["a"][position] = its
             whole += "w" in its
     data = {
@@ -92,7 +94,12 @@ def _sample(found: SampleResult, arms: int, audio: Mapping[str, int]) -> Json:
     }
 
 
-def _arm(sample: SampleResult, known: Sequence[Doubt], tokenizer: Tokenizer | None) -> Json:
+def _arm(
+    sample: SampleResult,
+    known: Sequence[Doubt],
+    tokenizer: Tokenizer | None,
+    decode: Decode | None,
+) -> Json:
     if not sample.ok:
         error = sample.error or Failure("", "")
         return {"s": "failed", "e": f"{error.type}: {error.message}"}
@@ -104,7 +111,7 @@ def _arm(sample: SampleResult, known: Sequence[Doubt], tokenizer: Tokenizer | No
     }
     if sample.degraded is not None:
         found["d"] = 1
-    texts = pieces(tokenizer, sample.tokens, sample.generated_text)
+    texts = pieces(decode, sample.tokens, sample.generated_text)
     if texts is None:
         found["w"] = sample.generated_text or ""
         return found
