@@ -18,6 +18,7 @@ LIMITS: Final[dict[str, tuple[float, float]]] = {
     # Most reference loops, most MB above the process's start. Loops of two runs on cores that others use differ by
     # half; memory is sharp.
     "captions": (100, 200),
+    "rescore": (980, 510),
     "journal": (180, 200),
     "interval": (7, 100),
     "settings": (20, 50),

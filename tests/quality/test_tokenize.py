@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecloud.errors import MetricError
@@ -50,6 +50,7 @@ def test_any_text_gives_tokens_without_white_space(tokenizer: str, text: str) ->
         assert not any(map(is_punctuation, tokens.words))
 
 
+@settings(deadline=None)
 @given(text=TEXTS | st.text(alphabet="语气平静又温柔，。！？；：、ab1._- ", max_size=40))
 def test_chinese_cut_clause_by_clause_is_what_jieba_makes_of_the_whole(text: str) -> None:
     plain = normalize(text).lower()
