@@ -179,6 +179,8 @@ def test_speculation_of_a_text_family_is_exact(
     alike = asking(cloud, cloud)("spec", asked, **EXACT)
     assert apart.tokens == alike.tokens == alone.tokens
     assert len(alone.tokens) > 4
+    never = asking(edge, cloud)("spec", asked, gate_type="never")
+    assert asking(edge, cloud)("edge", asked).tokens == never.tokens != alone.tokens
     assert sum(row["kind"] == "verify" for row in apart.trace) > sum(
         row["kind"] == "verify" for row in alike.trace
     )
