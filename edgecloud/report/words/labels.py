@@ -128,6 +128,10 @@ NOTES: Final[tuple[tuple[str, str], ...]] = (
         "云端与端侧之差未超出配对区间",
     ),
     (r"one sample gives no interval", "单个样本没有区间"),
+    (
+        r"unstable: document frequencies from (\d+) samples, fewer than (\d+)",
+        r"不稳定，文档频率出自 \1 个样本，少于 \2 个",
+    ),
     (r"no paired samples", "没有配对样本"),
     (r"there is no run of the edge alone", "没有纯端侧运行"),
     (r"there is no run of the cloud alone", "没有纯云端运行"),
