@@ -85,7 +85,12 @@ _POLICY = {"name", "mode", "settings", "grid", "where", "role", "against", "cros
 ROLES = ("policy", "baseline", "added", "removed", "chosen", "rival")
 
 
-_ADDED_LATER = {"repetition_penalty": 1.0, "no_repeat_ngram": 0, "cloud_draft_tokens": 0}
+_ADDED_LATER = {
+    "repetition_penalty": 1.0,
+    "no_repeat_ngram": 0,
+    "cloud_draft_tokens": 0,
+    "cloud_quantization": "none",
+}
 """Defaults of options that journals of sweeps were named before: with these a journal keeps its name."""
 
 
