@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol
 
-from edgecloud.stages import text_of
+from edgecloud.stages import News, text_of
 
 if TYPE_CHECKING:
     from edgecloud.results.records import Record
@@ -52,25 +52,22 @@ class Progress:
         self._every_s = every_s
         self._started: tuple[float, int] | None = None
         self._last_line = float("-inf")
-        self._stages: dict[str, float] = {}
-        """When each stage was last shown."""
+        self._news = News(every_s)
+        self._writes_over = False
         self._lock = threading.RLock()
 
     def stage(self, what: str, share: float | None) -> None:
-        """What goes on before and after the samples: a line a stage, and one each ``every_s`` seconds
-        while it lasts; on a terminal one that is written over."""
+        """What goes on before and after the samples: one line that is written over; off a terminal a line for
+        a stage that begins, and one each ``every_s`` seconds while its share grows."""
         with self._lock, self._uncaptured():
-            now = self._now()
-            text = f"{self._label}: {text_of(what, share)}"
             if self._reporter.isatty:
-                if not self._stages:
+                if not self._writes_over:
                     self._reporter.ensure_newline()
-                self._reporter.rewrite(text, erase=True)
-                self._stages[what] = now
-            elif now - self._stages.get(what, float("-inf")) >= self._every_s:
+                    self._writes_over = True
+                self._reporter.rewrite(f"{self._label}: {text_of(what, share)}", erase=True)
+            elif (text := self._news.line(what, share, self._now())) is not None:
                 self._reporter.ensure_newline()
-                self._reporter.write_line(text)
-                self._stages[what] = now
+                self._reporter.write_line(f"{self._label}: {text}")
 
     def say(self, text: str) -> None:
         with self._lock, self._uncaptured():

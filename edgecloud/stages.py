@@ -2,7 +2,8 @@
 progress.
 
 Whoever works calls :func:`stage`; whoever has a terminal listens (:func:`listening`). Where nobody listens,
-nothing is said twice in ten seconds. Standard library only: every process imports this.
+no stage that goes on is said twice in ten seconds, nor twice in the same words. Standard library only:
+every process imports this.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-__all__ = ["Lines", "Teller", "listening", "say", "stage", "text_of"]
+__all__ = ["Lines", "News", "Teller", "listening", "say", "stage", "text_of"]
 
 _EVERY_S = 0.5
 """Progress within a stage is passed on this often at most."""
@@ -26,7 +27,7 @@ class Teller(Protocol):
 
     def stage(self, what: str, share: float | None) -> None:
         """``what`` is going on; ``share`` of it, 0 to 1, is done, where that is known. May come again
-        and again without a change, so that what lasts is not silent."""
+        and again without a change."""
 
     def say(self, text: str) -> None:
         """A sentence that stays."""
@@ -35,9 +36,32 @@ class Teller(Protocol):
         """The stages are over."""
 
 
+class News:
+    """What is worth a line where none can be written over: a stage that begins, and one that goes on in
+    other words than ``every_s`` seconds ago. One that nobody spoke of for as long begins anew."""
+
+    def __init__(self, every_s: float = 10.0) -> None:
+        self._every_s = every_s
+        self._told: dict[str, tuple[float, str]] = {}
+        """When each stage was last told, and how."""
+        self._heard_s: dict[str, float] = {}
+
+    def line(self, what: str, share: float | None, now_s: float) -> str | None:
+        """The stage in words, counted as told; ``None`` where they are not worth a line."""
+        text = text_of(what, share)
+        goes_on = now_s - self._heard_s.get(what, float("-inf")) < self._every_s
+        self._heard_s[what] = now_s
+        if goes_on:
+            told_s, told = self._told[what]
+            if text == told or now_s - told_s < self._every_s:
+                return None
+        self._told[what] = (now_s, text)
+        return text
+
+
 class Lines:
-    """Tells a stream: on a terminal one line that is written over, elsewhere a line a stage, and one
-    each ``every_s`` seconds while it lasts. What is over within ``patience_s`` is not worth a line."""
+    """Tells a stream: on a terminal one line that is written over, elsewhere what is :class:`News`. What is
+    over within ``patience_s`` is not worth a line."""
 
     def __init__(
         self,
@@ -45,18 +69,15 @@ class Lines:
         *,
         prefix: str = "edgecloud: ",
         patience_s: float = 1.0,
-        every_s: float = 10.0,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stream = stream
         self._prefix = prefix
         self._patience_s = patience_s
-        self._every_s = every_s
         self._now = now
         self._lock = threading.Lock()
         self._began_s: float | None = None
-        self._told: dict[str, float] = {}
-        """Time at which each stage was last told."""
+        self._news = News()
         self._open = False
 
     def stage(self, what: str, share: float | None) -> None:
@@ -73,9 +94,8 @@ class Lines:
                 return
             if now_s - self._began_s < self._patience_s:
                 return
-            if now_s - self._told.get(what, float("-inf")) >= self._every_s:
-                self._told[what] = now_s
-                stream.write(f"{self._prefix}{text_of(what, share)}\n")
+            if (text := self._news.line(what, share, now_s)) is not None:
+                stream.write(f"{self._prefix}{text}\n")
                 stream.flush()
 
     def say(self, text: str) -> None:
@@ -90,7 +110,7 @@ class Lines:
         with self._lock:
             self._clear()
             self._began_s = None
-            self._told.clear()
+            self._news = News()
 
     def _clear(self) -> None:
         if self._open:

@@ -34,7 +34,7 @@ def test_progress_within_a_stage_is_passed_on_now_and_then_and_its_end_always() 
     assert told.closed
 
 
-def test_what_is_over_at_once_is_no_line_and_what_lasts_is_one_each_ten_seconds() -> None:
+def test_what_is_over_at_once_is_no_line_and_what_goes_on_is_one_each_ten_seconds() -> None:
     clock, out = Clock(), io.StringIO()
     lines = Lines(out, now=clock)
     for now, what in [(0.0, "a"), (0.9, "b"), (2.0, "c"), (5.0, "c"), (12.0, "c"), (12.5, "d")]:
@@ -44,6 +44,25 @@ def test_what_is_over_at_once_is_no_line_and_what_lasts_is_one_each_ten_seconds(
         "edgecloud: c, 10%",
         "edgecloud: c, 60%",
         "edgecloud: d",
+    ]
+
+
+def test_a_stage_that_goes_on_in_the_same_words_is_one_line_until_it_begins_anew() -> None:
+    clock, out = Clock(), io.StringIO()
+    lines = Lines(out, patience_s=0.0, now=clock)
+    for now in range(60):
+        clock.now = float(now)
+        lines.stage("edge: starting", None)
+        lines.stage("cloud: starting", None)
+    lines.stage("cloud: loading weights", 0.0)
+    lines.stage("cloud: starting", None)
+    clock.now = 80.0
+    lines.stage("cloud: starting", None)
+    assert out.getvalue().splitlines() == [
+        "edgecloud: edge: starting",
+        "edgecloud: cloud: starting",
+        "edgecloud: cloud: loading weights, 0%",
+        "edgecloud: cloud: starting",
     ]
 
 
