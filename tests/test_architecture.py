@@ -7,10 +7,13 @@ each other.
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from functools import cache
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -62,6 +65,8 @@ BOUNDARY = "edgecloud/cloud/engine/boundary.py"
 """The place that may catch everything of a request: :func:`edgecloud.cloud.engine.boundary.contained`."""
 PLUGINS = "edgecloud/registry.py"
 """And the one that runs other people's modules, whatever those raise."""
+COMES_WITH = {"h11": "uvicorn", "llvmlite": "numba", "markupsafe": "jinja2", "soxr": "librosa"}
+"""Modules that cannot be absent where a package of ours is."""
 
 
 @cache
@@ -219,6 +224,21 @@ def test_the_root_conftest_is_light() -> None:
 def test_only_the_root_conftest_and_bench_know_pytest_benchmark() -> None:
     for path in MODULES:
         assert "pytest_benchmark" not in third_party(imports(path)), path
+
+
+def test_what_is_imported_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    listed = [project["dependencies"], *project["optional-dependencies"].values()]
+    declared = {
+        re.split(r"[^\w.-]", line)[0].lower().replace("_", "-") for part in listed for line in part
+    }
+    given_by = packages_distributions()
+    for path in MODULES:
+        for module in third_party(imports(path)):
+            names = [COMES_WITH.get(module, module), *given_by.get(module, [])]
+            assert {name.lower().replace("_", "-") for name in names} & declared, (
+                f"{path}: {module}"
+            )
 
 
 def test_nothing_in_the_package_imports_bench_or_tests() -> None:
