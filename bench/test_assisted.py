@@ -28,6 +28,7 @@ from edgecloud.errors import EdgeCloudError
 from edgecloud.experiments.run import load_corpus
 from edgecloud.experiments.system import model_of
 from edgecloud.models.loading import Loaded, load
+from edgecloud.models.networks import SMALL
 from edgecloud.results.statistics import Interval, median_log_ratio
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ def measured(pytestconfig: pytest.Config) -> Iterator[Measured]:
         pytest.exit(str(error), 4)
     edge, edge_path = _loaded("edge", config.models.edge)
     cloud, cloud_path = _loaded("cloud", config.models.cloud)
+    if max(edge.model.parameters, cloud.model.parameters) < SMALL:
+        torch.set_num_threads(1)  # as ours take; transformers is faster so, too
     stopping = edge.processor.stopping(StopLimits(config.generation.max_new_tokens))
     samples = list(load_corpus(config)[0][: config.data.max_samples])
     prompts = [_prompt(edge, sample, config) for sample in samples]

@@ -29,7 +29,17 @@ if TYPE_CHECKING:
     from multiprocessing.forkserver import ForkServer
     from multiprocessing.popen_forkserver import Popen
 
-__all__ = ["CLOUD", "EDGE", "Nursery", "allow", "allowed", "caps_in_force", "forked", "nursery"]
+__all__ = [
+    "CLOUD",
+    "EDGE",
+    "Nursery",
+    "allow",
+    "allowed",
+    "caps_in_force",
+    "forked",
+    "nursery",
+    "with_networks",
+]
 
 EDGE = (
     "edgecloud.cloud.http.client",
@@ -116,6 +126,12 @@ def nursery(modules: tuple[str, ...], caps: tuple[int, float, int] | None = None
         if found.caps == caps and set(modules) <= set(found.modules):
             return found
     return Nursery(modules, caps)
+
+
+def with_networks() -> Nursery | None:
+    """One that was started and imports what networks need, without caps if there is one; ``None`` where there is none."""
+    found = [its for its in _Servers.running if set(CLOUD) <= set(its.modules)]
+    return min(found, key=lambda its: its.caps is not None, default=None)
 
 
 def caps_in_force() -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from edgecloud.contracts import Language, Sample
 from edgecloud.datasets.corpus import load_corpus
 from edgecloud.experiments import floors as pair_floors
+from edgecloud.experiments.scoring import scored
 from edgecloud.hardware.gpu import gpu_facts
 from edgecloud.hardware.limits import with_resident
 from edgecloud.jsontypes import read
@@ -17,7 +18,6 @@ from edgecloud.quality import (
     Scores,
     bertscore_settings,
     corpus_references_of,
-    score,
 )
 from edgecloud.quality.defects import defects_of
 from edgecloud.quality.mixed import by_language
@@ -84,7 +84,7 @@ def _scored(outcome: ScorableOutcome, language: Language, completed: Sequence[Re
     chinese = language == "chinese"
     truths = _truths(outcome)
     model = config.bertscore.model_zh if chinese else config.bertscore.model_en
-    return score(
+    return scored(
         language=language,
         ids=[record.file_id for record in completed],
         hypotheses=[record.text or "" for record in completed],

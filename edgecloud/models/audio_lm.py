@@ -15,6 +15,7 @@ from edgecloud.models.assembly import assemble, on_meta
 from edgecloud.models.cached import CachedModel, most_set_aside
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.checks import check_log_mel, check_started, check_vocabulary
+from edgecloud.models.computing import computing
 from edgecloud.models.decoder import Decoder, KVCache
 from edgecloud.models.memory import memory_advice
 from edgecloud.models.networks import Network
@@ -101,7 +102,7 @@ class AudioLM(CachedModel[KVCache]):
         check_log_mel(prompt)
         self._cache = self._decoder.cache()
         self._prompt_length = prompt.length
-        with torch.inference_mode(), memory_advice(self._device):
+        with computing(self._thinker, self._device):
             hidden = self._decoder(self._thinker.embed(prompt)[0], [(self._cache, prompt.length)])
             return self._logits(hidden[-1])
 
@@ -112,7 +113,7 @@ class AudioLM(CachedModel[KVCache]):
         self._prompt_length = prompt.length
         parts = self._thinker.embed_in_parts(prompt, most)
         while self.length < prompt.length:
-            with torch.inference_mode(), memory_advice(self._device):
+            with computing(self._thinker, self._device):
                 part = next(parts)
                 if not self.length:
                     self._decoder.reserve(self._cache, prompt.length)
@@ -156,7 +157,7 @@ def extend_many(models: Sequence[AudioLM], tokens: Sequence[Sequence[int]]) -> l
         model._check(new)
     first = models[0]
     counts = [len(new) for new in tokens]
-    with torch.inference_mode(), memory_advice(first._device):
+    with computing(first._thinker, first._device):
         ids = torch.tensor([token for new in tokens for token in new], device=first._device)
         hidden = first._decoder(
             functional.embedding(ids, first._embeddings),

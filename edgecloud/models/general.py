@@ -31,6 +31,7 @@ from edgecloud.models.assembly import check_rows, on_meta
 from edgecloud.models.cached import CachedModel, cache_argument
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.checks import check_prompt, check_started, check_vocabulary
+from edgecloud.models.computing import computing
 from edgecloud.models.families.general import unsupported, whole_config
 from edgecloud.models.families.general_audio import GeneralAudioFamily
 from edgecloud.models.general_audio import check_arrays, entry_of
@@ -295,7 +296,7 @@ class GeneralLM(CachedModel[FullCache]):
             )
         self._network.adapt(hearing=self._hearing)
         try:
-            with torch.inference_mode(), memory_advice(self.device):
+            with computing(self._network, self.device):
                 ids = torch.tensor([list(tokens)], device=self._network.lm_head.weight.device)
                 more[self._cache_name] = self._cache.held
                 found = self._network.writer(input_ids=ids, use_cache=True, **more)

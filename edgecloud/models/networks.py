@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Any, Protocol, cast
+from functools import cached_property
+from typing import Any, Final, Protocol, cast
 
 import numpy as np
 import torch
@@ -24,7 +25,10 @@ from edgecloud.errors import ModelError
 from edgecloud.models.features import CONTEXT_FRAMES, audio_token_count, padded
 from edgecloud.models.parts import in_parts
 
-__all__ = ["AudioNetwork", "Network", "TextModel", "TextNetwork", "place_audio"]
+__all__ = ["SMALL", "AudioNetwork", "Network", "TextModel", "TextNetwork", "place_audio"]
+
+SMALL: Final = 8_000_000
+"""Parameters below which a forward takes one thread of a processor (docs/wall-time.md)."""
 
 
 class TextModel(Protocol):
@@ -49,6 +53,11 @@ class Network(nn.Module):
     """True when features have the silence after a recording, too."""
     tied: bool = False
     """True when the output layer is the embedding of tokens."""
+
+    @cached_property
+    def small(self) -> bool:
+        """True where sharing a forward among threads takes longer than computing it."""
+        return sum(parameter.numel() for parameter in self.parameters()) < SMALL
 
     def tie(self) -> None:
         """Share the embedding's memory with the output layer, where the checkpoint does."""
