@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "edgecloud"
 
 GROUND = {
-    "contracts", "ending", "errors", "jsontypes", "registry", "stages", "textfiles", "__init__"
+    "contracts", "ending", "errors", "files", "jsontypes", "registry", "stages", "textfiles", "__init__"
 }  # fmt: skip
 """What every room may know: the vocabulary, the errors, and what the standard library nearly has."""
 MAY_IMPORT: dict[str, set[str]] = {

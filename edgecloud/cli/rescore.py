@@ -55,9 +55,9 @@ def write(found: RecordedRun, output: Path, said: dict[str, Any]) -> int:
         OutputError: a run that has not ended will write it, or it cannot be written.
     """
     from edgecloud.experiments.reporting import result_of
+    from edgecloud.files import held
     from edgecloud.results.degraded import sentence
     from edgecloud.results.environment import run_block
-    from edgecloud.results.files import held
     from edgecloud.results.result_file import write_result
 
     with held(output, flag="-o"):

@@ -52,9 +52,9 @@ def _sweep(parsed: argparse.Namespace) -> int:
     from edgecloud.experiments.frontier import frontier
     from edgecloud.experiments.sweep import DEFAULT_GRID, audio_notes_of, check, read_grid, sweep
     from edgecloud.experiments.targets import check_targets, read_targets
+    from edgecloud.files import held
     from edgecloud.models.quantized.cache import sweep as clear_cache
     from edgecloud.report.frontier import write
-    from edgecloud.results.files import held
 
     if parsed.workers < 1:
         raise ConfigError(f"--workers {parsed.workers}: give a number from 1 on")

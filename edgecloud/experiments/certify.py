@@ -32,10 +32,10 @@ from edgecloud.experiments.certificate import (
 )
 from edgecloud.experiments.retiming import by_time
 from edgecloud.experiments.run import data_of
+from edgecloud.files import held
 from edgecloud.quality import corpus_references_of
 from edgecloud.quality.metrics.cider import STABLE_CORPUS
 from edgecloud.results.certificate import signals
-from edgecloud.results.files import held
 from edgecloud.results.records import Record
 from edgecloud.settings.config import Config
 from edgecloud.settings.options import OPTIONS

@@ -12,7 +12,7 @@ from edgecloud.edge.messages import Mode
 from edgecloud.errors import CheckpointError, OutputError
 from edgecloud.experiments import floors
 from edgecloud.experiments.checking import check_models, model_of, remote_facts
-from edgecloud.results.files import held
+from edgecloud.files import held
 from edgecloud.results.kept import journal_path, result_path
 from edgecloud.settings.config import Config
 

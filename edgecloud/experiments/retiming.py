@@ -32,11 +32,11 @@ from edgecloud.edge.decoding import Decoding
 from edgecloud.edge.messages import Mode
 from edgecloud.errors import CloudError, DataError, JournalError, ModelError
 from edgecloud.experiments.run import NO_COLD_START, identity_of
+from edgecloud.files import held
 from edgecloud.hardware.limits import unwatched
 from edgecloud.hardware.link import link as link_of
 from edgecloud.hardware.probes import null_readings
 from edgecloud.hardware.profiles import profile
-from edgecloud.results.files import held
 from edgecloud.results.journal import Journal
 from edgecloud.results.recorded_run import RecordedRun
 from edgecloud.results.records import Record

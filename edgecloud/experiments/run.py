@@ -19,6 +19,7 @@ from edgecloud.experiments.preset_notes import preset_notes
 from edgecloud.experiments.reporting import machine
 from edgecloud.experiments.resource_owner import ResourceOwner
 from edgecloud.experiments.system import System
+from edgecloud.files import held
 from edgecloud.hardware.limits import BYTES_PER_GB, with_resident
 from edgecloud.hardware.probes import Readings, ResourceProbe, null_readings, resident_bytes
 from edgecloud.models.families import FAMILIES
@@ -26,7 +27,6 @@ from edgecloud.registry import BUILT_IN
 from edgecloud.results.aggregate import measured
 from edgecloud.results.certificate import Certified, setup_of
 from edgecloud.results.degraded import warm_up_sentence
-from edgecloud.results.files import held
 from edgecloud.results.journal import Journal
 from edgecloud.results.kept import journal_path, keep_unfinished, result_path
 from edgecloud.results.recorded_run import facts

@@ -17,8 +17,8 @@ from edgecloud.experiments.retiming import Recombiner, Retimer
 from edgecloud.experiments.run import data_of, identity_of, journalled, request_of
 from edgecloud.experiments.sweep import Point, quality_of, setup_of, whole_captions
 from edgecloud.experiments.system import cache_dir, model_of
+from edgecloud.files import held
 from edgecloud.hardware.probes import null_readings
-from edgecloud.results.files import held
 from edgecloud.results.frontier import Scored
 from edgecloud.results.journal import Journal, read
 from edgecloud.results.recorded_run import RecordedRun, facts, recorded_run

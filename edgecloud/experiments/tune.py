@@ -26,9 +26,9 @@ from edgecloud.experiments.tuning import (
     folds_of,
 )
 from edgecloud.experiments.tuning_quality import Quality, default_quality, qualities
+from edgecloud.files import held
 from edgecloud.hardware.link import link
 from edgecloud.hardware.profiles import profile
-from edgecloud.results.files import held
 from edgecloud.results.journal import Journal
 from edgecloud.settings.config import Config
 from edgecloud.settings.presets import PRESET_SCHEMA

@@ -41,13 +41,13 @@ from edgecloud.experiments.tuning import (
     version_of,
     with_fit,
 )
+from edgecloud.files import put
 from edgecloud.hardware.probes import null_readings
 from edgecloud.models.checkpoint import Checkpoint
 from edgecloud.models.loading import LoadedModel
 from edgecloud.models.precision import load_model
 from edgecloud.models.processor import Processor
 from edgecloud.models.translation import of_pair
-from edgecloud.results.files import put
 from edgecloud.results.journal import Journal
 from edgecloud.results.records import Record
 from edgecloud.settings.config import Config

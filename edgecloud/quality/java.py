@@ -14,11 +14,12 @@ from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from io import BufferedReader
 from pathlib import Path
-from tempfile import NamedTemporaryFile, TemporaryDirectory
+from tempfile import TemporaryDirectory
 from threading import Lock, Timer
 from typing import IO, Final
 
 from edgecloud.errors import MetricError
+from edgecloud.files import put
 from edgecloud.textfiles import cache_folder
 
 __all__ = ["find_java", "meteor_lines", "ptb_lines"]
@@ -169,9 +170,7 @@ def _keep_in(file: Path, words: frozenset[bytes], table: bytes) -> None:
         return
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(dir=file.parent, delete=False) as written:
-            written.write(gzip.compress(b" ".join(sorted(words)) + b"\n" + table, 1))
-        Path(written.name).replace(file)
+        put(file, gzip.compress(b" ".join(sorted(words)) + b"\n" + table, 1))
 
 
 def _field(text: str) -> str:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from edgecloud.errors import DataError, OutputError
+from edgecloud.files import put
 from edgecloud.regression.compact import to_baseline
 from edgecloud.regression.model import Benchmark
 from edgecloud.regression.reading import read
 from edgecloud.results.environment import commit_of
-from edgecloud.results.files import put
 from edgecloud.textfiles import json_files
 
 __all__ = ["HISTORY", "Accepted", "accept"]

@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self, cast
 
 from edgecloud.errors import JournalError, OutputError
+from edgecloud.files import put
 from edgecloud.jsontypes import Mismatch
-from edgecloud.results.files import put
 from edgecloud.results.records import Facts, Record
 from edgecloud.results.weights import without_former
 from edgecloud.settings.config import Config

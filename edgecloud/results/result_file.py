@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from edgecloud.contracts import Language, Sample
 from edgecloud.errors import OutputError
+from edgecloud.files import put
 from edgecloud.jsontypes import read, write
 from edgecloud.quality.describe import plain_names
 from edgecloud.quality.metric import METRICS, values
@@ -28,7 +29,6 @@ from edgecloud.results.aggregate import (
 )
 from edgecloud.results.audio_notes import count_notes
 from edgecloud.results.certificate import certificate_of
-from edgecloud.results.files import put
 from edgecloud.results.percentiles import drift
 from edgecloud.results.records import Record
 from edgecloud.results.result import (

@@ -14,8 +14,8 @@ from typing import Any
 import edgecloud.experiments
 from bench import recorder
 from edgecloud.errors import CheckpointError, OutputError
+from edgecloud.files import held
 from edgecloud.results import environment
-from edgecloud.results.files import held
 from edgecloud.results.result import Result
 from edgecloud.results.result_file import write_result
 from tests.results.synthetic import FakeOutcome, degraded

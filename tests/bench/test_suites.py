@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from edgecloud.results.files import held
+from edgecloud.files import held
 
 pytestmark = pytest.mark.system
 

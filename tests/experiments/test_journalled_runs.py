@@ -18,8 +18,8 @@ from edgecloud.errors import ConfigError, JournalError, OutputError, WorkerError
 from edgecloud.experiments import experiment
 from edgecloud.experiments import run as arm
 from edgecloud.experiments.reporting import machine, result_of
+from edgecloud.files import held
 from edgecloud.hardware.limits import LimitsReport
-from edgecloud.results.files import held
 from edgecloud.results.journal import read
 from edgecloud.results.kept import result_path
 from edgecloud.settings.config import Config, resolve

@@ -29,7 +29,7 @@ from edgecloud.experiments.sweep import (
 from edgecloud.experiments.swept import complete
 from edgecloud.experiments.system import model_of
 from edgecloud.experiments.targets import MEASURES, Target, check_targets, read_targets
-from edgecloud.results.files import held
+from edgecloud.files import held
 from edgecloud.results.journal import Journal, read
 from edgecloud.results.records import Record
 from tests.results.synthetic import degraded

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from edgecloud.errors import ConfigError, OutputError
-from edgecloud.results.files import held
+from edgecloud.files import held
 from edgecloud.results.journal import Journal
 from edgecloud.results.kept import MOST_KEPT, keep_unfinished, standing, told
 from edgecloud.results.records import Record
@@ -103,7 +103,7 @@ def test_the_last_line_of_a_run_without_a_result_says_how_far_it_came(tmp_path: 
 HOLD = """
 import sys
 from pathlib import Path
-from edgecloud.results.files import held
+from edgecloud.files import held
 with held(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.readline()

@@ -10,9 +10,9 @@ from typing import Any
 
 from edgecloud.errors import OutputError
 from edgecloud.experiments.targets import Verdict
+from edgecloud.files import put
 from edgecloud.report.frontier.page import notes, place_name, sections, updated
 from edgecloud.report.frontier.plots import draw
-from edgecloud.results.files import put
 from edgecloud.results.result_file import write_result
 
 __all__ = ["write"]
