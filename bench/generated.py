@@ -117,10 +117,12 @@ def _trace(mode: str, draw: random.Random) -> list[dict[str, Any]]:
         cost = {"busy_s": 0.01, "generated_tokens": 1, "bytes_up": 60, "bytes_down": 80}
         if mode == "cloud":
             add("generate", draw.uniform(0.005, 0.01), tokens=tokens, **cost)
+        elif mode == "edge":
+            now += draw.uniform(0.02, 0.05)
         else:
             numbers = [draw.uniform(0.0, 3.0) for _ in tokens]
             own = {"tokens": tokens, "entropies": numbers, "margins": numbers, "logprobs": numbers}
-            asked = mode == "spec" and max(numbers) > 2.0
+            asked = max(numbers) > 2.0
             add("draft", draw.uniform(0.02, 0.05), **own, escalated=asked)
             if asked:
                 ranks = [draw.randrange(9) for _ in tokens]

@@ -225,7 +225,39 @@ _CHECKS: Mapping[Any, Callable[[Any], bool]] = {
 }
 """A text may be of no class derived from ``str``: such a one stands for a number that JSON lacks."""
 _EXACT = frozenset({str, bool, int, float})
-"""Types of which a value is sound at a glance: of a float, if it is finite."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Glance:
+    """Values that are sound at a glance, and are taken as they are: ``None`` if ``nullable``, and those of exactly the
+    type ``kind`` from ``low`` to ``high``, where it has such ends."""
+
+    kind: Any = None
+    low: float | None = None
+    high: float = math.inf
+    nullable: bool = False
+
+    @classmethod
+    def of(cls, hint: Any) -> _Glance:
+        """That of a type; of some types no value is sound at a glance."""
+        nullable = False
+        if get_origin(hint) in (Union, types.UnionType):
+            some = [one for one in get_args(hint) if one is not type(None)]
+            if len(some) > 1:
+                return cls()
+            nullable, hint = True, some[0]
+        low, high = -sys.float_info.max, sys.float_info.max
+        if get_origin(hint) is Annotated:
+            hint, within = get_args(hint)
+            if within.above is not None:
+                return cls(nullable=nullable)
+            low = low if within.minimum is None else within.minimum
+            high = high if within.maximum is None else min(within.maximum, high)
+        elif hint is int:
+            return cls(int, nullable=nullable)
+        if hint not in _EXACT:
+            return cls(nullable=nullable)
+        return cls(hint, low if hint in (int, float) else None, high, nullable)
 
 
 def _checked(check: Callable[[Any], bool], hint: Any) -> Reader:
@@ -289,21 +321,28 @@ def _union(args: tuple[Any, ...]) -> Reader:
 
 def _list(item: Any, hint: Any) -> Reader:
     inner = _reader(item)
-    kind = get_args(item)[0] if get_origin(item) is Annotated else item
-    plain = _CHECKS.get(kind)
-    bare = item in _CHECKS
+    kind, low, high = (glance := _Glance.of(item)).kind, glance.low, glance.high
+    choices = {one: one for one in get_args(item)} if get_origin(item) is Literal else {}
+    plain = _CHECKS.get(get_args(item)[0] if get_origin(item) is Annotated else item)
 
     def sound(value: list[Any]) -> bool:
         for one in value:
-            if type(one) is not kind or (kind is float and not math.isfinite(one)):
-                return all(map(plain, value)) if plain else True
+            if type(one) is not kind or not (low is None or low <= one <= high):
+                return False
         return True
 
+    def chosen(value: list[Any]) -> list[Any]:
+        return [choices.get(one) if type(one) is str else None for one in value]
+
     def reader(value: Any) -> Any:
-        if type(value) is not list or not sound(value):
+        if type(value) is not list:
             raise Mismatch(f"is not {_words(hint)}")
-        if bare:
+        if kind is not None and sound(value):
             return tuple(value)
+        if choices and None not in (known := chosen(value)):
+            return tuple(known)
+        if plain is not None and not all(map(plain, value)):
+            raise Mismatch(f"is not {_words(hint)}")
         found = []
         for number, one in enumerate(value):
             try:
@@ -317,6 +356,8 @@ def _list(item: Any, hint: Any) -> Reader:
 
 def _mapping(item: Any, hint: Any) -> Reader:
     inner = _reader(item)
+    glance = _Glance.of(item)
+    kind, low, high = (None if item is str else glance.kind), glance.low, glance.high
 
     def reader(value: Any) -> Any:
         if type(value) is not dict:
@@ -325,6 +366,11 @@ def _mapping(item: Any, hint: Any) -> Reader:
             return value
         found = {}
         for key, one in value.items():
+            if (one is None and glance.nullable) or (
+                type(one) is kind and (low is None or low <= one <= high)
+            ):
+                found[sys.intern(key)] = one
+                continue
             try:
                 # Once in memory, however many objects of a file have the same.
                 found[sys.intern(key)] = sys.intern(inner(one)) if item is str else inner(one)
@@ -341,48 +387,60 @@ def _object(kind: type[Any]) -> Reader:
     if only is not None:
         inner = _reader(next(entry.hint for entry in plan if entry.name == only))
         return lambda value: kind(inner(value))
-    steps = [
-        (entry.name, _reader(entry.hint), _exact(entry.hint), entry.needed)
-        for entry in plan
-        if not entry.spread
-    ]
-    inlined = [(entry.name, _reader(entry.hint)) for entry in plan if entry.inline]
-    everything = next((entry.name for entry in plan if entry.whole), None)
-    left = next(((entry, _reader(entry.hint)) for entry in plan if entry.rest), None)
     known = _keys(kind)
+    names: dict[str, Any] = {"kind": kind, "Mismatch": Mismatch, "MISSING": MISSING}
+    lines = ["def reader(value):", "    if type(value) is not dict:"]
+    lines.append("        raise Mismatch('is not an object')")
+    for number, entry in enumerate(plan):
+        its = f"its{number}"
+        names[f"read{number}"] = _field(entry, known)
+        if entry.spread:
+            lines.append(f"    {its} = read{number}(value)")
+            continue
+        lines.append(f"    {its} = value.get({entry.name!r}, MISSING)")
+        glance = _Glance.of(entry.hint)
+        names |= {
+            f"kind{number}": glance.kind,
+            f"low{number}": glance.low,
+            f"high{number}": glance.high,
+        }
+        sound = [f"type({its}) is kind{number}"] if glance.kind is not None else []
+        sound += [f"low{number} <= {its} <= high{number}"] if glance.low is not None else []
+        either = [" and ".join(sound)] if sound else []
+        either += [f"{its} is None"] if glance.nullable else []
+        if either:
+            lines.append(f"    if not ({' or '.join(either)}):")
+        lines.append(f"    {'    ' if either else ''}{its} = read{number}({its})")
+    given = ", ".join(f"{entry.name}=its{number}" for number, entry in enumerate(plan))
+    lines.append(f"    return kind({given})")
+    # A loop over the fields takes twice the time; what is written here are names of fields alone.
+    exec("\n".join(lines), names)
+    found: Reader = names["reader"]
+    return found
 
-    def reader(value: Any) -> Any:
-        if type(value) is not dict:
-            raise Mismatch("is not an object")
-        found: dict[str, Any] = {}
-        for name, inner, exact, needed in steps:
-            if name in value:
-                its = value[name]
-                if type(its) is exact and (exact is not float or math.isfinite(its)):
-                    found[name] = its
-                    continue
-                try:
-                    found[name] = inner(its)
-                except Mismatch as error:
-                    raise error.under(name) from None
-            elif needed:
+
+def _field(entry: _Field, known: frozenset[str]) -> Reader:
+    """The function that gives a field's value: of one that stands among the others from the whole object, else from what
+    stands under its name, or from ``MISSING``. ``known`` are the names of all fields."""
+    inner, name = _reader(entry.hint), entry.name
+    if entry.inline:
+        return inner
+    if entry.whole:
+        return lambda value: value
+    if entry.rest:
+        return lambda value: inner({k: v for k, v in value.items() if k not in known})
+
+    def reader(its: Any) -> Any:
+        if its is MISSING:
+            if entry.needed:
                 raise Mismatch("is missing", name)
-        for name, inner in inlined:
-            found[name] = inner(value)
-        if everything is not None:
-            found[everything] = value
-        if left is not None:
-            entry, inner = left
-            found[entry.name] = inner({k: v for k, v in value.items() if k not in known})
-        return kind(**found)
+            return entry.default if entry.make is MISSING else entry.make()
+        try:
+            return inner(its)
+        except Mismatch as error:
+            raise error.under(name) from None
 
     return reader
-
-
-def _exact(hint: Any) -> Any:
-    """The type of which a field takes a sound value as it is; ``None``: its values are looked at more closely."""
-    some = [one for one in get_args(hint) if one is not type(None)] or [hint]
-    return some[0] if len(some) == 1 and some[0] in _EXACT else None
 
 
 def _keys(kind: type[Any]) -> frozenset[str]:

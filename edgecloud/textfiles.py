@@ -44,10 +44,11 @@ _SPACE: Final = re.compile(r"[ \t\n\r]*")
 _BOM: Final = b"\xef\xbb\xbf"
 _UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
 _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
-_LARGE: Final = re.compile(r"[eE]\+?\d{3}")
-_LONG: Final = re.compile(r"\d{19}")
-"""Where a text has no exponent of three digits, and no 19 digits among every tenth of its characters, none of its
-numbers is beyond all floats: with an exponent of two it would need 200 digits in a row."""
+_SHAPES: Final = bytes.maketrans(b"123456789E", b"000000000e")
+"""Turns every digit into 0: numbers beyond all floats have an exponent of three digits, or with one of two at least 200
+digits in a row."""
+_LARGE: Final = (b"e000", b"0" * 200)
+_NO_BRACKET: Final = bytes(set(range(256)) - set(b'[]{}"\\'))
 _MAX_LIST_TEXT: Final = 100_000
 _DOTTED: Final = re.compile(
     r"""(?<![\w.'"-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+)"""
@@ -137,7 +138,7 @@ def parse_json(text: str | bytes, *, finite: bool = False) -> Any:
         text = _decoded(text)
     text = text.removeprefix("\ufeff")
     hooks: dict[str, Any] = {"parse_constant": _refuse} if finite else {}
-    if finite and (_LARGE.search(text) or _LONG.search(text[::10])):
+    if finite and _has_large(text):
         hooks["parse_float"] = _finite  # three times as slow
     try:
         value = json.loads(text, **hooks)
@@ -159,16 +160,16 @@ def parse_object(text: str, *, each: str, take: Callable[[Any], T]) -> tuple[Any
     >>> parse_object('{"a": 1, "rows": [[2], [3]]}', each="rows", take=sum)
     ({'a': 1, 'rows': []}, [2, 3])
     """
-    hooks: dict[str, Any] = {"parse_constant": _refuse}
-    if _LARGE.search(text) or _LONG.search(text[::10]):
-        hooks["parse_float"] = _finite
-    decode = json.JSONDecoder(**hooks).raw_decode
+    decode = json.JSONDecoder(parse_constant=_refuse).raw_decode
+    check = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite).raw_decode
     place = 0
 
     def value() -> Any:
         nonlocal place
         begin = place = _SPACE.match(text, place).end()  # type: ignore[union-attr]
         found, place = decode(text, begin)
+        if _has_large(text[begin:place]):
+            check(text, begin)
         check_value(found, text, begin, place)
         return found
 
@@ -209,8 +210,7 @@ def check_value(value: Any, text: str, begin: int, end: int) -> None:
     Raises:
         ValueError: it is nested too deep, or holds half a character.
     """
-    brackets = text.count("[", begin, end) + text.count("{", begin, end)
-    if brackets > MAX_DEPTH:
+    if not _is_shallow(text, begin, end):
         check_depth(value)
     if text.find("\\u", begin, end) >= 0 and _SURROGATE.search(text, begin, end):
         try:
@@ -218,6 +218,26 @@ def check_value(value: Any, text: str, begin: int, end: int) -> None:
         except UnicodeEncodeError:
             what = "a text in it holds half a character (an unpaired surrogate)"
             raise ValueError(what) from None
+
+
+def _is_shallow(text: str, begin: int, end: int) -> bool:
+    """True where ``text[begin:end]`` is nested at most :data:`MAX_DEPTH` deep; False where that is not seen at a
+    glance: its values have to be looked at."""
+    if text.count("[", begin, end) + text.count("{", begin, end) <= MAX_DEPTH:
+        return True
+    left = text[begin:end].encode("utf-8", "surrogatepass").translate(None, _NO_BRACKET)
+    left = left.replace(b'""', b"")  # texts without brackets in them
+    for _ in range(MAX_DEPTH // 2):
+        if not left:
+            break
+        left = left.replace(b"[]", b"").replace(b"{}", b"")
+    return not left
+
+
+def _has_large(text: str) -> bool:
+    """True where a number of the text may be beyond all floats."""
+    shape = text.encode("utf-8", "surrogatepass").translate(_SHAPES, b"+")
+    return any(mark in shape for mark in _LARGE)
 
 
 def check_depth(value: Any) -> None:

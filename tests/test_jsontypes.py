@@ -116,3 +116,48 @@ def test_a_schema_names_every_field_once() -> None:
     assert trip["additionalProperties"] == {"anyOf": [{"type": "number"}, {"type": "null"}]}
     assert ride["required"] == ["kind", "line"]
     assert ride["properties"]["cents"] == {"type": "integer"}
+
+
+Small = Annotated[float, Range(0.0, 9.0)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Numbers:
+    near: Small | None = None
+    above: Annotated[float, Range(maximum=9.0, above=0.0)] = 1.0
+    free: float = 0.0
+    count: int = 0
+    moods: tuple[Literal["calm", "glad"], ...] = ()
+    some: tuple[Small, ...] = ()
+    whole: tuple[int, ...] = ()
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"near": None},
+        {"near": 0.0, "some": [0.0, 9.0, 4], "whole": [3, 0, 10**30], "count": 10**400},
+        {"near": 9, "free": 7, "above": 9.0, "moods": ["glad", "calm", "glad"]},
+    ],
+)
+def test_sound_values_are_taken_as_they_are(row: dict[str, Any]) -> None:
+    assert write(read(Numbers, row)) == write(Numbers()) | row
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        *({"near": wrong} for wrong in (-1e-9, 9.1, float("nan"), True, "1")),
+        *({"above": wrong} for wrong in (0.0, None, float("inf"))),
+        *({"free": wrong} for wrong in (float("nan"), float("inf"), -float("inf"), None, False)),
+        *({"count": wrong} for wrong in (1.0, True, None)),
+        *({"some": [1.0, wrong]} for wrong in (-1.0, 9.5, float("nan"), None, True, "1")),
+        *({"whole": [1, wrong]} for wrong in (1.0, True, None)),
+        *({"moods": ["calm", wrong]} for wrong in ("grim", None, 1)),
+    ],
+)
+def test_a_value_that_is_not_sound_at_a_glance_is_looked_at(row: dict[str, Any]) -> None:
+    (name,) = row
+    with pytest.raises(Mismatch, match=rf"^{name}") as told:
+        read(Numbers, row)
+    assert "\n" not in str(told.value)

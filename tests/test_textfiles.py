@@ -150,6 +150,13 @@ def test_macos_notes_on_files_are_none_of_a_folders(tmp_path: Path) -> None:
         '{"rows": {"a": 1}}',
         '{"rows": [1, {"a": "ä"}], "a": 2}',
         '{"rows": ' + "[" * 300 + "]" * 300 + "}",
+        '{"rows": ' + '["]",' * 300 + '"["' + "]" * 300 + "}",
+        '{"rows": [' + '{"a": [1]},' * 300 + '"[["]}',
+        '{"rows": [' + '["\\"", "["],' * 300 + "1]}",
+        '{"rows": [1e308, 1E+308, 1e-999]}',
+        '{"rows": [1E999]}',
+        '{"rows": [1e+999]}',
+        '{"rows": [' + "9" * 250 + "e99]}",
     ],
 )
 def test_rows_read_one_by_one_are_those_of_the_whole(text: str) -> None:
@@ -167,3 +174,14 @@ def test_rows_read_one_by_one_are_those_of_the_whole(text: str) -> None:
         except ValueError as error:
             told.append(f"refused: {error}")
     assert told[0] == told[1]
+
+
+@pytest.mark.parametrize("depth", [MAX_DEPTH, MAX_DEPTH + 1])
+@pytest.mark.parametrize("filler", ["", '"]", ', '"\\"]", ', "[], " * 200])
+def test_depth_is_told_with_many_and_few_brackets(depth: int, filler: str) -> None:
+    text = "[" * depth + filler + "1" + "]" * depth
+    if depth + ("[]" in filler) > MAX_DEPTH:
+        with pytest.raises(ValueError, match="nested more than"):
+            parse_json(text)
+    else:
+        parse_json(text)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgecloud.contracts import Trace
+from edgecloud.contracts import Draft, Trace
 from edgecloud.errors import JournalError
 from edgecloud.report.loading import load_results, result_files
 from edgecloud.report.tokens import Doubt, doubts
@@ -26,6 +26,9 @@ class Traces(Mapping[str, Trace]):
 
     def __getitem__(self, file_id: str) -> Trace:
         return record_at(self.path, self.begins[file_id]).trace
+
+    def __contains__(self, file_id: object) -> bool:
+        return file_id in self.begins
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.begins)
@@ -81,7 +84,8 @@ def _read(file: Path, path: Path, result: Result) -> Source | None:
     Raises:
         JournalError: the journal is damaged.
     """
-    header, records = stream(file)
+    # Who did not draft has no doubts: such traces are read when a timeline shows them.
+    header, records = stream(file, whole=lambda line: b'"draft"' in line)
     wanted = {sample.file_id: sample.tokens for sample in result.samples}
     begins: dict[str, int] = {}
     known: dict[str, Sequence[Doubt]] = {}
@@ -92,7 +96,7 @@ def _read(file: Path, path: Path, result: Result) -> Source | None:
         begins.pop(name, None)
         if record.trace.events:
             begins[name] = begin
-        known[name] = tuple(doubts(record.trace))
+        known[name] = tuple(doubts(record.trace)) if record.trace.of(Draft) else ()
     if header.get("mode") != result.mode or not all(same.get(name) for name in wanted):
         return None
     return Source(path, result, Traces(file, begins), known)

@@ -166,15 +166,18 @@ def read(path: str | Path) -> tuple[dict[str, Any], list[Record]]:
     return header, list(latest.values())
 
 
-def stream(path: str | Path) -> tuple[dict[str, Any], Iterator[tuple[int, Record]]]:
+def stream(
+    path: str | Path, *, whole: Callable[[bytes], bool] = lambda _: True
+) -> tuple[dict[str, Any], Iterator[tuple[int, Record]]]:
     """The header of a journal, and its records one after the other as they were written, each with the byte at
-    which its line begins: a sample that was run again comes again. A torn end is ignored.
+    which its line begins: a sample that was run again comes again. A torn end is ignored. Where ``whole`` is False of a
+    line, its trace is not looked at: that of the record has the output alone, at second 0.
 
     Raises:
         JournalError: there is none, or its first line is damaged; while it is read, another is.
     """
     target = Path(path)
-    rows = _rows(target)
+    rows = _rows(target, whole)
     first = next(rows, None)
     if first is None:
         raise JournalError(f"the journal {target} is empty")
@@ -198,11 +201,18 @@ def record_at(path: Path, begin: int) -> Record:
     """The record in the line that begins at a byte of a journal, which :func:`stream` gave.
 
     Raises:
+        JournalError: the line is damaged.
         OSError: the journal cannot be read.
     """
     with path.open("rb") as lines:
         lines.seek(begin)
-        return Record.from_json(parse_json(lines.readline(), finite=True))
+        line = lines.readline()
+    try:
+        return Record.from_json(parse_json(line, finite=True))
+    except ValueError as error:
+        raise JournalError(
+            f"the journal {path} is damaged in the line at byte {begin} ({error})"
+        ) from None
 
 
 def _plain(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -214,8 +224,11 @@ def _line(row: Mapping[str, Any]) -> bytes:
     return json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 
-def _rows(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
-    """The objects in a journal's lines, each with where its line ends; a torn last line is left out.
+def _rows(
+    path: Path, whole: Callable[[bytes], bool] = lambda _: True
+) -> Iterator[tuple[dict[str, Any], int]]:
+    """The objects in a journal's lines, each with where its line ends; a torn last line is left out. ``whole`` is
+    :func:`stream`'s.
 
     Raises:
         JournalError: it cannot be read, or a line before the last is no object.
@@ -228,7 +241,8 @@ def _rows(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
                     raise _damaged(path, number - 1, torn)
                 why = "it is no object"
                 try:
-                    row = parse_json(line, finite=True) if line.endswith(b"\n") else None
+                    read = _parsed if whole(line) else _outline
+                    row = read(line) if line.endswith(b"\n") else None
                 except ValueError as error:
                     row, why = None, str(error)
                 if isinstance(row, dict):
@@ -238,6 +252,25 @@ def _rows(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
                     torn = why
     except OSError as error:
         raise JournalError(f"cannot read the journal {path}: {error.strerror or error}") from error
+
+
+def _parsed(line: bytes) -> Any:
+    return parse_json(line, finite=True)
+
+
+def _outline(line: bytes) -> Any:
+    """What is in a line, its trace being no more than its output. A line that is not as :meth:`Journal.append` writes it
+    is read whole."""
+    before, mark, rest = line.partition(b'"trace": [{')  # no text holds a quotation mark like this
+    _, end, after = rest.rpartition(b'}], "references": ')
+    if not (mark and end):
+        return _parsed(line)
+    try:
+        row = parse_json(before + b'"references": ' + after, finite=True)
+        output = {"tokens": row["tokens"], "origins": row["origins"]}
+    except (ValueError, KeyError):
+        return _parsed(line)
+    return {**row, "trace": [{"kind": "commit", "start_s": 0.0, "end_s": 0.0, **output}]}
 
 
 def _damaged(path: Path, number: int, why: object) -> JournalError:

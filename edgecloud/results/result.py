@@ -7,7 +7,7 @@ Its fields are described one by one in ``reports/README.md``; ``reports/result.s
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -154,6 +154,18 @@ class SampleResult:
                 found: float | None = getattr(block, name)
                 return found
         return None
+
+
+_BLOCK_OF: Final = {
+    entry.name: block
+    for block, kind in (
+        ("speculative_decoding_metrics", Speculation),
+        ("cost_metrics", Cost),
+        ("latency_metrics", Latency),
+    )
+    for entry in fields(kind)
+}
+"""The block of a sample's result in which a quantity is that is no score; of several the first that has it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -321,8 +333,17 @@ class Result:
 
     def per_sample(self, name: str) -> dict[str, float]:
         """A quantity of each completed sample, by id; samples without it are left out."""
-        found = {sample.file_id: sample.value(name) for sample in self.completed}
-        return {file_id: float(value) for file_id, value in found.items() if value is not None}
+        block = _BLOCK_OF.get(name)
+        found = {}
+        for sample in self.detailed_results:
+            if sample.status == "ok":
+                if name in sample.scores or block is None:
+                    value = sample.scores.get(name)
+                else:
+                    value = getattr(getattr(sample, block), name, None)
+                if value is not None:
+                    found[sample.file_id] = float(value)
+        return found
 
     @property
     def arm(self) -> str:

@@ -191,10 +191,41 @@ def _interval(
     if n == 1:
         return Interval(estimate, None, None, 1, level, "one sample gives no interval")
     blocks: Iterable[NDArray[Any]] = _shared(n, seed) if n <= _MOST_SHARED else _drawn(n, seed)
-    found = [statistic([column[drawn] for column in columns]) for drawn in blocks]
+    if statistic is _median:
+        found = [_medians(columns[0], blocks)]
+    else:
+        found = [statistic(rows) for rows in _taken(columns, blocks)]
     tail = (1.0 - level) / 2.0
     low, high = np.nanquantile(np.concatenate(found), [tail, 1.0 - tail])
     return Interval(estimate, float(low), float(high), n, level)
+
+
+def _taken(columns: Sequence[Floats], blocks: Iterable[NDArray[Any]]) -> Iterator[list[Floats]]:
+    """The values of each column in the resamples of each block; the arrays are the same ones each time."""
+    room = [np.empty((_ROWS_AT_ONCE, column.size)) for column in columns]
+    for drawn in blocks:
+        rows = [own[: len(drawn)] for own in room]
+        for column, into in zip(columns, rows, strict=True):
+            # No index is beyond the column; "clip" alone writes into the array without another one between.
+            np.take(column, drawn, mode="clip", out=into)
+        yield rows
+
+
+def _medians(column: Floats, blocks: Iterable[NDArray[Any]]) -> Floats:
+    """The median of each resample, as ``np.median`` gives it: by the ranks of the values drawn, which are counted
+    in a fifth of the time that partitioning the values takes."""
+    n = column.size
+    order = np.argsort(column, kind="stable")
+    ranks = np.empty(n, np.intp)
+    ranks[order] = np.arange(n)
+    middle = [(n - 1) // 2, n // 2]
+    places = [
+        np.bincount(row, minlength=n).cumsum().searchsorted(middle, side="right")
+        for drawn in blocks
+        for row in np.take(ranks, drawn, mode="clip")
+    ]
+    found: Floats = np.mean(column[order][np.array(places)], axis=-1)
+    return found
 
 
 def _drawn(n: int, seed: int) -> Iterator[NDArray[np.int64]]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import random
 import shutil
 import sys
 import time
+from itertools import zip_longest
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,7 +23,7 @@ from edgecloud.quality.metrics.cider import cider
 from edgecloud.quality.metrics.meteor import MOST_MATCHES, PTB, meteor, meteor_tokens, ptb_segment
 from edgecloud.quality.metrics.rouge import rouge_l
 from edgecloud.quality.metrics.sacre import sacre_scores
-from edgecloud.quality.tokenize import Tokens
+from edgecloud.quality.tokenize import Tokens, normalize
 
 needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="no java on the PATH")
 
@@ -215,6 +217,35 @@ def test_samples_may_have_different_numbers_of_references() -> None:
     )
     assert result.per_sample[0]["chrf"] == pytest.approx(100.0)
     assert result.per_sample[1] == {"chrf": 0.0, "sacrebleu": 0.0}
+
+
+@pytest.mark.parametrize("language", ["chinese", "english"])
+def test_chrf_and_sacrebleu_are_the_very_values_of_the_library(language: Any) -> None:
+    metrics = pytest.importorskip("sacrebleu.metrics")
+    draw = random.Random(language)
+    words = (
+        [*"很开心平静，。"]
+        if language == "chinese"
+        else ["calm ", "glad ", "it's ", "so, ", "no. "]
+    )
+
+    def text() -> str:
+        return normalize("".join(draw.choice(words) for _ in range(draw.randint(1, 12))))
+
+    texts = [text() for _ in range(30)] + [""]
+    targets = [[text() for _ in range(draw.randint(1, 3))] for _ in texts]
+    found = sacre_scores(texts, targets, language=language)
+    how = {"tokenize": "zh" if language == "chinese" else "13a", "force": True}
+    chrf, bleu = metrics.CHRF(), metrics.BLEU(**how)
+    short = metrics.BLEU(**how, effective_order=True)
+    streams = list(zip_longest(*targets))
+    assert found.corpus == {
+        "chrf": chrf.corpus_score(texts, streams).score,
+        "sacrebleu": bleu.corpus_score(texts, streams).score,
+    }
+    for row, caption, some in zip(found.per_sample, texts, targets, strict=True):
+        assert row["chrf"] == chrf.sentence_score(caption, some).score
+        assert row["sacrebleu"] == short.sentence_score(caption, some).score
 
 
 def test_misuse_is_refused() -> None:

@@ -17,6 +17,9 @@ from edgecloud.errors import DataError
 from edgecloud.report.html.page import to_html
 from edgecloud.report.html.theme import DARK, LIGHT, ORIGINS, contrast
 from edgecloud.report.sources import load_sources
+from edgecloud.report.tokens import Doubt, doubts
+from edgecloud.results.journal import record_at
+from edgecloud.results.records import Record
 from tests.report.pages import change, two_clocks, write_manifest, write_runs, write_tokenizer
 
 
@@ -198,6 +201,29 @@ def test_without_journals_there_are_no_timelines_and_the_page_says_why(
     text = to_html(load_sources([runs / "results"], journals=tmp_path))
     assert "timeline-typical" not in text
     assert f"there is no {tmp_path}" in text
+
+
+def test_traces_are_read_when_they_are_asked_for(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = load_sources([runs / "results"])
+    asked: list[Path] = []
+
+    def counted(path: Path, begin: int) -> Record:
+        asked.append(path)
+        return record_at(path, begin)
+
+    monkeypatch.setattr("edgecloud.report.sources.record_at", counted)
+    for source in sources:
+        assert all(sample.file_id in source.traces for sample in source.result.completed)
+        assert "no such sample" not in source.traces
+        assert not asked
+        for name, trace in source.traces.items():
+            its = doubts(trace)
+            known = source.doubts[name]
+            assert list(known) == its or (not known and its == [Doubt()] * len(its))
+        assert len(asked) == len(source.traces)
+        asked.clear()
 
 
 @pytest.mark.usefixtures("without_figures")

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from edgecloud.contracts import Trace
 from edgecloud.errors import JournalError, OutputError
-from edgecloud.results.journal import Journal, read
+from edgecloud.results.journal import Journal, read, record_at, stream
 from edgecloud.results.records import Record
 from edgecloud.settings.config import resolve
+from tests.results import synthetic
 
 IDENTITY: dict[str, Any] = {"settings": {"k": 3, "language": "english"}, "data": "abc"}
 
@@ -316,3 +319,27 @@ def test_a_setting_that_an_older_journal_does_not_know_had_its_default(tmp_path:
     opened(path, resume=True, settings=now).close()
     with pytest.raises(JournalError, match="draft_ahead: False in the journal, True now"):
         opened(path, resume=True, settings={**now, "draft_ahead": True})
+
+
+@pytest.mark.parametrize("mode", ["edge", "spec", "cloud"])
+def test_records_read_without_their_traces_have_the_same_output(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "j.jsonl"
+    odd: dict[str, Any] = {"text": '"trace": [{ }], "references": ', "audio_notes": {"trace": "[{"}}
+    kept = [replace(synthetic.record(mode, one), **odd) for one in synthetic.samples(3)]
+    failed = replace(kept[0], file_id="z", status="failed")
+    with opened(path) as journal:
+        for one in [*kept, failed]:
+            journal.append(one)
+    found = [one for _, one in stream(path, whole=lambda _: False)[1]]
+    assert [replace(one, trace=Trace()) for one in found] == [
+        replace(one, trace=Trace()) for one in [*kept, failed]
+    ]
+    assert [(one.tokens, one.origins) for one in found] == [
+        (one.tokens, one.origins) for one in [*kept, failed]
+    ]
+    assert {len(one.trace.events) for one in found} == {1}
+    begins = [begin for begin, _ in stream(path)[1]]
+    assert [record_at(path, begin) for begin in begins] == [*kept, failed]
+    path.write_bytes(path.read_bytes().replace(b'"kind"', b'"kin"'))
+    with pytest.raises(JournalError, match="damaged in the line at byte"):
+        record_at(path, begins[0])

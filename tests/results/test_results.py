@@ -168,3 +168,20 @@ def _walk(block: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _walk(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_quantity_of_all_samples_is_that_of_each(mode: str) -> None:
+    outcome = FakeOutcome(mode, 6)
+    result = build_result(outcome, FakeScores(outcome), environment={}, run_block={})
+    for name in (
+        "cider",
+        "total_time",
+        "output_tokens",
+        "bytes_up",
+        "cloud_token_share",
+        "nothing",
+    ):
+        each = {sample.file_id: sample.value(name) for sample in result.completed}
+        known = {file_id: value for file_id, value in each.items() if value is not None}
+        assert result.per_sample(name) == known

@@ -66,12 +66,13 @@ def cider(
     )
     from pycocoevalcap.cider.cider_scorer import CiderScorer  # slow to import
 
-    scorer = CiderScorer()
+    frequencies = _frequencies(counted)
+    scored = []
     for position, (caption,) in res.items():
-        scorer.cook_append(caption, gts[position])
-    scorer.document_frequency = _frequencies(counted)
-    scorer.crefs = _Scored(scorer.crefs, size)
-    scored = [finite(value) for value in scorer.compute_cider()]
+        scorer = CiderScorer(caption, gts[position])  # one at a time: n-grams take 16 kB a sample
+        scorer.document_frequency = frequencies
+        scorer.crefs = _Scored(scorer.crefs, size)
+        scored += [finite(value) for value in scorer.compute_cider()]
     notes = {}
     if size < STABLE_CORPUS:
         notes["cider"] = (

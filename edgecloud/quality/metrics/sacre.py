@@ -76,12 +76,23 @@ def sacre_scores(
     short = library.BLEU(tokenize=tokenizer, force=True, effective_order=True)
     whole: dict[str, Any] = {"chrf": chrf, "sacrebleu": bleu}
     single: dict[str, Any] = {"chrf": chrf, "sacrebleu": short}
-    most = max(map(len, targets))
-    streams = [[some[i] if i < len(some) else None for some in targets] for i in range(most)]
+    counts = {name: _counts(metric, texts, targets) for name, metric in whole.items()}
+    own = {name: [_value(single[name], [row]) for row in rows] for name, rows in counts.items()}
     return MetricResult(
-        {name: finite(metric.corpus_score(texts, streams).score) for name, metric in whole.items()},
-        tuple(
-            {name: finite(m.sentence_score(text, some).score) for name, m in single.items()}
-            for text, some in zip(texts, targets, strict=True)
-        ),
+        {name: _value(metric, counts[name]) for name, metric in whole.items()},
+        tuple(dict(zip(own, values, strict=True)) for values in zip(*own.values(), strict=True)),
     )
+
+
+def _counts(metric: Any, texts: Sequence[str], targets: Sequence[Sequence[str]]) -> list[list[int]]:
+    """What a metric of sacrebleu counts of each text beside its references. ``corpus_score`` and ``sentence_score`` both
+    begin with it; ``corpus_score`` holds the n-grams of all references at once."""
+    return [
+        metric._extract_corpus_statistics([text], [[target] for target in some])[0]
+        for text, some in zip(texts, targets, strict=True)
+    ]
+
+
+def _value(metric: Any, counts: list[list[int]]) -> float | None:
+    """A metric's value of samples with these counts."""
+    return finite(metric._aggregate_and_compute(counts).score)
