@@ -69,12 +69,11 @@ def notices(group: Group, texts: Texts) -> list[str]:
     about: dict[tuple[str, tuple[tuple[str, Any], ...]], list[str]] = {}
     for arm, result in group.arms.items():
         for key, values in (*_samples(group, arm, texts), *_within(result, texts)):
-            about.setdefault((key, tuple(values.items())), []).append(texts.arm(arm))
-    comma = ", " if texts.language == "en" else "、"
+            about.setdefault((key, tuple(values.items())), []).append(arm)
     return [
         *_between(group, name, texts),
         *(
-            texts(key, group=name, arm=comma.join(arms), **dict(values))
+            texts(key, group=name, arm=texts.arms(arms, of=len(group.arms)), **dict(values))
             for (key, values), arms in about.items()
         ),
     ]

@@ -25,8 +25,8 @@ class Reference:
 def reference(arms: Mapping[str, Result], arm: str, side: Side) -> Reference:
     """The run of ``side`` alone that ``arm`` may be compared with (:mod:`edgecloud.results.comparable`).
 
-    Of several, one of the same run comes first, then the one started next to it. A series that is itself
-    of ``side`` alone is its own reference.
+    Of several, one of the same hardware profile comes first, then one of the same run, then the one started next to it.
+    A series that is itself of ``side`` alone is its own reference.
     """
     own = arms[arm]
     if own.mode == side:
@@ -35,7 +35,13 @@ def reference(arms: Mapping[str, Result], arm: str, side: Side) -> Reference:
     for position, (name, result) in enumerate(arms.items()):
         if result.mode == side:
             differing = mismatches(own, result, side)
-            rank = (len(differing), not _same_run(own, result), _apart_s(own, result), position)
+            rank = (
+                len(differing),
+                not _same_profile(own, result),
+                not _same_run(own, result),
+                _apart_s(own, result),
+                position,
+            )
             found.append((rank, name, differing))
     if not found:
         return Reference(None, f"there is no run of the {side} alone")
@@ -43,6 +49,10 @@ def reference(arms: Mapping[str, Result], arm: str, side: Side) -> Reference:
     if differing:
         return Reference(None, f"not comparable with {name}: {described(differing)}")
     return Reference(name)
+
+
+def _same_profile(one: Result, other: Result) -> bool:
+    return one.experiment_config.hardware_profile == other.experiment_config.hardware_profile
 
 
 def _same_run(one: Result, other: Result) -> bool:

@@ -343,12 +343,11 @@ def _pair(
 
 def _clocks(group: Group, texts: Texts) -> list[str]:
     """By which clock which series were timed."""
-    comma = ", " if texts.language == "en" else "、"
     clocks = group.clocks()
     found = []
     for arms in clocks.values():
         config = group.arms[arms[0]].experiment_config
-        names = comma.join(texts.arm(arm) for arm in arms)
+        names = texts.arms(arms, of=len(group.arms))
         key = "time_modelled" if config.modelled else "time_wall"
         if len(clocks) > 1:
             key += "_of"

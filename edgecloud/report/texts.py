@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Final, Literal, get_args
 
 from edgecloud.quality.metric import values
@@ -14,6 +15,7 @@ __all__ = ["REPORT_LANGUAGES", "Texts", "UiLanguage"]
 
 UiLanguage = Literal["en", "zh"]
 REPORT_LANGUAGES: Final[tuple[str, ...]] = get_args(UiLanguage)
+_MOST_NAMED: Final = 5
 _TEXTS: Final = {**INTERFACE, **SENTENCES}
 
 
@@ -57,6 +59,15 @@ class Texts:
             return "推测" + name.removeprefix("spec")
         head, space, rest = name.partition(" ")
         return LABELS.get(head, head) + space + rest
+
+    def arms(self, names: Sequence[str], *, of: int) -> str:
+        """Names of some series ``of`` so many, for a sentence; of more than five the first three and the number of
+        the others."""
+        if len(names) > _MOST_NAMED and len(names) == of:
+            return self("arms_all", n=of)
+        shown = names if len(names) <= _MOST_NAMED else names[:3]
+        joined = (", " if self.language == "en" else "、").join(map(self.arm, shown))
+        return joined if shown is names else self("arms_many", names=joined, n=len(names) - 3)
 
     def clock(self, name: str) -> str:
         """The name of a clock: ``wall``, or ``modelled: `` with its profile."""

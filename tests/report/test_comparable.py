@@ -243,3 +243,26 @@ def test_times_of_two_clocks_share_no_axis() -> None:
         ("g0-1", ", clock: modelled: paper", ["edge (modelled: paper)", "cloud"]),
     ]
     assert by_clock(group(some[0]), EN, "g0") == [("g0", "", ["edge"])]
+
+
+def test_of_two_clouds_that_compare_the_one_of_the_same_profile_is_taken() -> None:
+    others = [result("cloud", output_name=name) for name in ("a", "b")]
+    spec = result("spec")
+    for name, content in zip(("drafted", "plain"), others, strict=True):
+        content["experiment_config"]["hardware_profile"] = name
+    spec["experiment_config"]["hardware_profile"] = "plain"
+    found = group(result("edge"), spec, *others)
+    assert found.reference("spec rank", "cloud").name == "cloud (b)"
+
+
+def test_many_series_are_counted_in_sentences_not_listed() -> None:
+    runs = [result("spec", 4, output_name=f"run{n:02d}") for n in range(19)]
+    many = group(result("edge", 4), *runs, result("cloud", 4, clock="modelled"))
+    (few,) = (text for text in notices(many, EN) if "only 4 samples" in text)
+    assert few.startswith("English captions, default prompt, ")
+    assert "all 21 arms: only 4 samples" in few
+    clocks = "\n".join(summarize(many, EN).context)
+    assert (
+        "Times of edge, spec rank (run00), spec rank (run01) and 17 others are wall-clock" in clocks
+    )
+    assert "另外 17 个方案" in "\n".join(summarize(many, ZH).context)

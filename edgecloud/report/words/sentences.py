@@ -164,6 +164,8 @@ SENTENCES: Final[dict[str, tuple[str, str]]] = {
         "Times of {arms} are wall-clock measurements.",
         "{arms} 的时间为实测墙钟时间。",
     ),
+    "arms_all": ("all {n} arms", "全部 {n} 个方案"),
+    "arms_many": ("{names} and {n} others", "{names} 及另外 {n} 个方案"),
     # Warnings
     "warn_few": (
         "{group}, {arm}: only {n} samples; intervals are wide.",
