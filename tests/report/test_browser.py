@@ -277,6 +277,46 @@ def test_a_series_that_is_not_chosen_is_nowhere_to_be_seen(page: Chromium) -> No
     assert (page.run(seen), page.run(cards)) == (before, shown)
 
 
+def test_where_series_are_hidden_rows_close_up_and_the_scale_and_what_is_read_out_follow(
+    page: Chromium,
+) -> None:
+    figure = "document.getElementById('g0-histogram-total_time').firstElementChild"
+    height = f"{figure}.viewBox.baseVal.height"
+    scale = f"[...{figure}.querySelectorAll('text')].find((t) => t.textContent === 'seconds (log scale)')"
+    under = f"{figure}.getBoundingClientRect().bottom - {scale}.getBoundingClientRect().bottom"
+    before, pitch, space = page.run(height), page.run(f"+{figure}.dataset.pitch"), page.run(under)
+    for number in (2, 4):
+        page.run(f"document.querySelector('.choose input[value=\"{number}\"]').click()")
+    assert page.run(height) == pytest.approx(before - 2 * pitch)
+    assert page.run(under) == pytest.approx(space, abs=1)
+    said = page.run(f"{figure}.querySelector('desc').textContent")
+    assert "edge: p50" in said
+    assert "spec exact: p50" in said
+    assert "spec rank" not in said
+    assert "cloud" not in said
+    saved = """new Promise((done) => {
+        URL.createObjectURL = (blob) => { blob.text().then(done); return "#"; };
+        document.querySelector("%s").click();
+    })"""
+    svg = page.run(saved % "[data-svg=g0-histogram-total_time]")
+    assert "spec exact" in svg
+    assert "spec rank" not in svg
+    lines = page.run(saved % "#samples-csv").splitlines()
+    assert sum('"spec rank"' in line for line in lines) == 8  # those of the other group
+    page.run("document.querySelector('.choose [data-shown=none]').click()")
+    assert page.run(f"{figure}.getClientRects().length") == 0
+    page.run("document.querySelector('.choose [data-shown=all]').click()")
+    assert page.run(height) == pytest.approx(before)
+    assert "cloud: p50" in page.run(f"{figure}.querySelector('desc').textContent")
+
+
+def test_samples_are_sorted_and_found_by_the_series_that_are_shown(page: Chromium) -> None:
+    choose(page, group="0", status="failed")
+    assert page.run(SHOWN) == "1 of 16 samples"
+    page.run("document.querySelector('.choose input[value=\"1\"]').click()")
+    assert page.run(SHOWN) == "No sample fits these filters."
+
+
 def test_the_cloud_column_stays_in_sight_on_a_phone(page: Chromium) -> None:
     page.size(390, 844, mobile=True)
     right = page.run(

@@ -20,7 +20,14 @@ from edgecloud.report.sources import load_sources
 from edgecloud.report.tokens import Doubt, doubts
 from edgecloud.results.journal import record_at
 from edgecloud.results.records import Record
-from tests.report.pages import change, two_clocks, write_manifest, write_runs, write_tokenizer
+from tests.report.pages import (
+    change,
+    two_clocks,
+    write_manifest,
+    write_result,
+    write_runs,
+    write_tokenizer,
+)
 
 
 class Page(HTMLParser):
@@ -123,6 +130,20 @@ def test_every_control_has_a_name(text: str) -> None:
     assert len(controls) == labels == filters + series
     for button in re.findall(r"<button[^>]*>(.*?)</button>", text, flags=re.DOTALL):
         assert button.strip()
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_key_figures_of_many_series_are_lines_under_one_heading(tmp_path: Path) -> None:
+    results = write_runs(tmp_path, 3)
+    own = json.loads((results / "spec-rank-english.json").read_text())
+    for number in range(4):
+        own["run"]["output_name"] = f"more-{number}"
+        write_result(results / f"more-{number}.json", own)
+    text = to_html(load_sources([results]))
+    assert text.count('<div class="keys many">') == 1
+    assert text.count('<div class="key arm-') == 6
+    assert text.count("time, cloud alone = 1</div>") == 1
+    assert text.count("<dt>time, cloud alone = 1</dt>") == 6
 
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])

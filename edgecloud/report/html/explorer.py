@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgecloud.report.comparison import Group
 from edgecloud.report.tokens import Decode, Doubt, decoder, pieces
+from edgecloud.results.comparable import Side
 from edgecloud.results.records import Failure
 from edgecloud.results.result import SampleResult
 
@@ -65,14 +66,13 @@ def group_data(
 
 
 def _compared(group: Group) -> Json:
-    """The last speculative series and its references, by their numbers among the series; -1: none."""
-    numbers = {arm: number for number, arm in enumerate(group.arms)}
-    lead = group.specs[-1] if group.specs else None
-    found = {"lead": numbers.get(lead or "", -1)}
-    for side in ("edge", "cloud"):
-        name = group.reference(lead, side).name if lead is not None else None
-        found[side] = numbers.get(name or "", -1)
-    return found
+    """For edge and cloud the reference of each series, by its number among the series; -1: none."""
+    number_of = {arm: number for number, arm in enumerate(group.arms)}
+    sides: tuple[Side, ...] = ("edge", "cloud")
+    return {
+        side: [number_of.get(group.reference(arm, side).name or "", -1) for arm in group.arms]
+        for side in sides
+    }
 
 
 def script_json(value: Any) -> str:

@@ -154,7 +154,7 @@ def _tradeoff(
                 *at, s=_disc(point, most), color=point.ink, alpha=0.28, linewidths=0
             )
             disc.set_gid(gid)
-            axes.scatter(*at, s=14, color=point.ink, linewidths=0, marker=shape, gid=gid)
+            axes.scatter(*at, s=16, color=point.ink, linewidths=0, marker=shape, gid=gid, zorder=3)
         # Time from 0, so that distances along it are ratios that one can see.
         axes.set_xlim(0, max(point.times[1] for point in points) * 1.42)
         axes.margins(y=0.22)
@@ -167,11 +167,11 @@ def _tradeoff(
             _number(drawn, axes, points, texts)
         axes.set_xlabel(texts("mean_total_time"))
         axes.set_ylabel(texts("mean_quality", name=texts.label(label)))
-        description = "; ".join(
-            f"{texts.arm(point.arm)}: {number(point.time)} s ({_ends(point.times)}), "
+        description = {
+            point.look.number: f"{texts.arm(point.arm)}: {number(point.time)} s ({_ends(point.times)}), "
             f"{number(point.quality)} ({_ends(point.qualities)}), " + _busy_text(point.busy, texts)
             for point in points
-        )
+        }
         figure_id = f"{prefix}-tradeoff-{name}"
         text = svg.to_svg(drawn, name=figure_id, title=title, description=description)
     return Figure(figure_id, title, text, texts("fig_tradeoff_note", level="95%"))
@@ -180,6 +180,10 @@ def _tradeoff(
 def _number(drawn: Any, axes: Axes, points: Sequence[_Point], texts: Texts) -> None:
     """Give each mark its series' number, where it lies on no other; a legend above, for which the figure grows, has
     the names."""
+    names = {p.arm: (p.look, f"{p.look.number} {texts.arm(p.arm)}") for p in points}
+    drawn.set_size_inches(_WIDTH, _HEIGHT + _legend_in([name for _, name in names.values()]))
+    _legend(drawn, names, marks=True)
+    drawn.draw_without_rendering()  # lays the axes out
     for point, (across, up) in zip(points, _spots(axes, points), strict=True):
         far = math.hypot(across, up) > _NEAR_PT
         gid = svg.of_arm(point.look.number)
@@ -196,9 +200,6 @@ def _number(drawn: Any, axes: Axes, points: Sequence[_Point], texts: Texts) -> N
         )
         if said.arrow_patch is not None:
             said.arrow_patch.set_gid(gid)
-    names = {p.arm: (p.look, f"{p.look.number} {texts.arm(p.arm)}") for p in points}
-    drawn.set_size_inches(_WIDTH, _HEIGHT + _legend_in([name for _, name in names.values()]))
-    _legend(drawn, names, marks=True)
 
 
 _NEAR_PT = 12.0
@@ -211,9 +212,15 @@ def _spots(axes: Axes, points: Sequence[_Point]) -> list[tuple[float, float]]:
     """Points to the right of and above each mark where its number lies on no mark, no other number, and where there is
     room no interval, as near as can be."""
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
-    width, height = _INSIDE_PT
+    box, pt = axes.get_window_extent(), 72 / axes.figure.dpi
+    width, height = box.width * pt, box.height * pt
     marks = [((p.time - left) / (right - left), (p.quality - low) / (high - low)) for p in points]
-    taken = [_around(*mark, 6.0, 6.0) for mark in marks]
+
+    def around(x: float, y: float, wide: float, tall: float) -> Box:
+        across, up = wide / 2 / width, tall / 2 / height
+        return x - across, y - up, x + across, y + up
+
+    taken = [around(*mark, 6.0, 6.0) for mark in marks]
     lines = [
         box for p, (x, y) in zip(points, marks, strict=True) for box in _intervals(p, x, y, axes)
     ]
@@ -224,8 +231,8 @@ def _spots(axes: Axes, points: Sequence[_Point]) -> list[tuple[float, float]]:
     ]
     found = []
     for point, (x, y) in zip(points, marks, strict=True):
-        wide = len(str(point.look.number)) * _LETTER_PT + 1.0
-        boxes = [_around(x + a / width, y + u / height, wide, _LINE_PT) for a, u in steps]
+        wide = len(str(point.look.number)) * _LETTER_PT + 3.0
+        boxes = [around(x + a / width, y + u / height, wide, _LINE_PT) for a, u in steps]
         best = min(
             range(len(boxes)),
             key=lambda n: (_overlap(boxes[n], taken) > 0, _shared(boxes[n], lines) > 0, n),
@@ -241,12 +248,6 @@ def _intervals(point: _Point, x: float, y: float, axes: Axes) -> list[Box]:
     begin, end = ((time - left) / (right - left) for time in point.times)
     bottom, top = ((quality - low) / (high - low) for quality in point.qualities)
     return [(x - 0.002, bottom, x + 0.002, top), (begin, y - 0.002, end, y + 0.002)]
-
-
-def _around(x: float, y: float, width_pt: float, height_pt: float) -> Box:
-    """Box of a size around a place, in shares of the axes."""
-    across, up = width_pt / 2 / _INSIDE_PT[0], height_pt / 2 / _INSIDE_PT[1]
-    return x - across, y - up, x + across, y + up
 
 
 def _ends(interval: tuple[float, float]) -> str:
@@ -436,35 +437,25 @@ def _histogram(
     counts = {arm: np.histogram(values, bins=edges)[0] for arm, values in columns.items()}
     most = max(int(count.max()) for count in counts.values())
     with svg.style():
-        drawn = svg.figure(_WIDTH, max(_HEIGHT, 0.5 * len(columns) + 0.6))
-        rows = drawn.subplots(len(columns), 1, sharex=True, squeeze=False)[:, 0]
+        known = looks(list(group.arms), group.specs)
+        drawn = svg.figure(_WIDTH, max(_HEIGHT, 0.52 * len(columns) + 0.6))
+        rows, scale = svg.rows(drawn, [known[arm].number for arm in columns])
         for axes, (arm, count) in zip(rows, counts.items(), strict=True):
-            look = looks(list(group.arms), group.specs)[arm]
-            ink = color(look.role)
-            axes.set_gid(svg.of_arm(look.number))
+            ink = color(known[arm].role)
             axes.stairs(count, edges, fill=True, color=ink, alpha=0.35, linewidth=0)
             axes.stairs(count, edges, color=ink, linewidth=1.1)
-            axes.set_ylim(0, most * 1.45)
+            axes.set_ylim(0, most)
             axes.set_yticks([0, most])
             axes.grid(visible=False)
             middle = float(np.median(columns[arm]))
             told = f"  ·  p50 {number(middle)} s"
             text = _cut(texts.arm(arm), int(_INSIDE_PT[0] / _LETTER_PT) - len(told)) + told
-            left = middle > (low * high) ** 0.5
-            axes.text(
-                0.01 if left else 0.99,
-                0.97,
-                text,
-                transform=axes.transAxes,
-                ha="left" if left else "right",
-                va="top",
-                color=ink,
-            )
-        _log_seconds(rows[-1], low, high)
-        rows[-1].set_xlabel(texts("seconds_log"))
-        drawn.supylabel(texts("axis_samples"), fontsize=svg.FONT_PT, color=color("muted"))
+            axes.set_title(text, loc="left", color=ink, pad=2)
+        _log_seconds(scale, low, high)
+        scale.set_xlabel(texts("seconds_log"))
         figure_id = f"{prefix}-histogram-{name}"
-        text = svg.to_svg(drawn, name=figure_id, title=title, description=_medians(columns, texts))
+        said = _medians(columns, known, texts)
+        text = svg.to_svg(drawn, name=figure_id, title=title, description=said, stacked=True)
     return Figure(figure_id, title, text)
 
 
@@ -497,7 +488,8 @@ def _ecdf(
         axes.set_ylabel(texts("axis_ecdf"))
         _legend(drawn, names)
         figure_id = f"{prefix}-ecdf-{name}"
-        text = svg.to_svg(drawn, name=figure_id, title=title, description=_medians(columns, texts))
+        said = _medians(columns, known, texts)
+        text = svg.to_svg(drawn, name=figure_id, title=title, description=said)
     return Figure(figure_id, title, text)
 
 
@@ -515,9 +507,11 @@ def _log_seconds(axes: Axes, low: float, high: float) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
 
 
-def _medians(columns: dict[str, list[float]], texts: Texts) -> str:
-    return "; ".join(
-        f"{texts.arm(arm)}: p50 {number(float(np.median(values)))} s, "
+def _medians(
+    columns: Mapping[str, Sequence[float]], known: Mapping[str, Look], texts: Texts
+) -> dict[int, str]:
+    return {
+        known[arm].number: f"{texts.arm(arm)}: p50 {number(float(np.median(values)))} s, "
         f"p90 {number(float(np.percentile(values, 90)))} s, n {len(values)}"
         for arm, values in columns.items()
-    )
+    }

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from html import escape
 from io import StringIO
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import matplotlib
 from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -20,11 +20,16 @@ from matplotlib.figure import Figure
 
 from edgecloud.report.html.theme import LIGHT
 
-__all__ = ["color", "figure", "of_arm", "style", "to_svg"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["FIXED", "color", "figure", "of_arm", "rows", "style", "to_svg"]
 
 _ROLES: Final = tuple(LIGHT)
 _STAND_IN: Final = "#fe01"
 _ARM: Final = "arm-"
+FIXED: Final = "fixed"
+"""The ``gid`` of what stays above a figure's rows where some of them are hidden: a class on the page."""
 FONT_PT: Final = 8.5
 
 
@@ -83,9 +88,27 @@ def figure(width: float, height: float) -> Figure:
     return made
 
 
-def to_svg(drawn: Figure, *, name: str, title: str, description: str) -> str:
+def rows(drawn: Figure, numbers: Sequence[int]) -> tuple[list[Axes], Axes]:
+    """Axes for the series of these numbers, one under another, and the axes under them whose one scale is that of
+    all: it stays where a series is hidden."""
+    *found, last = drawn.subplots(
+        len(numbers) + 1, 1, sharex=True, squeeze=False, height_ratios=[1] * len(numbers) + [0.001]
+    )[:, 0]
+    for axes, number in zip(found, numbers, strict=True):
+        axes.set_gid(of_arm(number))
+        axes.tick_params(axis="x", length=0)
+    last.spines["left"].set_visible(False)
+    last.set_yticks([])
+    return found, last
+
+
+def to_svg(
+    drawn: Figure, *, name: str, title: str, description: Mapping[int, str], stacked: bool = False
+) -> str:
     """The ``<svg>`` element, to stand in HTML. Its ids begin with ``name``; ``title`` and
-    ``description`` are what a screen reader says in its place."""
+    ``description``, by the number of the series, are what a screen reader says in its place. A figure of :func:`rows`
+    is ``stacked``: the page closes the gaps of hidden ones by its ``data-pitch``, the height of a row.
+    """
     buffer = StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     drawn.savefig(buffer, format="svg", metadata=nothing)
@@ -103,10 +126,18 @@ def to_svg(drawn: Figure, *, name: str, title: str, description: str) -> str:
     text = re.sub(r'(href="#|url\(#)', rf"\1{name}-", text)
     text = re.sub(r"font:\s*([\d.]+px)[^;\"]*", r"font-size: \1", text)
     text = re.sub(r"font-family:[^;\"]*;?\s*", "", text)
+    text = text.replace(f'id="{name}-{FIXED}"', f'class="{FIXED}"')
     head, rest = text.split(">", 1)
     head = re.sub(r'\s(width|height|version)="[^"]*"', "", head)
+    if stacked:
+        first, second = (axes.get_position().y0 for axes in drawn.axes[:2])
+        head += f' data-pitch="{(first - second) * drawn.get_figheight() * 72:.2f}"'
+    said = "".join(
+        f'<span class="{of_arm(number)}">{escape(text)}; </span>'
+        for number, text in description.items()
+    )
     return (
         f'{head} role="img" aria-labelledby="{name}-t {name}-d">'
         f'<title id="{name}-t">{escape(title)}</title>'
-        f'<desc id="{name}-d">{escape(description)}</desc>{rest.strip()}'
+        f'<desc id="{name}-d">{said}</desc>{rest.strip()}'
     )

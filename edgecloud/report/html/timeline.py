@@ -78,44 +78,48 @@ def _timeline(
 ) -> Figure:
     end = max(event.end_s for trace in traces.values() for event in trace.events)
     with svg.style():
-        drawn = svg.figure(_WIDTH, 0.72 * len(traces) + 0.75)
-        rows = drawn.subplots(len(traces), 1, sharex=True, squeeze=False)[:, 0]
+        drawn = svg.figure(_WIDTH, 0.72 * len(traces) + 1.1)
+        known = looks(list(group.arms), group.specs)
+        rows, scale = svg.rows(drawn, [known[arm].number for arm in traces])
         for axes, (arm, trace) in zip(rows, traces.items(), strict=True):
-            look = looks(list(group.arms), group.specs)[arm]
-            axes.set_gid(svg.of_arm(look.number))
             _lanes(axes, trace)
             axes.set_yticks(range(3), [texts(f"lane_{lane}") for lane in _LANES])
             axes.set_title(
                 texts.arm(arm),
                 loc="left",
-                color=color(look.role),
+                color=color(known[arm].role),
                 fontweight="bold",
                 pad=2,
             )
-        rows[-1].set_xlim(0, end * 1.005)
-        rows[-1].set_xlabel(texts("seconds"))
-        drawn.legend(
+        scale.set_xlim(0, end * 1.005)
+        scale.set_xlabel(texts("seconds"))
+        legend = drawn.legend(
             handles=_legend(traces, texts),
-            loc="outside lower left",
-            ncols=7,
+            loc="outside upper left",
+            ncols=3,  # as much as a phone shows of the figure
             frameon=False,
             handlelength=1.2,
             handleheight=0.9,
             columnspacing=1.6,
         )
-        text = svg.to_svg(drawn, name=name, title=title, description=_words(traces, texts))
+        legend.set_gid(svg.FIXED)
+        said = {known[arm].number: text for arm, text in _words(traces, texts).items()}
+        text = svg.to_svg(drawn, name=name, title=title, description=said, stacked=True)
     return Figure(name, title, text, texts("timeline_note"))
 
 
 def _lanes(axes: Axes, trace: Trace) -> None:
+    bars: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for span in spans(trace):
-        axes.barh(
-            _LANES.index(span.lane),
-            span.end_s - span.start_s,
-            left=span.start_s,
-            height=0.62,
-            color=color(_ink(span.lane, span.kind)),
-            alpha=_ALPHA.get(span.kind, 0.9),
+        bars.setdefault((span.lane, span.kind), []).append(
+            (span.start_s, span.end_s - span.start_s)
+        )
+    for (lane, kind), its in bars.items():
+        axes.broken_barh(
+            its,
+            (_LANES.index(lane) - 0.31, 0.62),
+            color=color(_ink(lane, kind)),
+            alpha=_ALPHA.get(kind, 0.9),
             linewidth=0,
         )
     done = [commit.at_s for commit in trace.of(Commit)]
@@ -153,9 +157,9 @@ def _legend(traces: Mapping[str, Trace], texts: Texts) -> list[Patch]:
     return [found[key] for key in order]
 
 
-def _words(traces: Mapping[str, Trace], texts: Texts) -> str:
-    """Seconds that each lane was busy, and with what, for a screen reader."""
-    parts = []
+def _words(traces: Mapping[str, Trace], texts: Texts) -> dict[str, str]:
+    """For each series the seconds that each lane was busy, and with what, for a screen reader."""
+    parts = {}
     for arm, trace in traces.items():
         busy: dict[tuple[str, str], float] = {}
         for span in spans(trace):
@@ -166,5 +170,5 @@ def _words(traces: Mapping[str, Trace], texts: Texts) -> str:
             f"{texts(f'lane_{lane}')} {texts(f'kind_{kind}')} {busy[lane, kind]:.2f} s"
             for lane, kind in ordered
         )
-        parts.append(f"{texts.arm(arm)}: {lanes}")
-    return "; ".join(parts)
+        parts[arm] = f"{texts.arm(arm)}: {lanes}"
+    return parts

@@ -33,12 +33,28 @@
 
   // Which series are shown, in each group: columns, cards, and what is drawn of them.
   const hidden = data.map(() => new Set());
+  const isOff = (node) => node.classList.contains("off");
+  const close = (svg, numbers) => { // the gaps that hidden series leave, in what is drawn and in what is read out
+    const said = svg.querySelector("desc");
+    said.kept ??= [...said.children];
+    said.replaceChildren(...said.kept.filter((part) => !numbers.has(parseInt(part.className.slice(4), 10))));
+    svg.closest("figure").classList.toggle("off", !said.children.length);
+    if (!svg.dataset.pitch) return;
+    let gone = 0;
+    for (const part of svg.querySelector("g").children) {
+      if (!part.classList.contains("fixed")) part.setAttribute("transform", `translate(0 ${-gone * svg.dataset.pitch})`);
+      if (isOff(part)) gone += 1;
+    }
+    svg.dataset.height ??= svg.viewBox.baseVal.height;
+    svg.viewBox.baseVal.height = svg.dataset.height - gone * svg.dataset.pitch;
+  };
   const apply = (group) => {
     for (const box of document.querySelectorAll(`[data-group="${group}"]`)) {
       for (const arm of data[group].arms) {
         const off = hidden[group].has(arm.number);
         for (const node of box.querySelectorAll(`.arm-${arm.number}`)) node.classList.toggle("off", off);
       }
+      for (const svg of box.querySelectorAll("figure svg")) close(svg, hidden[group]);
     }
   };
   for (const choice of document.querySelectorAll("[data-choose]")) {
@@ -47,6 +63,7 @@
     const changed = () => {
       hidden[group] = new Set(boxes.filter((box) => !box.checked).map((box) => Number(box.value)));
       apply(group);
+      weigh();
       choose();
     };
     choice.hidden = false;
@@ -64,6 +81,7 @@
   for (const button of document.querySelectorAll("[data-svg]")) {
     button.addEventListener("click", () => {
       const svg = document.querySelector(`#${button.dataset.svg} svg`).cloneNode(true);
+      for (const part of svg.querySelectorAll(".off")) part.remove();
       const [, , width, height] = svg.getAttribute("viewBox").split(" ");
       svg.setAttribute("width", `${width}pt`);
       svg.setAttribute("height", `${height}pt`);
@@ -110,37 +128,44 @@
     for (const one of its.o) if (one === letter) found += 1;
     return found / its.o.length;
   };
-  const all = [];
-  data.forEach((group, number) => {
-    const specs = group.arms.flatMap((arm, index) => (arm.mode === "spec" ? [index] : []));
-    const mixed = specs.length ? specs : group.arms.map((_, index) => index);
-    const { lead, edge, cloud } = group.compared;
-    for (const sample of group.samples) {
-      const ok = sample.a.filter((its) => its && its.s !== "failed");
-      const score = (index) => (index >= 0 && sample.a[index] ? sample.a[index].q ?? null : null);
+  let all = [];
+  const weigh = () => { // what each sample is found and sorted by, of the series that are shown
+    all = data.flatMap((group, number) => weighed(group, number));
+  };
+  const weighed = (group, number) => {
+    const seen = [...group.arms.keys()].filter((index) => !hidden[number].has(group.arms[index].number));
+    const specs = seen.filter((index) => group.arms[index].mode === "spec");
+    const mixed = specs.length ? specs : seen;
+    const { edge, cloud } = group.compared;
+    return group.samples.map((sample) => {
+      const some = seen.map((index) => sample.a[index]).filter(Boolean);
+      const ok = some.filter((its) => its.s !== "failed");
+      const score = (index) => sample.a[index]?.q ?? null;
       const between = (a, b) => (a === null || b === null ? -Infinity : a - b);
+      const most = (difference) => Math.max(-Infinity, ...specs.map(difference));
       const times = {}; // the longest by each clock
-      group.arms.forEach(({ clock }, index) => {
+      for (const index of seen) {
         const its = sample.a[index];
-        if (its && its.s !== "failed") times[`time:${clock}`] = Math.max(times[`time:${clock}`] || 0, its.t || 0);
-      });
-      all.push({
+        const clock = `time:${group.arms[index].clock}`;
+        if (its && its.s !== "failed") times[clock] = Math.max(times[clock] || 0, its.t || 0);
+      }
+      return {
         sample,
         group,
         number,
         mixed,
         text: [sample.id, ...sample.refs, ...ok.map(words)].join("\n").toLowerCase(),
-        failed: sample.a.some((its) => its && its.s === "failed"),
+        failed: some.some((its) => its.s === "failed"),
         degraded: ok.some((its) => its.d),
         differs: new Set(ok.map(words)).size > 1,
         wrong: ok.some((its) => its.m === 0),
-        gain: between(score(lead), score(edge)),
-        loss: between(score(cloud), score(lead)),
+        gain: most((index) => between(score(index), score(edge[index]))),
+        loss: most((index) => between(score(cloud[index]), score(index))),
         time: Math.max(0, ...Object.values(times)),
         ...times,
-      });
-    }
-  });
+      };
+    });
+  };
 
   let shown = [];
   let drawn = 0;
@@ -309,9 +334,9 @@
       "total_time_s", "edge", "verified", "corrected", "bonus", "cloud", "references"];
     const quote = (value) => `"${String(value ?? "").replace(/"/g, '""')}"`;
     const lines = [names.map(quote).join(",")];
-    for (const { sample, group } of shown) {
+    for (const { sample, group, number } of shown) {
       sample.a.forEach((its, index) => {
-        if (!its) return;
+        if (!its || hidden[number].has(group.arms[index].number)) return;
         const counts = Object.keys(LETTERS).map((letter) => Math.round(share(its, letter) * (its.o || "").length));
         lines.push([sample.id, group.language, group.prompt, group.arms[index].id, its.s || (its.d ? "degraded" : "ok"),
           its.s ? its.e : words(its), its.q, its.m, its.t, ...counts, sample.refs.join(" | ")].map(quote).join(","));
@@ -319,6 +344,7 @@
     }
     save("samples.csv", "text/csv", `\ufeff${lines.join("\n")}\n`);
   });
+  weigh();
   choose();
   document.documentElement.dataset.ready = "true";
 })();
