@@ -146,6 +146,20 @@ def test_key_figures_of_many_series_are_lines_under_one_heading(tmp_path: Path) 
     assert text.count("<dt>time, cloud alone = 1</dt>") == 6
 
 
+@pytest.mark.usefixtures("without_figures")
+def test_of_several_clouds_the_column_of_the_one_compared_with_is_pinned(tmp_path: Path) -> None:
+    results = write_runs(tmp_path, 3)
+    other = json.loads((results / "cloud-rank-english.json").read_text())
+    other["run"]["output_name"] = "zz"
+    other["experiment_config"]["hardware_profile"] = "another"
+    write_result(results / "zz.json", other)
+    heads = re.findall(
+        r'<th scope="col" class="arm-\d pin">.*?</span>(.*?)</th>', to_html(load_sources([results]))
+    )
+    assert heads
+    assert not any("zz" in head for head in heads)
+
+
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
 def test_colours_have_the_contrast_of_wcag_aa(theme: dict[str, str]) -> None:
     for ground in ("ground", "panel"):

@@ -32,7 +32,8 @@ _MINUS = str.maketrans("-", "−")
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """The head of a column: a run's ``name`` and its ``look``; the cloud's stays in sight (``pinned``)."""
+    """The head of a column: a run's ``name`` and its ``look``; that of the cloud that series are compared with stays
+    in sight (``pinned``)."""
 
     name: str
     look: Look
@@ -181,11 +182,9 @@ def _paired_cell(cell: Interval | None, label: str, table: Table, texts: Texts) 
 
 def _table(group: Group, texts: Texts, arms: Iterable[str], *, name: str, csv_text: str) -> Table:
     known = looks(list(group.arms), group.specs)
-    shown = list(arms)
-    columns = [
-        Column(texts.arm(arm), known[arm], known[arm].role == "cloud" and arm == shown[-1])
-        for arm in shown
-    ]
+    clouds = [group.reference(arm, "cloud").name for arm in group.specs or group.arms]
+    pinned = next((name for name in reversed(clouds) if name is not None), None)
+    columns = [Column(texts.arm(arm), known[arm], arm == pinned) for arm in arms]
     # With a byte order mark, so that spreadsheets read Chinese as such.
     content = base64.b64encode(csv_text.encode("utf-8-sig")).decode("ascii")
     href = f"data:text/csv;charset=utf-8;base64,{content}"
