@@ -14,6 +14,7 @@ import pytest
 
 from edgecloud.cli.main import main
 from edgecloud.contracts import Trace
+from edgecloud.datasets import corpus
 from edgecloud.errors import ConfigError, JournalError, OutputError, WorkerError
 from edgecloud.experiments import experiment
 from edgecloud.experiments import run as arm
@@ -370,3 +371,42 @@ def test_in_modelled_time_the_limits_are_looked_at_again_when_all_samples_have_r
 def _limited(system: ScriptedSystem) -> ScriptedSystem:
     system.facts["limits"] = LIMITS
     return system
+
+
+class Counted(dict[str, Any]):
+    """A mapping that counts what it is asked; it is not gone through."""
+
+    asked = 0
+
+    def __contains__(self, name: object) -> bool:
+        self.asked += 1
+        return super().__contains__(name)
+
+    def __iter__(self) -> Any:
+        raise AssertionError("the records are gone through")
+
+    items = keys = values = __iter__
+
+
+def test_samples_that_are_done_are_counted_as_they_come(tmp_path: Path, data: Path) -> None:
+    with arm.Arm("spec", config(data, tmp_path)) as running:
+        running.records = Counted(running.records)
+        for number, _ in enumerate(running.run(), start=1):
+            assert running.done == number
+        assert running.records.asked <= 2 * N
+
+
+def test_a_run_reads_its_manifest_and_hashes_its_recordings_once(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[str] = []
+    for name in ("load_manifest", "data_hash"):
+        whole = getattr(corpus, name)
+
+        def counted(*given: Any, _whole: Any = whole, _name: str = name, **how: Any) -> Any:
+            found.append(_name)
+            return _whole(*given, **how)
+
+        monkeypatch.setattr(corpus, name, counted)
+    run(config(data, tmp_path))
+    assert sorted(found) == ["data_hash", "load_manifest"]

@@ -7,6 +7,7 @@ import random
 from typing import Any
 
 import pytest
+from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.cider.cider import Cider
 
 from edgecloud.errors import MetricError
@@ -82,6 +83,22 @@ def test_cider_weighs_by_the_whole_corpus_whatever_is_scored() -> None:
     assert part.per_sample == (whole.per_sample[7], whole.per_sample[3])
     alone = cider({"7": everything["7"]}, {name: references[name] for name in ("7", "3")})
     assert alone.per_sample[0] != part.per_sample[0]
+
+
+def test_bleu_gives_the_very_values_of_the_library() -> None:
+    draw = random.Random(1)
+
+    def text() -> str:
+        return " ".join(draw.choice("abcdef") for _ in range(draw.randint(1, 9)))
+
+    references = [[en(text()) for _ in range(draw.randint(1, 3))] for _ in range(40)]
+    texts = [en(text()) for _ in range(39)] + [en("")]
+    found = bleu(texts, references)
+    gts = {i: [tokens.text for tokens in some] for i, some in enumerate(references)}
+    values, by_order = Bleu(4).compute_score(gts, {i: [t.text] for i, t in enumerate(texts)}, 0)
+    assert list(found.corpus.values()) == values
+    rows = [tuple(row.values()) for row in found.per_sample]
+    assert rows == list(zip(*by_order, strict=True))
 
 
 def test_cider_gives_the_very_values_of_the_library_over_the_whole_corpus() -> None:

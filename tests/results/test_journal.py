@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -343,3 +344,25 @@ def test_records_read_without_their_traces_have_the_same_output(tmp_path: Path, 
     path.write_bytes(path.read_bytes().replace(b'"kind"', b'"kin"'))
     with pytest.raises(JournalError, match="damaged in the line at byte"):
         record_at(path, begins[0])
+
+
+def test_no_garbage_is_collected_while_much_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run.jsonl"
+    with opened(path) as journal:
+        for name in ("a", "b", "c"):
+            journal.append(record(name))
+    collecting: list[bool] = []
+    whole = Record.from_json
+
+    def looked(row: Any) -> Record:
+        collecting.append(gc.isenabled())
+        return whole(row)
+
+    monkeypatch.setattr(Record, "from_json", looked)
+    read(path)
+    with opened(path, resume=True):
+        pass
+    assert collecting == [False] * 6
+    assert gc.isenabled()

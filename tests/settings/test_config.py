@@ -377,3 +377,19 @@ def test_a_run_is_read_back_when_its_profile_is_gone(capped: str) -> None:
     found = resolve({"hardware_profile": capped})
     Path(capped).unlink()
     assert resolve(found.to_json()) == found
+
+
+def test_the_same_file_is_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[str] = []
+    whole = yaml.safe_load
+
+    def counted(text: str) -> Any:
+        parsed.append(text)
+        return whole(text)
+
+    monkeypatch.setattr(yaml, "safe_load", counted)
+    file = tmp_path / "own.yaml"
+    for k in (2, 5):
+        file.write_text(f"k: {k}  # {tmp_path}\n", encoding="utf-8")
+        assert {resolve({"top_p": 0.5}, file=file).draft.k for _ in range(3)} == {k}
+    assert len(parsed) == 2

@@ -43,10 +43,16 @@ def bleu(hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -
 
     Raises :class:`~edgecloud.errors.MetricError`, see ``coco_texts``.
     """
-    from pycocoevalcap.bleu.bleu import Bleu  # slow to import; its registration is read everywhere
+    from pycocoevalcap.bleu.bleu_scorer import (
+        BleuScorer,  # slow to import; its registration is read everywhere
+    )
 
     gts, res = coco_texts(hypotheses, references)
-    corpus, by_order = Bleu(ORDERS).compute_score(gts, res, verbose=0)
+    scorer = BleuScorer(n=ORDERS)
+    for position, (caption,) in res.items():
+        scorer += (caption, gts[position])
+        scorer.crefs[-1] = None  # counted: the n-grams of a sample's references take 8 kB
+    corpus, by_order = scorer.compute_score(option="closest", verbose=0)
     names = [f"bleu_{order}" for order in range(1, ORDERS + 1)]
     return MetricResult(
         corpus={name: finite(value) for name, value in zip(names, corpus, strict=True)},
