@@ -78,15 +78,20 @@ def rescore(folder: Path) -> None:
 
 
 def resume(folder: Path) -> None:
-    """A journal that holds all samples of its run opened to go on, as a run does."""
+    """What a run with ``--resume`` does that finds all its samples done, beside starting its models: the journal opened
+    to go on, the captions scored, the result written."""
+    from edgecloud.cli.rescore import write as write_result
     from edgecloud.results.aggregate import measured as kept
-    from edgecloud.results.journal import Journal
+    from edgecloud.results.journal import Journal, stream
+    from edgecloud.results.recorded_run import recorded_run
 
-    journal = folder / "journals" / "spec.jsonl"
+    path = folder / "journals" / "spec.jsonl"
     with Journal.open(
-        journal, mode="spec", identity={}, resume=True, kept=partial(kept, k=3)
-    ) as found:
-        assert found.records
+        path, mode="spec", identity={}, resume=True, kept=partial(kept, k=3)
+    ) as journal:
+        records = journal.records.values()
+        found = recorded_run(stream(path)[0], records, path=path, traces=False)
+    assert write_result(found, folder / "resumed.json", {}) == 0
 
 
 def journal(folder: Path) -> None:

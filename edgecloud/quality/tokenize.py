@@ -123,7 +123,13 @@ def segment(text: str, tokenizer: str) -> Tokens:
     except KeyError:
         known = ", ".join(_SPLITTERS)
         raise MetricError(f"no tokeniser {tokenizer!r}; there are {known}") from None
-    return Tokens(tokenizer, tuple(map(sys.intern, split(normalize(text).lower()))))
+    return Tokens(tokenizer, tuple(map(sys.intern, split(_lowered(text)))))
+
+
+@lru_cache(maxsize=64)
+def _lowered(text: str) -> str:
+    """The same for each tokeniser that a text is cut up by, one after the other."""
+    return normalize(text).lower()
 
 
 def _jieba_words(text: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from math import inf
 
 from edgecloud.quality.metric import Value, values
@@ -16,6 +16,8 @@ from edgecloud.results.statistics import Interval, gap_closed, mean_difference, 
 __all__ = ["EQUAL", "is_known", "paired_rows", "qualities"]
 
 Arms = Mapping[str, Result]
+Column = Callable[[str, str], Mapping[str, float]]
+"""A quantity of each sample of a series, by the series' and the quantity's names."""
 Row = tuple[str, list[Interval | None]]
 References = Mapping[Side, Mapping[str, Reference]]
 
@@ -45,6 +47,10 @@ def paired_rows(arms: Arms, columns: Sequence[str], references: References) -> l
     """
     rows: list[Row] = []
 
+    @cache
+    def column(arm: str, name: str) -> Mapping[str, float]:
+        return arms[arm].per_sample(name)
+
     def row(label: str, sides: Sequence[Side], measure: Callable[..., Interval | None]) -> None:
         """``measure`` is given a series and what it is compared with, for each of ``sides``."""
         if all(side in references for side in sides):
@@ -52,13 +58,13 @@ def paired_rows(arms: Arms, columns: Sequence[str], references: References) -> l
             rows.append((label, cells))
 
     for name, label in qualities(arms).items():
-        difference, gap = partial(_difference, arms, name), partial(_gap, arms, name)
+        difference, gap = partial(_difference, column, name), partial(_gap, column, name)
         row(f"{label} minus edge", ("edge",), difference)
         row(f"{label} minus cloud", ("cloud",), difference)
         row(f"{label} gap closed", ("edge", "cloud"), gap)
     row(EQUAL, ("cloud",), partial(_equal, arms))
-    row("total time over edge (factor)", ("edge",), partial(_factor, arms))
-    row("total time over cloud (factor)", ("cloud",), partial(_factor, arms))
+    row("total time over edge (factor)", ("edge",), partial(_factor, column))
+    row("total time over cloud (factor)", ("cloud",), partial(_factor, column))
     return rows
 
 
@@ -77,13 +83,13 @@ def _compared(
     return measure(arm, *(reference.name for reference in found))
 
 
-def _difference(arms: Arms, name: str, arm: str, baseline: str) -> Interval:
-    values, others = _shared(name, arms[arm], arms[baseline])
+def _difference(column: Column, name: str, arm: str, baseline: str) -> Interval:
+    values, others = _shared(column, name, arm, baseline)
     return mean_difference(values, others)
 
 
-def _gap(arms: Arms, name: str, arm: str, edge: str, cloud: str) -> Interval:
-    first, middle, last = _shared(name, arms[edge], arms[arm], arms[cloud])
+def _gap(column: Column, name: str, arm: str, edge: str, cloud: str) -> Interval:
+    first, middle, last = _shared(column, name, edge, arm, cloud)
     return gap_closed(first, middle, last)
 
 
@@ -96,16 +102,16 @@ def _equal(arms: Arms, arm: str, cloud: str) -> Interval:
     return mean_difference(equal, [0.0] * len(equal))
 
 
-def _factor(arms: Arms, arm: str, alone: str) -> Interval:
-    values, others = _shared("total_time", arms[arm], arms[alone])
+def _factor(column: Column, arm: str, alone: str) -> Interval:
+    values, others = _shared(column, "total_time", arm, alone)
     found = median_log_ratio(values, others)
     low, high = (None if end is None else math.exp(end) for end in (found.low, found.high))
     estimate = None if found.estimate is None else math.exp(found.estimate)
     return Interval(estimate, low, high, found.n, found.level, found.reason)
 
 
-def _shared(name: str, *results: Result) -> list[list[float]]:
-    """The values of one quantity in each result, over the samples for which all have it."""
-    columns = [result.per_sample(name) for result in results]
+def _shared(column: Column, name: str, *arms: str) -> list[list[float]]:
+    """The values of one quantity in each of ``arms``, over the samples for which all have it."""
+    columns = [column(arm, name) for arm in arms]
     ids = [file_id for file_id in columns[0] if all(file_id in column for column in columns)]
     return [[column[file_id] for file_id in ids] for column in columns]

@@ -124,7 +124,7 @@ def _counted(corpus: Iterable[Sequence[Tokens]]) -> Counter[tuple[str, ...]]:
     for some in corpus:
         ngrams: set[tuple[str, ...]] = set()
         for tokens in some:
-            words = tokens.text.split()
+            words = tokens.words
             for order in range(1, ORDERS + 1):
                 ngrams.update(zip(*(words[start:] for start in range(order)), strict=False))
         found.update(ngrams)
