@@ -124,8 +124,13 @@ class GeneralNetwork(Network):
         """Switch the adapter on for a sequence with a recording, off for one of text, as the families'
         own ``generate`` does; nothing where there is none."""
         if self._adapted and hearing != self._adapting:
-            switch = self.whole.enable_adapters if hearing else self.whole.disable_adapters
-            switch()
+            from peft.tuners.tuners_utils import BaseTunerLayer
+            from peft.utils import ModulesToSaveWrapper
+
+            # transformers' own switches do this, but refuse releases of peft with which its loading works.
+            for layer in self.whole.modules():
+                if isinstance(layer, BaseTunerLayer | ModulesToSaveWrapper):
+                    layer.enable_adapters(enabled=hearing)
             self._adapting = hearing
 
     @property

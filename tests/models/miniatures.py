@@ -694,16 +694,22 @@ def _tokenizer(folder: Path, template: str, *, words: str | None = None) -> Any:
 
 def _adapted(kind: Any, folder: Path, inside: str, parts: str | list[str], seed: int) -> Path:
     """An adapter for ``parts`` of the model in ``folder``, ``inside`` of that, as peft saves it."""
-    from peft import LoraConfig
+    from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
 
     model = kind.from_pretrained(str(folder))
-    model.add_adapter(LoraConfig(r=2, lora_alpha=3, target_modules=parts))
+    settings = LoraConfig(r=2, lora_alpha=3, target_modules=parts)
+    inject_adapter_in_model(settings, model)
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
         for name, parameter in model.named_parameters():
             if "lora_" in name:
                 parameter.normal_(std=0.3)
-    PreTrainedModel.save_pretrained(model, str(folder / inside))
+    settings.save_pretrained(str(folder / inside))
+    save_file(
+        {f"base_model.model.{name}": t for name, t in get_peft_model_state_dict(model).items()},
+        folder / inside / "adapter_model.safetensors",
+        {"format": "pt"},
+    )
     return folder
 
 

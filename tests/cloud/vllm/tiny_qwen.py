@@ -14,6 +14,7 @@ from transformers import DynamicCache, Qwen2Config, Qwen2ForCausalLM
 
 from edgecloud.contracts import Prompt
 from edgecloud.embedded.factory import tokenizer as tok
+from edgecloud.models.cached import cache_argument
 
 __all__ = ["QwenText", "make_text_checkpoint"]
 
@@ -98,6 +99,8 @@ class QwenText:
     @torch.inference_mode()
     def _forward(self, tokens: Sequence[int]) -> Tensor:
         ids = torch.tensor([list(tokens)])
-        found = self._model(input_ids=ids, past_key_values=self._cache, use_cache=True)
+        found = self._model(
+            input_ids=ids, use_cache=True, **{cache_argument(self._model): self._cache}
+        )
         logits: Tensor = found.logits[0].float()
         return logits
