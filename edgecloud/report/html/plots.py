@@ -438,19 +438,19 @@ def _histogram(
     most = max(int(count.max()) for count in counts.values())
     with svg.style():
         known = looks(list(group.arms), group.specs)
-        drawn = svg.figure(_WIDTH, max(_HEIGHT, 0.52 * len(columns) + 0.6))
+        drawn = svg.figure(_WIDTH, max(_HEIGHT, 0.55 * len(columns) + 0.6))
         rows, scale = svg.rows(drawn, [known[arm].number for arm in columns])
         for axes, (arm, count) in zip(rows, counts.items(), strict=True):
             ink = color(known[arm].role)
             axes.stairs(count, edges, fill=True, color=ink, alpha=0.35, linewidth=0)
             axes.stairs(count, edges, color=ink, linewidth=1.1)
-            axes.set_ylim(0, most)
+            axes.set_ylim(0, most * 1.05)
             axes.set_yticks([0, most])
             axes.grid(visible=False)
             middle = float(np.median(columns[arm]))
             told = f"  ·  p50 {number(middle)} s"
             text = _cut(texts.arm(arm), int(_INSIDE_PT[0] / _LETTER_PT) - len(told)) + told
-            axes.set_title(text, loc="left", color=ink, pad=2)
+            axes.set_title(text, loc="left", color=ink, pad=4)
         _log_seconds(scale, low, high)
         scale.set_xlabel(texts("seconds_log"))
         figure_id = f"{prefix}-histogram-{name}"
