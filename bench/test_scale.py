@@ -22,8 +22,8 @@ LIMITS: Final[dict[str, tuple[float, float]]] = {
     "rescore": (800, 320),
     "resume": (850, 330),
     "journal": (150, 170),
-    "interval": (7, 85),
-    "settings": (5, 20),
+    "interval": (8, 85),
+    "settings": (7, 20),
 }
 
 
