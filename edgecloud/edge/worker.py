@@ -19,9 +19,9 @@ from edgecloud.edge.nursery import Nursery, forked
 from edgecloud.ending import TERMINATED, end_on_sigterm
 from edgecloud.errors import EdgeCloudError, WorkerError
 from edgecloud.registry import main_brings_parts
-from edgecloud.stages import listening
+from edgecloud.stages import listening, say, stage
 
-__all__ = ["At", "Said", "Worker", "pipe", "speaking"]
+__all__ = ["At", "Said", "Worker", "pass_on", "pipe", "speaking"]
 
 _STOP_WITHIN_S = 5.0
 _TICK_S = 1.0
@@ -40,6 +40,15 @@ class At:
 
     what: str
     share: float | None = None
+
+
+def pass_on(message: At | Said, of: str = "") -> None:
+    """Tell whoever listens here what a process is at, or has said; ``of`` is its name, where it is to be told."""
+    begin = f"{of}: " if of else ""
+    if isinstance(message, Said):
+        say(begin + message.text)
+    else:
+        stage(begin + message.what, message.share)
 
 
 def pipe() -> tuple[Connection, Connection]:

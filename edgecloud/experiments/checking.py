@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from edgecloud.cloud.http.client import model_metadata
 from edgecloud.contracts import Sample
 from edgecloud.edge.messages import Mode
-from edgecloud.edge.worker import At, Said, Worker
+from edgecloud.edge.worker import At, Said, Worker, pass_on
 from edgecloud.embedded.pair import CLOUD_CHECKPOINT, NAMED
 from edgecloud.errors import ConfigError, WorkerError
 from edgecloud.models.families import Family
@@ -198,12 +198,9 @@ def _examined(arms: list[dict[str, Any]], *, together: bool, timeout_s: float) -
     worker = Worker("check", _examine, arms, together)
     try:
         while (message := worker.receive(timeout_s)) != _DONE:
-            if isinstance(message, Said):
-                say(message.text)
-            elif isinstance(message, At):
-                stage(message.what, message.share)
-            else:
+            if not isinstance(message, At | Said):
                 raise WorkerError(f"the check of the models said {message!r:.200}")
+            pass_on(message)
     finally:
         worker.close()
 

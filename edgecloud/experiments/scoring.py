@@ -11,10 +11,10 @@ from multiprocessing.connection import Connection
 from typing import Any, ClassVar
 
 from edgecloud.edge.nursery import with_networks
-from edgecloud.edge.worker import At, Said, Worker
+from edgecloud.edge.worker import At, Said, Worker, pass_on
 from edgecloud.errors import EdgeCloudError, WorkerError
 from edgecloud.quality import Scores, score
-from edgecloud.stages import say, stage
+from edgecloud.stages import say
 
 __all__ = ["scored"]
 
@@ -29,6 +29,7 @@ class _Process:
 
     @classmethod
     def close(cls) -> None:
+        """End it; the next captions get another."""
         if cls.worker is not None:
             cls.worker.close()
             cls.worker = None
@@ -49,7 +50,7 @@ def scored(**given: Any) -> Scores:
             _Process.worker = Worker("scoring", _serve, cores, nursery=source)
         _Process.worker.send(given)
         while isinstance(found := _Process.worker.receive(_SILENT_S), At | Said):
-            stage(found.what, found.share) if isinstance(found, At) else say(found.text)
+            pass_on(found)
     except WorkerError as error:
         _Process.close()
         say(f"{error}; the captions are scored in this process instead")

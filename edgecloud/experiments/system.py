@@ -16,7 +16,7 @@ from edgecloud.edge import edge_process
 from edgecloud.edge.messages import EdgeSetup, Failed, Mode, Request, Response, Streamed
 from edgecloud.edge.nursery import CLOUD, EDGE, Nursery, allowed, nursery
 from edgecloud.edge.speculation_policy import sampling_of
-from edgecloud.edge.worker import At, Said, Worker, pipe, speaking
+from edgecloud.edge.worker import At, Said, Worker, pass_on, pipe, speaking
 from edgecloud.errors import ConfigError, WorkerError
 from edgecloud.experiments.checking import check_models, known_good, model_of, remote_facts
 from edgecloud.experiments.resource_owner import ResourceOwner
@@ -31,7 +31,7 @@ from edgecloud.models.families import FAMILIES
 from edgecloud.models.pairing import TEMPLATE, check_pair
 from edgecloud.models.quantized.cache import sweep
 from edgecloud.settings.config import Config
-from edgecloud.stages import say, stage
+from edgecloud.stages import stage
 from edgecloud.textfiles import cache_folder
 
 __all__ = ["System", "cache_dir", "model_of"]
@@ -93,7 +93,7 @@ class System(ResourceOwner):
         while True:
             message = self._received(self._running, 2 * self._config.run.deadline_s)
             if isinstance(message, At | Said):
-                _pass_on(self._running, message)
+                pass_on(message, self._running.name)
                 continue
             if isinstance(message, Streamed):
                 if on_commit is not None:
@@ -286,7 +286,7 @@ class System(ResourceOwner):
                 if isinstance(message, At):
                     at[worker] = message
                 if isinstance(message, At | Said):
-                    _pass_on(worker, message)
+                    pass_on(message, worker.name)
                     continue
                 ready[worker] = _facts(message)
                 del at[worker]
@@ -329,14 +329,7 @@ class System(ResourceOwner):
 def _tell(at: dict[Worker, At]) -> None:
     """Show the stages of the processes."""
     for worker, doing in at.items():
-        _pass_on(worker, doing)
-
-
-def _pass_on(worker: Worker, message: At | Said) -> None:
-    if isinstance(message, Said):
-        say(f"{worker.name}: {message.text}")
-    else:
-        stage(f"{worker.name}: {message.what}", message.share)
+        pass_on(doing, worker.name)
 
 
 def _facts(message: Any) -> dict[str, Any]:

@@ -223,8 +223,7 @@ def _detectable(
             counts.add(found.n)
     if not told:
         return []
-    joined = (", " if texts.language == "en" else "、").join(told)
-    return [texts("detectable", n=min(counts), values=joined)]
+    return [texts("detectable", n=min(counts), values=texts.listed(told))]
 
 
 def _not_all(share: float) -> str:

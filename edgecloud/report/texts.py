@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, Literal, get_args
 
 from edgecloud.quality.metric import values
@@ -60,13 +60,17 @@ class Texts:
         head, space, rest = name.partition(" ")
         return LABELS.get(head, head) + space + rest
 
+    def listed(self, parts: Iterable[str]) -> str:
+        """The parts of a list in a sentence."""
+        return (", " if self.language == "en" else "、").join(parts)
+
     def arms(self, names: Sequence[str], *, of: int) -> str:
         """Names of some series ``of`` so many, for a sentence; of more than five the first three and the number of
         the others."""
         if len(names) > _MOST_NAMED and len(names) == of:
             return self("arms_all", n=of)
         shown = names if len(names) <= _MOST_NAMED else names[:3]
-        joined = (", " if self.language == "en" else "、").join(map(self.arm, shown))
+        joined = self.listed(map(self.arm, shown))
         return joined if shown is names else self("arms_many", names=joined, n=len(names) - 3)
 
     def clock(self, name: str) -> str:

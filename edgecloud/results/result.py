@@ -149,11 +149,9 @@ class SampleResult:
         none."""
         if name in self.scores:
             return self.scores[name]
-        for block in (self.latency_metrics, self.cost_metrics, self.speculative_decoding_metrics):
-            if hasattr(block, name):
-                found: float | None = getattr(block, name)
-                return found
-        return None
+        block = getattr(self, _BLOCK_OF[name]) if name in _BLOCK_OF else None
+        found: float | None = getattr(block, name, None)
+        return found
 
 
 _BLOCK_OF: Final = {
@@ -165,7 +163,7 @@ _BLOCK_OF: Final = {
     )
     for entry in fields(kind)
 }
-"""The block of a sample's result in which a quantity is that is no score; of several the first that has it."""
+"""The block of a sample's result in which a quantity is that is no score; of several the last one here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -333,17 +331,8 @@ class Result:
 
     def per_sample(self, name: str) -> dict[str, float]:
         """A quantity of each completed sample, by id; samples without it are left out."""
-        block = _BLOCK_OF.get(name)
-        found = {}
-        for sample in self.detailed_results:
-            if sample.status == "ok":
-                if name in sample.scores or block is None:
-                    value = sample.scores.get(name)
-                else:
-                    value = getattr(getattr(sample, block), name, None)
-                if value is not None:
-                    found[sample.file_id] = float(value)
-        return found
+        found = {sample.file_id: sample.value(name) for sample in self.completed}
+        return {file_id: float(value) for file_id, value in found.items() if value is not None}
 
     @property
     def arm(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -25,19 +25,13 @@ def written(folder: Path, *ids: str) -> Path:
 def test_a_manifest_is_read_once_until_it_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read: list[Any] = []
-    load = corpus.load_manifest
-
-    def counted(path: Path, **how: Any) -> Any:
-        read.append(how)
-        return load(path, **how)
-
-    monkeypatch.setattr(corpus, "load_manifest", counted)
+    read = Mock(wraps=corpus.load_manifest)
+    monkeypatch.setattr(corpus, "load_manifest", read)
     config = resolve({"dataset_path": str(written(tmp_path, "a")), "language": "english"})
     found = {load_corpus(config)[0] for _ in range(3)}
-    assert len(found) == len(read) == 1
+    assert len(found) == read.call_count == 1
     load_corpus(resolve({"dataset_path": str(tmp_path / "manifest.json"), "language": "chinese"}))
-    assert len(read) == 2
+    assert read.call_count == 2
     written(tmp_path, "a", "b")
     assert len(load_corpus(config)[0]) == 2
     (tmp_path / "manifest.json").unlink()
@@ -48,17 +42,11 @@ def test_a_manifest_is_read_once_until_it_changes(
 def test_recordings_are_hashed_once_until_one_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hashed: list[Any] = []
-    whole = corpus.data_hash
-
-    def counted(samples: Any) -> str:
-        hashed.append(samples)
-        return whole(samples)
-
-    monkeypatch.setattr(corpus, "data_hash", counted)
+    hashed = Mock(wraps=corpus.data_hash)
+    monkeypatch.setattr(corpus, "data_hash", hashed)
     config = resolve({"dataset_path": str(written(tmp_path, "a")), "language": "english"})
     samples, _ = load_corpus(config)
     first = {hash_once(samples) for _ in range(3)}
-    assert len(first) == len(hashed) == 1
+    assert len(first) == hashed.call_count == 1
     (tmp_path / "a.wav").write_bytes(b"another recording")
     assert hash_once(samples) not in first

@@ -16,6 +16,7 @@ from edgecloud.edge import nursery as nurseries
 from edgecloud.edge.nursery import CLOUD, EDGE, Nursery, caps_in_force
 from edgecloud.edge.worker import Worker
 from edgecloud.errors import WorkerError
+from tests.nurseries import stop
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="nurseries are for Linux")
 
@@ -42,18 +43,13 @@ def _told(connection: Connection) -> None:
         os._exit(code)
 
 
-def _stop(nursery: Nursery) -> None:
-    server: Any = nurseries._Servers.running.pop(nursery)
-    server._stop()
-
-
 @pytest.fixture
 def nursery() -> Iterator[Nursery]:
     """One of a module that costs nothing; it has ended afterwards."""
     found = Nursery((MODULE,), CAPS)
     yield found
     if found in nurseries._Servers.running:
-        _stop(found)
+        stop(found)
 
 
 def test_two_processes_of_a_nursery_have_its_imports_under_its_caps(nursery: Nursery) -> None:
@@ -117,7 +113,7 @@ def test_where_a_nursery_ends_while_it_imports_the_process_starts_afresh() -> No
     assert told["caps"] is None
     assert not told["imported"]
     worker.close()
-    _stop(broken)
+    stop(broken)
 
 
 def test_nurseries_name_modules_that_there_are() -> None:

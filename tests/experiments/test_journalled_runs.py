@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -399,14 +400,8 @@ def test_samples_that_are_done_are_counted_as_they_come(tmp_path: Path, data: Pa
 def test_a_run_reads_its_manifest_and_hashes_its_recordings_once(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found: list[str] = []
-    for name in ("load_manifest", "data_hash"):
-        whole = getattr(corpus, name)
-
-        def counted(*given: Any, _whole: Any = whole, _name: str = name, **how: Any) -> Any:
-            found.append(_name)
-            return _whole(*given, **how)
-
+    asked = {name: Mock(wraps=getattr(corpus, name)) for name in ("load_manifest", "data_hash")}
+    for name, counted in asked.items():
         monkeypatch.setattr(corpus, name, counted)
     run(config(data, tmp_path))
-    assert sorted(found) == ["data_hash", "load_manifest"]
+    assert {name: counted.call_count for name, counted in asked.items()} == dict.fromkeys(asked, 1)

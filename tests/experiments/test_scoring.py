@@ -17,6 +17,8 @@ from edgecloud.experiments import scoring
 from edgecloud.experiments.scoring import scored
 from edgecloud.quality import score
 from edgecloud.stages import listening
+from tests.nurseries import stop
+from tests.told import Told
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="nurseries are for Linux")
 
@@ -30,20 +32,6 @@ GIVEN: dict[str, Any] = {
 }
 
 
-class _Told:
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def stage(self, what: str, share: float | None) -> None:
-        """Nothing."""
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-    def close(self) -> None:
-        """Nothing."""
-
-
 @pytest.fixture
 def nursery(monkeypatch: pytest.MonkeyPatch) -> Iterator[Nursery]:
     """A nursery on one core, of a module that costs nothing."""
@@ -51,8 +39,7 @@ def nursery(monkeypatch: pytest.MonkeyPatch) -> Iterator[Nursery]:
     monkeypatch.setattr(scoring, "with_networks", lambda: found)
     yield found
     scoring._Process.close()
-    server: Any = nurseries._Servers.running.pop(found)
-    server._stop()
+    stop(found)
 
 
 def test_without_a_nursery_of_networks_the_program_scores_itself(
@@ -86,7 +73,7 @@ def test_one_process_scores_all_as_this_one_would_and_outlives_errors_and_is_rep
     assert scored(**GIVEN) == expected
     assert scoring._Process.worker is worker
 
-    told = _Told()
+    told = Told()
     os.kill(worker.pid, signal.SIGKILL)
     with listening(told):
         assert scored(**GIVEN) == expected

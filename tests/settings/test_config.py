@@ -7,6 +7,7 @@ import time
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import yaml
@@ -380,16 +381,10 @@ def test_a_run_is_read_back_when_its_profile_is_gone(capped: str) -> None:
 
 
 def test_the_same_file_is_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    parsed: list[str] = []
-    whole = yaml.safe_load
-
-    def counted(text: str) -> Any:
-        parsed.append(text)
-        return whole(text)
-
-    monkeypatch.setattr(yaml, "safe_load", counted)
+    parsed = Mock(wraps=yaml.safe_load)
+    monkeypatch.setattr(yaml, "safe_load", parsed)
     file = tmp_path / "own.yaml"
     for k in (2, 5):
         file.write_text(f"k: {k}  # {tmp_path}\n", encoding="utf-8")
         assert {resolve({"top_p": 0.5}, file=file).draft.k for _ in range(3)} == {k}
-    assert len(parsed) == 2
+    assert parsed.call_count == 2

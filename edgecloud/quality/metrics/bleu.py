@@ -43,9 +43,7 @@ def bleu(hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -
 
     Raises :class:`~edgecloud.errors.MetricError`, see ``coco_texts``.
     """
-    from pycocoevalcap.bleu.bleu_scorer import (
-        BleuScorer,  # slow to import; its registration is read everywhere
-    )
+    from pycocoevalcap.bleu.bleu_scorer import BleuScorer  # slow to import
 
     gts, res = coco_texts(hypotheses, references)
     scorer = BleuScorer(n=ORDERS)

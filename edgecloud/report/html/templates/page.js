@@ -33,7 +33,6 @@
 
   // Which series are shown, in each group: columns, cards, and what is drawn of them.
   const hidden = data.map(() => new Set());
-  const isOff = (node) => node.classList.contains("off");
   const close = (svg, numbers) => { // the gaps that hidden series leave, in what is drawn and in what is read out
     const said = svg.querySelector("desc");
     said.kept ??= [...said.children];
@@ -43,7 +42,7 @@
     let gone = 0;
     for (const part of svg.querySelector("g").children) {
       if (!part.classList.contains("fixed")) part.setAttribute("transform", `translate(0 ${-gone * svg.dataset.pitch})`);
-      if (isOff(part)) gone += 1;
+      if (part.classList.contains("off")) gone += 1;
     }
     svg.dataset.height ??= svg.viewBox.baseVal.height;
     svg.viewBox.baseVal.height = svg.dataset.height - gone * svg.dataset.pitch;
